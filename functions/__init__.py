@@ -1,0 +1,1 @@
+"""Triggers: parse the request, call `shared`, map the result. No logic."""

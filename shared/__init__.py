@@ -1,0 +1,1 @@
+"""The domain of Call Keeper. It knows nothing of Azure Functions."""

@@ -1,0 +1,249 @@
+"""The words of this domain: a call, its lease, its end, its operations, its story."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.errors import InvalidRequest
+
+LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
+MAX_ID_LENGTH = 200  # the longest RowKey of Table Storage is 512 characters, and ours holds two ids
+_HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
+_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s]")  # Table Storage's, `|` (our separator), `%`, space
+
+
+class Status(StrEnum):
+    """Whether Call Keeper still cares for a call."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class Source(StrEnum):
+    """Who told that a call is over."""
+
+    NOTIFICATION = "notification"
+    KEEP_ALIVE_NOT_FOUND = "keepAliveNotFound"
+    HANGUP_NOT_FOUND = "hangupNotFound"
+    LOOKUP_NOT_FOUND = "lookupNotFound"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
+
+    With Graph's 45 minutes: skew 2, retry 1, fresh 3, dead man's switch 20, renew on registration below 20,
+    at risk after 30.
+    """
+
+    lease: timedelta = LEASE
+
+    @property
+    def minute(self) -> timedelta:
+        """One minute of a 45-minute lease."""
+        return self.lease / 45
+
+    @property
+    def skew(self) -> timedelta:
+        """By how much two clocks may differ; also the age below which a 404 is asked again."""
+        return 2 * self.minute
+
+    @property
+    def fresh(self) -> timedelta:
+        """A sweep that began less than this ago need not be repeated."""
+        return 3 * self.minute
+
+    @property
+    def stale(self) -> timedelta:
+        """A sweep is overdue when the last one began longer ago than this."""
+        return 20 * self.minute
+
+    @property
+    def renew_at_once_below(self) -> timedelta:
+        """A call registered with less than this left of its lease is renewed in the registration."""
+        return 20 * self.minute
+
+    @property
+    def at_risk_after(self) -> timedelta:
+        """A call not renewed for this long is at risk."""
+        return 30 * self.minute
+
+    def retry_delay(self, attempts: int) -> timedelta:
+        """How long to wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes."""
+        return int(2 ** min(attempts - 1, 3)) * self.minute
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """The proof that a shard was swept: each call that was active before `sweep_started_at` was renewed after it.
+
+    Calls whose row says `failing` are excepted.
+    """
+
+    sweep_started_at: datetime
+    finished_at: datetime
+    renewed: int = 0
+    ended: int = 0
+    failing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """That keepAlive does not succeed for a call, since when, and when it is tried again."""
+
+    since: datetime
+    attempts: int
+    retry_at: datetime
+    reason: str
+    status: int | None = None
+    subcode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a sweep needs to know of an active call."""
+
+    call_id: str
+    tenant_id: str
+    known_at: datetime
+    started_at: datetime
+    renewed_at: datetime | None = None
+    failing: Failing | None = None
+
+    def last_renewal(self, watermark: Watermark | None, timing: Timing) -> datetime:
+        """When the lease last began, as far as can be proved: by the row itself, or by the shard's watermark."""
+        own = max(self.started_at, self.renewed_at or self.started_at)
+        if watermark is None or self.failing or self.known_at + timing.skew > watermark.sweep_started_at:
+            return own
+        return max(own, watermark.sweep_started_at)
+
+    def expires_at(self, watermark: Watermark | None, timing: Timing) -> datetime:
+        """When Graph ends the call, if nobody renews it."""
+        return self.last_renewal(watermark, timing) + timing.lease
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """Why a call ended. `code` and `subcode` are None where nobody told, or where they were no numbers."""
+
+    source: Source
+    reason: str
+    category: str
+    code: int | None = None
+    subcode: int | None = None
+    raw_code: str | None = None
+    raw_subcode: str | None = None
+    message: str | None = None
+    message_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """Who asked for the hang-up, when, and whether Graph said then that the call was already gone."""
+
+    requested_at: datetime
+    requested_by: str
+    not_found: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call on record. `state` is Graph's word; `known_at` is when it was first written down."""
+
+    id: str
+    tenant_id: str
+    state: str
+    known_at: datetime
+    started_at: datetime
+    registered_at: datetime | None = None
+    ever_established: bool = False
+    direction: str | None = None
+    call_chain_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    renewed_at: datetime | None = None
+    failing: Failing | None = None
+    hangup: Hangup | None = None
+    ended_at: datetime | None = None
+    termination: Termination | None = None
+
+    @property
+    def status(self) -> Status:
+        """Active, or ended for good."""
+        return Status.ACTIVE if self.ended_at is None else Status.ENDED
+
+    @property
+    def lease(self) -> Lease:
+        """The part of the record that a sweep reads."""
+        return Lease(self.id, self.tenant_id, self.known_at, self.started_at, self.renewed_at, self.failing)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word."""
+
+    id: str
+    call_id: str
+    kind: str
+    status: str
+    known_at: datetime
+    client_context: str | None = None
+    requested_at: datetime | None = None
+    requested_by: str | None = None
+    finished_at: datetime | None = None
+    code: int | None = None
+    subcode: int | None = None
+    message: str | None = None
+    completion_reason: str | None = None
+    recording_location: str | None = field(default=None, repr=False)
+    recording_access_token: str | None = field(default=None, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether Graph is done with it."""
+        return self.status in {"completed", "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a call's story. `detail` is flat and holds no secret and no personal data.
+
+    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time.
+    One of our own doing is a line each time.
+    """
+
+    kind: str
+    at: datetime
+    detail: Mapping[str, str | int | bool | None] = field(default_factory=dict)
+    told: bool = False
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits of the content."""
+        content = [self.kind, dict(self.detail), None if self.told else self.at.isoformat()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def canonical_id(text: str) -> str:
+    """The one form of a call's or operation's id.
+
+    Graph writes the same id as 32 upper-case hex digits and as a lower-case hyphenated GUID (record page): both become
+    the latter. Anything else is opaque and kept.
+
+    Raises
+    ------
+    InvalidRequest
+        The id is empty, longer than 200 characters, or has characters that Table Storage refuses in keys.
+    """
+    digits = text.replace("-", "")
+    if _HEX_ID.fullmatch(digits):
+        digits = digits.lower()
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    if not text or len(text) > MAX_ID_LENGTH or _REFUSED_IN_KEYS.search(text):
+        raise InvalidRequest(
+            f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters and / \\ # ? % |."
+        )
+    return text

@@ -1,0 +1,147 @@
+"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/http.py`.
+
+CallKeeperError
+├── InvalidRequest         the caller's words are off: says which, and what to send instead
+│   └── PayloadTooLarge
+├── Unauthenticated        no token, or one that does not verify
+├── Forbidden              a good token that may not do this
+├── NotFound
+│   ├── CallNotFound
+│   └── OperationNotFound
+├── Conflict               the request contradicts what is recorded
+├── Unavailable            our own trouble, or a dependency's: try again
+│   ├── StoreUnavailable
+│   ├── TokenUnavailable   no Graph token for a tenant
+│   └── KeysUnavailable    no signing keys to verify a token with
+├── SettingsInvalid        names the settings that are missing or wrong
+├── StoreConflict          somebody else wrote the row first: read, merge, write again
+└── GraphError             Graph answered, but not with success (or did not answer)
+    ├── GraphCallNotFound  404, or 400/8528: the call is gone
+    ├── GraphForbidden     403: the app or the tenant is wrong
+    ├── GraphRejected      another 4xx
+    ├── GraphThrottled     429
+    └── GraphUnavailable   5xx, time-out, no connection, an answer that is none
+"""
+
+
+class CallKeeperError(Exception):
+    """The root of all errors raised on purpose. The message is fit for a caller: it holds no secret."""
+
+
+class InvalidRequest(CallKeeperError):
+    """The request is off. `errors` names each fault by a JSON pointer (or parameter name) and its detail."""
+
+    def __init__(self, detail: str, errors: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail)
+        self.errors = errors
+
+
+class PayloadTooLarge(InvalidRequest):
+    """The body is larger than the route takes."""
+
+
+class Unauthenticated(CallKeeperError):
+    """There is no token, or it does not verify."""
+
+
+class Forbidden(CallKeeperError):
+    """The token is good, but may not do this."""
+
+
+class NotFound(CallKeeperError):
+    """What was asked for is not there."""
+
+
+class CallNotFound(NotFound):
+    """No call of this id is on record."""
+
+    def __init__(self, call_id: str) -> None:
+        super().__init__(f"No call {call_id} is on record. Register it with PUT /api/calls/{call_id}.")
+
+
+class OperationNotFound(NotFound):
+    """No operation of this id is on record for the call."""
+
+    def __init__(self, call_id: str, operation_id: str) -> None:
+        super().__init__(f"Call {call_id} has no operation {operation_id} on record.")
+
+
+class Conflict(CallKeeperError):
+    """The request contradicts what is recorded."""
+
+
+class Unavailable(CallKeeperError):
+    """Our own trouble or a dependency's: the same request may succeed later."""
+
+
+class StoreUnavailable(Unavailable):
+    """Table Storage or Queue Storage did not take or give what it should."""
+
+
+class TokenUnavailable(Unavailable):
+    """No Graph token could be had for a tenant."""
+
+
+class KeysUnavailable(Unavailable):
+    """No signing keys are at hand to verify a token with."""
+
+
+class SettingsInvalid(CallKeeperError):
+    """Settings are missing or wrong; the message names them, without their values."""
+
+
+class StoreConflict(CallKeeperError):
+    """Somebody else wrote the row since it was read."""
+
+
+class GraphError(CallKeeperError):
+    """Graph's answer was not a success.
+
+    Parameters
+    ----------
+    detail
+        What happened, in words, without secrets.
+    status
+        The HTTP status, None where there was no answer.
+    subcode
+        Graph's or the calling service's code in the body (8522, 7504, …), if it gave a number.
+    request_id
+        Graph's `request-id`, for a support case.
+    retry_after
+        Seconds that Graph asked to wait.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        subcode: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.subcode = subcode
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class GraphCallNotFound(GraphError):
+    """The call is gone: 404, or 400 with 8528."""
+
+
+class GraphForbidden(GraphError):
+    """403: the app lacks a permission, or the token is another tenant's (7504, 7505, 7507)."""
+
+
+class GraphRejected(GraphError):
+    """Another 4xx: Graph refuses this request as it stands."""
+
+
+class GraphThrottled(GraphError):
+    """429: wait `retry_after` seconds, the whole tenant."""
+
+
+class GraphUnavailable(GraphError):
+    """5xx, a time-out, a broken connection, or something that is no answer of Graph's."""

@@ -1,0 +1,144 @@
+"""Calls on record: what a store can do, and the one way to change a call. Table Storage and memory implement it."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Protocol
+
+from shared.calls import Call, Event, Lease, Operation, Status, Watermark
+from shared.errors import StoreConflict, StoreUnavailable
+
+SHARDS = 16  # fixed: it is part of every key
+MAX_ATTEMPTS = 12  # a row that loses this many races in a row is in trouble of another kind
+
+
+def shard_of(call_id: str) -> int:
+    """The shard of a call: stable over processes and versions. Expects the canonical id."""
+    return int.from_bytes(sha256(call_id.encode()).digest()[:4]) % SHARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Stored[T]:
+    """A value as it was read, with the ETag that a write of it must carry."""
+
+    value: T
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """All that one transaction writes of one call.
+
+    `before` is what was read (None: nothing was on record), `after` what shall stand. Operations are pairs of the same.
+    """
+
+    before: Stored[Call] | None
+    after: Call
+    events: tuple[Event, ...] = ()
+    operations: tuple[tuple[Stored[Operation] | None, Operation], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of calls; `continuation` asks for the next one, None after the last."""
+
+    calls: tuple[Call, ...]
+    continuation: str | None
+
+
+class CallStore(Protocol):
+    """The registry of calls: Graph has no list of them, so this is the only one.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    async def get(self, call_id: str) -> Stored[Call] | None:
+        """The record of a call, active or ended."""
+        ...
+
+    async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
+        """One operation of a call."""
+        ...
+
+    async def commit(self, change: Change) -> None:
+        """Write a change, all or nothing. Events that are on record already keep their first time.
+
+        Raises
+        ------
+        StoreConflict
+            Something was written since it was read: read, merge and write again.
+        """
+        ...
+
+    def active(self, shard: int) -> AsyncIterator[Lease]:
+        """The leases of all active calls of a shard: only the columns that a sweep needs."""
+        ...
+
+    async def list_calls(
+        self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
+    ) -> Page:
+        """Calls of all shards: active ones by id, ended ones newest first.
+
+        Raises
+        ------
+        InvalidRequest
+            The continuation is none of ours.
+        """
+        ...
+
+    async def events(self, call_id: str) -> list[Event]:
+        """The story of a call, oldest first."""
+        ...
+
+    async def operations(self, call_id: str) -> list[Operation]:
+        """The operations of a call, oldest first."""
+        ...
+
+    async def watermark(self, shard: int) -> Watermark | None:
+        """When the shard was last swept."""
+        ...
+
+    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
+        """Note that the shard was swept."""
+        ...
+
+    async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
+        """Delete up to `limit` calls that ended before that time, with all their rows. How many it were."""
+        ...
+
+
+type Decide = Callable[[Call | None], tuple[Call, tuple[Event, ...]] | None]
+
+
+async def update(store: CallStore, call_id: str, decide: Decide) -> Call | None:
+    """Read a call, let `decide` say what shall stand, write it; again, from the read, if somebody wrote in between.
+
+    Parameters
+    ----------
+    decide
+        Gets the call on record (or None). Returns the call as it shall be and the events to add, or None to leave
+        everything as it is. It must be pure: it may be asked several times.
+
+    Returns
+    -------
+    The call as it stands now.
+
+    Raises
+    ------
+    StoreUnavailable
+        The store did not answer, or the race was lost too often.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        before = await store.get(call_id)
+        current = before.value if before else None
+        decision = decide(current)
+        if decision is None:
+            return current
+        after, events = decision
+        try:
+            await store.commit(Change(before, after, events))
+        except StoreConflict:
+            continue
+        return after
+    raise StoreUnavailable(f"Call {call_id} is being written by too many at once. Try again.")

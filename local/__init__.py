@@ -1,0 +1,1 @@
+"""What a laptop needs to run Call Keeper without Azure. Not deployed."""

@@ -1,0 +1,137 @@
+"""Azurite for the laptop and the tests: Table, Queue and Blob Storage by their real protocol, in memory."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCOUNT = "devstoreaccount1"
+# The account and key that Microsoft publishes for every Azurite (Learn: "Use the Azurite emulator"); no secret.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+START_TIMEOUT = 30.0  # seconds; it takes one, on a busy machine a few
+
+_SERVICES = ("Blob", "Queue", "Table")
+_LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at http://[\d.]+:(\d+)")
+_IN_USE = re.compile(r"EADDRINUSE\D*[\d.]+:(\d+)")
+_FLAGS = (
+    "--inMemoryPersistence",
+    "--skipApiVersionCheck",
+    "--disableProductStyleUrl",
+    "--disableTelemetry",
+    "--silent",
+)
+# Its stdin is a pipe that we hold: when we die, however suddenly, the pipe ends and so does Azurite.
+_DIE_WITH_PARENT = "process.stdin.resume().on('end', () => process.exit(0)); require(process.argv[1])"
+
+
+class AzuriteError(Exception):
+    """Azurite could not be started. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Azurite:
+    """A running Azurite, by its ports on 127.0.0.1."""
+
+    blob_port: int
+    queue_port: int
+    table_port: int
+
+    @property
+    def connection_string(self) -> str:
+        """What the Azure SDKs, and the setting `AzureWebJobsStorage`, take."""
+        host = "http://127.0.0.1"
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
+            f"BlobEndpoint={host}:{self.blob_port}/{ACCOUNT};"
+            f"QueueEndpoint={host}:{self.queue_port}/{ACCOUNT};"
+            f"TableEndpoint={host}:{self.table_port}/{ACCOUNT};"
+        )
+
+
+@contextmanager
+def running(
+    *, blob_port: int = 0, queue_port: int = 0, table_port: int = 0, node: str | None = None, root: Path = ROOT
+) -> Iterator[Azurite]:
+    """Run Azurite for as long as the block lasts; what it held is gone afterwards.
+
+    Parameters
+    ----------
+    blob_port, queue_port, table_port
+        The ports on 127.0.0.1; 0 takes a free one.
+    node
+        The Node executable; the one on the PATH if None.
+    root
+        The folder that has `node_modules`.
+
+    Raises
+    ------
+    AzuriteError
+        Node or Azurite is not installed, a port is in use, or it did not start.
+    """
+    command = [*_program(node, root), *_FLAGS, "--blobPort", str(blob_port)]
+    command += ["--queuePort", str(queue_port), "--tablePort", str(table_port)]
+    with tempfile.TemporaryDirectory(prefix="azurite-") as folder, tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield _wait_until_listening(process, log)
+        finally:
+            _stop(process)
+
+
+def _program(node: str | None, root: Path) -> list[str]:
+    found = shutil.which(node or "node")
+    if found is None:
+        raise AzuriteError(f"{node or 'Node'} was not found. Install Node 20 or newer, then run make setup.")
+    script = root / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+    if not script.is_file():
+        raise AzuriteError(f"Azurite is not installed in {root / 'node_modules'}. Run make setup.")
+    return [found, "-e", _DIE_WITH_PARENT, str(script)]
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], log: IO[str]) -> Azurite:
+    """Its own words are the one sure sign: a port that answers may be another process's."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None  # asked before the log is read, so that its last words are in it
+        said = _read(log)
+        ports = {service: int(port) for service, port in _LISTENING.findall(said)}
+        if len(ports) == len(_SERVICES):
+            return Azurite(*(ports[service] for service in _SERVICES))
+        if ended:
+            raise AzuriteError(_why(said))
+        time.sleep(0.02)
+    raise AzuriteError(
+        f"Azurite did not start within {START_TIMEOUT:.0f} s. It said: {_read(log).strip() or 'nothing'}"
+    )
+
+
+def _read(log: IO[str]) -> str:
+    """Read without moving the offset that the child writes at: the two share one open file."""
+    return os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+
+def _why(said: str) -> str:
+    if in_use := _IN_USE.search(said):
+        return f"Azurite cannot start: port {in_use[1]} is in use. Stop what uses it, or choose another port."
+    last = said.strip().splitlines()[-1:] or ["nothing"]
+    return f"Azurite ended at its start. It said: {last[0]}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """It keeps nothing, so it need not be asked politely."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        process.stdin.close()

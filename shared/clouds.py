@@ -1,0 +1,63 @@
+"""The clouds in which Graph's calls API exists, and their addresses."""
+
+from dataclasses import dataclass
+
+_GLOBAL_METADATA = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration"
+_GOV_METADATA = "https://apigcch.botframework.azure.us/v1/.well-known/OpenIdConfiguration"
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The addresses of one cloud. `metadata_urls` lead to the keys that notifications are signed with.
+
+    `assertion_audience` is the audience of a managed identity's token that serves as a client assertion.
+    """
+
+    name: str
+    graph_root: str
+    authority: str
+    assertion_audience: str
+    metadata_urls: tuple[str, ...]
+
+
+# Graph: "National cloud deployments" page. Notifications in GCC High have been seen with tokens of either metadata.
+_L4 = Cloud(
+    name="usgov-l4",
+    graph_root="https://graph.microsoft.us",
+    authority="https://login.microsoftonline.us",
+    assertion_audience="api://AzureADTokenExchangeUSGov",
+    metadata_urls=(_GOV_METADATA, _GLOBAL_METADATA),
+)
+_L5 = Cloud(
+    name="usgov-l5",
+    graph_root="https://dod-graph.microsoft.us",
+    authority="https://login.microsoftonline.us",
+    assertion_audience="api://AzureADTokenExchangeUSGov",
+    metadata_urls=(_GOV_METADATA, _GLOBAL_METADATA),
+)
+_GLOBAL = Cloud(
+    name="global",
+    graph_root="https://graph.microsoft.com",
+    authority="https://login.microsoftonline.com",
+    assertion_audience="api://AzureADTokenExchange",
+    metadata_urls=(_GLOBAL_METADATA,),
+)
+CLOUDS = {cloud.name: cloud for cloud in (_GLOBAL, _L4, _L5)}
+
+
+def cloud_named(name: str) -> Cloud:
+    """The cloud of this name.
+
+    Raises
+    ------
+    ValueError
+        There is none, or Graph has no calls API there.
+    """
+    if name == "china":
+        raise ValueError(
+            "china: Graph's calls API, with keepAlive, is not available in the cloud operated by 21Vianet "
+            "(Graph: call-keepAlive page). Use global, usgov-l4 or usgov-l5"
+        )
+    if name not in CLOUDS:
+        raise ValueError("must be global, usgov-l4 or usgov-l5")
+    return CLOUDS[name]

@@ -1,0 +1,51 @@
+"""The kinds of values that settings have, each with what a wrong one is told."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from shared.clouds import cloud_named
+from shared.identifiers import guid, tenant
+from shared.urls import trusted_url
+
+_NCRONTAB = re.compile(r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){5}")
+
+
+def _iso_duration(value: object) -> object:
+    if isinstance(value, str) and not value.startswith("P"):
+        raise ValueError("must be an ISO 8601 duration such as PT10S, PT4M or P30D")
+    return value
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _authority(value: str) -> str:
+    url = trusted_url(value if "://" in value else f"https://{value}")
+    if not url.startswith("https://"):  # azure-identity takes nothing else
+        raise ValueError("must begin with https://")
+    return url
+
+
+def _schedule(value: str) -> str:
+    if not _NCRONTAB.fullmatch(value):
+        raise ValueError("must be an NCRONTAB expression of six fields, seconds first, such as 0 */15 * * * *")
+    return value
+
+
+def _cloud_name(value: str) -> str:
+    return cloud_named(value).name
+
+
+type Duration = Annotated[timedelta, BeforeValidator(_iso_duration)]
+type Guid = Annotated[str, AfterValidator(guid)]
+type Tenant = Annotated[str, AfterValidator(tenant)]
+type Url = Annotated[str, AfterValidator(trusted_url)]
+type Authority = Annotated[str, AfterValidator(_authority)]
+type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]
+type CloudName = Annotated[str, AfterValidator(_cloud_name)]
+type Schedule = Annotated[str, AfterValidator(_schedule)]

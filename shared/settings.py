@@ -1,0 +1,242 @@
+"""Every setting of the app, from environment variables: the one place that reads them."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.calls import LEASE, Timing
+from shared.clouds import CLOUDS, Cloud
+from shared.errors import SettingsInvalid
+from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Schedule, Tenant, Url
+from shared.urls import origin
+
+
+class Settings(BaseSettings):
+    """The settings, checked. Each is the environment variable of its name in upper case, or of its alias."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True, env_ignore_empty=True)
+
+    graph_cloud: CloudName = Field("global", description="Graph's cloud: `global`, `usgov-l4` or `usgov-l5`.")
+    graph_base_url: Url | None = Field(
+        None,
+        description="Where Graph is, instead of the cloud's address: https, or http on this machine (a simulator).",
+    )
+    graph_app_id: Guid = Field(description="The calling bot's application (client) id.")
+    graph_tenant_id: Tenant | None = Field(
+        None, description="The tenant of calls that are registered without one: its GUID or a domain."
+    )
+    azure_client_id: Guid | None = Field(
+        None, description="Client id of a user-assigned managed identity; without it the system-assigned one is used."
+    )
+    azure_authority_host: Authority | None = Field(
+        None, description="Where tokens are issued, instead of the cloud's authority. https."
+    )
+    graph_credential: Literal["managedIdentity", "federated", "certificate", "secret"] = Field(
+        "managedIdentity",
+        description="How the app proves who it is: `managedIdentity`, `federated` (a managed identity vouches for the "
+        "app), `certificate` or `secret`.",
+    )
+    graph_client_secret: SecretStr | None = Field(None, description="The app's secret, for GRAPH_CREDENTIAL=secret.")
+    graph_certificate_path: str | None = Field(
+        None, description="Path of a PEM or PKCS12 file with certificate and key, for GRAPH_CREDENTIAL=certificate."
+    )
+    graph_certificate_password: SecretStr | None = Field(None, description="The password of that file, if it has one.")
+    graph_record_api: Literal["recordResponse", "record"] = Field(
+        "recordResponse", description="Graph's action for recordings: `recordResponse`, or the old beta `record`."
+    )
+    graph_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=1))] = Field(
+        timedelta(seconds=10), description="How long one request to Graph may take, up to PT1M."
+    )
+    keep_alive_concurrency: int = Field(32, ge=1, le=256, description="keepAlive requests in flight at once, 1 to 256.")
+    keep_alive_schedule: Schedule = Field(
+        "0 */15 * * * *", description="When all calls are renewed: NCRONTAB, six fields, UTC."
+    )
+    keep_alive_lease: Annotated[Duration, Field(gt=timedelta(0), le=LEASE)] = Field(
+        LEASE,
+        description="How long a call lives without keepAlive. Only for a simulator with time sped up; Graph's is "
+        "45 minutes.",
+    )
+    sweep_budget: Annotated[Duration, Field(gt=timedelta(0))] = Field(
+        timedelta(minutes=4), description="How long one sweep may take; what it leaves goes to the queue."
+    )
+    sweep_fan_out_above: int = Field(
+        5000, ge=0, description="With more active calls than this the shards are swept by one queue message each."
+    )
+    ended_call_retention: Annotated[Duration, Field(gt=timedelta(0))] = Field(
+        timedelta(days=30), description="How long ended calls stay on record."
+    )
+    calls_storage: SecretStr | None = Field(
+        None, description="Connection string of the storage account for calls (Azurite); in Azure use the URIs below."
+    )
+    calls_storage_table_service_uri: Url | None = Field(
+        None, alias="CALLS_STORAGE__tableServiceUri", description="Table endpoint, reached by managed identity."
+    )
+    calls_storage_queue_service_uri: Url | None = Field(
+        None, alias="CALLS_STORAGE__queueServiceUri", description="Queue endpoint, reached by managed identity."
+    )
+    calls_storage_credential: Literal["managedidentity"] | None = Field(
+        None,
+        alias="CALLS_STORAGE__credential",
+        description="`managedidentity`: what the Functions host asks for beside CALLS_STORAGE__clientId.",
+    )
+    calls_storage_client_id: Guid | None = Field(
+        None, alias="CALLS_STORAGE__clientId", description="Client id of the identity that reaches the storage account."
+    )
+    notification_audiences: CommaSeparated[str] = Field(
+        (), description="Audiences of Graph's notification tokens; GRAPH_APP_ID if not set."
+    )
+    notification_issuers: CommaSeparated[str] = Field(
+        ("https://api.botframework.com", "https://graph.microsoft.com"),
+        description="Issuers of Graph's notification tokens.",
+    )
+    notification_metadata_urls: CommaSeparated[Url] = Field(
+        (),
+        description="OpenID metadata that leads to the keys of notification tokens; the cloud's if not set.",
+    )
+    allowed_tenant_ids: CommaSeparated[Guid] = Field(
+        (), description="The only tenants whose calls are kept, by GUID; all if not set."
+    )
+    management_audience: CommaSeparated[str] = Field(
+        (), description="Audiences of the Entra tokens that management routes then need beside the function key."
+    )
+    management_tenant_id: Guid | None = Field(None, description="The tenant that issues those tokens.")
+    management_issuers: CommaSeparated[str] = Field(
+        (), description="Their issuers; MANAGEMENT_TENANT_ID's, v1 and v2, if not set."
+    )
+    management_metadata_url: Url | None = Field(
+        None, description="Their OpenID metadata; MANAGEMENT_TENANT_ID's if not set."
+    )
+
+    @field_validator("graph_client_secret", "graph_certificate_path")
+    @classmethod
+    def _credential_is_whole[Value](cls, value: Value, info: ValidationInfo) -> Value:
+        needed = {"graph_client_secret": "secret", "graph_certificate_path": "certificate"}[str(info.field_name)]
+        if info.data.get("graph_credential") == needed and not value:
+            raise ValueError(f"is missing: GRAPH_CREDENTIAL={needed} needs it")
+        return value
+
+    @field_validator("calls_storage_table_service_uri", "calls_storage_queue_service_uri")
+    @classmethod
+    def _storage_is_one[Value](cls, value: Value, info: ValidationInfo) -> Value:
+        connection_string = info.data.get("calls_storage", value)
+        if not connection_string and not value:
+            raise ValueError("is missing: set it, or CALLS_STORAGE to a connection string")
+        if connection_string and connection_string is not value and value:
+            raise ValueError("and CALLS_STORAGE exclude each other: keep the one or the other")
+        return value
+
+    @field_validator("calls_storage_client_id")
+    @classmethod
+    def _host_reads_client_id[Value](cls, value: Value, info: ValidationInfo) -> Value:
+        if value and info.data.get("calls_storage_credential", "wrong") is None:
+            raise ValueError(
+                "needs CALLS_STORAGE__credential=managedidentity beside it: the Functions host asks for both"
+            )
+        return value
+
+    @field_validator("notification_audiences", "notification_metadata_urls")
+    @classmethod
+    def _graphs_own(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value or not {"graph_app_id", "graph_cloud"} <= info.data.keys():  # what is wrong there is told there
+            return value
+        if info.field_name == "notification_audiences":
+            return (info.data["graph_app_id"],)
+        return CLOUDS[info.data["graph_cloud"]].metadata_urls
+
+    @field_validator("management_issuers", "management_metadata_url")
+    @classmethod
+    def _managements_own(cls, value: object, info: ValidationInfo) -> object:
+        wrong = {"management_tenant_id", "azure_authority_host", "graph_cloud"} - info.data.keys()
+        if value or wrong or not info.data.get("management_audience"):
+            return value
+        tenant = info.data["management_tenant_id"]
+        if tenant is None:
+            raise ValueError("is missing: MANAGEMENT_AUDIENCE needs it, or MANAGEMENT_TENANT_ID")
+        authority = f"{info.data['azure_authority_host'] or CLOUDS[info.data['graph_cloud']].authority}/{tenant}/v2.0"
+        if info.field_name == "management_metadata_url":
+            return f"{authority}/.well-known/openid-configuration"
+        return (authority, f"https://sts.windows.net/{tenant}/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values that `load_settings` read, and nothing else: no second look at the environment."""
+        return (init_settings,)
+
+    @property
+    def cloud(self) -> Cloud:
+        """The cloud's own addresses."""
+        return CLOUDS[self.graph_cloud]
+
+    @property
+    def graph_root(self) -> str:
+        """Where Graph is, without a version and a slash."""
+        return self.graph_base_url or self.cloud.graph_root
+
+    @property
+    def graph_scope(self) -> str:
+        """The scope of Graph's tokens."""
+        return f"{origin(self.graph_root)}/.default"
+
+    @property
+    def authority(self) -> str:
+        """Where tokens are issued."""
+        return self.azure_authority_host or self.cloud.authority
+
+    @property
+    def timing(self) -> Timing:
+        """How long things may take, in proportion to the lease."""
+        return Timing(self.keep_alive_lease)
+
+
+def setting_name(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    return Settings.model_fields[field].alias or field.upper()
+
+
+def load_settings(env: Mapping[str, str] | None = None) -> Settings:
+    """The settings from `env`, or from the environment. Empty variables count as absent.
+
+    Raises
+    ------
+    SettingsInvalid
+        Names every setting that is missing or wrong and what to do, never a value.
+    """
+    source = EnvSettingsSource(Settings)
+    variables = os.environ if env is None else env
+    source.env_vars = {name.lower(): value for name, value in variables.items() if value}
+    try:
+        return Settings(**source())
+    except ValidationError as error:
+        raise SettingsInvalid(_in_words(error)) from None
+
+
+def _in_words(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return "Settings to correct: " + "; ".join(f"{_name(fault['loc'])} {_fault(fault)}" for fault in faults) + "."
+
+
+def _name(loc: tuple[int | str, ...]) -> str:
+    field = str(loc[0])
+    return setting_name(field) if field in Settings.model_fields else field
+
+
+def _fault(fault: ErrorDetails) -> str:
+    message = fault["msg"]
+    match fault["type"]:
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+        case _:
+            return f"is wrong: {message[0].lower()}{message[1:]}"

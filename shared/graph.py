@@ -1,0 +1,186 @@
+"""The calls API of Graph: keepAlive, hang up, look up, record. Every failure becomes a `GraphError`."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from shared.calls import canonical_id
+from shared.clock import Clock, SystemClock
+from shared.errors import GraphUnavailable, InvalidRequest
+from shared.graph_errors import as_integer, error_of, members, unreachable
+from shared.http_client import Answer, NoAnswer, ask
+from shared.recording import RecordRequest
+from shared.settings import Settings
+
+_UNAUTHORIZED = 401
+
+
+class Tokens(Protocol):
+    """What gives access tokens for Graph."""
+
+    async def get(self, tenant_id: str, *, refresh: bool = False) -> str:
+        """A token of the tenant; a new one with `refresh`.
+
+        Raises
+        ------
+        TokenUnavailable
+            None could be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCall:
+    """A call as Graph tells it: its state in Graph's word, and the result once there is one."""
+
+    state: str
+    code: int | None = None
+    subcode: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedOperation:
+    """A recording that Graph has accepted. `status` is Graph's word; it may already be `completed` or `failed`."""
+
+    id: str
+    status: str
+    client_context: str | None = None
+    code: int | None = None
+    subcode: int | None = None
+    message: str | None = None
+    recording_location: str | None = field(default=None, repr=False)
+    recording_access_token: str | None = field(default=None, repr=False)
+
+
+class GraphCalls:
+    """Graph's calls, each asked for with a token of its own tenant.
+
+    All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
+    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, tokens: Tokens, settings: Settings, clock: Clock | None = None
+    ) -> None:
+        self._client = client
+        self._tokens = tokens
+        self._clock = clock or SystemClock()
+        self._timeout = settings.graph_timeout
+        self._root = settings.graph_root
+        self._record_api = settings.graph_record_api
+
+    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+        """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
+        await self._send(_Question("POST", self._call(call_id) + "/keepAlive", tenant_id))
+
+    async def hang_up(self, call_id: str, tenant_id: str) -> None:
+        """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
+        await self._send(_Question("DELETE", self._call(call_id), tenant_id))
+
+    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+        """Ask how the call is: `GET /communications/calls/{id}`."""
+        answer = await self._send(_Question("GET", self._call(call_id), tenant_id, wants_body=True))
+        call = members(answer.json())
+        state = call.get("state")
+        if not isinstance(state, str):
+            raise _unclear("Graph's answer is not a call.", answer)
+        return GraphCall(state, *_result(call))
+
+    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+        """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
+
+        It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
+        """
+        version = "beta" if self._record_api == "record" else "v1.0"
+        url = f"{self._call(call_id, version)}/{self._record_api}"
+        answer = await self._send(_Question("POST", url, tenant_id, request.graph_body(), wants_body=True))
+        operation = _started(answer)
+        if operation is None:
+            raise _unclear("Graph accepted the recording but named no operation: it may have started.", answer)
+        return operation
+
+    def _call(self, call_id: str, version: str = "v1.0") -> str:
+        if call_id in {".", ".."}:  # no quoting keeps these from being taken for directories
+            raise InvalidRequest("A call id cannot be . or ..")
+        return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
+
+    async def _send(self, question: "_Question") -> Answer:
+        answer = await self._once(question, await self._tokens.get(question.tenant_id))
+        if answer.status == _UNAUTHORIZED:
+            answer = await self._once(question, await self._tokens.get(question.tenant_id, refresh=True))
+        if not answer.succeeded:
+            raise error_of(answer, self._clock.now())
+        return answer
+
+    async def _once(self, question: "_Question", token: str) -> Answer:
+        headers = {"authorization": f"Bearer {token}", "client-request-id": str(uuid.uuid4())}
+        request = self._client.build_request(question.method, question.url, headers=headers, json=question.body)
+        try:
+            return await ask(
+                self._client,
+                request,
+                self._timeout,
+                wants_body=lambda head: question.wants_body or not head.succeeded,
+            )
+        except NoAnswer as error:
+            if error.head is not None and error.head.succeeded:
+                return error.head  # Graph did it: only its words are lost
+            raise unreachable(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    url: str
+    tenant_id: str
+    body: dict[str, object] | None = None
+    wants_body: bool = False
+
+
+def _unclear(what: str, answer: Answer) -> GraphUnavailable:
+    return GraphUnavailable(what, status=answer.status, request_id=answer.headers.get("request-id"))
+
+
+def _result(thing: Mapping[str, object]) -> tuple[int | None, int | None, str | None]:
+    result = members(thing.get("resultInfo"))
+    subcode = as_integer(result.get("subcode", result.get("subCode")))  # Graph: call-transfer page has the latter
+    return as_integer(result.get("code")), subcode, _text(result.get("message"))
+
+
+def _started(answer: Answer) -> StartedOperation | None:
+    operation = members(answer.json())
+    operation_id = _operation_id(operation.get("id")) or _operation_id(_from_location(answer))
+    if operation_id is None:
+        return None
+    code, subcode, message = _result(operation)
+    return StartedOperation(
+        id=operation_id,
+        status=_text(operation.get("status")) or "running",  # Graph: without a body (the old 202) it has begun
+        client_context=_text(operation.get("clientContext")),
+        code=code,
+        subcode=subcode,
+        message=message,
+        recording_location=_text(operation.get("recordingLocation", operation.get("recordResourceLocation"))),
+        recording_access_token=_text(operation.get("recordingAccessToken", operation.get("recordResourceAccessToken"))),
+    )
+
+
+def _from_location(answer: Answer) -> str | None:
+    segments = urlsplit(answer.headers.get("location", "")).path.rstrip("/").split("/")
+    return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
+
+
+def _operation_id(value: object) -> str | None:
+    try:
+        return canonical_id(value) if isinstance(value, str) else None
+    except InvalidRequest:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,113 @@
+"""What a bot may ask of a recording: Graph's own parameters, under Graph's names."""
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
+
+from shared.validation import read_json
+
+type RecordApi = Literal["recordResponse", "record"]
+
+_LONGEST = 120  # seconds. Graph: call-record page
+_MOST_TONES = 16  # there are no more
+_OLD_ONLY = "belongs to Graph's old record action: leave it out, or run with GRAPH_RECORD_API=record"
+
+
+def _is_old(info: ValidationInfo) -> bool:
+    return info.context == "record"
+
+
+def _old_only[Value](value: Value, info: ValidationInfo) -> Value:
+    if value is not None and not _is_old(info):
+        raise ValueError(_OLD_ONLY)
+    return value
+
+
+def _seconds(value: int | None, info: ValidationInfo) -> int | None:
+    if value is not None and value > _LONGEST and not _is_old(info):
+        raise ValueError(f"must be 1 to {_LONGEST} seconds: Graph records short responses, not whole calls")
+    return value
+
+
+def _tone(value: str, info: ValidationInfo) -> str:
+    # The old page's own example has the tone "11".
+    if not re.fullmatch(r"[0-9*#A-D]{1,2}" if _is_old(info) else r"[0-9*#A-D]", value):
+        raise ValueError("must be one DTMF tone: 0 to 9, *, #, A to D")
+    return value
+
+
+def _https(value: str) -> str:
+    if not (value.startswith("https://") and value.isprintable() and " " not in value and urlsplit(value).hostname):
+        raise ValueError("must be an https URL that Graph can fetch")
+    return value
+
+
+type _OldBool = Annotated[bool | None, AfterValidator(_old_only)]
+type _OldText = Annotated[Annotated[str, Field(min_length=1, max_length=32)] | None, AfterValidator(_old_only)]
+type _OldCount = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, AfterValidator(_old_only)]
+type _Seconds = Annotated[Annotated[int, Field(ge=1, le=2**31 - 1)] | None, AfterValidator(_seconds)]
+type _Tone = Annotated[str, AfterValidator(_tone)]
+
+
+class _GraphType(BaseModel):
+    """A complex type of Graph's, in its camelCase; only what was set is sent."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
+
+
+class MediaInfo(_GraphType):
+    """Where the sound of a prompt is."""
+
+    odata_type: Literal["#microsoft.graph.mediaInfo"] | None = Field(None, alias="@odata.type")
+    uri: Annotated[str, Field(max_length=2048), AfterValidator(_https)] = Field(
+        description="https URL of a WAV file (16-bit mono PCM, 16 kHz) that Graph fetches."
+    )
+    resource_id: str | None = Field(None, max_length=256, description="Names the sound, so that Graph may cache it.")
+
+
+class MediaPrompt(_GraphType):
+    """A sound that is played before the recording."""
+
+    odata_type: Literal["#microsoft.graph.mediaPrompt"] = Field("#microsoft.graph.mediaPrompt", alias="@odata.type")
+    media_info: MediaInfo
+    loop: _OldCount = Field(None, description="How often it is played. Only with GRAPH_RECORD_API=record.")
+
+
+class RecordRequest(_GraphType):
+    """A recording of one participant's short response, after an optional prompt. What is left out is Graph's default.
+
+    Seconds are whole ones, 1 to 120. Graph: call-record page.
+    """
+
+    prompts: Annotated[tuple[MediaPrompt, ...], Field(max_length=1)] | None = Field(
+        None, description="At most one prompt to play first."
+    )
+    barge_in_allowed: bool | None = Field(None, description="Whether it cuts into what is queued or playing.")
+    initial_silence_timeout_in_seconds: _Seconds = Field(None, description="Silence at the start that fails it.")
+    max_silence_timeout_in_seconds: _Seconds = Field(None, description="Silence after speech that ends it.")
+    max_record_duration_in_seconds: _Seconds = Field(None, description="How long it may be.")
+    play_beep: bool | None = Field(None, description="Whether a beep comes before it.")
+    stop_tones: Annotated[tuple[_Tone, ...], Field(max_length=_MOST_TONES)] | None = Field(
+        None, description="Tones that end it: 0 to 9, *, #, A to D."
+    )
+    client_context: str | None = Field(None, max_length=256, description="Comes back in the operation.")
+    stream_while_recording: _OldBool = Field(None, description="Only with GRAPH_RECORD_API=record.")
+    recording_format: _OldText = Field(None, description="Such as wav. Only with GRAPH_RECORD_API=record.")
+
+    def graph_body(self) -> dict[str, object]:
+        """The JSON object that Graph is sent: what the caller set, and the type that Graph wants named of a prompt."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def read_record_request(raw: bytes, record_api: RecordApi) -> RecordRequest:
+    """The request that a body holds; an empty body asks for Graph's defaults.
+
+    Raises
+    ------
+    InvalidRequest
+        It is not valid for this action of Graph's.
+    """
+    return read_json(RecordRequest, raw or b"{}", context=record_api)

@@ -1,0 +1,9 @@
+"""The one `app` that the Functions host looks for: it registers the blueprints of `functions`, nothing else."""
+
+import azure.functions as func
+
+from functions import calls, keep_alive, notifications, service
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+for _blueprint in (keep_alive.blueprint, notifications.blueprint, calls.blueprint, service.blueprint):
+    app.register_functions(_blueprint)

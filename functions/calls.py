@@ -1,0 +1,245 @@
+"""Management routes: register, list, read, hang up, record, operations."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import azure.functions as func
+
+from functions.http import Caller, Parameter, Role, Route, endpoint, reply
+from shared.calls import MAX_ID_LENGTH, Status, canonical_id
+from shared.errors import InvalidRequest
+from shared.recording import RecordRequest
+from shared.services import services
+from shared.termination import catalogue
+from shared.validation import read_json
+from shared.views import (
+    TENANT_ID,
+    CallList,
+    CallView,
+    EventList,
+    OperationList,
+    RecordingView,
+    RegisterCall,
+    call_view,
+    event_view,
+    operation_view,
+    recording_view,
+)
+
+if TYPE_CHECKING:
+    from shared.management import Shown
+
+blueprint = func.Blueprint()
+
+PAGE = 100
+LARGEST_PAGE = 200
+ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
+OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
+ANY = (400, 401, 403, 500, 503)
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="register_call",
+        method="PUT",
+        path="calls/{callId}",
+        summary="Register a call",
+        description="Call Keeper then renews it until it ends. Idempotent. A call known to have ended stays so.",
+        role=Role.MANAGE,
+        request=RegisterCall,
+        parameters=(CALL_ID,),
+        responses={201: CallView, 200: CallView},
+        errors=(*ANY, 409, 413),
+        response_headers={"Location": "Where the record is."},
+    ),
+)
+async def register_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """Make a call known."""
+    call_id = canonical_id(req.route_params["callId"])
+    wish = read_json(RegisterCall, req.get_body() or b"{}")
+    shown, new = await services().management.register(call_id, wish.tenant_id, wish.started_at, wish.metadata)
+    return _call(shown, 201 if new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="list_calls",
+        method="GET",
+        path="calls",
+        summary="List calls",
+        description="Active calls by id, ended ones newest first.",
+        parameters=(
+            Parameter("status", "query", "Which calls; default active.", {"enum": [*Status], "default": "active"}),
+            Parameter("tenantId", "query", "Only calls of this tenant.", {"type": "string", "pattern": TENANT_ID}),
+            Parameter(
+                "limit",
+                "query",
+                "How many at most.",
+                {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE},
+            ),
+            Parameter("continuation", "query", "From the page before."),
+        ),
+        responses={200: CallList},
+        errors=ANY,
+    ),
+)
+async def list_calls(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """A page of calls."""
+    status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
+    page, continuation = await services().management.list_calls(
+        status, req.params.get("tenantId"), limit, req.params.get("continuation")
+    )
+    return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="read_call",
+        method="GET",
+        path="calls/{callId}",
+        summary="Read a call",
+        parameters=(CALL_ID,),
+        responses={200: CallView},
+        errors=(*ANY, 404),
+    ),
+)
+async def read_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """The record: state, lease, termination."""
+    shown = await services().management.read(canonical_id(req.route_params["callId"]))
+    await services().keeper.notice()
+    return _call(shown)
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="list_events",
+        method="GET",
+        path="calls/{callId}/events",
+        summary="Read a call's story",
+        parameters=(CALL_ID,),
+        responses={200: EventList},
+        errors=(*ANY, 404),
+    ),
+)
+async def list_events(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """What happened to a call, oldest first."""
+    events = await services().management.events(canonical_id(req.route_params["callId"]))
+    return reply(EventList(value=[event_view(event) for event in events]))
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="hang_up_call",
+        method="POST",
+        path="calls/{callId}/hangup",
+        summary="Hang up",
+        description="Graph's DELETE. 202: asked, the end is told later. 200: the call had ended already.",
+        role=Role.MANAGE,
+        parameters=(CALL_ID,),
+        responses={202: CallView, 200: CallView},
+        errors=(*ANY, 404, 413, 502, 504),
+    ),
+)
+async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
+    """End a call at Graph."""
+    shown = await services().management.hang_up(canonical_id(req.route_params["callId"]), caller.name)
+    return _call(shown, 200 if shown.call.status is Status.ENDED else 202)
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="record_call",
+        method="POST",
+        path="calls/{callId}/record",
+        summary="Record a participant's answer",
+        description="Graph's recordResponse (or the older record): a short answer after an optional prompt, not the "
+        "whole call. The call must have service-hosted media.",
+        role=Role.MANAGE,
+        request=RecordRequest,
+        parameters=(CALL_ID,),
+        responses={202: RecordingView},
+        errors=(*ANY, 404, 409, 413, 502, 504),
+        response_headers={"Location": "Where to read what became of it."},
+    ),
+)
+async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
+    """Start a recording."""
+    call_id = canonical_id(req.route_params["callId"])
+    wish = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
+    call, operation = await services().management.record(call_id, wish, caller.name)
+    place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
+    view = recording_view(operation, call, secrets=caller.may(Role.RECORDINGS))
+    return reply(view, 202, {"Location": place})
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="list_operations",
+        method="GET",
+        path="calls/{callId}/operations",
+        summary="List a call's operations",
+        parameters=(CALL_ID,),
+        responses={200: OperationList},
+        errors=(*ANY, 404),
+    ),
+)
+async def list_operations(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """Recordings, prompts, …; without places and tokens."""
+    call, operations = await services().management.operations(canonical_id(req.route_params["callId"]))
+    return reply(OperationList(value=[operation_view(operation, call) for operation in operations]))
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="read_operation",
+        method="GET",
+        path="calls/{callId}/operations/{operationId}",
+        summary="Read an operation",
+        description="recordingLocation and recordingAccessToken are null for a caller without Recordings.Read.",
+        parameters=(CALL_ID, OPERATION_ID),
+        responses={200: RecordingView},
+        errors=(*ANY, 404),
+    ),
+)
+async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
+    """What became of a recording."""
+    call_id, operation_id = (canonical_id(req.route_params[name]) for name in ("callId", "operationId"))
+    call, operation = await services().management.operation(call_id, operation_id)
+    return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
+
+
+def _view(shown: "Shown") -> CallView:
+    now, timing = services().clock.now(), services().settings.timing
+    return call_view(shown.call, shown.watermark, timing, now, _action(shown))
+
+
+def _action(shown: "Shown") -> str | None:
+    end = shown.call.termination
+    entry = catalogue().lookup(end.code, end.subcode) if end else None
+    return entry.action if entry else None
+
+
+def _call(shown: "Shown", status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
+    return reply(_view(shown), status, headers)
+
+
+def _status(text: str) -> Status:
+    try:
+        return Status(text)
+    except ValueError:
+        raise InvalidRequest("status is active or ended.", (("status", f"one of {', '.join(Status)}"),)) from None
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LARGEST_PAGE:
+        raise InvalidRequest(f"limit is a number from 1 to {LARGEST_PAGE}.", (("limit", f"1 to {LARGEST_PAGE}"),))
+    return int(text)

@@ -1,0 +1,50 @@
+"""The wake-ups of the keeper: timer, queue, and a sweep on demand."""
+
+import azure.functions as func
+
+from functions.http import Caller, Role, Route, endpoint, reply
+from shared.services import services
+from shared.views import SweepView
+from shared.wakeups import QUEUE, parse
+
+blueprint = func.Blueprint()
+
+
+@blueprint.timer_trigger("timer", schedule="%KEEP_ALIVE_SCHEDULE%", run_on_startup=False, use_monitor=True)
+async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (the schedule is all that counts)
+    """Renew all active calls."""
+    keeper = services()
+    await keeper.keeper.sweep("timer", unless_younger_than=keeper.settings.timing.fresh)
+
+
+@blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")
+async def keep_alive_queue(message: func.QueueMessage) -> None:
+    """Do what a wake-up asks for: a shard, a retry, the dead man's switch."""
+    await services().keeper.handle(parse(message.get_body().decode()))
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="keep_alive_now",
+        method="POST",
+        path="keep-alive",
+        summary="Sweep now",
+        description="Renews all active calls at once: for an operator or an outside scheduler.",
+        role=Role.MANAGE,
+        responses={200: SweepView},
+        errors=(401, 403, 500, 503),
+    ),
+)
+async def keep_alive_now(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """Sweep, whatever the watermarks say."""
+    tally = await services().keeper.sweep("operator")
+    return reply(
+        SweepView(
+            renewed=tally.renewed,
+            ended=tally.ended,
+            failing=tally.failing,
+            handed_over=tally.handed_over,
+            purged=tally.purged,
+        )
+    )

@@ -1,0 +1,41 @@
+"""Graph's webhook. What it answers with 202 is stored."""
+
+import azure.functions as func
+
+from functions.http import WEBHOOK_BODY_LIMIT, Caller, Route, endpoint
+from shared import telemetry
+from shared.errors import CallKeeperError
+from shared.notifications import LegacyFormat
+from shared.services import services
+
+blueprint = func.Blueprint()
+
+
+@endpoint(
+    blueprint,
+    Route(
+        name="receive_notifications",
+        method="POST",
+        path="notifications",
+        summary="Graph's notifications",
+        description="The callbackUri of a bot's calls. Anonymous to the platform; Graph's token is verified here. "
+        "204 asks Graph to send a legacy notification again in the current format.",
+        role=None,
+        auth_level=func.AuthLevel.ANONYMOUS,
+        body_limit=WEBHOOK_BODY_LIMIT,
+        responses={202: None, 204: None},
+        errors=(400, 401, 403, 413, 500, 503),
+    ),
+)
+async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+    """Verify, store, and only then 202."""
+    try:
+        await services().webhook.receive(req.headers.get("Authorization"), req.get_body())
+    except LegacyFormat:
+        return func.HttpResponse(status_code=204)
+    except CallKeeperError as error:
+        telemetry.NOTIFICATIONS_REFUSED(why=type(error).__name__, detail=str(error))
+        telemetry.NOTIFICATIONS.add(outcome=type(error).__name__)
+        raise
+    await services().keeper.notice()
+    return func.HttpResponse(status_code=202)

@@ -1,0 +1,36 @@
+"""Whether Call Keeper can do its work: settings, storage, and whether sweeps still happen."""
+
+import asyncio
+from typing import Literal
+
+from shared import VERSION
+from shared.errors import SettingsInvalid, StoreUnavailable
+from shared.services import Services, services
+from shared.store import SHARDS
+from shared.views import HealthView
+
+
+async def check() -> HealthView:
+    """Look at everything that the keeper needs, but Graph: its answers are seen in each sweep."""
+    try:
+        parts = services()
+    except SettingsInvalid as error:
+        return _view("unhealthy", settings=str(error))
+    try:
+        sweeps = await _sweeps(parts)
+    except StoreUnavailable as error:
+        return _view("unhealthy", settings="ok", storage=str(error))
+    return _view("healthy" if sweeps == "ok" else "degraded", settings="ok", storage="ok", sweeps=sweeps)
+
+
+async def _sweeps(parts: Services) -> str:
+    marks = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
+    stale_before = parts.clock.now() - parts.settings.timing.at_risk_after
+    late = sum(mark is None or mark.sweep_started_at < stale_before for mark in marks)
+    if late:
+        return f"{late} of {SHARDS} shards were not swept for {parts.settings.timing.at_risk_after}"
+    return "ok"
+
+
+def _view(status: Literal["healthy", "degraded", "unhealthy"], **checks: str) -> HealthView:
+    return HealthView(status=status, checks=checks, version=VERSION)

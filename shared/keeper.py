@@ -1,0 +1,278 @@
+"""The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count
+
+from shared import telemetry
+from shared.calls import Lease, Timing, Watermark
+from shared.clock import Clock
+from shared.errors import StoreUnavailable, words
+from shared.renewal import Failure, Outcome, Renewer
+from shared.store import SHARDS, CallStore
+from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
+
+MAX_ROUNDS = 3  # how often a sweep comes back to the calls of a throttled tenant
+PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a sweep did."""
+
+    renewed: int = 0
+    ended: int = 0
+    failing: int = 0
+    purged: int = 0
+    skipped: int = 0
+    handed_over: int = 0
+    margin: timedelta | None = None
+
+    def count(self, outcome: Outcome) -> None:
+        """Add one keepAlive."""
+        self.renewed += outcome is Outcome.RENEWED
+        self.ended += outcome is Outcome.ENDED
+        self.failing += outcome is Outcome.FAILING
+
+    def see(self, margin: timedelta) -> None:
+        """Note how much a lease had left; the smallest counts."""
+        self.margin = margin if self.margin is None else min(self.margin, margin)
+
+    def add(self, other: "Tally") -> None:
+        """Sum up."""
+        for name in ("renewed", "ended", "failing", "purged", "skipped", "handed_over"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.margin is not None:
+            self.see(other.margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a keeper works: the limits that an operator may set."""
+
+    timing: Timing = field(default_factory=Timing)
+    concurrency: int = 32
+    budget: timedelta = timedelta(minutes=4)
+    fan_out_above: int = 5000
+    retention: timedelta = timedelta(days=30)
+
+
+class Keeper:
+    """Sweeps. Any number of sweeps may run at once, and any may die anywhere: the worst is a call renewed twice."""
+
+    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, plan: Plan) -> None:
+        self._store = store
+        self._renewer = renewer
+        self._clock = clock
+        self._plan = plan
+        self._next_look: datetime | None = None
+        self._look_at = count()
+
+    async def sweep(self, wake_up: str, *, unless_younger_than: timedelta | None = None) -> Tally:
+        """Sweep all shards, one after another; leave the dead man's switch; tell what was done.
+
+        Parameters
+        ----------
+        wake_up
+            What began it: timer, watchdog, request or operator.
+        unless_younger_than
+            A shard whose last sweep began less than this ago is left alone. None: sweep in any case.
+        """
+        if wake_up == "timer" and await self._too_many():
+            return await self._fan_out(wake_up)
+        deadline = self._clock.now() + self._plan.budget
+        total, failed = Tally(), list[int]()
+        for shard in range(SHARDS):
+            try:
+                total.add(await self._sweep_shard(shard, deadline, unless_younger_than))
+            except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
+                failed.append(shard)
+                telemetry.SHARD_FAILED(shard=shard, error=words(error))
+                await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute)
+        if total.skipped < SHARDS:
+            await self._leave_switch()
+        self._tell(wake_up, total)
+        if len(failed) == SHARDS:
+            raise StoreUnavailable("No shard could be swept; each failure is in the log.")
+        return total
+
+    async def handle(self, message: WakeUp) -> None:
+        """Do what a queue message asks for."""
+        match message:
+            case Renew():
+                await self._renewer.retry(message)
+            case SweepShard():
+                deadline = self._clock.now() + self._plan.budget
+                tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh, message)
+                self._tell("queue", tally)
+            case Sweep():
+                await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.stale)
+
+    async def notice(self) -> None:
+        """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one."""
+        now = self._clock.now()
+        if self._next_look and now < self._next_look:
+            return
+        self._next_look = now + self._plan.timing.minute
+        try:
+            watermark = await self._store.watermark(next(self._look_at) % SHARDS)
+        except StoreUnavailable:
+            return  # the request itself will meet the store's trouble and tell of it
+        if watermark is None or now - watermark.sweep_started_at >= self._plan.timing.stale:
+            await self._renewer.send(Sweep(wake_up="request"))
+
+    async def _sweep_shard(
+        self, shard: int, deadline: datetime, unless_younger_than: timedelta | None, resumed: SweepShard | None = None
+    ) -> Tally:
+        started = resumed.started_at if resumed and resumed.started_at else self._clock.now()
+        watermark = await self._store.watermark(shard)
+        if watermark and unless_younger_than and started - watermark.sweep_started_at < unless_younger_than:
+            return Tally(skipped=1)
+        leases = [lease async for lease in self._store.active(shard)]
+        order = sorted(leases, key=lambda lease: self._place(lease, watermark))
+        if resumed and resumed.after:
+            order = [lease for lease in order if self._place(lease, watermark) > resumed.after]
+        run = _Run(self._renewer, self._clock, self._plan, watermark, deadline)
+        for lease in order[:1]:
+            run.tally.see(lease.expires_at(watermark, self._plan.timing) - self._clock.now())
+        left = await run.renew_all(order)
+        done = _plus(run.tally, resumed)
+        if left:
+            taken = order[: len(order) - left]
+            before = resumed.after if resumed else None
+            await self._hand_over(shard, started, done, self._place(taken[-1], watermark) if taken else before)
+            run.tally.handed_over = 1
+            return run.tally
+        mark = Watermark(started, self._clock.now(), done.renewed, done.ended, done.failing)
+        await self._store.put_watermark(shard, mark)
+        run.tally.purged = await self._store.purge(shard, self._clock.now() - self._plan.retention, PURGE_LIMIT)
+        return run.tally
+
+    def _place(self, lease: Lease, watermark: Watermark | None) -> tuple[datetime, str]:
+        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
+        return lease.expires_at(watermark, self._plan.timing), lease.call_id
+
+    async def _hand_over(self, shard: int, started: datetime, done: Tally, after: tuple[datetime, str] | None) -> None:
+        message = SweepShard(
+            shard=shard,
+            started_at=started,
+            after=after,
+            renewed=done.renewed,
+            ended=done.ended,
+            failing=done.failing,
+        )
+        await self._renewer.send(message)
+
+    async def _too_many(self) -> bool:
+        marks = await asyncio.gather(*(self._store.watermark(shard) for shard in range(SHARDS)))
+        return sum(mark.renewed + mark.failing for mark in marks if mark) > self._plan.fan_out_above
+
+    async def _fan_out(self, wake_up: str) -> Tally:
+        for shard in range(SHARDS):
+            await self._renewer.send(SweepShard(shard=shard))
+        await self._leave_switch()
+        total = Tally(handed_over=SHARDS)
+        self._tell(wake_up, total)
+        return total
+
+    async def _leave_switch(self) -> None:
+        await self._renewer.send(Sweep(wake_up="watchdog"), self._plan.timing.stale)
+
+    def _tell(self, wake_up: str, tally: Tally) -> None:
+        telemetry.SWEEP_FINISHED(
+            wakeUp=wake_up,
+            shards=SHARDS,
+            skipped=tally.skipped,
+            handedOver=tally.handed_over,
+            renewed=tally.renewed,
+            ended=tally.ended,
+            failing=tally.failing,
+            purged=tally.purged,
+            smallestMarginMinutes=None if tally.margin is None else round(tally.margin / timedelta(minutes=1), 1),
+        )
+        for outcome in (Outcome.RENEWED, Outcome.ENDED, Outcome.FAILING):
+            telemetry.RENEWALS.add(getattr(tally, outcome.value), outcome=outcome.value, wakeUp=wake_up)
+
+
+def _plus(tally: Tally, resumed: SweepShard | None) -> Tally:
+    if resumed is None:
+        return tally
+    return replace(
+        tally,
+        renewed=tally.renewed + resumed.renewed,
+        ended=tally.ended + resumed.ended,
+        failing=tally.failing + resumed.failing,
+    )
+
+
+class _Run:
+    """One pass over the calls of a shard."""
+
+    def __init__(
+        self, renewer: Renewer, clock: Clock, plan: Plan, watermark: Watermark | None, deadline: datetime
+    ) -> None:
+        self._renewer = renewer
+        self._clock = clock
+        self._plan = plan
+        self._watermark = watermark
+        self._deadline = deadline
+        self._put_off: list[Lease] = []
+        self._unwritten = 0
+        self.tally = Tally()
+
+    async def renew_all(self, leases: Iterable[Lease]) -> int:
+        """Renew in order, as long as there is time; come back to throttled tenants. How many were not taken."""
+        pending = deque(leases)
+        await self._round(pending)
+        for _ in range(MAX_ROUNDS - 1):
+            if not self._put_off or not await self._wait():
+                break
+            again, self._put_off = deque(self._put_off), []
+            await self._round(again)
+            self._put_off.extend(again)
+        for lease in self._put_off:  # they were taken: their rows say so, and each gets a retry of its own
+            until = self._renewer.throttled_until(lease.tenant_id)
+            wait = until - self._clock.now() if until else timedelta()
+            await self._take(self._renewer.fail(lease, self._watermark, Failure("throttled", 429, retry_after=wait)))
+        if self._unwritten:
+            raise StoreUnavailable(
+                f"What became of {self._unwritten} calls could not be written; the shard is swept again."
+            )
+        return len(pending)
+
+    async def _round(self, pending: deque[Lease]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._plan.concurrency, len(pending))):
+                group.create_task(self._work(pending))
+
+    async def _work(self, pending: deque[Lease]) -> None:
+        while pending and self._clock.now() < self._deadline:
+            lease = pending.popleft()
+            if self._renewer.throttled_until(lease.tenant_id):
+                self._put_off.append(lease)
+                continue
+            if await self._take(self._renewer.renew(lease, self._watermark, swept=True)) is Outcome.THROTTLED:
+                self._put_off.append(lease)
+
+    async def _take(self, work: Awaitable[Outcome]) -> Outcome | None:
+        """One call's trouble never holds up the others; but what could not be written forbids a watermark."""
+        try:
+            outcome = await work
+        except Exception as error:  # noqa: BLE001 (see above)
+            self._unwritten += 1
+            telemetry.CALL_UNWRITTEN(error=words(error))
+            return None
+        self.tally.count(outcome)
+        return outcome
+
+    async def _wait(self) -> bool:
+        """Wait for the first throttled tenant, if there is time for it."""
+        waits = [self._renewer.throttled_until(lease.tenant_id) for lease in self._put_off]
+        until = min((wait for wait in waits if wait), default=self._clock.now())
+        if until >= self._deadline:
+            return False
+        await self._clock.sleep((until - self._clock.now()).total_seconds())
+        return True

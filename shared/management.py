@@ -1,0 +1,230 @@
+"""What bots and operators ask: register, read, hang up, record."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from shared import lifecycle, telemetry
+from shared.calls import Call, Event, Operation, Status, Timing, Watermark
+from shared.clock import Clock
+from shared.errors import (
+    CallNotFound,
+    Conflict,
+    GraphCallNotFound,
+    InvalidRequest,
+    OperationNotFound,
+    StoreConflict,
+    StoreUnavailable,
+)
+from shared.graph import StartedOperation
+from shared.lifecycle import Registration
+from shared.recording import RecordRequest
+from shared.renewal import Renewer
+from shared.store import MAX_ATTEMPTS, CallStore, Change, Page, Stored, shard_of, update
+from shared.wakeups import Renew
+
+
+class Calls(Protocol):
+    """The part of Graph's calls API that management uses."""
+
+    async def hang_up(self, call_id: str, tenant_id: str) -> None:
+        """End the call, or the bot's leg of it."""
+        ...
+
+    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+        """Start a recording."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A call with what is needed to tell of its lease."""
+
+    call: Call
+    watermark: Watermark | None
+
+
+class Management:
+    """The verbs of the API. Each that writes is safe to repeat."""
+
+    def __init__(  # noqa: PLR0913 what it is composed of
+        self,
+        store: CallStore,
+        graph: Calls,
+        renewer: Renewer,
+        clock: Clock,
+        timing: Timing,
+        *,
+        default_tenant: str | None = None,
+    ) -> None:
+        self._store = store
+        self._graph = graph
+        self._renewer = renewer
+        self._clock = clock
+        self._timing = timing
+        self._default_tenant = default_tenant
+
+    async def register(
+        self, call_id: str, tenant_id: str | None, started_at: datetime | None, metadata: dict[str, str]
+    ) -> tuple[Shown, bool]:
+        """Make a call known; whether it is new. One with little left of its lease is renewed at once.
+
+        Raises
+        ------
+        InvalidRequest
+            There is no tenant, or the start lies in the future.
+        Conflict
+            The call is registered for another tenant.
+        """
+        now = self._clock.now()
+        registration = Registration(call_id, self._tenant(tenant_id), self._started(started_at, now), metadata)
+        new = False
+
+        def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
+            nonlocal new
+            new = call is None
+            after = lifecycle.registered(call, registration, now)
+            first = call is None or call.registered_at is None
+            return (after, (Event("registered", now, {"tenantId": after.tenant_id}),)) if first else (after, ())
+
+        call = await update(self._store, call_id, decide)
+        assert call is not None  # noqa: S101 (a registration always leaves a call)
+        telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, status=call.status)
+        return await self._safe(call), new
+
+    async def read(self, call_id: str) -> Shown:
+        """A call.
+
+        Raises
+        ------
+        CallNotFound
+            It is not on record.
+        """
+        call = (await self._stored(call_id)).value
+        return Shown(call, await self._store.watermark(shard_of(call_id)))
+
+    async def list_calls(
+        self, status: Status, tenant_id: str | None, limit: int, continuation: str | None
+    ) -> tuple[list[Shown], str | None]:
+        """A page of calls, and the continuation that asks for the next."""
+        page: Page = await self._store.list_calls(
+            status, tenant_id=tenant_id and tenant_id.lower(), limit=limit, continuation=continuation
+        )
+        shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
+        marks = {shard: await self._store.watermark(shard) for shard in shards}
+        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], page.continuation
+
+    async def events(self, call_id: str) -> list[Event]:
+        """The story of a call. Raises `CallNotFound`."""
+        await self._stored(call_id)
+        return await self._store.events(call_id)
+
+    async def operations(self, call_id: str) -> tuple[Call, list[Operation]]:
+        """The operations of a call. Raises `CallNotFound`."""
+        stored = await self._stored(call_id)
+        return stored.value, await self._store.operations(call_id)
+
+    async def operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
+        """One operation. Raises `CallNotFound` or `OperationNotFound`."""
+        stored = await self._stored(call_id)
+        operation = await self._store.get_operation(call_id, operation_id)
+        if operation is None:
+            raise OperationNotFound(call_id, operation_id)
+        return stored.value, operation.value
+
+    async def hang_up(self, call_id: str, by: str) -> Shown:
+        """End a call at Graph. That it is gone already is a success too; the end comes by notification, or by a 404.
+
+        Raises
+        ------
+        CallNotFound, GraphError, TokenUnavailable
+            Where Graph's answer is lost (time-out), the call may be hung up or not: repeat it.
+        """
+        call = (await self._stored(call_id)).value
+        if call.status is Status.ENDED:
+            return Shown(call, None)
+        try:
+            await self._graph.hang_up(call_id, call.tenant_id)
+            gone = False
+        except GraphCallNotFound:
+            gone = True
+        now = self._clock.now()
+
+        def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
+            if call is None or call.status is Status.ENDED:
+                return None
+            event = Event("hangupRequested", now, {"requestedBy": by, "gone": gone})
+            return lifecycle.hung_up(call, by, now, gone), (event,)
+
+        after = await update(self._store, call_id, decide)
+        telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
+        # Should the notification be lost, this finds the call gone, long before the next sweep would.
+        await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
+        return Shown(after or call, await self._store.watermark(shard_of(call_id)))
+
+    async def record(self, call_id: str, request: RecordRequest, by: str) -> tuple[Call, Operation]:
+        """Record a participant's answer.
+
+        Raises
+        ------
+        CallNotFound, GraphError, TokenUnavailable
+            See `hang_up`.
+        Conflict
+            The call has ended.
+        StoreUnavailable
+            It was started, but could not be written down; its notification will make it known.
+        """
+        call = (await self._stored(call_id)).value
+        if call.status is Status.ENDED:
+            raise Conflict(f"Call {call_id} has ended: nothing can be recorded any more.")
+        started = await self._graph.record(call_id, call.tenant_id, request)
+        operation = await self._note_recording(call_id, started, by)
+        telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
+        return call, operation
+
+    async def _note_recording(self, call_id: str, started: StartedOperation, by: str) -> Operation:
+        now = self._clock.now()
+        event = Event("recordRequested", now, {"operationId": started.id, "requestedBy": by})
+        for _ in range(MAX_ATTEMPTS):
+            stored = await self._stored(call_id)
+            before = await self._store.get_operation(call_id, started.id)
+            operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
+            change = Change(stored, stored.value, (event,), ((before, operation),))
+            try:
+                await self._store.commit(change)
+            except StoreConflict:
+                continue
+            return operation
+        raise StoreUnavailable(f"Recording {started.id} has begun, but could not be written down.")
+
+    async def _safe(self, call: Call) -> Shown:
+        """Renew a call that was registered late; what becomes of it is on record either way."""
+        watermark = await self._store.watermark(shard_of(call.id))
+        left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
+        if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
+            return Shown(call, watermark)
+        await self._renewer.renew(call.lease, watermark, swept=False)
+        return await self.read(call.id)
+
+    async def _stored(self, call_id: str) -> Stored[Call]:
+        stored = await self._store.get(call_id)
+        if stored is None:
+            raise CallNotFound(call_id)
+        return stored
+
+    def _tenant(self, tenant_id: str | None) -> str:
+        tenant = tenant_id or self._default_tenant
+        if not tenant:
+            raise InvalidRequest(
+                "The call's tenant is missing: send tenantId, or set GRAPH_TENANT_ID.",
+                (("/tenantId", "required"),),
+            )
+        return tenant.lower()
+
+    def _started(self, started_at: datetime | None, now: datetime) -> datetime | None:
+        if started_at is not None and started_at - now > self._timing.skew:
+            raise InvalidRequest(
+                "startedAt lies in the future. Send the time at which the call began, with its offset.",
+                (("/startedAt", "in the future"),),
+            )
+        return started_at

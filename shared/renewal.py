@@ -1,0 +1,234 @@
+"""Renewing one call: what Graph's answer to a keepAlive means, and what is written down of it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from shared import lifecycle, telemetry
+from shared.calls import Call, Event, Failing, Lease, Source, Timing, Watermark
+from shared.clock import Clock
+from shared.errors import (
+    GraphCallNotFound,
+    GraphError,
+    GraphForbidden,
+    GraphRejected,
+    GraphThrottled,
+    StoreUnavailable,
+    TokenUnavailable,
+)
+from shared.graph import GraphCall
+from shared.store import CallStore, shard_of, update
+from shared.wakeups import Queue, Renew, WakeUp
+
+DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
+
+
+class KeepAlive(Protocol):
+    """The part of Graph's calls API that the keeper uses."""
+
+    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+        """Renew the lease."""
+        ...
+
+    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+        """Look the call up."""
+        ...
+
+
+class Outcome(StrEnum):
+    """What became of one keepAlive."""
+
+    RENEWED = "renewed"
+    ENDED = "ended"
+    FAILING = "failing"
+    THROTTLED = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a keepAlive did not succeed, in words for the record and the log."""
+
+    reason: str
+    status: int | None = None
+    subcode: int | None = None
+    request_id: str | None = None
+    retry_after: timedelta = timedelta()
+
+
+def failure_of(error: Exception) -> Failure:
+    """Tell our trouble and Graph's apart. None of them ends a call."""
+    match error:
+        case GraphThrottled():
+            reason = "throttled"
+        case GraphForbidden():
+            reason = "forbidden"
+        case GraphCallNotFound():
+            reason = "notFoundYet"
+        case GraphRejected():
+            reason = "rejected"
+        case GraphError():
+            reason = "unavailable"
+        case TokenUnavailable():
+            reason = "noToken"
+        case _:
+            reason = "internalError"
+    if isinstance(error, GraphError):
+        wait = timedelta(seconds=error.retry_after or 0)
+        return Failure(reason, error.status, error.subcode, error.request_id, wait)
+    return Failure(reason)
+
+
+class Renewer:
+    """Sends keepAlive for one call and writes down what is not plain success.
+
+    A renewal of a healthy call in a sweep writes nothing: the shard's watermark, written last, proves it.
+    """
+
+    def __init__(self, store: CallStore, graph: KeepAlive, queue: Queue, clock: Clock, timing: Timing) -> None:
+        self._store = store
+        self._graph = graph
+        self._queue = queue
+        self._clock = clock
+        self._timing = timing
+        self._slow_until: dict[str, datetime] = {}  # tenants that Graph throttles
+
+    def throttled_until(self, tenant_id: str) -> datetime | None:
+        """Until when the tenant has to wait, None if it need not."""
+        until = self._slow_until.get(tenant_id)
+        if until is None or until <= self._clock.now():
+            self._slow_until.pop(tenant_id, None)
+            return None
+        return until
+
+    async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
+        """Renew once.
+
+        Parameters
+        ----------
+        swept
+            A sweep asks: its watermark will prove the renewal, and it deals with throttling itself.
+        """
+        asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
+        try:
+            await self._graph.keep_alive(lease.call_id, lease.tenant_id)
+        except GraphThrottled as error:
+            self._slow_down(lease.tenant_id, error)
+            if swept:
+                return Outcome.THROTTLED
+            return await self.fail(lease, watermark, failure_of(error))
+        except GraphCallNotFound as error:
+            if self._clock.now() - lease.started_at < self._timing.skew:
+                return await self.fail(lease, watermark, failure_of(error))
+            return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
+        except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
+            return await self.fail(lease, watermark, failure_of(error))
+        if not swept or lease.failing:
+            await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
+        return Outcome.RENEWED
+
+    async def fail(self, lease: Lease, watermark: Watermark | None, failure: Failure) -> Outcome:
+        """Write down that a keepAlive failed, and see to its retry. After a whole lease without success, look it up."""
+        now = self._clock.now()
+        last = lease.last_renewal(watermark, self._timing)
+        attempts = lease.failing.attempts + 1 if lease.failing else 1
+        self._tell(lease, failure, attempts, now - last)
+        if now - last >= self._timing.lease and await self._is_gone(lease):
+            return await self._end(lease, Source.LOOKUP_NOT_FOUND)
+        retry_at = await self._see_to_retry(lease, attempts, failure.retry_after)
+        failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
+        await update(self._store, lease.call_id, lambda call: _with_failure(call, failing, last))
+        return Outcome.FAILING
+
+    async def retry(self, message: Renew) -> Outcome | None:
+        """Do what a message asks for. None: there was nothing to do, the call is over or the message a leftover."""
+        stored = await self._store.get(message.call_id)
+        if stored is None or stored.value.ended_at is not None:
+            return None
+        lease = stored.value.lease
+        if message.retry_at is not None and (lease.failing is None or lease.failing.retry_at != message.retry_at):
+            return None
+        return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
+
+    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+        """Leave a wake-up. If the queue fails, the next sweep does the work, so it is told and no more."""
+        try:
+            await self._queue.send(message, delay)
+        except StoreUnavailable as error:
+            telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
+
+    async def _watermark(self, call_id: str) -> Watermark | None:
+        return await self._store.watermark(shard_of(call_id))
+
+    def _slow_down(self, tenant_id: str, error: GraphThrottled) -> None:
+        wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
+        until = self._clock.now() + wait
+        self._slow_until[tenant_id] = max(until, self._slow_until.get(tenant_id, until))
+        telemetry.THROTTLED(tenantId=tenant_id, retryAfterSeconds=wait.total_seconds())
+
+    async def _see_to_retry(self, lease: Lease, attempts: int, retry_after: timedelta) -> datetime:
+        """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""
+        now = self._clock.now()
+        if lease.failing and lease.failing.retry_at > now:
+            return lease.failing.retry_at
+        delay = max(self._timing.retry_delay(attempts), retry_after)
+        await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
+        return now + delay
+
+    async def _is_gone(self, lease: Lease) -> bool:
+        try:
+            found = await self._graph.get(lease.call_id, lease.tenant_id)
+        except GraphCallNotFound:
+            return True
+        except (GraphError, TokenUnavailable):
+            return False
+        return found.state == "terminated"
+
+    async def _end(self, lease: Lease, source: Source) -> Outcome:
+        now = self._clock.now()
+        call = await update(self._store, lease.call_id, lambda call: _ended(call, source, now))
+        if call and call.ended_at == now:
+            telemetry.tell_end(call)
+        return Outcome.ENDED
+
+    def _tell(self, lease: Lease, failure: Failure, attempts: int, since: timedelta) -> None:
+        fields = {
+            "callId": lease.call_id,
+            "tenantId": lease.tenant_id,
+            "reason": failure.reason,
+            "status": failure.status,
+            "subcode": failure.subcode,
+            "minutesSinceRenewal": round(since / timedelta(minutes=1), 1),
+        }
+        telemetry.CALL_FAILING(**fields, requestId=failure.request_id, attempts=attempts)
+        if since >= self._timing.at_risk_after:
+            telemetry.CALL_AT_RISK(**fields)
+        if failure.reason == "forbidden":
+            telemetry.FORBIDDEN(
+                tenantId=lease.tenant_id, status=403, subcode=failure.subcode, requestId=failure.request_id
+            )
+
+
+def _with_failure(call: Call | None, failing: Failing, last: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+    if call is None or call.ended_at is not None:
+        return None
+    after = lifecycle.failing(call, failing, last)
+    if call.failing is not None:
+        return after, ()
+    detail = {"reason": failing.reason, "status": failing.status, "subcode": failing.subcode}
+    return after, (Event("keepAliveFailing", failing.since, detail),)
+
+
+def _with_renewal(call: Call | None, at: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+    if call is None or call.ended_at is not None:
+        return None
+    events = (Event("keepAliveRecovered", at, {"attempts": call.failing.attempts}),) if call.failing else ()
+    return lifecycle.renewed(call, at), events
+
+
+def _ended(call: Call | None, source: Source, now: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+    if call is None or call.ended_at is not None:
+        return None
+    after = lifecycle.gone(call, source, now)
+    told_by = after.termination.source if after.termination else source
+    return after, (Event("ended", now, {"source": told_by}),)

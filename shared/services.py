@@ -1,0 +1,158 @@
+"""Composition: builds the parts lazily, once per process, inside the running loop. Nothing is built at import."""
+
+import asyncio
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from shared.clock import Clock, SystemClock
+from shared.keeper import Keeper, Plan
+from shared.management import Management
+from shared.renewal import Renewer
+from shared.settings import Settings, load_settings
+from shared.table_store import TableCallStore
+from shared.wakeups import QUEUE, StorageQueue
+from shared.webhook import Webhook
+
+if TYPE_CHECKING:
+    import httpx
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from shared.graph import GraphCalls
+    from shared.inbound import TokenVerifier
+
+TABLE = "calls"
+
+
+class Services:
+    """The parts of Call Keeper, put together by the settings."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        for name in ("azure", "httpx", "msal"):  # they log every request and its address at INFO
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    @cached_property
+    def http(self) -> "httpx.AsyncClient":
+        """The one HTTP client."""
+        from shared.http_client import make_http_client  # noqa: PLC0415 (httpx and aiohttp load when they are needed)
+
+        return make_http_client(self.settings)
+
+    @cached_property
+    def graph(self) -> "GraphCalls":
+        """Graph's calls API."""
+        from shared.credentials import GraphTokens  # noqa: PLC0415 (azure-identity loads when it is needed)
+        from shared.graph import GraphCalls  # noqa: PLC0415 (as above)
+
+        return GraphCalls(self.http, GraphTokens(self.settings), self.settings)
+
+    @cached_property
+    def store(self) -> TableCallStore:
+        """Calls in Table Storage."""
+        from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415 (loads when it is needed)
+
+        settings = self.settings
+        if settings.calls_storage:
+            tables = TableServiceClient.from_connection_string(settings.calls_storage.get_secret_value())
+        else:
+            tables = TableServiceClient(str(settings.calls_storage_table_service_uri), credential=self._identity)
+        return TableCallStore(tables.get_table_client(TABLE))
+
+    @cached_property
+    def queue(self) -> StorageQueue:
+        """Wake-ups on Queue Storage."""
+        from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
+        from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
+
+        settings, policy = self.settings, TextBase64EncodePolicy()
+        if settings.calls_storage:
+            connection = settings.calls_storage.get_secret_value()
+            return StorageQueue(QueueClient.from_connection_string(connection, QUEUE, message_encode_policy=policy))
+        account = str(settings.calls_storage_queue_service_uri)
+        return StorageQueue(QueueClient(account, QUEUE, credential=self._identity, message_encode_policy=policy))
+
+    @cached_property
+    def renewer(self) -> Renewer:
+        """Renews one call."""
+        return Renewer(self.store, self.graph, self.queue, self.clock, self.settings.timing)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Sweeps."""
+        settings = self.settings
+        plan = Plan(
+            settings.timing,
+            settings.keep_alive_concurrency,
+            settings.sweep_budget,
+            settings.sweep_fan_out_above,
+            settings.ended_call_retention,
+        )
+        return Keeper(self.store, self.renewer, self.clock, plan)
+
+    @cached_property
+    def management(self) -> Management:
+        """What bots and operators ask."""
+        settings = self.settings
+        return Management(
+            self.store, self.graph, self.renewer, self.clock, settings.timing, default_tenant=settings.graph_tenant_id
+        )
+
+    @cached_property
+    def webhook(self) -> Webhook:
+        """What Graph tells."""
+        settings = self.settings
+        verifier = self._verifier(
+            settings.notification_audiences, settings.notification_issuers, settings.notification_metadata_urls
+        )
+        allowed = frozenset(settings.allowed_tenant_ids)
+        return Webhook(self.store, verifier, self.queue, self.clock, allowed)
+
+    @cached_property
+    def management_verifier(self) -> "TokenVerifier | None":
+        """Verifies the Entra tokens of management routes; None where the function key is all that is asked."""
+        settings = self.settings
+        if not settings.management_audience or not settings.management_metadata_url:
+            return None
+        return self._verifier(
+            settings.management_audience, settings.management_issuers, (settings.management_metadata_url,)
+        )
+
+    @cached_property
+    def _identity(self) -> "AsyncTokenCredential":
+        from azure.identity.aio import ManagedIdentityCredential  # noqa: PLC0415 (loads when it is needed)
+
+        client_id = self.settings.calls_storage_client_id or self.settings.azure_client_id
+        return ManagedIdentityCredential(client_id=client_id)
+
+    def _verifier(
+        self, audiences: tuple[str, ...], issuers: tuple[str, ...], metadata_urls: tuple[str, ...]
+    ) -> "TokenVerifier":
+        from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
+
+        return TokenVerifier(audiences, issuers, metadata_urls, self.http, self.clock)
+
+
+_current: tuple[asyncio.AbstractEventLoop, Services] | None = None
+
+
+def services() -> Services:
+    """The services of this process. They belong to the running loop; another loop (in tests) gets its own.
+
+    Raises
+    ------
+    SettingsInvalid
+        Settings are missing or wrong.
+    """
+    global _current  # noqa: PLW0603 (one per process is the point)
+    loop = asyncio.get_running_loop()
+    if _current is None or _current[0] is not loop:
+        _current = loop, Services(load_settings(), SystemClock())
+    return _current[1]
+
+
+def use(replacement: Services | None) -> None:
+    """Put other services in place, or none; for tests."""
+    global _current  # noqa: PLW0603 (as above)
+    _current = None if replacement is None else (asyncio.get_running_loop(), replacement)

@@ -1,0 +1,145 @@
+"""What Call Keeper tells of itself: every log event and metric by name, with its fields. Nothing else is logged."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter
+
+    from shared.calls import Call
+
+LOGGER = "call_keeper"
+
+type Field = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One kind of line in the log: `name key=value …`, its values also as `extra`, so that they become columns."""
+
+    name: str
+    level: int
+    fields: tuple[str, ...]
+    meaning: str
+
+    def __call__(self, **values: Field) -> None:
+        """Write the line. Values hold no secret and no personal data."""
+        line = " ".join(f"{key}={value}" for key, value in values.items())
+        logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One counter, with the attributes it is split by."""
+
+    name: str
+    attributes: tuple[str, ...]
+    meaning: str
+
+    def add(self, amount: int = 1, **attributes: Field) -> None:
+        """Count."""
+        _counter(self.name, self.meaning).add(amount, {k: v for k, v in attributes.items() if v is not None})
+
+
+@cache
+def _counter(name: str, meaning: str) -> "Counter":
+    from opentelemetry import metrics  # noqa: PLC0415 (not at import: every function would pay for it)
+
+    return metrics.get_meter(LOGGER).create_counter(name, description=meaning)
+
+
+SWEEP_FINISHED = LogEvent(
+    "keep_alive.sweep.finished",
+    logging.INFO,
+    ("wakeUp", "shards", "skipped", "handedOver", "renewed", "ended", "failing", "purged", "smallestMarginMinutes"),
+    "A sweep over the shards is done; which wake-up began it, and the shortest time that a lease had left.",
+)
+SHARD_FAILED = LogEvent(
+    "keep_alive.shard.failed", logging.ERROR, ("shard", "error"), "A shard could not be swept; the others were."
+)
+CALL_UNWRITTEN = LogEvent(
+    "keep_alive.call.unwritten",
+    logging.ERROR,
+    ("error",),
+    "What became of a call could not be written: its shard gets no watermark and is swept again.",
+)
+CALL_FAILING = LogEvent(
+    "keep_alive.call.failing",
+    logging.WARNING,
+    ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
+    "keepAlive did not succeed for a call; it is tried again.",
+)
+CALL_AT_RISK = LogEvent(
+    "keep_alive.call.at_risk",
+    logging.ERROR,
+    ("callId", "tenantId", "reason", "status", "subcode", "minutesSinceRenewal"),
+    "A call was not renewed for 30 minutes: Graph ends it 15 minutes later.",
+)
+FORBIDDEN = LogEvent(
+    "graph.forbidden",
+    logging.ERROR,
+    ("tenantId", "status", "subcode", "requestId"),
+    "Graph answers 403: the app lacks consent (7504), or the token is of another tenant (7505).",
+)
+THROTTLED = LogEvent(
+    "graph.throttled", logging.WARNING, ("tenantId", "retryAfterSeconds"), "Graph asked a tenant to slow down."
+)
+TOKEN_FAILED = LogEvent("graph.token.failed", logging.ERROR, ("tenantId", "error"), "No Graph token could be had.")
+QUEUE_FAILED = LogEvent(
+    "queue.send.failed", logging.ERROR, ("kind", "error"), "A wake-up could not be left; the next sweep does its work."
+)
+CALL_ENDED = LogEvent(
+    "call.ended",
+    logging.INFO,
+    ("callId", "tenantId", "code", "subcode", "category", "source"),
+    "A call is over, or more became known of its end.",
+)
+CODE_UNKNOWN = LogEvent(
+    "termination.code.unknown",
+    logging.WARNING,
+    ("callId", "code", "subcode"),
+    "An end code that the catalogue does not have.",
+)
+NOTIFICATIONS_ACCEPTED = LogEvent(
+    "notifications.accepted",
+    logging.INFO,
+    ("tenantId", "notifications", "calls", "faults"),
+    "A webhook body is stored.",
+)
+NOTIFICATIONS_REFUSED = LogEvent(
+    "notifications.refused", logging.WARNING, ("why", "detail"), "A webhook body, or a part of it, was not taken."
+)
+HANGUP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "A call was hung up at Graph.")
+RECORDING = LogEvent(
+    "call.recording", logging.INFO, ("callId", "tenantId", "operationId", "status"), "A recording was started."
+)
+REGISTERED = LogEvent("call.registered", logging.INFO, ("callId", "tenantId", "status"), "A bot registered a call.")
+REQUEST_FAILED = LogEvent(
+    "request.failed", logging.ERROR, ("route", "error"), "A request met an error that nobody foresaw."
+)
+
+CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.")
+CODES_UNKNOWN = Metric("call_keeper.termination.unknown", ("code", "subcode"), "End codes not in the catalogue.")
+RENEWALS = Metric("call_keeper.keep_alive.outcomes", ("outcome", "wakeUp"), "keepAlives of sweeps, by outcome.")
+NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications, by what became of them.")
+
+
+def tell_end(call: "Call") -> None:
+    """Tell that a call is over, or that more became known of its end."""
+    end = call.termination
+    if end is None:
+        return
+    CALL_ENDED(
+        callId=call.id,
+        tenantId=call.tenant_id,
+        code=end.code,
+        subcode=end.subcode,
+        category=end.category,
+        source=end.source,
+    )
+    CALLS_ENDED.add(category=end.category, source=end.source)
+    if end.subcode is not None and end.category == "unknown":
+        CODE_UNKNOWN(callId=call.id, code=end.code, subcode=end.subcode)
+        CODES_UNKNOWN.add(code=end.code, subcode=end.subcode)

@@ -1,0 +1,340 @@
+"""What the API takes and gives, in camelCase: the models that answer requests and describe themselves in OpenAPI."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic.alias_generators import to_camel
+
+from shared.calls import Call, Event, Operation, Source, Status, Timing, Watermark
+from shared.termination import Entry
+
+METADATA_KEYS = 50
+METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
+TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Value = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class Model(BaseModel):
+    """The base of all: camelCase outside, snake_case inside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class RegisterCall(Model):
+    """A bot makes a call known."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+
+    tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
+        default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
+    )
+    started_at: AwareDatetime | None = Field(
+        default=None,
+        description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
+    )
+    metadata: dict[Key, Value] = Field(
+        default_factory=dict,
+        max_length=METADATA_KEYS,
+        description=f"The bot's own words, at most {METADATA_KEYS} texts and {METADATA_SIZE} characters in all. "
+        "No secrets: it is shown to every reader.",
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _bounded(cls, value: dict[str, str]) -> dict[str, str]:
+        if sum(len(key) + len(text) for key, text in value.items()) > METADATA_SIZE:
+            raise ValueError(f"keep metadata below {METADATA_SIZE} characters in all")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _storable(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if any("\ud800" <= char <= "\udfff" for char in key + text):
+                raise ValueError("use text without lone surrogates")
+        return value
+
+
+class FailingView(Model):
+    """That keepAlive does not succeed at the moment."""
+
+    since: datetime
+    attempts: int = Field(description="keepAlives that failed in a row.")
+    retry_at: datetime
+    reason: str
+    status: int | None = Field(description="Graph's HTTP status, null where it did not answer.")
+    subcode: int | None
+
+
+class LeaseView(Model):
+    """How safe an active call is."""
+
+    renewed_at: datetime = Field(description="The last renewal that can be proved; at first the start of the call.")
+    expires_at: datetime = Field(description="When Graph ends the call if nobody renews it.")
+    at_risk: bool = Field(description="Not renewed for 30 of the 45 minutes.")
+    failing: FailingView | None
+
+
+class TerminationView(Model):
+    """Why the call ended."""
+
+    ended_at: datetime = Field(description="The first evidence of the end.")
+    code: int | None
+    subcode: int | None
+    reason: str = Field(description="In plain words.")
+    category: str = Field(description="See /api/termination-codes.")
+    source: Source = Field(description="Who told.")
+    action: str | None = Field(description="What to do about it, where the catalogue knows.")
+    message: str | None = Field(description="Graph's own words.")
+    message_truncated: bool
+    raw_code: str | None = Field(description="Graph's code where it was no number.")
+    raw_subcode: str | None
+
+
+class HangupView(Model):
+    """Who asked for the hang-up."""
+
+    requested_at: datetime
+    requested_by: str
+
+
+class CallView(Model):
+    """A call on record."""
+
+    id: str
+    tenant_id: str
+    status: Status
+    state: str = Field(description="Graph's word for the state, camelCase.")
+    ever_established: bool
+    started_at: datetime
+    registered_at: datetime | None = Field(description="Null: known by notifications only.")
+    direction: str | None
+    call_chain_id: str | None
+    metadata: dict[str, str]
+    lease: LeaseView | None = Field(description="Null once the call has ended.")
+    hangup: HangupView | None
+    termination: TerminationView | None = Field(description="Null while the call is active.")
+
+
+class CallList(Model):
+    """A page of calls."""
+
+    value: list[CallView]
+    continuation: str | None = Field(description="Ask for the next page with it; null after the last.")
+
+
+class EventView(Model):
+    """A line of a call's story."""
+
+    at: datetime
+    kind: str
+    detail: dict[str, str | int | bool | None]
+
+
+class EventList(Model):
+    """The story of a call, oldest first."""
+
+    value: list[EventView]
+    continuation: None = None
+
+
+class OperationView(Model):
+    """An operation of a call, without what only a reader of recordings may see."""
+
+    id: str
+    call_id: str
+    kind: str
+    status: str = Field(
+        description="notStarted, running, completed, failed; or lost: the call ended before Graph told of it."
+    )
+    client_context: str | None
+    requested_at: datetime | None
+    requested_by: str | None
+    finished_at: datetime | None
+    code: int | None
+    subcode: int | None
+    message: str | None
+    completion_reason: str | None
+
+
+class RecordingView(OperationView):
+    """An operation with the place of its recording and the token to fetch it: null for who may not read recordings."""
+
+    recording_location: str | None = Field(
+        description="GET it soon, with `Authorization: Bearer` and the recordingAccessToken."
+    )
+    recording_access_token: str | None
+
+
+class OperationList(Model):
+    """The operations of a call, oldest first."""
+
+    value: list[OperationView]
+    continuation: None = None
+
+
+class TerminationCode(Model):
+    """One row of the catalogue of end codes."""
+
+    code: int | None
+    subcode: int
+    reason: str
+    category: str
+    source: str
+    action: str
+
+
+class TerminationCodeList(Model):
+    """The catalogue of end codes."""
+
+    value: list[TerminationCode]
+    continuation: None = None
+
+
+class SweepView(Model):
+    """What a sweep did."""
+
+    renewed: int
+    ended: int
+    failing: int
+    handed_over: int = Field(description="Shards left to the queue.")
+    purged: int = Field(description="Ended calls deleted after their retention.")
+
+
+class HealthView(Model):
+    """Whether Call Keeper can do its work."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    checks: dict[str, str] = Field(description="ok, or what is wrong; no values of settings.")
+    version: str
+
+
+class ProblemError(Model):
+    """One fault of a request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Model):
+    """An error (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemError] | None = None
+    graph_status: int | None = None
+    graph_subcode: int | None = None
+    graph_request_id: str | None = None
+
+
+def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime, action: str | None) -> CallView:
+    """A call as the API shows it."""
+    return CallView(
+        id=call.id,
+        tenant_id=call.tenant_id,
+        status=call.status,
+        state=call.state,
+        ever_established=call.ever_established,
+        started_at=_utc(call.started_at),
+        registered_at=call.registered_at and _utc(call.registered_at),
+        direction=call.direction,
+        call_chain_id=call.call_chain_id,
+        metadata=dict(call.metadata),
+        lease=None if call.ended_at else _lease_view(call, watermark, timing, now),
+        hangup=HangupView(requested_at=_utc(call.hangup.requested_at), requested_by=call.hangup.requested_by)
+        if call.hangup
+        else None,
+        termination=_termination_view(call, action),
+    )
+
+
+def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> LeaseView:
+    renewed_at = call.lease.last_renewal(watermark, timing)
+    failing = call.failing
+    return LeaseView(
+        renewed_at=_utc(renewed_at),
+        expires_at=_utc(renewed_at + timing.lease),
+        at_risk=now - renewed_at >= timing.at_risk_after,
+        failing=FailingView(
+            since=_utc(failing.since),
+            attempts=failing.attempts,
+            retry_at=_utc(failing.retry_at),
+            reason=failing.reason,
+            status=failing.status,
+            subcode=failing.subcode,
+        )
+        if failing
+        else None,
+    )
+
+
+def _termination_view(call: Call, action: str | None) -> TerminationView | None:
+    end = call.termination
+    if end is None or call.ended_at is None:
+        return None
+    return TerminationView(
+        ended_at=_utc(call.ended_at),
+        code=end.code,
+        subcode=end.subcode,
+        reason=end.reason,
+        category=end.category,
+        source=end.source,
+        action=action,
+        message=end.message,
+        message_truncated=end.message_truncated,
+        raw_code=end.raw_code,
+        raw_subcode=end.raw_subcode,
+    )
+
+
+def event_view(event: Event) -> EventView:
+    """A line of the story as the API shows it."""
+    return EventView(at=_utc(event.at), kind=event.kind, detail=dict(event.detail))
+
+
+def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
+    """An operation as its own route shows it; the place and token of a recording only with `secrets`."""
+    lost = call.ended_at is not None and not operation.finished
+    return RecordingView(
+        id=operation.id,
+        call_id=operation.call_id,
+        kind=operation.kind,
+        status="lost" if lost else operation.status,
+        client_context=operation.client_context,
+        requested_at=operation.requested_at and _utc(operation.requested_at),
+        requested_by=operation.requested_by,
+        finished_at=operation.finished_at and _utc(operation.finished_at),
+        code=operation.code,
+        subcode=operation.subcode,
+        message=operation.message,
+        completion_reason=operation.completion_reason,
+        recording_location=operation.recording_location if secrets else None,
+        recording_access_token=operation.recording_access_token if secrets else None,
+    )
+
+
+def operation_view(operation: Operation, call: Call) -> OperationView:
+    """An operation as a list shows it."""
+    full = recording_view(operation, call, secrets=False)
+    return OperationView.model_validate(full.model_dump(exclude={"recording_location", "recording_access_token"}))
+
+
+def code_view(entry: Entry) -> TerminationCode:
+    """A row of the catalogue as the API shows it."""
+    return TerminationCode(
+        code=entry.code,
+        subcode=entry.subcode,
+        reason=entry.reason,
+        category=entry.category,
+        source=entry.source,
+        action=entry.action,
+    )
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

@@ -1,0 +1,172 @@
+"""Graph's webhook: verify, parse, merge, store. What returns without an error is stored."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import batched
+
+from shared import lifecycle, telemetry
+from shared.calls import Call, Event, Operation
+from shared.clock import Clock
+from shared.errors import CallKeeperError, Forbidden, InvalidRequest, StoreConflict, StoreUnavailable
+from shared.inbound import TokenVerifier
+from shared.notifications import Notification, OperationNotification, OtherNotification, parse
+from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
+from shared.wakeups import Queue, Renew
+
+AT_ONCE = 8  # calls of one body that are written side by side
+IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
+UNDER_WAY = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of a body: how many notifications are stored, of how many calls, and what was wrong with the rest."""
+
+    notifications: int
+    calls: int
+    faults: tuple[str, ...]
+    refused: int
+
+
+class Webhook:
+    """Takes Graph's notifications. Doubled, late and disordered ones are harmless; see `lifecycle`."""
+
+    def __init__(
+        self,
+        store: CallStore,
+        verifier: TokenVerifier,
+        queue: Queue,
+        clock: Clock,
+        allowed_tenants: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._queue = queue
+        self._clock = clock
+        self._allowed_tenants = allowed_tenants
+
+    async def receive(self, authorization: str | None, body: bytes) -> Received:
+        """Store what a body tells.
+
+        Raises
+        ------
+        Unauthenticated, KeysUnavailable
+            See `TokenVerifier.verify`.
+        Forbidden
+            The tenant is not served here, or all notifications are of calls of other tenants.
+        InvalidRequest
+            Nothing of the body can be read.
+        LegacyFormat
+            It is the old platform's format: asked with 204, Graph sends it again in its own.
+        StoreUnavailable
+            Something is not stored: Graph should send it again, which does no harm to the rest.
+        """
+        claims = await self._verifier.verify(authorization)
+        tenant_id = claims.tenant_id.lower()
+        if self._allowed_tenants and tenant_id not in self._allowed_tenants:
+            raise Forbidden(f"Tenant {tenant_id} is not in ALLOWED_TENANT_IDS.")
+        parsed = parse(body)
+        if parsed.faults and not parsed.notifications:
+            raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
+        received = await self._take(_by_call(parsed.notifications), tenant_id, parsed.faults)
+        if received.refused and not received.calls:
+            raise Forbidden("These calls belong to another tenant than the token.")
+        telemetry.NOTIFICATIONS_ACCEPTED(
+            tenantId=tenant_id,
+            notifications=received.notifications,
+            calls=received.calls,
+            faults=len(received.faults),
+        )
+        return received
+
+    async def _take(self, by_call: dict[str, list[Notification]], tenant_id: str, faults: tuple[str, ...]) -> Received:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(call_id: str) -> CallKeeperError | None:
+            async with slots:
+                try:
+                    await self._store_all(call_id, by_call[call_id], tenant_id)
+                except (Forbidden, StoreUnavailable) as error:
+                    return error
+                return None
+
+        errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
+        for error in errors:
+            if isinstance(error, StoreUnavailable):
+                raise error
+        self._tell_refused(tenant_id, faults, errors)
+        stored = [by_call[call_id] for call_id, error in zip(by_call, errors, strict=True) if error is None]
+        return Received(sum(map(len, stored)), len(stored), faults, len(by_call) - len(stored))
+
+    def _tell_refused(self, tenant_id: str, faults: tuple[str, ...], errors: Iterable[CallKeeperError | None]) -> None:
+        for fault in faults:
+            telemetry.NOTIFICATIONS_REFUSED(why="unreadable", detail=fault)
+            telemetry.NOTIFICATIONS.add(outcome="unreadable")
+        for error in errors:
+            if error is not None:
+                telemetry.NOTIFICATIONS_REFUSED(why="otherTenant", detail=f"token of tenant {tenant_id}")
+                telemetry.NOTIFICATIONS.add(outcome="otherTenant")
+
+    async def _store_all(self, call_id: str, notifications: list[Notification], tenant_id: str) -> None:
+        for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):
+            before, after = await self._store_chunk(call_id, chunk, tenant_id)
+            telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
+            if after.termination and (before is None or before.termination != after.termination):
+                telemetry.tell_end(after)
+            if before is None and after.ended_at is None and after.state not in UNDER_WAY:
+                await self._renew_soon(call_id)
+
+    async def _store_chunk(
+        self, call_id: str, notifications: tuple[Notification, ...], tenant_id: str
+    ) -> tuple[Call | None, Call]:
+        at = self._clock.now()
+        for _ in range(MAX_ATTEMPTS):
+            before = await self._store.get(call_id)
+            change = await self._merge(before, call_id, notifications, tenant_id, at)
+            try:
+                await self._store.commit(change)
+            except StoreConflict:
+                continue
+            return before.value if before else None, change.after
+        raise StoreUnavailable(f"Call {call_id} is being written by too many at once. Try again.")
+
+    async def _merge(
+        self,
+        before: Stored[Call] | None,
+        call_id: str,
+        notifications: tuple[Notification, ...],
+        tenant_id: str,
+        at: datetime,
+    ) -> Change:
+        call = before.value if before else None
+        operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
+        story: dict[str, Event] = {}
+        for item in notifications:
+            call = lifecycle.notified(call, item, tenant_id, at)
+            if isinstance(item, OperationNotification):
+                stored, known = operations.get(item.operation_id, (None, None))
+                if known is None:
+                    stored = await self._store.get_operation(call_id, item.operation_id)
+                    known = stored.value if stored else None
+                operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
+            if not isinstance(item, OtherNotification):
+                event = lifecycle.story(item, at)
+                story.setdefault(event.digest, event)
+        assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
+        return Change(before, call, tuple(story.values()), tuple(operations.values()))
+
+    async def _renew_soon(self, call_id: str) -> None:
+        """A call first met in the middle may be old: renew it now, not at the next sweep."""
+        try:
+            await self._queue.send(Renew(call_id=call_id), timedelta())
+        except StoreUnavailable as error:  # the call is stored: the next sweep renews it
+            telemetry.QUEUE_FAILED(kind="renew", error=str(error))
+
+
+def _by_call(notifications: Iterable[Notification]) -> dict[str, list[Notification]]:
+    by_call: dict[str, list[Notification]] = {}
+    for item in notifications:
+        by_call.setdefault(item.call_id, []).append(item)
+    return by_call

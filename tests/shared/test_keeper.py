@@ -1,0 +1,563 @@
+"""What a sweep does, in virtual time, on the memory store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from shared.calls import Call, Source, Status, Timing, Watermark
+from shared.errors import (
+    CallKeeperError,
+    GraphForbidden,
+    GraphRejected,
+    GraphThrottled,
+    GraphUnavailable,
+    StoreUnavailable,
+    TokenUnavailable,
+)
+from shared.graph import GraphCall
+from shared.keeper import Keeper, Plan
+from shared.memory_store import MemoryCallStore
+from shared.renewal import Renewer
+from shared.store import SHARDS, Change, shard_of
+from shared.wakeups import Renew, Sweep, SweepShard
+from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
+
+MINUTE = timedelta(minutes=1)
+TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
+OTHER = "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d"
+
+
+@dataclass
+class World:
+    clock: VirtualClock
+    store: MemoryCallStore
+    queue: VirtualQueue
+    graph: VirtualGraph
+    keeper: Keeper
+
+    async def call(self, call_id: str, *, tenant: str = TENANT, age: timedelta = timedelta(), known: bool = True) -> None:
+        """A call that began `age` ago, and was made known then."""
+        now = self.clock.now()
+        self.graph.start(call_id, age=age)
+        if known:
+            call = Call(call_id, tenant, "established", known_at=now - age, started_at=now - age, registered_at=now - age)
+            await self.store.commit(Change(None, call))
+
+    async def record(self, call_id: str) -> Call:
+        stored = await self.store.get(call_id)
+        assert stored is not None
+        return stored.value
+
+    async def sweep(self, wake_up: str = "operator") -> object:
+        return await self.clock.run(self.keeper.sweep(wake_up))
+
+    async def drain(self) -> None:
+        while message := self.queue.due():
+            await self.clock.run(self.keeper.handle(message))
+
+
+def make_world(plan: Plan | None = None) -> World:
+    clock = VirtualClock()
+    store = MemoryCallStore()
+    queue, graph = VirtualQueue(clock), VirtualGraph(clock)
+    plan = plan or Plan()
+    renewer = Renewer(store, graph, queue, clock, plan.timing)
+    return World(clock, store, queue, graph, Keeper(store, renewer, clock, plan))
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+def raising(error: Exception, times: int | None = None) -> Callable[[str, str], Awaitable[None]]:
+    left = times
+
+    async def fault(_operation: str, _call_id: str) -> None:
+        nonlocal left
+        if left is None or left > 0:
+            left = None if left is None else left - 1
+            raise error
+
+    return fault
+
+
+async def test_a_sweep_renews_every_call_and_writes_nothing_for_the_healthy(world: World) -> None:
+    for number in range(50):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    before = {f"call-{number}": await world.store.get(f"call-{number}") for number in range(50)}
+
+    await world.sweep()
+
+    assert all(len(call.keep_alives) == 1 for call in world.graph.calls.values())
+    assert {call_id: await world.store.get(call_id) for call_id in before} == before
+
+
+async def test_the_watermark_proves_the_renewal_of_calls_that_were_there_before_it(world: World) -> None:
+    await world.call("old", age=10 * MINUTE)
+    started = world.clock.now()
+    await world.sweep()
+
+    watermark = await world.store.watermark(shard_of("old"))
+    assert watermark is not None
+    lease = (await world.record("old")).lease
+    assert lease.last_renewal(watermark, Timing()) == started
+    assert lease.expires_at(watermark, Timing()) == started + 45 * MINUTE
+
+
+async def test_the_watermark_says_nothing_of_a_call_that_came_less_than_two_minutes_before_it(world: World) -> None:
+    await world.call("young", age=MINUTE)
+    await world.sweep()
+
+    watermark = await world.store.watermark(shard_of("young"))
+    lease = (await world.record("young")).lease
+    assert lease.last_renewal(watermark, Timing()) == lease.started_at
+
+
+async def test_a_call_that_graph_does_not_know_is_ended_by_the_sweep(world: World) -> None:
+    await world.call("gone", age=10 * MINUTE)
+    del world.graph.calls["gone"]
+
+    await world.sweep()
+
+    call = await world.record("gone")
+    assert call.status is Status.ENDED
+    assert call.termination is not None
+    assert call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert (call.termination.code, call.termination.subcode) == (None, None)
+    assert call.ended_at == world.clock.now()
+
+
+async def test_a_404_in_the_first_two_minutes_is_asked_again_before_it_counts(world: World) -> None:
+    await world.call("new", age=MINUTE / 2)
+    del world.graph.calls["new"]
+
+    await world.sweep()
+    assert (await world.record("new")).status is Status.ACTIVE
+
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    assert (await world.record("new")).status is Status.ACTIVE  # 90 seconds old
+
+    await world.clock.advance(2 * MINUTE)
+    await world.drain()
+    assert (await world.record("new")).status is Status.ENDED
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (GraphUnavailable("503", status=503), "unavailable"),
+        (GraphUnavailable("time-out"), "unavailable"),
+        (GraphForbidden("7504", status=403, subcode=7504), "forbidden"),
+        (GraphForbidden("7505", status=403, subcode=7505), "forbidden"),
+        (GraphRejected("8501", status=400, subcode=8501), "rejected"),
+        (GraphRejected("8519", status=409, subcode=8519), "rejected"),
+        (GraphRejected("401 twice", status=401), "rejected"),
+        (TokenUnavailable("no token"), "noToken"),
+        (RuntimeError("a bug"), "internalError"),
+    ],
+)
+async def test_no_trouble_of_ours_or_graphs_ends_a_call(world: World, error: Exception, reason: str) -> None:
+    await world.call("troubled", age=10 * MINUTE)
+    await world.call("fine", age=10 * MINUTE)
+    world.graph.faults["troubled"] = raising(error)
+
+    await world.sweep()
+
+    call = await world.record("troubled")
+    assert call.status is Status.ACTIVE
+    assert call.failing is not None
+    assert (call.failing.reason, call.failing.attempts) == (reason, 1)
+    assert len(world.graph.calls["fine"].keep_alives) == 1
+
+
+async def test_a_failing_call_is_retried_after_1_2_4_8_and_8_minutes_until_it_succeeds(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503), times=6)
+    began = world.clock.now()
+    await world.sweep()
+
+    tried: list[float] = []
+    for _ in range(24):
+        before = world.graph.requests["keepAlive"]
+        await world.clock.advance(MINUTE)
+        await world.drain()
+        if world.graph.requests["keepAlive"] > before:
+            tried.append((world.clock.now() - began) / MINUTE)
+    assert tried == [1, 3, 7, 15, 23]
+    assert (await world.record("call")).failing is not None
+
+    await world.clock.advance(8 * MINUTE)
+    await world.drain()
+    call = await world.record("call")
+    assert call.failing is None
+    assert call.renewed_at == world.clock.now()
+    assert [event.kind for event in await world.store.events("call")][-2:] == ["keepAliveFailing", "keepAliveRecovered"]
+
+
+async def test_a_sweep_does_not_begin_a_second_chain_of_retries(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    await world.sweep()
+    await world.sweep()
+    renewals = [message for _, message in world.queue.waiting() if isinstance(message, Renew)]
+    assert len(renewals) == 1
+
+
+async def test_a_lost_retry_message_is_replaced_by_the_next_sweep(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    world.queue.broken = True
+    await world.sweep()
+    world.queue.broken = False
+    assert not world.queue.messages
+
+    await world.clock.advance(15 * MINUTE)
+    await world.sweep()
+    assert [type(message) for _, message in world.queue.waiting()].count(Renew) == 1
+
+
+async def test_a_retry_message_that_the_row_does_not_wait_for_any_more_does_nothing(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503), times=1)
+    await world.sweep()
+    await world.sweep()  # succeeds
+    asked = world.graph.requests["keepAlive"]
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    assert world.graph.requests["keepAlive"] == asked
+
+
+async def test_a_failing_call_keeps_its_last_proved_renewal(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep()
+    renewed = world.clock.now()
+    await world.clock.advance(15 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    watermark = await world.store.watermark(shard_of("call"))
+    assert (await world.record("call")).lease.last_renewal(watermark, Timing()) == renewed
+
+
+async def test_a_call_not_renewed_for_30_minutes_is_told_to_be_at_risk(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.call("call", age=29 * MINUTE)
+    world.graph.faults["call"] = raising(GraphForbidden("7504", status=403, subcode=7504))
+    await world.sweep()
+    assert not [record for record in caplog.records if "at_risk" in record.message]
+
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    told = [record for record in caplog.records if "at_risk" in record.message]
+    assert [record.levelname for record in told] == ["ERROR"]
+    assert "subcode=7504" in told[0].message
+
+
+async def test_after_45_minutes_without_success_the_call_is_looked_up_before_it_is_given_up(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["keepAlive"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    for _ in range(30):
+        await world.clock.advance(MINUTE)
+        await world.drain()
+    assert world.graph.requests["get"] == 0
+    for _ in range(15):
+        await world.clock.advance(MINUTE)
+        await world.drain()
+
+    call = await world.record("call")
+    assert call.status is Status.ENDED
+    assert call.termination is not None
+    assert call.termination.source is Source.LOOKUP_NOT_FOUND
+
+
+async def test_a_lookup_that_tells_the_end_tells_its_reason_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def get(_call_id: str, _tenant_id: str) -> GraphCall:
+        return GraphCall("terminated", 408, 8537, "Keep alive timeout")
+
+    await world.call("call", age=50 * MINUTE)
+    world.graph.faults["keepAlive"] = raising(GraphUnavailable("503", status=503))
+    monkeypatch.setattr(world.graph, "get", get)
+    await world.sweep()
+    end = (await world.record("call")).termination
+    assert end is not None
+    assert (end.code, end.subcode, end.category) == (408, 8537, "keepAlive")
+
+
+async def test_a_call_that_graph_still_knows_after_45_minutes_is_kept(world: World) -> None:
+    await world.call("call", age=50 * MINUTE)
+    world.graph.calls["call"].expires_at = world.clock.now() + 10 * MINUTE
+    world.graph.faults["keepAlive"] = raising(GraphUnavailable("503", status=503), times=1)
+    await world.sweep()
+    assert world.graph.requests["get"] == 1
+    assert (await world.record("call")).status is Status.ACTIVE
+
+
+async def test_a_throttled_tenant_waits_as_long_as_graph_asks_and_no_other_tenant_does(world: World) -> None:
+    for number in range(20):
+        await world.call(f"slow-{number}", age=10 * MINUTE)
+        await world.call(f"quick-{number}", tenant=OTHER, age=10 * MINUTE)
+    world.graph.faults[TENANT] = raising(GraphThrottled("429", status=429, retry_after=30.5), times=1)
+    began = world.clock.now()
+
+    await world.sweep()
+
+    slow = [call.keep_alives[0] - began for call_id, call in world.graph.calls.items() if call_id.startswith("slow")]
+    quick = [call.keep_alives[0] - began for call_id, call in world.graph.calls.items() if call_id.startswith("quick")]
+    assert len(slow) == len(quick) == 20
+    assert max(slow) >= timedelta(seconds=30.5)
+    assert (await world.record("slow-3")).failing is None
+
+
+async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphThrottled("429", status=429, retry_after=600))
+    await world.sweep()
+    call = await world.record("call")
+    assert call.failing is not None
+    assert call.failing.reason == "throttled"
+    assert call.failing.retry_at - world.clock.now() == 10 * MINUTE
+
+
+async def test_no_more_requests_are_in_flight_than_allowed() -> None:
+    world = make_world(Plan(concurrency=5))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(1)
+
+    for number in range(300):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    await world.sweep()
+    assert world.graph.most_in_flight == 5
+
+
+async def test_the_calls_with_the_earliest_deadline_go_first() -> None:
+    world = make_world(Plan(concurrency=1))
+    order: list[str] = []
+
+    async def note(_operation: str, call_id: str) -> None:
+        order.append(call_id)
+
+    ids = [call_id for call_id in (f"call-{number}" for number in range(200)) if shard_of(call_id) == 3]
+    for age, call_id in enumerate(ids):
+        await world.call(call_id, age=(5 + age) * MINUTE)
+    world.graph.faults["*"] = note
+    await world.sweep()
+    assert order == ids[::-1]
+
+
+async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_writes_the_watermark() -> None:
+    world = make_world(Plan(concurrency=2, budget=10 * timedelta(seconds=1)))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(1)
+
+    ids = [call_id for call_id in (f"call-{number}" for number in range(900)) if shard_of(call_id) == 5][:45]
+    for call_id in ids:
+        await world.call(call_id, age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    began = world.clock.now()
+
+    await world.sweep()
+    assert await world.store.watermark(5) is None
+    assert sum(len(call.keep_alives) for call in world.graph.calls.values()) == 20
+
+    await world.drain()
+    watermark = await world.store.watermark(5)
+    assert watermark is not None
+    assert watermark.sweep_started_at == began
+    assert watermark.renewed == 45
+    assert all(len(call.keep_alives) == 1 for call in world.graph.calls.values())
+
+
+async def test_a_fresh_shard_is_left_alone_unless_an_operator_asks(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep()
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    assert world.graph.requests["keepAlive"] == 1
+    await world.sweep()
+    assert world.graph.requests["keepAlive"] == 2
+
+
+async def test_the_dead_mans_switch_sweeps_when_the_timer_is_dead(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep("timer")
+    for _ in range(180):  # no timer for three hours
+        await world.clock.advance(MINUTE)
+        await world.drain()
+    assert not world.graph.lapsed()
+    gaps = zip(world.graph.calls["call"].keep_alives, world.graph.calls["call"].keep_alives[1:], strict=False)
+    assert max(later - earlier for earlier, later in gaps) <= 21 * MINUTE
+
+
+async def test_the_dead_mans_switch_does_nothing_while_the_timer_lives(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    for _ in range(8):
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        for _ in range(15):
+            await world.clock.advance(MINUTE)
+            await world.drain()
+    assert world.graph.requests["keepAlive"] == 8
+    assert len(world.queue.messages) <= 2
+
+
+async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_once_a_minute(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.keeper.notice()
+    await world.keeper.notice()
+    assert [message for _, message in world.queue.waiting()] == [Sweep(wake_up="request")]
+    await world.drain()
+    assert world.graph.requests["keepAlive"] == 1
+    await world.clock.advance(2 * MINUTE)
+    world.queue.messages.clear()
+    await world.keeper.notice()
+    assert not world.queue.messages
+
+
+async def test_above_a_threshold_the_timer_puts_one_message_a_shard_on_the_queue() -> None:
+    world = make_world(Plan(fan_out_above=10))
+    for number in range(30):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    await world.sweep("timer")  # nothing is known of their number yet
+    await world.clock.advance(15 * MINUTE)
+    world.queue.messages.clear()
+    await world.sweep("timer")
+    assert world.graph.requests["keepAlive"] == 30
+    assert [type(message) for _, message in world.queue.waiting()].count(SweepShard) == SHARDS
+    await world.drain()
+    assert world.graph.requests["keepAlive"] == 60
+
+
+class BrokenStore(MemoryCallStore):
+    """Fails where a test wants it to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits_fail = False
+        self.reads_of_shard_fail: set[int] = set()
+
+    async def commit(self, change: Change) -> None:
+        if self.commits_fail:
+            raise StoreUnavailable("Table Storage does not answer (test).")
+        await super().commit(change)
+
+    async def watermark(self, shard: int) -> Watermark | None:
+        if shard in self.reads_of_shard_fail:
+            raise StoreUnavailable("Table Storage does not answer (test).")
+        return await super().watermark(shard)
+
+
+def make_broken() -> tuple[World, BrokenStore]:
+    world, store = make_world(), BrokenStore()
+    world.store = store
+    renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
+    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    return world, store
+
+
+async def test_what_could_not_be_written_forbids_the_watermark_but_not_the_renewal_of_others() -> None:
+    world, store = make_broken()
+    ids = [call_id for call_id in (f"call-{number}" for number in range(200)) if shard_of(call_id) == 7]
+    for call_id in ids:
+        await world.call(call_id, age=10 * MINUTE)
+    world.graph.faults[ids[0]] = raising(GraphUnavailable("503", status=503), times=1)
+    store.commits_fail = True
+
+    await world.sweep()
+
+    assert all(len(world.graph.calls[call_id].keep_alives) == 1 for call_id in ids[1:])
+    assert await store.watermark(7) is None
+    store.commits_fail = False
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    assert (await store.watermark(7)) is not None
+    assert len(world.graph.calls[ids[0]].keep_alives) == 1
+
+
+async def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_is_swept_again() -> None:
+    world, store = make_broken()
+    for number in range(64):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    store.reads_of_shard_fail = {0}
+    await world.sweep()
+    missed = [call_id for call_id, call in world.graph.calls.items() if not call.keep_alives]
+    assert missed
+    assert {shard_of(call_id) for call_id in missed} == {0}
+    store.reads_of_shard_fail = set()
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_a_sweep_that_reaches_no_shard_fails_so_that_the_host_sees_it() -> None:
+    world, store = make_broken()
+    store.reads_of_shard_fail = set(range(SHARDS))
+    with pytest.raises(StoreUnavailable):
+        await world.sweep()
+
+
+@pytest.mark.parametrize("keep_alives_before_death", range(0, 12, 3))
+async def test_a_sweep_that_dies_anywhere_is_made_good_by_the_next(keep_alives_before_death: int) -> None:
+    world = make_world(Plan(concurrency=1))
+    for number in range(10):
+        await world.call(f"call-{number}", age=20 * MINUTE)
+    task: asyncio.Task[object]
+    seen = 0
+
+    async def die(_operation: str, _call_id: str) -> None:
+        nonlocal seen
+        if seen == keep_alives_before_death:
+            task.cancel()
+            await asyncio.sleep(0)
+        seen += 1
+
+    world.graph.faults["*"] = die
+    task = asyncio.ensure_future(world.keeper.sweep("timer"))
+    await asyncio.wait([task])
+    world.graph.faults.clear()
+    await world.clock.advance(15 * MINUTE)
+    await world.sweep("timer")
+    assert not world.graph.lapsed()
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_two_sweeps_at_once_are_harmless(world: World) -> None:
+    for number in range(30):
+        await world.call(f"call-{number}", age=20 * MINUTE)
+    del world.graph.calls["call-7"]
+    await world.clock.run(asyncio.gather(world.keeper.sweep("timer"), world.keeper.sweep("operator")))
+    assert all(1 <= len(call.keep_alives) <= 2 for call in world.graph.calls.values())
+    assert (await world.record("call-7")).status is Status.ENDED
+
+
+async def test_ended_calls_are_purged_after_their_retention(world: World) -> None:
+    await world.call("old", age=10 * MINUTE)
+    del world.graph.calls["old"]
+    await world.sweep()
+    await world.clock.advance(timedelta(days=29))
+    await world.sweep()
+    assert await world.store.get("old") is not None
+    await world.clock.advance(timedelta(days=2))
+    await world.sweep()
+    assert await world.store.get("old") is None
+    assert await world.store.events("old") == []
+
+
+async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    await world.call("tight", age=40 * MINUTE)
+    await world.call("loose", age=5 * MINUTE)
+    await world.sweep()
+    told = [record.message for record in caplog.records if record.message.startswith("keep_alive.sweep.finished")]
+    assert len(told) == 1
+    assert "smallestMarginMinutes=5.0" in told[0]
+    assert "renewed=2" in told[0]
+
+

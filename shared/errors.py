@@ -145,3 +145,8 @@ class GraphThrottled(GraphError):
 
 class GraphUnavailable(GraphError):
     """5xx, a time-out, a broken connection, or something that is no answer of Graph's."""
+
+
+def words(error: BaseException) -> str:
+    """What may be told of an error: our own errors in their words, others by their kind alone, as they may hold secrets."""
+    return str(error) if isinstance(error, CallKeeperError) else type(error).__name__

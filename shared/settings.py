@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     )
     notification_issuers: CommaSeparated[str] = Field(
         ("https://api.botframework.com", "https://graph.microsoft.com"),
+        min_length=1,
         description="Issuers of Graph's notification tokens.",
     )
     notification_metadata_urls: CommaSeparated[Url] = Field(

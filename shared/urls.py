@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-_HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]+")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -15,14 +15,16 @@ def trusted_url(text: str) -> str:
     ValueError
         It is something else, or has a user, a query or a fragment.
     """
-    parts = urlsplit(text)
-    if not text.isprintable() or " " in text or not parts.hostname or not _HOST.fullmatch(parts.netloc):
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its words would repeat the address
+        raise ValueError("must be a URL such as https://host/path") from None
+    if not text.isprintable() or " " in text or not _HOST.fullmatch(parts.netloc) or not parts.hostname:
         raise ValueError("must be a URL such as https://host/path, without a user")
     if parts.query or parts.fragment:
         raise ValueError("must be a URL without a query and a fragment")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ValueError("must begin with https:// (http:// is for 127.0.0.1, ::1 and localhost alone)")
-    _ = parts.port  # raises ValueError where the port is no number
     return text.rstrip("/")
 
 

@@ -1,0 +1,239 @@
+"""How the record of a call changes. Pure: (record, event) -> record; nothing here mutates, waits or reads a clock.
+
+Notifications come late, twice and in any order (Graph: the create-call page warns of it), so every merge is
+commutative, associative and idempotent: any order of the same notifications gives the same record. Nothing leaves
+`ended`. What that leaves open: among established and its kin the last one received is shown, and times are those of
+the receipt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from shared.calls import Call, Event, Failing, Hangup, Operation, Source, Termination
+from shared.errors import Conflict, Forbidden
+from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
+from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
+from shared.termination import NOT_TOLD, UNKNOWN, explain
+
+if TYPE_CHECKING:
+    from shared.graph import StartedOperation
+
+_FAILED = 400  # a code from here on is a failure, as in HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A bot's word that a call is there. `started_at` is None where the bot does not say."""
+
+    call_id: str
+    tenant_id: str
+    started_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
+    """Make a call known, or add what was missing: metadata, the start. The first registration's words stay.
+
+    A start later than `at` is taken for `at`. A tombstone stays ended.
+
+    Raises
+    ------
+    Conflict
+        The call is registered for another tenant. One known only by notifications has its tenant corrected.
+    """
+    tenant_id = registration.tenant_id.lower()
+    if call is None:
+        call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
+    elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
+        raise Conflict(f"Call {call.id} is registered for another tenant.")
+    call = replace(call, metadata={**registration.metadata, **call.metadata})
+    if call.registered_at is not None:
+        return call
+    started_at = min(registration.started_at or call.started_at, at, call.ended_at or at)
+    return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
+
+
+def notified(call: Call | None, notification: Notification, tenant_id: str, at: datetime) -> Call:
+    """Merge a notification. An unknown call becomes known by it; one that is ended leaves a tombstone.
+
+    Raises
+    ------
+    Forbidden
+        The call belongs to another tenant than `tenant_id`, the one in Graph's token.
+    """
+    if call is None:
+        call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at)
+    elif call.tenant_id.lower() != tenant_id.lower():
+        raise Forbidden(f"Call {call.id} belongs to another tenant than the token.")
+    if not isinstance(notification, CallNotification):
+        return call
+    call = replace(
+        call,
+        state=later(call.state, notification.state or NO_STATE),
+        ever_established=call.ever_established or notification.state in ESTABLISHED,
+        direction=settled(call.direction, notification.direction),
+        call_chain_id=settled(call.call_chain_id, notification.call_chain_id),
+    )
+    if notification.deleted or notification.state == "terminated":
+        return _ended(call, _termination(notification), at)
+    return call
+
+
+def renewed(call: Call, at: datetime) -> Call:
+    """A keepAlive sent at `at` succeeded. No effect on an ended call."""
+    if call.ended_at is not None:
+        return call
+    return replace(call, failing=None, renewed_at=max(call.renewed_at or at, at))
+
+
+def failing(call: Call, failure: Failing, last_renewal: datetime) -> Call:
+    """A keepAlive failed. No effect on an ended call.
+
+    The failure keeps its first `since`. `last_renewal` goes into the record, as the shard's watermark does not prove
+    the renewal of a call that is failing.
+    """
+    if call.ended_at is not None:
+        return call
+    since = call.failing.since if call.failing else failure.since
+    renewed_at = max(call.renewed_at or last_renewal, last_renewal)
+    return replace(call, failing=replace(failure, since=since), renewed_at=renewed_at)
+
+
+def gone(call: Call, source: Source, at: datetime) -> Call:
+    """Graph does not know the call any more: it has ended, and a late notification may still tell why.
+
+    Where its hang-up had seen the same 404, that is the source.
+    """
+    if source is Source.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
+        source = Source.HANGUP_NOT_FOUND
+    return _ended(call, Termination(source, NOT_TOLD, UNKNOWN), at)
+
+
+def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
+    """Somebody asked for the hang-up. No effect on an ended call.
+
+    `not_found`: Graph said that the call was already gone. The end itself comes by notification, or by the next
+    keepAlive's 404. The first requester stays.
+    """
+    if call.ended_at is not None:
+        return call
+    first = call.hangup or Hangup(at, by)
+    hangup = replace(first, not_found=first.not_found or not_found)
+    return replace(call, state=later(call.state, "terminating"), hangup=hangup)
+
+
+def operation_requested(
+    operation: Operation | None, call_id: str, started: "StartedOperation", by: str, at: datetime
+) -> Operation:
+    """Graph accepted a recording. Its notification may have come before this, and its answer may be final already."""
+    result = Result(started.code, started.subcode, message=started.message)
+    answer = OperationNotification(
+        call_id,
+        started.id,
+        kind="recordOperation",
+        deleted=False,
+        status=started.status,
+        result=result,
+        client_context=started.client_context,
+        recording_location=started.recording_location,
+        recording_access_token=started.recording_access_token,
+    )
+    merged = operation_notified(operation, answer, at)
+    if merged.requested_at is not None:
+        return merged
+    return replace(merged, requested_at=at, requested_by=by)
+
+
+def operation_notified(operation: Operation | None, notification: OperationNotification, at: datetime) -> Operation:
+    """Merge a notification of an operation. A finished one does not run again."""
+    told = _operation(notification, at)
+    if operation is None:
+        return told
+    kinds = {operation.kind, told.kind} - {"commsOperation"}  # the base type, where none was named
+    best = fuller(operation, told)
+    return replace(
+        best,
+        kind=min(kinds, default="commsOperation"),
+        known_at=operation.known_at,
+        client_context=settled(operation.client_context, told.client_context),
+        requested_at=operation.requested_at,
+        requested_by=operation.requested_by,
+        finished_at=operation.finished_at or told.finished_at,
+    )
+
+
+def story(notification: Notification, at: datetime) -> Event:
+    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name."""
+    if isinstance(notification, OtherNotification):
+        return _line("otherNotified", at, resource=notification.resource, changeType=notification.change_type)
+    result = notification.result or Result()
+    codes = {"rawCode": result.raw_code, "rawSubcode": result.raw_subcode} | {
+        "code": result.code,
+        "subcode": result.subcode,
+        "changeType": "deleted" if notification.deleted else None,
+    }
+    if isinstance(notification, CallNotification):
+        reason = notification.termination_reason
+        return _line("callNotified", at, state=notification.state, terminationReason=reason, **codes)
+    return _line(
+        "operationNotified",
+        at,
+        operationId=notification.operation_id,
+        kind=notification.kind,
+        status=notification.status,
+        completionReason=notification.completion_reason,
+        **codes,
+    )
+
+
+def _line(name: str, at: datetime, /, **detail: str | int | None) -> Event:
+    return Event(name, at, {word: value for word, value in detail.items() if value is not None}, told=True)
+
+
+def _ended(call: Call, termination: Termination, at: datetime) -> Call:
+    """End a call, or learn more of an end; the time of the first evidence stays."""
+    if call.termination is not None:
+        termination = richer(call.termination, termination)
+    return replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
+
+
+def _termination(notification: CallNotification) -> Termination:
+    told = notification.result or Result()
+    code = told.raw_code if told.code is None else told.code
+    subcode = told.raw_subcode if told.subcode is None else told.subcode
+    why = explain(code, subcode, notification.termination_reason)
+    return Termination(
+        Source.NOTIFICATION,
+        why.reason,
+        why.category,
+        told.code,
+        told.subcode,
+        told.raw_code,
+        told.raw_subcode,
+        told.message,
+        told.message_truncated,
+    )
+
+
+def _operation(notification: OperationNotification, at: datetime) -> Operation:
+    told = notification.result or Result()
+    status = notification.status or "notStarted"
+    if notification.deleted and STATUS_RANK.get(status, 0) < FINISHED:
+        status = "completed" if told.code is None or told.code < _FAILED else "failed"
+    return Operation(
+        id=notification.operation_id,
+        call_id=notification.call_id,
+        kind=notification.kind,
+        status=status,
+        known_at=at,
+        client_context=notification.client_context,
+        finished_at=at if STATUS_RANK.get(status) == FINISHED else None,
+        code=told.code,
+        subcode=told.subcode,
+        message=told.message,
+        completion_reason=notification.completion_reason,
+        recording_location=notification.recording_location,
+        recording_access_token=notification.recording_access_token,
+    )

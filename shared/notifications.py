@@ -1,0 +1,223 @@
+"""Graph's notifications: from the body of its POST to what the domain means by it. No I/O.
+
+The payloads vary (commsNotification page; captures of bots): codes as number or text, `subcode` or `subCode`,
+`resourceUrl` or the older `resource`, `/communications` or `/app`, ids in two forms, one entity or a list of them.
+What is not needed is not read: participants, names, tones and chats never get into these types.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from urllib.parse import unquote
+
+from shared.calls import canonical_id
+from shared.errors import CallKeeperError, InvalidRequest
+from shared.payload import MAX_WORD, Entity, Json, camel, clean, code_of, first, load, text_of, whole
+
+MAX_CONTEXT = 256  # recordResponse page: clientContext
+MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
+_DIAGNOSIS = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
+_LEGACY = {"id", "type", "state", "states", "callstate", "appid", "appstate", "participants", "links", "threadid"}
+_COMPLETION = {  # recordOperation page (beta) and the Call Automation codes: v1.0 leaves completionReason out
+    8508: "operationCanceled",
+    8509: "maxSilenceTimeout",
+    8510: "initialSilenceTimeout",
+    8511: "playPromptFailed",
+    8512: "playBeepFailed",
+    8513: "mediaReceiveTimeout",
+    8514: "stopToneDetected",
+    8515: "maxRecordDurationReached",
+}
+
+type Notification = CallNotification | OperationNotification | OtherNotification
+
+
+class LegacyFormat(CallKeeperError):
+    """The old Skype platform's format. Answered with 204, the platform sends it again in Graph's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Graph's resultInfo. What is no number is kept as text in `raw_code` and `raw_subcode`."""
+
+    code: int | None = None
+    subcode: int | None = None
+    raw_code: str | None = None
+    raw_subcode: str | None = None
+    message: str | None = None
+    message_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallNotification:
+    """Of the call itself. `state` is in Graph's camelCase; an unknown one is kept."""
+
+    call_id: str
+    deleted: bool
+    state: str | None = None
+    result: Result | None = None
+    termination_reason: str | None = None
+    direction: str | None = None
+    call_chain_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationNotification:
+    """Of an operation of the call, e.g. a recording. `deleted` is the operation's end, not the call's."""
+
+    call_id: str
+    operation_id: str
+    kind: str
+    deleted: bool
+    status: str | None = None
+    result: Result | None = None
+    client_context: str | None = None
+    completion_reason: str | None = None
+    recording_location: str | None = field(default=None, repr=False)
+    recording_access_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherNotification:
+    """Of something else of the call (participants, contentSharingSessions, …): it says that the call lives."""
+
+    call_id: str
+    resource: str
+    change_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a body tells. `faults` says of each bad item, by its place, what is wrong, without its content."""
+
+    notifications: tuple[Notification, ...]
+    faults: tuple[str, ...]
+
+
+def parse(body: bytes) -> Parsed:
+    """Read a body. One bad item does not spoil the good ones: it becomes a fault.
+
+    Raises
+    ------
+    LegacyFormat
+        An object without `value` and `@odata.type`, with two or more of the old platform's fields.
+    InvalidRequest
+        Anything else that is no JSON object with a list `value`.
+    """
+    envelope = load(body)
+    items = first(envelope, "value")
+    if not isinstance(items, list):
+        names = {name.lower() for name in envelope}
+        if not names & {"value", "@odata.type"} and len(names & _LEGACY) > 1:
+            raise LegacyFormat("This is the old platform's format. Send it in Graph's.")
+        raise InvalidRequest("The body has no list `value`. Send Graph's commsNotifications.", (("/value", "no list"),))
+    notifications: list[Notification] = []
+    faults: list[str] = []
+    for place, item in enumerate(items):
+        try:
+            found = _read(item)
+        except InvalidRequest as fault:
+            faults.append(f"value[{place}]: {fault}")
+        else:
+            notifications += found
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more"]
+    return Parsed(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
+
+
+def _read(item: Json) -> Iterable[Notification]:
+    if not isinstance(item, dict):
+        raise InvalidRequest("It is not an object.")
+    call_id, rest = _locate(item)
+    change_type = (text_of(first(item, "changeType"), MAX_WORD) or "").lower()
+    deleted = change_type == "deleted"
+    entities = _entities(first(item, "resourceData"))
+    if not rest:
+        return [_of_call(call_id, entity, deleted) for entity in entities]
+    resource = camel(rest[0]) or ""
+    if resource == "operations":
+        operations = [(known, entity) for entity in entities if (known := _operation_id(rest, entity))]
+        if operations:
+            return [_of_operation(call_id, known, entity, deleted) for known, entity in operations]
+    return [OtherNotification(call_id, resource, change_type)]
+
+
+def _locate(item: Entity) -> tuple[str, list[str]]:
+    """The call's id, canonical, and the segments after it."""
+    for name in ("resourceUrl", "resource"):
+        path = _HOST.sub("", clean(first(item, name)))
+        segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
+        calls = next((place for place, part in enumerate(segments) if part.lower() == "calls"), len(segments))
+        if calls + 1 < len(segments):
+            return _id(segments[calls + 1]), segments[calls + 2 :]
+    raise InvalidRequest("There is no call id in resourceUrl or resource.")
+
+
+def _id(text: str) -> str:
+    if "\ufffd" in clean(text):
+        raise InvalidRequest("An id holds what is no text.")
+    return canonical_id(text)
+
+
+def _entities(data: Json) -> list[Entity]:
+    """The entities of a resourceData: one, several, or an empty one where there is none."""
+    several = data if isinstance(data, list) else [data]
+    return [entity for entity in several if isinstance(entity, dict)] or [{}]
+
+
+def _operation_id(rest: list[str], entity: Entity) -> str | None:
+    """From the path, or from the entity where the path ends in `/operations/participants` (participant-invite page)."""
+    named = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
+    if named is None and _kind(entity).lower().endswith("operation"):
+        named = text_of(first(entity, "id"))
+    return _id(named) if named else None
+
+
+def _kind(entity: Entity) -> str:
+    return camel((text_of(first(entity, "@odata.type")) or "").rpartition(".")[2].lstrip("#")) or ""
+
+
+def _of_call(call_id: str, entity: Entity, deleted: bool) -> CallNotification:
+    return CallNotification(
+        call_id,
+        deleted,
+        state=camel(first(entity, "state")),
+        result=_result(first(entity, "resultInfo")),
+        termination_reason=text_of(first(entity, "terminationReason"), MAX_WORD),
+        direction=camel(first(entity, "direction")),
+        call_chain_id=text_of(first(entity, "callChainId"), MAX_CONTEXT),
+    )
+
+
+def _of_operation(call_id: str, operation_id: str, entity: Entity, deleted: bool) -> OperationNotification:
+    result = _result(first(entity, "resultInfo"))
+    derived = _COMPLETION.get(result.subcode) if result and result.subcode else None
+    return OperationNotification(
+        call_id,
+        operation_id,
+        kind=_kind(entity) or "commsOperation",
+        deleted=deleted,
+        status=camel(first(entity, "status")),
+        result=result,
+        client_context=text_of(first(entity, "clientContext"), MAX_CONTEXT),
+        completion_reason=camel(first(entity, "completionReason")) or derived,
+        recording_location=whole(first(entity, "recordingLocation", "recordResourceLocation")),
+        recording_access_token=whole(first(entity, "recordingAccessToken", "recordResourceAccessToken")),
+    )
+
+
+def _result(info: Json) -> Result | None:
+    if not isinstance(info, dict):
+        return None
+    code, raw_code = code_of(first(info, "code"))
+    subcode, raw_subcode = code_of(first(info, "subcode"))
+    told = first(info, "message")
+    if subcode is None and raw_subcode is None and isinstance(told, str):
+        diagnosis = _DIAGNOSIS.search(told)
+        subcode, _ = code_of(diagnosis[1]) if diagnosis else (None, None)
+    message = text_of(told)
+    truncated = message is not None and message != clean(told)
+    result = Result(code, subcode, raw_code, raw_subcode, message, truncated)
+    return result if result != Result() else None

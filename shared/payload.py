@@ -1,0 +1,111 @@
+"""Reading JSON that others wrote: nothing of it is trusted, not its shape, its case, its numbers nor its characters."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NoReturn
+
+from shared.errors import InvalidRequest
+
+MAX_MESSAGE = 32_768  # UTF-16 code units: what Table Storage takes in one property
+MAX_WORD = 100  # a state, a kind, a code that is no number
+_INT32 = 2**31  # Graph: resultInfo.code and subcode are Int32
+_NUMBER = re.compile(r"([+-]?[0-9]{1,10})(?:\.0*)?")
+_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what storage and logs refuse
+_SPELLING = {  # Graph's own, whatever a payload's case
+    word.lower(): word
+    for words in (
+        "incoming establishing ringing redirecting established hold transferring transferAccepted",
+        "terminating terminated notStarted running completed failed participants contentSharingSessions",
+        "audioRoutingGroups operations recordOperation playPromptOperation inviteParticipantsOperation",
+        "operationCanceled stopToneDetected maxRecordDurationReached initialSilenceTimeout maxSilenceTimeout",
+        "playPromptFailed playBeepFailed mediaReceiveTimeout unspecifiedError",
+    )
+    for word in words.split()
+}
+
+type Json = str | int | bool | list[Json] | dict[str, Json] | None
+type Entity = Mapping[str, Json]
+
+
+def load(body: bytes) -> Entity:
+    """A JSON object in UTF-8, a name at most once in an object.
+
+    Raises
+    ------
+    InvalidRequest
+        It is not that, or holds NaN, or is nested too deeply.
+    """
+    try:
+        # Numbers with a fraction or without end stay text: they are read where they matter, as other text is.
+        loaded: Json = json.loads(
+            body.decode("utf-8-sig"),
+            parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD else digits,
+            parse_float=str,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_no_duplicates,
+        )
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    except ValueError:
+        raise InvalidRequest("The body is not valid JSON in UTF-8.") from None  # the cause quotes the body
+    if not isinstance(loaded, dict):
+        raise InvalidRequest("The body is not a JSON object.")
+    return loaded
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def code_of(given: Json) -> tuple[int | None, str | None]:
+    """A number, or text that is none. What has a structure is no code at all."""
+    if isinstance(given, (dict, list)):
+        return None, None
+    text = text_of(str(given).lower() if isinstance(given, (bool, int)) else given, MAX_WORD)
+    number = _NUMBER.fullmatch(text) if text else None
+    if number and -_INT32 <= int(number[1]) < _INT32:
+        return int(number[1]), None
+    return None, text
+
+
+def first(entity: Entity, *names: str) -> Json:
+    """The first value of these names that is not null; a name's own case goes before others."""
+    for name in names:
+        spelled = sorted((key for key in entity if key.lower() == name.lower()), key=lambda key: (key != name, key))
+        for key in spelled:
+            if entity[key] is not None:
+                return entity[key]
+    return None
+
+
+def camel(given: Json) -> str | None:
+    """A word in Graph's spelling, whatever the payload's; one that we do not know begins in lower case."""
+    text = text_of(given, MAX_WORD)
+    return _SPELLING.get(text.lower(), text[0].lower() + text[1:]) if text else None
+
+
+def text_of(given: Json, limit: int = MAX_MESSAGE) -> str | None:
+    """Text that storage and logs take, up to a number of UTF-16 code units; None where there is none."""
+    if not isinstance(given, str):
+        return None
+    cut = clean(given).encode("utf-16-le")[: 2 * limit]
+    return cut.decode("utf-16-le", "ignore") or None  # a pair that is cut in two goes as a whole
+
+
+def clean(given: Json) -> str:
+    """Text without white space around it, a replacement character (U+FFFD) for each that storage refuses."""
+    return _NOT_TEXT.sub("\ufffd", given).strip() if isinstance(given, str) else ""
+
+
+def whole(given: Json) -> str | None:
+    """Text as it is, or none: half a URL or token is good for nothing."""
+    text = text_of(given)
+    return text if text == given else None

@@ -1,0 +1,76 @@
+"""The command line: `python -m local.host [--port 7071] [--root DIR] [--list]`."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.host import logs
+from local.host.errors import HostError
+from local.host.run import Options, prepare_environment, run
+from local.host.worker import load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or list the app; the exit code."""
+    args = _parser().parse_args(arguments)
+    logs.configure(logging.WARNING if args.quiet or args.list else logging.INFO)
+    root = Path(args.root).resolve()
+    try:
+        if args.list:
+            _list(root)
+        else:
+            options = Options(root, args.address, args.port, tell_keys=not args.quiet)
+            asyncio.run(run(options))
+    except HostError as error:
+        return _failed(str(error), error.detail if args.verbose else "")
+    except Exception as error:
+        if args.verbose:
+            raise
+        return _failed(f"unexpected {type(error).__name__}: {error} (--verbose shows where)")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local.host", description="Run a function app on this machine.")
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7071, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--root", default=".", metavar="DIR", help="the folder of host.json (default: this one)")
+    parser.add_argument("--list", action="store_true", help="print the app's functions as JSON, and end")
+    parser.add_argument("--quiet", action="store_true", help="log warnings and errors only, print no keys")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of what stops the host")
+    return parser
+
+
+def _list(root: Path) -> None:
+    with contextlib.redirect_stdout(sys.stderr):  # what the app prints while it is imported is not the list
+        prepare_environment(root)
+        functions = load(root)
+    print(json.dumps([function.described() for function in functions], indent=2))
+
+
+def _failed(message: str, detail: str = "") -> int:
+    print(detail + f"host: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _leave(code: int) -> None:
+    """End, though a thread still runs a function that did not end in time: Python would wait for it for ever."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(0.5)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(t is not threading.current_thread() and not t.daemon for t in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _leave(main())

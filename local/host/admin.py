@@ -1,0 +1,56 @@
+"""The part of the host's own API that an operator needs: list functions, run one by hand, ask for its status."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from importlib.metadata import version
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from local.host.keys import AuthLevel, Keys
+from local.host.worker import Function
+
+type Run = Callable[[str], Awaitable[object]]
+
+
+class _ByHand(BaseModel):
+    """The body of `POST /admin/functions/{name}` (Learn: manually run a non HTTP-triggered function)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    input: str = ""
+
+
+class Admin:
+    """`/admin/...`, for those with the master key. `runs` starts a function by hand, by its name."""
+
+    def __init__(self, functions: Mapping[str, Function], keys: Keys, runs: Mapping[str, Run]) -> None:
+        self._functions = functions
+        self._keys = keys
+        self._runs = {name.lower(): run for name, run in runs.items()}
+        self._running: set[asyncio.Future[object]] = set()
+
+    async def respond(self, request: Request, path: str, key: str) -> Response:
+        """Answer a request whose path begins with `/admin/`."""
+        if not self._keys.allow(AuthLevel.ADMIN, key):
+            return Response(status_code=HTTPStatus.UNAUTHORIZED)
+        match request.method, path.lower().split("/")[2:]:
+            case "GET", ["host", "status"]:
+                return JSONResponse({"state": "Running", "version": version("azure-functions-runtime")})
+            case "GET", ["functions"]:
+                return JSONResponse([function.described() for function in self._functions.values()])
+            case "POST", ["functions", name] if name in self._runs:
+                return self._start(self._runs[name], await request.body())
+        return Response(status_code=HTTPStatus.NOT_FOUND)
+
+    def _start(self, run: Run, body: bytes) -> Response:
+        try:
+            by_hand = _ByHand.model_validate_json(body or b"{}")
+        except ValidationError:
+            return Response('send a JSON body like {"input": "text"}', status_code=HTTPStatus.BAD_REQUEST)
+        task = asyncio.ensure_future(run(by_hand.input))
+        self._running.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._running.discard)
+        return Response(status_code=HTTPStatus.ACCEPTED)

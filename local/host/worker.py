@@ -1,0 +1,311 @@
+"""Microsoft's worker library, called as Azure's host calls it: it indexes `function_app.py` and runs its functions."""
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+from azure.core.exceptions import AzureError
+from azure_functions_runtime import handle_event, native_invocation, start_threadpool_executor
+from azure_functions_runtime.bindings.datumdef import Datum
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from local.host.errors import HostError
+from local.host.keys import AuthLevel
+from local.host.settings import resolve
+
+logger = logging.getLogger("local.host")
+
+_FRAME = re.compile(r'File "(.+)", line (\d+)')
+_IMPORT_ADVICE = " Cannot find module. "  # after it the library prints all of sys.path
+
+
+class Binding(BaseModel):
+    """One binding of a function, as the worker library describes it; other properties are kept as they are."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow", frozen=True)
+
+    type: str
+    name: str
+    direction: str
+    route: str | None = None
+    methods: tuple[str, ...] = ()
+    auth_level: str | None = None
+    schedule: str | None = None
+    run_on_startup: bool = False
+    use_monitor: bool = True
+    queue_name: str | None = None
+    connection: str | None = None
+
+    def resolved(self, settings: Mapping[str, str], *, function: str) -> "Binding":
+        """Replace each `%NAME%` in its properties by that setting."""
+        properties = self.model_dump(by_alias=True, exclude_unset=True)
+        for key, value in properties.items():
+            if isinstance(value, str):
+                properties[key] = resolve(value, settings, function=function)
+        return Binding.model_validate(properties)
+
+    @property
+    def level(self) -> AuthLevel:
+        """The authorization level; `function` is the platform's default."""
+        return AuthLevel((self.auth_level or "function").lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An indexed function: its name and its bindings. `retries` tells that it declares a retry policy."""
+
+    name: str
+    function_id: str
+    bindings: tuple[Binding, ...]
+    retries: bool = False
+
+    @property
+    def trigger(self) -> Binding:
+        """The binding that starts it; every function has exactly one."""
+        return next(binding for binding in self.bindings if binding.type.lower().endswith("trigger"))
+
+    def resolved(self, settings: Mapping[str, str]) -> "Function":
+        """Replace each `%NAME%` in its bindings by that setting."""
+        bindings = tuple(binding.resolved(settings, function=self.name) for binding in self.bindings)
+        return Function(self.name, self.function_id, bindings, self.retries)
+
+    def described(self) -> dict[str, object]:
+        """What `--list` prints of it; `%NAME%` stays as it is written in the app."""
+        trigger = self.trigger
+        about: dict[str, object] = {"name": self.name, "trigger": trigger.type}
+        if trigger.type == "httpTrigger":
+            about |= {"methods": trigger.methods, "route": trigger.route, "authLevel": trigger.level}
+        dumped = [binding.model_dump(by_alias=True, exclude_unset=True) for binding in self.bindings]
+        return about | {"bindings": dumped}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an invocation: what the function returned and set, as Datums, or the error's text."""
+
+    returned: Datum | None = None
+    outputs: tuple[tuple[str, Datum], ...] = ()
+    error: str | None = None
+
+    def value_of(self, function: Function, binding_type: str) -> Datum | None:
+        """What the function gave its first output binding of this type; None if nothing."""
+        return next((value for binding, value in self.values(function) if binding.type == binding_type), None)
+
+    def values(self, function: Function) -> list[tuple[Binding, Datum]]:
+        """Each output binding that was given something, with what it was given."""
+        given = {"$return": self.returned, **dict(self.outputs)}
+        found = [(binding, given.get(binding.name)) for binding in function.bindings if binding.direction == "OUT"]
+        return [(binding, value) for binding, value in found if value is not None and value.type is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """W3C trace context of an invocation."""
+
+    parent: str
+    state: str = ""
+
+    @classmethod
+    def new(cls) -> "Trace":
+        """The beginning of a trace, sampled."""
+        return cls(f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")
+
+
+type Deliver = Callable[[Function, Outcome], Awaitable[None]]
+
+
+async def nowhere(function: Function, outcome: Outcome) -> None:
+    """Deliver nothing: for an app without outputs."""
+
+
+def load(root: Path) -> list[Function]:
+    """Index the app in this folder. Once per process: the library keeps what it has loaded.
+
+    Raises
+    ------
+    HostError
+        There is no app, it has no functions, or the worker library refuses it as it would in Azure.
+    """
+    return asyncio.run(index(root))
+
+
+async def index(root: Path) -> list[Function]:
+    """Do what `load` does on the running loop, where Azure's worker does it too: `asyncio.run` at import fails."""
+    _use_app_folder(root)
+    start_threadpool_executor()
+    try:
+        with _hushed():
+            response = await handle_event.worker_init_request(_init_request(root))
+    except SystemExit as error:
+        raise HostError("function_app.py ended the process while it was imported: it must not call exit") from error
+    if response.result.status == _Status.Failure:
+        raise _load_error(root, response.result.exception.message, response.result.exception.stack_trace)
+    functions = (await handle_event.functions_metadata_request(None)).function_metadata_results
+    if not functions:
+        raise HostError(_nothing_found(root))
+    return [_function(metadata) for metadata in functions]
+
+
+class Worker:
+    """Invokes functions; knows how many are running, and logs how each ended."""
+
+    def __init__(self, timeout: timedelta | None, deliver: Deliver = nowhere) -> None:
+        self._timeout = timeout.total_seconds() if timeout else None
+        self._deliver = deliver
+        self.running = 0
+
+    async def invoke(
+        self,
+        function: Function,
+        value: Datum,
+        metadata: Mapping[str, Datum] | None = None,
+        trace: Trace | None = None,
+    ) -> Outcome:
+        """Run a function once, with the value of its trigger; never raises what the function raises."""
+        invocation_id = str(uuid.uuid4())
+        started = time.monotonic()
+        self.running += 1
+        outcome = Outcome(error="cancelled")
+        try:
+            outcome = await self._run(function, invocation_id, value, metadata or {}, trace or Trace.new())
+        finally:
+            self.running -= 1
+            _log(function, invocation_id, time.monotonic() - started, outcome)
+        return outcome
+
+    async def _run(
+        self, function: Function, invocation_id: str, value: Datum, metadata: Mapping[str, Datum], trace: Trace
+    ) -> Outcome:
+        call = native_invocation.invocation_request_native(
+            invocation_id,
+            function.function_id,
+            [(function.trigger.name, value)],
+            metadata,
+            trace_parent=trace.parent,
+            trace_state=trace.state,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                # A task of its own: what the library attaches to the context ends with the invocation.
+                ok, returned, outputs, error, _ = await asyncio.create_task(call)
+        except TimeoutError:
+            return Outcome(error=f"it ran longer than functionTimeout of host.json, {self._timeout:g} s")
+        if not ok:
+            return Outcome(error=error)
+        return await self._delivered(function, Outcome(returned, tuple(outputs)))
+
+    async def _delivered(self, function: Function, outcome: Outcome) -> Outcome:
+        try:
+            await self._deliver(function, outcome)
+        except (AzureError, ValueError) as error:
+            return Outcome(error=f"its output could not be sent: {error!r}")
+        return outcome
+
+
+def _log(function: Function, invocation_id: str, seconds: float, outcome: Outcome) -> None:
+    fields: dict[str, object] = {
+        "function": function.name,
+        "result": "failed" if outcome.error else "succeeded",
+        "duration_ms": round(seconds * 1000),
+        "invocation_id": invocation_id,
+    }
+    if outcome.error:
+        fields["error"] = outcome.error
+    logger.log(logging.ERROR if outcome.error else logging.INFO, "invocation.finished", extra=fields)
+
+
+class _Status(SimpleNamespace):
+    """Stands in for the protobuf message of this name."""
+
+    Success = "success"
+    Failure = "failure"
+
+
+class _Direction(SimpleNamespace):
+    """Stands in for the protobuf message BindingInfo with its two enumerations, numbered as in FunctionRpc.proto."""
+
+    undefined = 0
+    out = 1
+    inout = 2
+
+
+class _Protos:
+    """Stands in for the protobuf module that the worker passes to the library: every other message is a record."""
+
+    StatusResult = _Status
+    BindingInfo = _Direction
+
+    def __getattr__(self, name: str) -> type[SimpleNamespace]:
+        return SimpleNamespace
+
+
+def _init_request(root: Path) -> SimpleNamespace:
+    init = SimpleNamespace(capabilities={}, function_app_directory=str(root))
+    return SimpleNamespace(
+        request=SimpleNamespace(worker_init_request=init),
+        properties={"protos": _Protos(), "host": "127.0.0.1"},
+    )
+
+
+def _use_app_folder(root: Path) -> None:
+    """Put the app's folder last on sys.path, and be in it, as in Azure: there a package can shadow the app's own."""
+    ours = {Path.cwd().resolve(), root.resolve()}
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in ours] + [str(root)]
+    importlib.invalidate_caches()
+    os.chdir(root)
+
+
+def _load_error(root: Path, message: str, trace: str) -> HostError:
+    """Name the cause and the app's own line that led to it, without the library's long advice."""
+    said = " ".join(message.partition(_IMPORT_ADVICE)[0].split())
+    own = [(Path(file), line) for file, line in _FRAME.findall(trace) if _is_in_app(Path(file), root)]
+    where = f" ({own[-1][0].relative_to(root)}, line {own[-1][1]})" if own else ""
+    return HostError(
+        f"the worker cannot load the app, in Azure it would have no functions: {said}{where}", detail=trace
+    )
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Silence the library while it loads: it logs tracebacks, and the error that follows says the same in a line."""
+    library = logging.getLogger("azure.functions")
+    library.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        library.setLevel(logging.NOTSET)
+
+
+def _is_in_app(file: Path, root: Path) -> bool:
+    return file.is_relative_to(root) and "site-packages" not in file.parts
+
+
+def _nothing_found(root: Path) -> str:
+    name = os.environ.get("PYTHON_SCRIPT_FILE_NAME", "function_app.py")
+    if not (root / name).is_file():
+        return f"no {name} in {root}: give the folder of the function app with --root"
+    return f"0 functions found: the app in {name} registers none; decorate a function or register a blueprint"
+
+
+def _function(metadata: SimpleNamespace) -> Function:
+    raw: Sequence[str] = metadata.raw_bindings
+    try:
+        bindings = tuple(Binding.model_validate(json.loads(binding)) for binding in raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HostError(f"function {metadata.name}: {first['loc'][0]}: {first['msg']}") from error
+    return Function(metadata.name, metadata.function_id, bindings, retries=metadata.retry_options is not None)

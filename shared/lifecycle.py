@@ -15,7 +15,7 @@ from shared.calls import Call, Event, Failing, Hangup, Operation, Source, Termin
 from shared.errors import Conflict, Forbidden
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
 from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
-from shared.termination import NOT_TOLD, UNKNOWN, explain
+from shared.termination import explain
 
 if TYPE_CHECKING:
     from shared.graph import StartedOperation
@@ -77,7 +77,8 @@ def notified(call: Call | None, notification: Notification, tenant_id: str, at: 
         call_chain_id=settled(call.call_chain_id, notification.call_chain_id),
     )
     if notification.deleted or notification.state == "terminated":
-        return _ended(call, _termination(notification), at)
+        told = notification.result or Result()
+        return _ended(call, _termination(Source.NOTIFICATION, told, notification.termination_reason), at)
     return call
 
 
@@ -101,14 +102,14 @@ def failing(call: Call, failure: Failing, last_renewal: datetime) -> Call:
     return replace(call, failing=replace(failure, since=since), renewed_at=renewed_at)
 
 
-def gone(call: Call, source: Source, at: datetime) -> Call:
+def gone(call: Call, source: Source, at: datetime, result: Result | None = None) -> Call:
     """Graph does not know the call any more: it has ended, and a late notification may still tell why.
 
-    Where its hang-up had seen the same 404, that is the source.
+    Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`.
     """
     if source is Source.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
         source = Source.HANGUP_NOT_FOUND
-    return _ended(call, Termination(source, NOT_TOLD, UNKNOWN), at)
+    return _ended(call, _termination(source, result or Result()), at)
 
 
 def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
@@ -199,13 +200,12 @@ def _ended(call: Call, termination: Termination, at: datetime) -> Call:
     return replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
 
 
-def _termination(notification: CallNotification) -> Termination:
-    told = notification.result or Result()
+def _termination(source: Source, told: Result, termination_reason: str | None = None) -> Termination:
     code = told.raw_code if told.code is None else told.code
     subcode = told.raw_subcode if told.subcode is None else told.subcode
-    why = explain(code, subcode, notification.termination_reason)
+    why = explain(code, subcode, termination_reason)
     return Termination(
-        Source.NOTIFICATION,
+        source,
         why.reason,
         why.category,
         told.code,

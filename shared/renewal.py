@@ -18,6 +18,7 @@ from shared.errors import (
     TokenUnavailable,
 )
 from shared.graph import GraphCall
+from shared.notifications import Result
 from shared.store import CallStore, shard_of, update
 from shared.wakeups import Queue, Renew, WakeUp
 
@@ -133,8 +134,8 @@ class Renewer:
         last = lease.last_renewal(watermark, self._timing)
         attempts = lease.failing.attempts + 1 if lease.failing else 1
         self._tell(lease, failure, attempts, now - last)
-        if now - last >= self._timing.lease and await self._is_gone(lease):
-            return await self._end(lease, Source.LOOKUP_NOT_FOUND)
+        if now - last >= self._timing.lease and (end := await self._look_up(lease)):
+            return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
         retry_at = await self._see_to_retry(lease, attempts, failure.retry_after)
         failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(self._store, lease.call_id, lambda call: _with_failure(call, failing, last))
@@ -175,18 +176,19 @@ class Renewer:
         await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
 
-    async def _is_gone(self, lease: Lease) -> bool:
+    async def _look_up(self, lease: Lease) -> Result | None:
+        """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""
         try:
             found = await self._graph.get(lease.call_id, lease.tenant_id)
         except GraphCallNotFound:
-            return True
+            return Result()
         except (GraphError, TokenUnavailable):
-            return False
-        return found.state == "terminated"
+            return None
+        return Result(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
 
-    async def _end(self, lease: Lease, source: Source) -> Outcome:
+    async def _end(self, lease: Lease, source: Source, result: Result | None = None) -> Outcome:
         now = self._clock.now()
-        call = await update(self._store, lease.call_id, lambda call: _ended(call, source, now))
+        call = await update(self._store, lease.call_id, lambda call: _ended(call, source, now, result))
         if call and call.ended_at == now:
             telemetry.tell_end(call)
         return Outcome.ENDED
@@ -226,9 +228,11 @@ def _with_renewal(call: Call | None, at: datetime) -> tuple[Call, tuple[Event, .
     return lifecycle.renewed(call, at), events
 
 
-def _ended(call: Call | None, source: Source, now: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+def _ended(
+    call: Call | None, source: Source, now: datetime, result: Result | None
+) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
-    after = lifecycle.gone(call, source, now)
+    after = lifecycle.gone(call, source, now, result)
     told_by = after.termination.source if after.termination else source
     return after, (Event("ended", now, {"source": told_by}),)

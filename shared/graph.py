@@ -171,7 +171,10 @@ def _started(answer: Answer) -> StartedOperation | None:
 
 
 def _from_location(answer: Answer) -> str | None:
-    segments = urlsplit(answer.headers.get("location", "")).path.rstrip("/").split("/")
+    try:
+        segments = urlsplit(answer.headers.get("location", "")).path.rstrip("/").split("/")
+    except ValueError:  # it is no URL
+        return None
     return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
 
 

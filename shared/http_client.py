@@ -110,7 +110,7 @@ async def ask(
     except _TooLarge:
         raise NoAnswer(f"an answer of more than {MAX_BODY} bytes", head) from None
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
-        raise NoAnswer(f"no usable answer ({type(error).__name__})", head) from error
+        raise NoAnswer(f"no usable answer ({type(error.__cause__ or error).__name__})", head) from error
 
 
 class _TooLarge(Exception):

@@ -1,0 +1,193 @@
+"""`python -m simulator`: serve the simulator on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from simulator.app import application
+from simulator.simulation import Options, Simulation
+from simulator.tls import CertificateAuthority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from starlette.applications import Starlette
+
+_USAGE_ERROR = 2
+
+
+class _Stop(Exception):
+    """A start that cannot be: the message says why."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: there may be two servers, and both must end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the base class does, and tell that it is done."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing to capture."""
+        yield
+
+    def cut(self, host: str, port: int) -> None:
+        """Cut this client's connection, without a word."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, H11Protocol) and connection.client == (host, port):
+                connection.transport.abort()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM: 0. A port in use or a bad option: one line on stderr, 2."""
+    try:
+        asyncio.run(_serve(_parse(arguments)))
+    except _Stop as error:
+        print(f"simulator: {error}", file=sys.stderr)  # noqa: T201 a terminal program
+        return _USAGE_ERROR
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="simulator", description="Microsoft Graph's cloud communications, imitated.")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="http port, 0 for any (default: %(default)s)")
+    parser.add_argument("--tls-port", type=_port, help="serve https too, on this port, 0 for any")
+    parser.add_argument("--ca-file", type=Path, help="where to write the certificate authority's PEM (with --tls-port)")
+    parser.add_argument("--speed", type=_speed, default=1.0, help="simulated seconds a second (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="makes ids, faults and delivery repeatable")
+    parser.add_argument("--quiet", action="store_true", help="no line for each request on stderr")
+    options = parser.parse_args(arguments)
+    if options.ca_file is not None and options.tls_port is None:
+        raise _Stop("--ca-file needs --tls-port")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # one line instead of the usage and an exit
+        """Refuse in one line."""
+        raise _Stop(f"{message} (see --help)")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:  # noqa: PLR2004 the highest port there is
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0 <= speed <= 100_000:  # noqa: PLR2004 also refuses nan and inf
+        raise argparse.ArgumentTypeError(f"'{text}' is not a speed from 0 to 100000")
+    return speed
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    plain = _bind(options.address, options.port)
+    secure = None if options.tls_port is None else _bind(options.address, options.tls_port)
+    base_url = f"http://{options.address}:{plain.getsockname()[1]}"
+    simulation = Simulation(Options(base_url, options.speed, options.seed))
+    app = application(simulation)
+    servers, sockets, addresses = [_Server(_config(app, options))], [plain], [base_url]
+    if secure is not None:
+        servers.append(_Server(_config(app, options, _tls_context(options.ca_file))))
+        sockets.append(secure)
+        addresses.append(f"https://localhost:{secure.getsockname()[1]}")
+
+    def cut(host: str, port: int) -> None:
+        for server in servers:
+            server.cut(host, port)
+
+    simulation.connections.cut_of = cut
+    _stop_on_signals(servers)
+    running = [asyncio.create_task(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
+    for server in servers:
+        await server.listening.wait()
+    print(f"simulator ready: {', '.join(addresses)}", flush=True)  # noqa: T201 a terminal program
+    await asyncio.gather(*running)
+    await simulation.close()
+
+
+def _config(app: Starlette, options: argparse.Namespace, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+    if not options.quiet:
+        logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING, stream=sys.stderr)
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level=None,
+        access_log=not options.quiet,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    config.load()
+    config.ssl = tls
+    return config
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+        sock.listen(512)  # so that a second simulator is refused here, and not later
+    except OSError as error:
+        sock.close()
+        raise _Stop(f"cannot listen on {address}:{port}: {error.strerror}. Is it in use? Port 0 takes any.") from error
+    return sock
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    authority = CertificateAuthority()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        identity = Path(folder) / "server.pem"
+        authority.write_server_identity(identity)
+        context.load_cert_chain(identity)
+    if ca_file is not None:
+        try:
+            authority.write_certificate(ca_file)
+        except OSError as error:
+            raise _Stop(f"cannot write --ca-file {ca_file}: {error.strerror}") from error
+    return context
+
+
+def _stop_on_signals(servers: list[_Server]) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        for server in servers:
+            server.should_exit = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

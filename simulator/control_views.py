@@ -1,0 +1,185 @@
+"""What the control API shows."""
+
+from datetime import datetime
+from typing import Self
+
+from simulator.calls import Call, Direction, State
+from simulator.control_models import ControlModel
+from simulator.faults import ActiveFault, Fault, OperationName
+from simulator.journal import Entry
+from simulator.notifications import Notification
+from simulator.operations import Operation, Status
+from simulator.wire import Json
+
+
+class AttemptView(ControlModel):
+    """One POST to the bot."""
+
+    at: datetime
+    status: int | None
+    error: str | None
+
+
+class NotificationView(ControlModel):
+    """One notification and what became of it."""
+
+    id: str
+    created_at: datetime
+    change_type: str
+    resource: str
+    state: str | None
+    delivered: bool
+    lost: bool
+    attempts: list[AttemptView]
+    item: dict[str, Json]
+
+    @classmethod
+    def of(cls, notification: Notification) -> Self:
+        """The view of it."""
+        item, data = dict(notification.item), notification.item.get("resourceData")
+        state = data.get("state") or data.get("status") if isinstance(data, dict) else None
+        return cls(
+            id=notification.id,
+            created_at=notification.created_at,
+            change_type=str(item["changeType"]),
+            resource=str(item.get("resourceUrl") or item.get("resource")),
+            state=str(state) if state else None,
+            delivered=notification.delivered,
+            lost=notification.lost,
+            attempts=[AttemptView(at=each.at, status=each.status, error=each.error) for each in notification.attempts],
+            item=item,
+        )
+
+
+class OperationView(ControlModel):
+    """One operation of a call."""
+
+    id: str
+    kind: str
+    status: Status
+    client_context: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    code: int | None
+    subcode: int | None
+    completion_reason: str | None
+    recording_location: str | None
+
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """The view of it."""
+        outcome, recording = operation.outcome, operation.recording
+        return cls(
+            id=operation.id,
+            kind=operation.kind,
+            status=operation.status,
+            client_context=operation.client_context,
+            created_at=operation.created_at,
+            finished_at=operation.finished_at,
+            code=outcome.code if outcome else None,
+            subcode=outcome.subcode if outcome else None,
+            completion_reason=outcome.completion_reason if outcome else None,
+            recording_location=recording.location if recording else None,
+        )
+
+
+class LeaseView(ControlModel):
+    """The lease of a call; `remainingSeconds` counts simulated seconds and is 0 once the call is over."""
+
+    renewed_at: datetime
+    expires_at: datetime
+    remaining_seconds: float
+
+
+class CallSummary(ControlModel):
+    """A call in the list of all."""
+
+    id: str
+    tenant_id: str
+    app_id: str
+    direction: Direction
+    state: State
+    over: bool
+    forgotten: bool
+    started_at: datetime
+    lease: LeaseView
+    keep_alives: int
+    ended_at: datetime | None
+    code: int | None
+    subcode: int | None
+    message: str | None
+
+    @classmethod
+    def of(cls, call: Call, now: datetime) -> "CallSummary":
+        """The view of it at this simulated time."""
+        left = 0.0 if call.over else (call.expires_at - now).total_seconds()
+        return CallSummary(
+            id=call.id,
+            tenant_id=call.tenant_id,
+            app_id=call.app_id,
+            direction=call.direction,
+            state=call.state,
+            over=call.over,
+            forgotten=call.forgotten,
+            started_at=call.started_at,
+            lease=LeaseView(renewed_at=call.renewed_at, expires_at=call.expires_at, remaining_seconds=left),
+            keep_alives=len(call.keep_alives),
+            ended_at=call.ended_at,
+            code=call.end.code if call.end else None,
+            subcode=call.end.subcode if call.end else None,
+            message=call.end.message if call.end else None,
+        )
+
+
+class CallView(CallSummary):
+    """A call with all that happened to it."""
+
+    callback_uri: str | None
+    keep_alive_times: list[datetime]
+    operations: list[OperationView]
+    notifications: list[NotificationView]
+
+    @classmethod
+    def of(cls, call: Call, now: datetime) -> "CallView":
+        """The view of it at this simulated time."""
+        return CallView(
+            **CallSummary.of(call, now).model_dump(),
+            callback_uri=call.callback_uri,
+            keep_alive_times=call.keep_alives,
+            operations=[OperationView.of(each) for each in call.operations.values()],
+            notifications=[NotificationView.of(each) for each in call.notifications],
+        )
+
+
+class FaultView(ControlModel):
+    """A fault at work."""
+
+    id: str
+    hits: int
+    until: datetime | None
+    fault: Fault
+
+    @classmethod
+    def of(cls, active: ActiveFault) -> Self:
+        """The view of it."""
+        return cls(id=active.id, hits=active.hits, until=active.until, fault=active.fault)
+
+
+class RequestView(ControlModel):
+    """One request that the simulator was sent. `status` is null for a dropped connection."""
+
+    at: datetime
+    operation: OperationName
+    method: str
+    path: str
+    call_id: str | None
+    tenant_id: str | None
+    app_id: str | None
+    headers: dict[str, str]
+    status: int | None
+    fault_id: str | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """The view of it."""
+        return cls(**{name: getattr(entry, name) for name in cls.model_fields})

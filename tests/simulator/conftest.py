@@ -1,0 +1,109 @@
+"""A simulator in this process, its clock standing still, and a bot that listens to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simulator.app import application
+from simulator.simulation import Options, Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.requests import Request
+
+    from simulator.wire import Json
+
+BASE = "http://127.0.0.1:8080"
+TENANT = "11111111-2222-4333-8444-555555555555"
+APP = "66666666-7777-4888-9999-aaaaaaaaaaaa"
+CALLBACK = "http://127.0.0.1:9000/api/notifications"
+
+type Item = dict[str, Json]
+
+
+@dataclass
+class Bot:
+    """A webhook that keeps what it is sent and answers as it is told."""
+
+    bodies: list[Item] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    async def receive(self, request: Request) -> Response:
+        self.bodies.append(json.loads(await request.body()))
+        self.headers.append(request.headers)
+        return Response(status_code=self.answers.pop(0) if self.answers else 202)
+
+    @property
+    def items(self) -> list[Item]:
+        found: list[Item] = []
+        for body in self.bodies:
+            value = body["value"]
+            assert isinstance(value, list)
+            found += value
+        return found
+
+    @property
+    def states(self) -> list[Json]:
+        return [_data(item).get("state") for item in self.items]
+
+
+def _data(item: Item) -> Item:
+    data = item["resourceData"]
+    assert isinstance(data, dict)
+    return data
+
+
+@dataclass
+class Sim:
+    """What the tests hold: the simulation, a client of its routes, and the bot."""
+
+    simulation: Simulation
+    http: httpx.AsyncClient
+    bot: Bot
+
+    async def control(self, method: str, path: str, body: Item | None = None, expect: int = 200) -> Item:
+        response = await self.http.request(method, f"/control{path}", json=body)
+        assert response.status_code == expect, response.text
+        found: Item = response.json() if response.content else {}
+        return found
+
+    async def advance(self, seconds: float) -> None:
+        await self.control("POST", "/clock", {"advance": seconds})
+
+    async def create(self, **wanted: Json) -> str:
+        body: Item = {"tenantId": TENANT, "appId": APP, "callbackUri": CALLBACK} | wanted
+        created = await self.control("POST", "/calls", body, expect=201)
+        return str(created["id"])
+
+    async def token(
+        self, kind: Literal["entra", "notification"] = "entra", app_id: str = APP, tenant_id: str = TENANT, **more: Json
+    ) -> str:
+        body: Item = {"kind": kind, "appId": app_id, "tenantId": tenant_id} | more
+        return str((await self.control("POST", "/tokens", body))["token"])
+
+    async def graph(
+        self, method: str, path: str, body: Item | None = None, token: str | None = None, **headers: str
+    ) -> httpx.Response:
+        authorization = {"Authorization": f"Bearer {token or await self.token()}"}
+        return await self.http.request(method, path, json=body, headers=authorization | headers)
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Sim]:
+    bot = Bot()
+    webhook = Starlette(routes=[Route("/api/notifications", bot.receive, methods=["POST"])])
+    simulation = Simulation(Options(BASE, speed=0, seed=1), callbacks=httpx.ASGITransport(webhook))
+    transport = httpx.ASGITransport(application(simulation))
+    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+        yield Sim(simulation, client, bot)
+    await simulation.close()

@@ -1,0 +1,227 @@
+"""Records as entities of Table Storage, and back. What goes in comes out the same.
+
+A scalar is a column, named as in the API; a nested part is JSON in a column of its own. None is no column.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
+
+from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Termination, Watermark
+from shared.rows import Record, last_part
+
+type Cell = str | bool | int | datetime | None
+type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
+
+LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing")
+MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
+_PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
+
+_FAILING = TypeAdapter(Failing)
+_HANGUP = TypeAdapter(Hangup)
+_TERMINATION = TypeAdapter(Termination)
+
+
+def to_row(record: Record) -> dict[str, Cell]:
+    """The columns of a record, without its keys."""
+    return dict(_pieces(_cells(record)))
+
+
+def to_call(row: Row) -> Call:
+    """The call of an `active|`, `ended|` or `recent|` row."""
+    return Call(
+        id=last_part(_text(row, "RowKey")),
+        tenant_id=_text(row, "tenantId"),
+        state=_text(row, "state"),
+        known_at=_time(row, "knownAt"),
+        started_at=_time(row, "startedAt"),
+        registered_at=_maybe_time(row, "registeredAt"),
+        ever_established=bool(row.get("everEstablished")),
+        direction=_maybe_text(row, "direction"),
+        call_chain_id=_maybe_text(row, "callChainId"),
+        metadata=json.loads(_maybe_text(row, "metadata") or "{}"),
+        renewed_at=_maybe_time(row, "renewedAt"),
+        failing=_part(_FAILING, row, "failing"),
+        hangup=_part(_HANGUP, row, "hangup"),
+        ended_at=_maybe_time(row, "endedAt"),
+        termination=_part(_TERMINATION, row, "termination"),
+    )
+
+
+def to_lease(row: Row) -> Lease:
+    """The lease of an `active|` row of which only LEASE_COLUMNS were read."""
+    return Lease(
+        last_part(_text(row, "RowKey")),
+        _text(row, "tenantId"),
+        _time(row, "knownAt"),
+        _time(row, "startedAt"),
+        _maybe_time(row, "renewedAt"),
+        _part(_FAILING, row, "failing"),
+    )
+
+
+def to_operation(row: Row) -> Operation:
+    """The operation of an `operation|` row."""
+    _, call_id, operation_id = _text(row, "RowKey").split("|")
+    return Operation(
+        id=operation_id,
+        call_id=call_id,
+        kind=_text(row, "kind"),
+        status=_text(row, "status"),
+        known_at=_time(row, "knownAt"),
+        client_context=_maybe_text(row, "clientContext"),
+        requested_at=_maybe_time(row, "requestedAt"),
+        requested_by=_maybe_text(row, "requestedBy"),
+        finished_at=_maybe_time(row, "finishedAt"),
+        code=_maybe_number(row, "code"),
+        subcode=_maybe_number(row, "subcode"),
+        message=_maybe_text(row, "message"),
+        completion_reason=_maybe_text(row, "completionReason"),
+        recording_location=_maybe_text(row, "recordingLocation"),
+        recording_access_token=_maybe_text(row, "recordingAccessToken"),
+    )
+
+
+def to_event(row: Row) -> Event:
+    """The event of an `event|` row."""
+    return Event(_text(row, "kind"), _time(row, "at"), json.loads(_text(row, "detail")), bool(row.get("told")))
+
+
+def to_watermark(row: Row) -> Watermark:
+    """The watermark of a shard."""
+    return Watermark(
+        _time(row, "sweepStartedAt"),
+        _time(row, "finishedAt"),
+        _maybe_number(row, "renewed") or 0,
+        _maybe_number(row, "ended") or 0,
+        _maybe_number(row, "failing") or 0,
+    )
+
+
+def _cells(record: Record) -> dict[str, Cell]:
+    match record:
+        case Call():
+            return _call_cells(record)
+        case Operation():
+            return _operation_cells(record)
+        case Event(kind=kind, at=at, told=told):
+            return {"kind": kind, "at": at, "detail": _json(dict(record.detail)), "told": told}
+        case Watermark():
+            return _watermark_cells(record)
+
+
+def _call_cells(call: Call) -> dict[str, Cell]:
+    failing = call.failing and replace(call.failing, reason=call.failing.reason[:MOST_OF_A_REASON])
+    return {
+        "tenantId": call.tenant_id,
+        "state": call.state,
+        "knownAt": call.known_at,
+        "startedAt": call.started_at,
+        "registeredAt": call.registered_at,
+        "everEstablished": call.ever_established,
+        "direction": call.direction,
+        "callChainId": call.call_chain_id,
+        "metadata": _json(dict(call.metadata)) if call.metadata else None,
+        "renewedAt": call.renewed_at,
+        "failing": _part_json(_FAILING, failing),
+        "hangup": _part_json(_HANGUP, call.hangup),
+        "endedAt": call.ended_at,
+        "termination": _part_json(_TERMINATION, call.termination),
+    }
+
+
+def _operation_cells(operation: Operation) -> dict[str, Cell]:
+    return {
+        "kind": operation.kind,
+        "status": operation.status,
+        "knownAt": operation.known_at,
+        "clientContext": operation.client_context,
+        "requestedAt": operation.requested_at,
+        "requestedBy": operation.requested_by,
+        "finishedAt": operation.finished_at,
+        "code": None if operation.code is None else str(operation.code),  # nobody bounds these numbers
+        "subcode": None if operation.subcode is None else str(operation.subcode),
+        "message": operation.message,
+        "completionReason": operation.completion_reason,
+        "recordingLocation": operation.recording_location,
+        "recordingAccessToken": operation.recording_access_token,
+    }
+
+
+def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
+    return {
+        "sweepStartedAt": watermark.sweep_started_at,
+        "finishedAt": watermark.finished_at,
+        "renewed": watermark.renewed,
+        "ended": watermark.ended,
+        "failing": watermark.failing,
+    }
+
+
+def _pieces(cells: Mapping[str, Cell]) -> list[tuple[str, Cell]]:
+    """The cells that are not None; a text that is too long for one goes on in `name2`, `name3` and so on."""
+    pieces: list[tuple[str, Cell]] = []
+    for name, value in cells.items():
+        if isinstance(value, str) and len(value) > _PIECE:
+            parts = [value[start : start + _PIECE] for start in range(0, len(value), _PIECE)]
+            pieces += [(_piece_name(name, number), part) for number, part in enumerate(parts, 1)]
+        elif value is not None:
+            pieces.append((name, value))
+    return pieces
+
+
+def _piece_name(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}{number}"
+
+
+def _maybe_text(row: Row, name: str) -> str | None:
+    if row.get(name) is None:
+        return None
+    text, number = str(row[name]), 2
+    while (piece := row.get(_piece_name(name, number))) is not None:
+        text += str(piece)
+        number += 1
+    return text
+
+
+def _text(row: Row, name: str) -> str:
+    text = _maybe_text(row, name)
+    if text is None:
+        raise ValueError(f"A row of Table Storage has no {name}.")
+    return text
+
+
+def _maybe_number(row: Row, name: str) -> int | None:
+    text = _maybe_text(row, name)
+    return None if text is None else int(text)
+
+
+def _maybe_time(row: Row, name: str) -> datetime | None:
+    value = row.get(name)
+    if not isinstance(value, datetime):
+        return None
+    utc = value.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.time(), UTC)  # a plain one: the SDK's own kind holds its text too
+
+
+def _time(row: Row, name: str) -> datetime:
+    value = _maybe_time(row, name)
+    if value is None:
+        raise ValueError(f"A row of Table Storage has no {name}.")
+    return value
+
+
+def _part[T](adapter: TypeAdapter[T], row: Row, name: str) -> T | None:
+    text = _maybe_text(row, name)
+    return None if text is None else adapter.validate_python(json.loads(text))
+
+
+def _part_json[T](adapter: TypeAdapter[T], part: T | None) -> str | None:
+    return None if part is None else _json(adapter.dump_python(part, mode="json", exclude_defaults=True))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,85 @@
+"""Lists of calls over all shards: sixteen sorted lists made one, a page at a time."""
+
+import asyncio
+import heapq
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable
+
+from shared.calls import Call, Status
+from shared.errors import InvalidRequest
+from shared.rows import Window, below, order
+from shared.store import SHARDS, Page
+
+VERSION = 1  # of the continuation; another one is refused
+_KINDS = {Status.ACTIVE: "active", Status.ENDED: "recent"}
+
+type Fetch = Callable[[int, Window, int], Awaitable[list[tuple[str, Call]]]]
+"""(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are."""
+
+
+async def list_page(fetch: Fetch, status: Status, tenant_id: str | None, limit: int, continuation: str | None) -> Page:
+    """One page of calls, by their keys.
+
+    Raises
+    ------
+    InvalidRequest
+        The continuation is none of ours, or belongs to another list.
+    """
+    window = below(_KINDS[status])
+    if continuation is not None:
+        window = Window(_last_key(continuation, status, tenant_id, window), window.below)
+    rows = await _merge(fetch, window, limit + 1)
+    more = len(rows) > limit > 0
+    return Page(
+        tuple(call for _, call in rows[:limit]),
+        _continuation(status, tenant_id, rows[limit - 1][0]) if more else None,
+    )
+
+
+async def _merge(fetch: Fetch, window: Window, count: int) -> list[tuple[str, Call]]:
+    """The first rows of all shards. A shard is asked for about its share, and again when it turns out to have more."""
+    share = 2 * count // SHARDS + 4
+    heads = await asyncio.gather(*(fetch(shard, window, share) for shard in range(SHARDS)))
+    waiting = [iter(head) for head in heads]
+    heap: list[tuple[bytes, int, str, Call]] = []
+    rows: list[tuple[str, Call]] = []
+
+    def push(shard: int) -> bool:
+        for key, call in waiting[shard]:
+            heapq.heappush(heap, (order(key), shard, key, call))
+            return True
+        return False
+
+    for shard in range(SHARDS):
+        push(shard)
+    while heap and len(rows) < count:
+        _, shard, key, call = heapq.heappop(heap)
+        rows.append((key, call))
+        if not push(shard) and len(heads[shard]) == share:
+            heads[shard] = await fetch(shard, Window(key, window.below), share)
+            waiting[shard] = iter(heads[shard])
+            push(shard)
+    return rows
+
+
+def _continuation(status: Status, tenant_id: str | None, key: str) -> str:
+    return urlsafe_b64encode(json.dumps([VERSION, status, tenant_id, key]).encode()).decode().rstrip("=")
+
+
+def _last_key(continuation: str, status: Status, tenant_id: str | None, window: Window) -> str:
+    try:
+        text = urlsafe_b64decode(continuation + "=" * (-len(continuation) % 4))
+        match json.loads(text):
+            case [version, its_status, its_tenant, str(key)] if (version, its_status, its_tenant) == (
+                VERSION,
+                status,
+                tenant_id,
+            ) and order(window.above) < order(key) < order(window.below):
+                return key
+    except (ValueError, RecursionError):  # not base64, not UTF-8, not JSON
+        pass
+    detail = (
+        "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
+    )
+    raise InvalidRequest("The continuation cannot be used.", (("continuation", detail),))

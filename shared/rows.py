@@ -1,0 +1,189 @@
+"""The rows of a call: their keys, and the writes that one change of a call is made of. Both stores go by it."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.calls import Call, Event, Operation, Status, Watermark
+from shared.store import Change
+
+MOST_ROWS = 100  # Table Storage: rows in one transaction
+WATERMARK = "watermark"
+_FAR = datetime.max.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+type Record = Call | Operation | Event | Watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Write a row that must not be there yet."""
+
+    key: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Write a row anew that must still be as it was read."""
+
+    key: str
+    record: Record
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a row, whether it is there or not."""
+
+    key: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a row that must be there, and, where an ETag is given, must still be as it was read."""
+
+    key: str
+    etag: str | None = None
+
+
+type Write = Create | Replace | Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The row keys between two, both exclusive."""
+
+    above: str
+    below: str
+
+
+def shard_key(shard: int) -> str:
+    """The PartitionKey of a shard: two digits."""
+    return f"{shard:02}"
+
+
+def active_key(call_id: str) -> str:
+    """The row of a live call."""
+    return f"active|{call_id}"
+
+
+def ended_key(call_id: str) -> str:
+    """The row of an ended call."""
+    return f"ended|{call_id}"
+
+
+def recent_key(ended_at: datetime, call_id: str) -> str:
+    """The row that sorts an ended call before older ones: 18 digits of the microseconds from its end to year 10000."""
+    return f"recent|{_reversed(ended_at)}|{call_id}"
+
+
+def event_key(call_id: str, digest: str) -> str:
+    """The row of a line of the story."""
+    return f"event|{call_id}|{digest}"
+
+
+def first_key(call_id: str) -> str:
+    """The row that says how the call became known. There is one a call, so that only one writer can create the call.
+
+    ETags do not see to that: `active|` and `ended|` are two rows, and two writers that read nothing could write both.
+    """
+    return event_key(call_id, "first")
+
+
+def operation_key(call_id: str, operation_id: str) -> str:
+    """The row of an operation."""
+    return f"operation|{call_id}|{operation_id}"
+
+
+def call_key(call: Call) -> str:
+    """The row that holds the state of a call."""
+    return active_key(call.id) if call.status is Status.ACTIVE else ended_key(call.id)
+
+
+def last_part(key: str) -> str:
+    """What stands behind the last `|` of a key: ids have none."""
+    return key.rpartition("|")[2]
+
+
+def below(prefix: str) -> Window:
+    """All rows whose key begins with this prefix and a `|`, which `}` follows."""
+    return Window(f"{prefix}|", f"{prefix}}}")
+
+
+def ended_before(moment: datetime) -> Window:
+    """The `recent|` rows of calls that ended before a moment."""
+    return Window(f"recent|{_reversed(moment)}}}", "recent}")
+
+
+def order(key: str) -> bytes:
+    """What to sort keys by: Table Storage goes by UTF-16 units, Python by code points."""
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def new_events(change: Change) -> dict[str, Event]:
+    """The events of a change by their keys; each once."""
+    by_key: dict[str, Event] = {}
+    for event in change.events:
+        by_key.setdefault(event_key(change.after.id, event.digest), event)
+    return by_key
+
+
+def writes(change: Change, there: AbstractSet[str]) -> tuple[Write, ...]:
+    """What a change writes, in one transaction; nothing if everything is on record as it shall be.
+
+    The row of the call is always among it, with its ETag, even where only an event is new: so that nobody adds to a
+    call that was ended, or purged, since it was read.
+
+    Parameters
+    ----------
+    there
+        The keys of those events that are on record already: they keep their first time.
+
+    Raises
+    ------
+    ValueError
+        It is more than one transaction holds, it writes an operation twice, or it revives an ended call.
+    """
+    events = [Create(key, event) for key, event in new_events(change).items() if key not in there]
+    operations = [
+        Replace(operation_key(change.after.id, operation.id), operation, stored.etag)
+        if stored
+        else Create(operation_key(change.after.id, operation.id), operation)
+        for stored, operation in change.operations
+        if stored is None or stored.value != operation
+    ]
+    if change.before and change.before.value == change.after and not events and not operations:
+        return ()
+    rows = (*_call_rows(change), *events, *operations)
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"{len(rows)} rows do not go into one transaction of {MOST_ROWS}: write them in parts.")
+    if len({row.key for row in rows}) < len(rows):
+        raise ValueError("A change names an operation twice.")
+    return rows
+
+
+def _call_rows(change: Change) -> tuple[Write, ...]:
+    before, after = change.before, change.after
+    if before is None:
+        return (Create(first_key(after.id), _became_known(after)), Create(call_key(after), after), *_recent(after))
+    if before.value.status is after.status:
+        moved = after.ended_at != before.value.ended_at and before.value.ended_at
+        gone = (Delete(recent_key(moved, after.id)),) if moved else ()
+        return (Replace(call_key(after), after, before.etag), *gone, *_recent(after))
+    if after.status is Status.ACTIVE:
+        raise ValueError(f"Call {after.id} has ended: nothing brings it back.")
+    return (Delete(active_key(after.id), before.etag), Create(ended_key(after.id), after), *_recent(after))
+
+
+def _recent(call: Call) -> tuple[Write, ...]:
+    return (Put(recent_key(call.ended_at, call.id), call),) if call.ended_at else ()
+
+
+def _became_known(call: Call) -> Event:
+    return Event("known", call.known_at, {"by": "registration" if call.registered_at else "notification"})
+
+
+def _reversed(moment: datetime) -> str:
+    return f"{(_FAR - moment) // _MICROSECOND:018}"

@@ -1,0 +1,255 @@
+"""The story of Call Keeper in about a minute: `make demo`, or `python -m local.demo [--report path.json]`.
+
+Two calls at a simulated Graph whose time runs sixty times as fast. One is registered with Call Keeper, the other is
+not. Everything is real but Graph: HTTP, Table and Queue Storage, the Functions worker library, tokens, signatures.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.azurite import AzuriteError
+from local.processes import ProcessError
+from local.stack import APP_ID, LEASE_MINUTES, Options, Stack, running
+from local.story import DIM, GREEN, RED, Story
+
+SPEED = 60
+TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
+PATIENCE = 90.0  # seconds for anything to happen
+POLL = 0.2  # seconds
+INTERRUPTED = 130
+
+type Json = dict[str, Any]  # what the two APIs answer; the demo is a client like any other, and has no models
+
+
+class DemoFailed(Exception):
+    """A part of the story did not happen. The message says which."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is reported."""
+
+    kept: Json
+    unkept: Json
+    recording: Json
+    timer_sweeps: int = 0
+    renewed_by_timer: int = 0
+    other_sweeps: int = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tell the story; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description="Call Keeper in about a minute.")
+    parser.add_argument("--report", metavar="PATH", type=Path, help="write what was seen, as JSON")
+    args = parser.parse_args(arguments)
+    story = Story()
+    story.title("Call Keeper: a call that is kept alive, and one that is not")
+    try:
+        with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=10) as client:
+            seen = Demo(stack, client, story).tell()
+        if args.report:
+            args.report.write_text(json.dumps(_report(seen, story.seconds), indent=2) + "\n", encoding="utf-8")
+    except (AzuriteError, ProcessError, DemoFailed, httpx.HTTPError, OSError) as error:
+        print(f"demo: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: stopped", file=sys.stderr)
+        return INTERRUPTED
+    story.last("demo: ok")
+    return 0
+
+
+class Demo:
+    """The acts, in their order."""
+
+    def __init__(self, stack: Stack, client: httpx.Client, story: Story) -> None:
+        self._stack = stack
+        self._client = client
+        self._story = story
+        self._key = {"x-functions-key": stack.function_key}
+
+    def tell(self) -> Seen:
+        """The whole story. Raises `DemoFailed` where it goes another way."""
+        self._introduce()
+        unkept = self._call(quiet=True)
+        kept = self._call(quiet=False)
+        self._register(kept)
+        recording = self._record(kept)
+        self._watch(kept, unkept)
+        end_of_unkept = self._explain(unkept, "B", (408, 8537))
+        counts = self._count_sweeps(kept)
+        keep_alives = self._simulated(kept)
+        self._hang_up(kept)
+        end_of_kept = self._explain(kept, "A", None)
+        return Seen(
+            {"call": end_of_kept, "simulated": keep_alives},
+            {"call": end_of_unkept, "simulated": self._simulated(unkept)},
+            recording,
+            *counts,
+        )
+
+    def _introduce(self) -> None:
+        self._story.say("set-up", "Azurite (Table and Queue Storage), a simulated Graph and the Functions host run.")
+        self._story.more(f"Host {self._stack.address}, Graph {self._stack.simulator}")
+        self._story.more("One second here is one minute of Graph's: a lease of 45 minutes lasts 45 seconds,")
+        self._story.more("and the timer, every 15 minutes in production, fires every 15 seconds.")
+
+    def _call(self, *, quiet: bool) -> str:
+        wanted = {
+            "tenantId": TENANT,
+            "appId": APP_ID,
+            "callbackUri": f"{self._stack.api}/notifications",
+            "quiet": quiet,
+        }
+        call = self._ask("POST", f"{self._stack.simulator}/control/calls", 201, json=wanted)
+        return str(call["id"])
+
+    def _register(self, kept: str) -> None:
+        answer = self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json={"tenantId": TENANT})
+        self._story.title("Two calls begin at the same time")
+        self._story.say("bot A", f"PUT /api/calls/{kept}: Call Keeper knows it, its lease ends at {_clock(answer)}.")
+        self._story.say("bot B", "registers nothing, and sends no keepAlive: its process has died.", DIM)
+
+    def _record(self, kept: str) -> Json:
+        self._story.title("Bot A records an answer")
+        wish = {"maxRecordDurationInSeconds": 60, "playBeep": True, "stopTones": ["#"], "clientContext": "demo"}
+        started = self._ask("POST", f"{self._stack.api}/calls/{kept}/record", 202, json=wish)
+        self._story.say("bot A", f"POST …/record: operation {started['id']} is {started['status']}.")
+        place = f"{self._stack.api}/calls/{kept}/operations/{started['id']}"
+        done = self._until("the recording is finished", lambda: self._ask("GET", place, 200), _is_finished)
+        if done["status"] != "completed" or not done["recordingLocation"]:
+            raise DemoFailed(f"the recording is {done['status']}: {done['message']}")
+        self._story.say("Graph", f"notifies: the recording is completed, {done['completionReason']}.", GREEN)
+        token = {"Authorization": f"Bearer {done['recordingAccessToken']}"}
+        audio = self._client.get(str(done["recordingLocation"]), headers=token)
+        if audio.status_code != httpx.codes.OK:
+            raise DemoFailed(f"the recording could not be fetched: {audio.status_code}")
+        self._story.say("bot A", f"fetches {len(audio.content):,} bytes of audio with the recordingAccessToken.")
+        return done
+
+    def _watch(self, kept: str, unkept: str) -> None:
+        self._story.title("Time passes")
+        renewals = 0
+
+        def look() -> tuple[Json, Json]:
+            nonlocal renewals
+            a, b = self._simulated(kept), self._simulated(unkept)
+            if a["keepAlives"] > renewals:
+                renewals = int(a["keepAlives"])
+                left = b["lease"]["remainingSeconds"] / 60
+                self._story.say("timer", f"keepAlive {renewals} for A. B has {left:.0f} minutes left.", GREEN)
+            if a["over"]:
+                raise DemoFailed(f"the kept call ended with {a['code']}/{a['subcode']}")
+            return a, b
+
+        self._until("B lapses", look, lambda seen: bool(seen[1]["over"]))
+        self._story.say("Graph", f"ends call B: {LEASE_MINUTES} minutes without keepAlive.", RED)
+        beyond = renewals + 1
+        self._until("A is renewed again", look, lambda seen: seen[0]["keepAlives"] >= beyond)
+
+    def _explain(self, call_id: str, name: str, expected: tuple[int, int] | None) -> Json:
+        place = f"{self._stack.api}/calls/{call_id}"
+        call = self._until(f"{name}'s end is known", lambda: self._find(place), _has_ended)
+        end = call["termination"]
+        if expected and (end["code"], end["subcode"]) != expected:
+            raise DemoFailed(f"{name} ended with {end['code']}/{end['subcode']}, not {expected}")
+        if not end["reason"] or end["category"] == "unknown":
+            raise DemoFailed(f"{name}'s end has no reason: {end['code']}/{end['subcode']}")
+        self._story.say("Call Keeper", f"GET /api/calls/{call_id}: why did {name} end?")
+        self._story.more(f"{end['code']}/{end['subcode']} ({end['category']}): {end['reason']}")
+        if end["action"]:
+            self._story.more(f"What to do: {end['action']}")
+        return call
+
+    def _hang_up(self, kept: str) -> None:
+        age = self._simulated(kept)["keepAlives"]
+        self._story.title("Bot A hangs up")
+        self._ask("POST", f"{self._stack.api}/calls/{kept}/hangup", 202)
+        self._story.say("bot A", f"POST …/hangup, after {age} keepAlives; without them it had ended with B.")
+
+    def _count_sweeps(self, kept: str) -> tuple[int, int, int]:
+        """All renewals must be the timer function's: the host's log tells who swept."""
+        lines = [line for line in self._stack.host.output.splitlines() if "keep_alive.sweep.finished" in line]
+        timer = [line for line in lines if "wakeUp=timer" in line]
+        renewed = sum(int(line.split("renewed=")[1].split()[0]) for line in timer)
+        sent = int(self._simulated(kept)["keepAlives"])
+        if not timer or renewed != sent:
+            raise DemoFailed(f"A got {sent} keepAlives, but the timer function tells of {renewed}")
+        return len(timer), renewed, len(lines) - len(timer)
+
+    def _simulated(self, call_id: str) -> Json:
+        return self._ask("GET", f"{self._stack.simulator}/control/calls/{call_id}", 200)
+
+    def _find(self, place: str) -> Json:
+        answer = self._client.get(place, headers=self._key)
+        return answer.json() if answer.status_code == httpx.codes.OK else {}
+
+    def _ask(self, method: str, url: str, expected: int | tuple[int, ...], json: Json | None = None) -> Json:
+        answer = self._client.request(method, url, headers=self._key, json=json)
+        if answer.status_code not in (expected if isinstance(expected, tuple) else (expected,)):
+            raise DemoFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:300]}")
+        found: Json = answer.json()
+        return found
+
+    def _until[T](self, what: str, look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self._stack.host.returncode is not None:
+                raise DemoFailed("the host has ended; its last words:\n" + self._stack.host.output[-2000:])
+            seen = look()
+            if enough(seen):
+                return seen
+            time.sleep(POLL)
+        raise DemoFailed(f"within {PATIENCE:.0f} s it did not happen that {what}")
+
+
+def _is_finished(operation: Json) -> bool:
+    return operation["status"] in {"completed", "failed", "lost"}
+
+
+def _has_ended(call: Json) -> bool:
+    return bool(call) and call["status"] == "ended" and call["termination"]["code"] is not None
+
+
+def _clock(call: Json) -> str:
+    return str(call["lease"]["expiresAt"])[11:19] + " UTC"
+
+
+def _report(seen: Seen, seconds: float) -> Json:
+    return {
+        "ok": True,
+        "seconds": round(seconds, 1),
+        "speed": SPEED,
+        "leaseSeconds": LEASE_MINUTES * 60 / SPEED,
+        "calls": [_reported("kept", seen.kept), _reported("unkept", seen.unkept)],
+        "recording": {
+            name: seen.recording[name]
+            for name in ("id", "callId", "kind", "status", "code", "subcode", "completionReason", "clientContext")
+        },
+        "sweeps": {"timer": seen.timer_sweeps, "renewedByTimer": seen.renewed_by_timer, "other": seen.other_sweeps},
+    }
+
+
+def _reported(role: str, seen: Json) -> Json:
+    call, simulated = seen["call"], seen["simulated"]
+    return {
+        "role": role,
+        "id": call["id"],
+        "keepAlives": simulated["keepAlives"],
+        "keepAliveTimes": simulated["keepAliveTimes"],
+        "startedAt": simulated["startedAt"],
+        "status": call["status"],
+        **{name: call["termination"][name] for name in ("code", "subcode", "reason", "category", "source", "endedAt")},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

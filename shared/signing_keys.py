@@ -73,8 +73,8 @@ class SigningKeys:
         return not known or self._fetched_at is None or now - self._fetched_at >= FRESH
 
     async def _fetch(self) -> None:
-        self._tried_at = self._clock.now()
         fetched = await asyncio.gather(*map(self._fetch_one, self._metadata_urls))
+        self._tried_at = self._clock.now()  # only now: until then others have to wait, and one cancelled counts not
         if all(fetched):
             self._fetched_at = self._tried_at
 

@@ -1,0 +1,533 @@
+"""Tokens that come in, signed with real keys that are fetched over real HTTP."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from httpx import AsyncClient
+
+from shared.errors import KeysUnavailable, Unauthenticated
+from shared.http_client import make_http_client
+from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
+from shared.settings import load_settings
+from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, usable_keys
+
+type Serve = Callable[..., Awaitable[str]]
+
+APP = "aaaaaaaa-1111-2222-3333-444444444444"
+TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
+ISSUER = "https://api.botframework.com"
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+FIRST, SECOND = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+
+
+@dataclass
+class SteppedClock:
+    time: datetime = START
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+def jwk(kid: str, key: rsa.RSAPrivateKey, **more: object) -> dict[str, object]:
+    numbers = key.public_key().public_numbers()
+    size = (numbers.n.bit_length() + 7) // 8
+    modulus, exponent = numbers.n.to_bytes(size), numbers.e.to_bytes(3)
+    return {"kty": "RSA", "use": "sig", "kid": kid, "n": _base64(modulus), "e": _base64(exponent), **more}
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+@dataclass
+class Issuer:
+    """OpenID metadata and keys. `broken` is the status that both answer instead."""
+
+    keys: list[dict[str, object]] = field(default_factory=lambda: [jwk("first", FIRST)])
+    broken: int | None = None
+    jwks_uri: str | None = None
+    fetched: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if self.broken:
+            return web.Response(status=self.broken)
+        if request.path == "/keys":
+            self.fetched += 1
+            await asyncio.sleep(0)  # lets others in, as a network would
+            return web.json_response({"keys": self.keys})
+        own = f"http://{request.host}/keys"
+        metadata = {
+            "issuer": ISSUER,
+            "jwks_uri": self.jwks_uri or own,
+            "id_token_signing_alg_values_supported": ["RSA256"],  # so it is written in Graph's own
+        }
+        return web.json_response(metadata)
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncClient]:
+    async with make_http_client(load_settings({"GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"})) as made:
+        yield made
+
+
+@pytest.fixture
+async def verifier(serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock) -> TokenVerifier:
+    metadata = await serve(issuer.answer) + "/metadata"
+    return TokenVerifier((APP,), (ISSUER, "https://graph.microsoft.com"), (metadata,), client, clock)
+
+
+def claims(**changes: object) -> dict[str, object]:
+    """The claims of a notification's token; None leaves one out. There is no `iat`, as in Graph's."""
+    now = int(START.timestamp())
+    payload: dict[str, object] = {
+        "aud": APP,
+        "iss": ISSUER,
+        "nbf": now,
+        "exp": now + 300,
+        "tid": TENANT,
+        "appid": "26a18ebc-cdf7-4a6a-91cb-beb352805e81",
+    }
+    return {name: value for name, value in (payload | changes).items() if value is not None}
+
+
+def bearer(
+    payload: dict[str, object] | None = None,
+    key: rsa.RSAPrivateKey = FIRST,
+    scheme: str = "Bearer",
+    **headers: str | None,
+) -> str:
+    named = {"kid": "first", "cty": "JWT", **headers}
+    header = {name: value for name, value in named.items() if value is not None}
+    body = json.dumps(claims() if payload is None else payload).encode()
+    return f"{scheme} {jwt.PyJWS().encode(body, key, 'RS256', headers=header)}"
+
+
+def unsigned() -> str:
+    head = _base64(json.dumps({"alg": "none", "kid": "first"}).encode())
+    return f"{head}.{_base64(json.dumps(claims()).encode())}."
+
+
+async def refused(verifier: TokenVerifier, authorization: str | None) -> str:
+    with pytest.raises(Unauthenticated) as caught:
+        await verifier.verify(authorization)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> None:
+    assert await verifier.verify(bearer()) == Claims(TENANT, app_id="26a18ebc-cdf7-4a6a-91cb-beb352805e81")
+
+
+async def test_an_entra_tokens_roles_and_subject_are_told(verifier: TokenVerifier) -> None:
+    payload = claims(appid=None, azp="the-app", sub="the-subject", roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
+
+    assert await verifier.verify(bearer(payload)) == Claims(
+        TENANT, "the-app", "the-subject", frozenset({"Calls.Read", "Calls.Manage"})
+    )
+
+
+async def test_without_sub_the_oid_is_the_subject(verifier: TokenVerifier) -> None:
+    assert (await verifier.verify(bearer(claims(oid="the-object", roles="Calls.Read")))).subject == "the-object"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_has_no_case(verifier: TokenVerifier, scheme: str) -> None:
+    await verifier.verify(bearer(scheme=scheme))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": APP.upper()},
+        {"aud": ["another", APP]},
+        {"iss": ISSUER + "/"},
+        {"iss": "https://graph.microsoft.com"},
+        {"tid": TENANT.upper()},
+        {"exp": START.timestamp() + 0.5},
+        {"iat": "not a time", "jti": 5, "sub": 7},
+    ],
+)
+async def test_what_differs_in_form_alone_is_taken(verifier: TokenVerifier, changes: dict[str, object]) -> None:
+    assert (await verifier.verify(bearer(claims(**changes)))).tenant_id == TENANT
+
+
+@pytest.mark.parametrize(
+    ("authorization", "why"),
+    [
+        (None, "no bearer token"),
+        ("", "no bearer token"),
+        ("Bearer", "no bearer token"),
+        ("Bearer ", "no bearer token"),
+        ("Basic dXNlcjpzM2NyZXQ=", "no bearer token"),
+        ("Bearer s3cret", "not a signed token"),
+        ("Bearer a.b.c", "not a signed token"),
+        ("Bearer a.b c.d", "not a token"),
+        ("Bearer é.é.é", "not a token"),
+        (f"Bearer {'x' * (MAX_TOKEN + 1)}", "not a token"),
+        (f"Bearer {_base64(b'[' * 12_000)}.e30.e30", "not a signed token"),
+        (f"Bearer {_base64(b'[]')}.e30.e30", "not a signed token"),
+    ],
+)
+async def test_what_is_no_token_is_refused(verifier: TokenVerifier, authorization: str | None, why: str) -> None:
+    told = await refused(verifier, authorization)
+
+    assert why in told
+    assert "s3cret" not in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"aud": None}, "another audience"),
+        ({"aud": "another"}, "another audience"),
+        ({"aud": []}, "another audience"),
+        ({"aud": {APP: 1}}, "another audience"),
+        ({"aud": APP + " "}, "another audience"),
+        ({"iss": None}, "issuer"),
+        ({"iss": "https://evil.example"}, r"issuer .* https://evil.example"),
+        ({"iss": ISSUER + "//"}, "issuer"),
+        ({"iss": ISSUER.upper()}, "issuer"),
+        ({"iss": [ISSUER]}, "issuer"),
+        ({"exp": None}, "`exp`"),
+        ({"exp": "soon"}, "`exp`"),
+        ({"exp": True}, "`exp`"),
+        ({"exp": float("inf")}, "`exp`"),
+        ({"exp": float("nan")}, "`exp`"),
+        ({"exp": 10**400}, "`exp`"),
+        ({"nbf": None}, "`nbf`"),
+        ({"nbf": "now"}, "`nbf`"),
+        ({"tid": None}, "`tid`"),
+        ({"tid": "contoso"}, "`tid`"),
+        ({"tid": [TENANT]}, "`tid`"),
+    ],
+)
+async def test_each_claim_that_lacks_or_is_wrong_is_named(
+    verifier: TokenVerifier, changes: dict[str, object], why: str
+) -> None:
+    payload = claims()
+    payload.update(changes)
+    missing = {name for name, value in changes.items() if value is None}
+
+    with pytest.raises(Unauthenticated, match=why):
+        await verifier.verify(bearer({name: value for name, value in payload.items() if name not in missing}))
+
+
+async def test_a_message_repeats_little_of_a_foreign_issuer(verifier: TokenVerifier) -> None:
+    told = await refused(verifier, bearer(claims(iss="\n" + "x" * 5000)))
+
+    assert len(told) < 200
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "why"),
+    [
+        ({"exp": START - LEEWAY}, "expired"),
+        ({"nbf": START + LEEWAY + timedelta(seconds=1)}, "not valid yet"),
+    ],
+)
+async def test_a_lifetime_beyond_the_leeway_is_refused(
+    verifier: TokenVerifier, lifetime: dict[str, datetime], why: str
+) -> None:
+    changes = {name: int(moment.timestamp()) for name, moment in lifetime.items()}
+
+    assert why in await refused(verifier, bearer(claims(**changes)))
+
+
+async def test_clocks_may_differ_by_the_leeway(verifier: TokenVerifier, clock: SteppedClock) -> None:
+    clock.time = START - LEEWAY
+    await verifier.verify(bearer())
+
+    clock.time = START + timedelta(seconds=299) + LEEWAY
+    await verifier.verify(bearer())
+
+    clock.time = START + timedelta(seconds=300) + LEEWAY
+    assert "expired" in await refused(verifier, bearer())
+
+
+async def test_an_unsigned_token_is_refused(verifier: TokenVerifier) -> None:
+    token = unsigned()
+
+    assert "RS256" in await refused(verifier, f"Bearer {token}")
+
+
+async def test_the_public_key_is_no_shared_secret(verifier: TokenVerifier) -> None:
+    public = FIRST.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    head = _base64(json.dumps({"alg": "HS256", "kid": "first"}).encode())
+    signed = f"{head}.{_base64(json.dumps(claims()).encode())}"
+    signature = hmac.new(public, signed.encode(), hashlib.sha256).digest()
+
+    assert "RS256" in await refused(verifier, f"Bearer {signed}.{_base64(signature)}")
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
+async def test_other_algorithms_are_refused(verifier: TokenVerifier, algorithm: str) -> None:
+    token = jwt.encode(claims(), FIRST, algorithm, headers={"kid": "first"})
+
+    assert "RS256" in await refused(verifier, f"Bearer {token}")
+
+
+async def test_another_keys_signature_is_refused(verifier: TokenVerifier) -> None:
+    assert "signature is wrong" in await refused(verifier, bearer(key=SECOND))
+
+
+async def test_changed_claims_are_refused(verifier: TokenVerifier) -> None:
+    head, _, signature = bearer().removeprefix("Bearer ").split(".")
+    forged = _base64(json.dumps(claims(tid=APP)).encode())
+
+    assert "signature is wrong" in await refused(verifier, f"Bearer {head}.{forged}.{signature}")
+
+
+async def test_a_token_names_its_key(verifier: TokenVerifier, issuer: Issuer) -> None:
+    assert "kid" in await refused(verifier, bearer(kid=None))
+    assert "unknown: kid second" in await refused(verifier, bearer(kid="second", key=SECOND))
+    assert issuer.fetched == 1
+
+
+async def test_a_header_that_must_be_understood_is_refused(verifier: TokenVerifier) -> None:
+    head = _base64(json.dumps({"alg": "RS256", "kid": "first", "crit": ["exp"], "exp": 1}).encode())
+    token = f"{head}.{_base64(json.dumps(claims()).encode())}"
+    signature = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).sign(token.encode(), FIRST)
+
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(f"Bearer {token}.{_base64(signature)}")
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"nothing", b"[" * 5000, b'{"tid":'])
+async def test_a_signed_payload_without_claims_is_refused(verifier: TokenVerifier, payload: bytes) -> None:
+    token = jwt.PyJWS().encode(payload, FIRST, "RS256", headers={"kid": "first"})
+
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(f"Bearer {token}")
+
+
+async def test_keys_are_fetched_once_a_day(verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock) -> None:
+    later = claims(exp=int((START + 3 * FRESH).timestamp()))
+    await asyncio.gather(*(verifier.verify(bearer(later)) for _ in range(20)))
+    clock.time += FRESH - timedelta(seconds=1)
+    await verifier.verify(bearer(later))
+    assert issuer.fetched == 1
+
+    clock.time += timedelta(seconds=1)
+    await verifier.verify(bearer(later))
+    assert issuer.fetched == 2
+
+
+async def test_a_new_key_is_found_when_a_token_names_it(
+    verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
+) -> None:
+    await verifier.verify(bearer())
+    issuer.keys = [jwk("second", SECOND)]
+    clock.time += PAUSE
+
+    await verifier.verify(bearer(kid="second", key=SECOND))
+
+    assert "unknown" in await refused(verifier, bearer())  # the old one is withdrawn
+
+
+async def test_unknown_keys_cost_one_fetch_a_minute(
+    verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
+) -> None:
+    await verifier.verify(bearer())
+    clock.time += PAUSE
+    unknown = [bearer(kid=f"unknown-{number}") for number in range(100)]
+
+    outcomes = await asyncio.gather(*map(verifier.verify, unknown), return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {Unauthenticated}
+    assert issuer.fetched == 2
+
+
+@pytest.mark.parametrize("status", [500, 404, 302])
+async def test_keys_at_hand_last_through_an_outage(
+    verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock, status: int
+) -> None:
+    await verifier.verify(bearer())
+    issuer.broken = status
+    clock.time += 3 * FRESH
+
+    await verifier.verify(bearer(claims(exp=int(clock.time.timestamp()))))
+
+    assert "unknown" in await refused(verifier, bearer(kid="second"))
+
+
+async def test_a_fetch_that_was_cancelled_is_made_by_the_next(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    reached = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if not reached.is_set():
+            reached.set()
+            await asyncio.Event().wait()
+        return await issuer.answer(request)
+
+    verifier = TokenVerifier((APP,), (ISSUER,), (await serve(answer) + "/metadata",), client, clock)
+    first = asyncio.create_task(verifier.verify(bearer()))
+    await reached.wait()
+    second = asyncio.create_task(verifier.verify(bearer()))
+    first.cancel()
+
+    assert (await second).tenant_id == TENANT
+
+
+async def test_an_outage_is_not_asked_about_again_at_once(
+    verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await verifier.verify(bearer())
+    issuer.broken = 500
+    clock.time += FRESH
+    token = bearer(claims(exp=int(clock.time.timestamp())))
+
+    await verifier.verify(token)
+    await verifier.verify(token)
+    assert caplog.text.count("signing_keys.fetch.failed") == 1
+
+    clock.time += PAUSE
+    issuer.broken = None
+    await verifier.verify(token)
+    assert issuer.fetched == 2
+
+
+async def test_without_any_keys_it_is_our_trouble_and_not_the_tokens(
+    verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
+) -> None:
+    issuer.broken = 500
+    with pytest.raises(KeysUnavailable):
+        await verifier.verify(bearer())
+
+    issuer.broken = None
+    with pytest.raises(KeysUnavailable):  # it is not asked again at once
+        await verifier.verify(bearer())
+
+    clock.time += PAUSE_WITHOUT_KEYS
+    await verifier.verify(bearer())
+
+
+async def test_garbage_needs_no_keys_to_be_refused(verifier: TokenVerifier, issuer: Issuer) -> None:
+    issuer.broken = 500
+
+    assert "RS256" in await refused(verifier, f"Bearer {unsigned()}")
+
+
+async def test_of_several_issuers_one_that_fails_spoils_no_other(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    other = Issuer(keys=[jwk("second", SECOND)], broken=500)
+    urls = (await serve(other.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
+    verifier = TokenVerifier((APP,), (ISSUER,), urls, client, clock)
+
+    await verifier.verify(bearer())
+    assert "unknown" in await refused(verifier, bearer(kid="second", key=SECOND))
+
+    other.broken, issuer.broken = None, 500
+    clock.time += PAUSE
+    await verifier.verify(bearer(kid="second", key=SECOND))
+    await verifier.verify(bearer())
+
+
+@pytest.mark.parametrize("jwks_uri", ["http://keys.example/keys", "file:///etc/passwd", "https://u@keys.example", "x"])
+async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, issuer: Issuer, jwks_uri: str) -> None:
+    issuer.jwks_uri = jwks_uri
+
+    with pytest.raises(KeysUnavailable):
+        await verifier.verify(bearer())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [jwk("first", FIRST, use="enc")],
+        [jwk("first", FIRST, use=None)],
+        [jwk("first", FIRST, alg="RS512")],
+        [jwk("first", FIRST, kty="EC")],
+        [jwk("first", FIRST, n="!")],
+        [jwk("first", FIRST, e=None)],
+        [jwk("first", SMALL)],
+        [jwk("", FIRST)],
+        [{"kty": "oct", "use": "sig", "kid": "first", "k": "czNjcmV0"}],
+        ["first"],
+    ],
+)
+async def test_only_rsa_keys_for_signatures_of_a_good_size_count(
+    verifier: TokenVerifier, issuer: Issuer, keys: list[dict[str, object]]
+) -> None:
+    issuer.keys = keys
+
+    with pytest.raises(KeysUnavailable):
+        await verifier.verify(bearer())
+
+
+@pytest.mark.parametrize("jwks", [{}, {"keys": {}}, {"keys": None}])
+def test_a_key_set_without_a_list_is_none(jwks: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no RSA key"):
+        usable_keys(jwks)
+
+
+def test_one_bad_key_does_not_spoil_the_good_ones() -> None:
+    assert list(usable_keys({"keys": [jwk("bad", SMALL), jwk("good", FIRST, alg="RS256", x5t="x")]})) == ["good"]
+
+
+async def test_guids_of_issuers_and_audiences_have_no_case(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    metadata = await serve(issuer.answer) + "/metadata"
+    verifier = TokenVerifier(
+        (f"api://{APP.upper()}",), (f"https://sts.windows.net/{TENANT.upper()}/",), (metadata,), client, clock
+    )
+
+    await verifier.verify(bearer(claims(aud=f"api://{APP}", iss=f"https://sts.windows.net/{TENANT}")))
+
+
+async def test_someone_who_waits_for_old_keys_is_not_held_up(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    """Keys are a day old and their source hangs: one request waits for it, the others go on."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if clock.time > START:
+            reached.set()
+            await go_on.wait()
+        return await issuer.answer(request)
+
+    verifier = TokenVerifier((APP,), (ISSUER,), (await serve(answer) + "/metadata",), client, clock)
+    await verifier.verify(bearer())
+    clock.time += FRESH
+    token = bearer(claims(exp=int(clock.time.timestamp())))
+    waiting = asyncio.create_task(verifier.verify(token))
+    await reached.wait()
+
+    await verifier.verify(token)
+
+    assert not waiting.done()
+    go_on.set()
+    await waiting

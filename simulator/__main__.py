@@ -123,7 +123,7 @@ async def _serve(options: argparse.Namespace) -> None:
             server.cut(host, port)
 
     simulation.connections.cut_of = cut
-    _stop_on_signals(servers)
+    _stop_on_signals(servers, simulation)
     running = [asyncio.create_task(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
     for server in servers:
         await server.listening.wait()
@@ -180,8 +180,12 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _stop_on_signals(servers: list[_Server]) -> None:
+def _stop_on_signals(servers: list[_Server], simulation: Simulation) -> None:
+    loop = asyncio.get_running_loop()
+
     def stop(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(simulation.clock.stop)  # requests that wait on the clock are answered
+        logging.getLogger("uvicorn.error").disabled = True  # what cannot be answered in time is no news
         for server in servers:
             server.should_exit = True
 

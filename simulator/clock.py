@@ -48,8 +48,6 @@ class Clock:
         self._real = time.monotonic()
         self._held: int | None = None
         self._due: list[_Due] = []
-        for sleeper in self._sleepers:
-            sleeper.set()
         self.stop()
 
     @property
@@ -106,10 +104,10 @@ class Clock:
                 self._arm()
 
     def stop(self) -> None:
-        """No more wake-ups, until something new is asked for."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Nothing that is due happens any more, until something new is asked for; who sleeps is woken now."""
+        for sleeper in self._sleepers:
+            sleeper.set()
+        self._disarm()
 
     def _time(self) -> int:
         if self._held is not None:
@@ -139,7 +137,7 @@ class Clock:
 
     def _arm(self) -> None:
         """Set one timer for what is due next. Outside an event loop the next request does it."""
-        self.stop()
+        self._disarm()
         if not self._due or self._speed == 0 or self._stepping.locked():
             return
         try:
@@ -148,3 +146,8 @@ class Clock:
             return
         wait = max(0.0, (self._due[0].when - self._time()) / _SECOND / self._speed)
         self._timer = loop.call_later(wait, self._tick)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

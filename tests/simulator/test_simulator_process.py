@@ -1,0 +1,225 @@
+"""The real process: start-up, both ports, real clients, real time, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import jwt
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+TENANT = "11111111-2222-4333-8444-555555555555"
+APP = "66666666-7777-4888-9999-aaaaaaaaaaaa"
+
+# A client of its own process: aiohttp reads SSL_CERT_FILE when it is imported.
+SECRET_CLIENT = """
+import asyncio, sys
+from azure.identity.aio import ClientSecretCredential
+
+async def main():
+    authority, tenant, app, scope = sys.argv[1:]
+    credential = ClientSecretCredential(tenant, app, "any", authority=authority, disable_instance_discovery=True)
+    async with credential:
+        print((await credential.get_token(scope)).token)
+
+asyncio.run(main())
+"""
+DISCOVERING_CLIENT = """
+import sys, msal
+authority, tenant, app, scope = sys.argv[1:]
+client = msal.ConfidentialClientApplication(app, "any", f"{authority}/{tenant}", validate_authority=False)
+print(client.acquire_token_for_client([scope])["access_token"])
+"""
+IDENTITY_CLIENT = """
+import asyncio, sys
+from azure.identity.aio import ManagedIdentityCredential
+
+async def main():
+    async with ManagedIdentityCredential() as credential:
+        print((await credential.get_token(sys.argv[1])).token)
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    process: asyncio.subprocess.Process
+    http: str
+    https: str | None
+    started_in: float
+
+
+@asynccontextmanager
+async def running(*options: str) -> AsyncIterator[Running]:
+    """A simulator on a free port; it is ended with SIGTERM, if the test has not ended it itself."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", "--port", "0", *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        assert line.startswith("simulator ready: "), line
+        addresses = line.removeprefix("simulator ready: ").strip().split(", ")
+        yield Running(process, addresses[0], addresses[1] if len(addresses) > 1 else None, time.monotonic() - began)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def run(code: str, *arguments: str, **environment: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", code, *arguments),
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode().strip()
+
+
+async def refused(*options: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert out == b""
+    return process.returncode, err.decode()
+
+
+async def test_it_is_ready_within_seconds_and_says_so_in_one_line() -> None:
+    async with running("--quiet") as simulator:
+        assert simulator.started_in < 10  # 1 s on an idle machine; this one runs other tests too
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{simulator.http}/control/health")).json()["status"] == "ok"
+        simulator.process.send_signal(signal.SIGINT)
+        out, _ = await simulator.process.communicate()
+        assert out == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_quietly_even_while_requests_wait(number: signal.Signals) -> None:
+    async with running("--quiet", "--speed", "0") as simulator, httpx.AsyncClient(trust_env=False) as client:
+        await client.post(f"{simulator.http}/control/faults", json={"delaySeconds": 1})
+        waiting = asyncio.create_task(client.get(f"{simulator.http}/v1.0/communications/calls/x"))
+        while not (await client.get(f"{simulator.http}/control/faults")).json()["value"][0]["hits"]:
+            pass
+        simulator.process.send_signal(number)
+        out, err = await simulator.process.communicate()
+        assert (simulator.process.returncode, out, err) == (0, b"", b"")
+        with pytest.raises(httpx.HTTPError):
+            (await waiting).raise_for_status()
+
+
+async def test_a_port_in_use_is_one_line_and_exit_2() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, said = await refused("--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "in use" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--port", "http"],
+        ["--port", "70000"],
+        ["--speed", "-1"],
+        ["--speed", "nan"],
+        ["--no-such-option"],
+        ["--ca-file", "x.pem"],
+        ["--address", "203.0.113.1"],
+        ["--port", "0", "--tls-port", "0", "--ca-file", "no/such/folder/ca.pem"],
+    ],
+)
+async def test_a_bad_option_is_one_line_and_exit_2(options: list[str]) -> None:
+    code, said = await refused(*options)
+    assert code == 2
+    assert said.startswith("simulator: ")
+    assert said.count("\n") == 1
+
+
+async def test_azure_identity_gets_a_token_over_https_that_graph_takes_over_http(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    async with running("--quiet", "--tls-port", "0", "--ca-file", str(ca_file)) as simulator:
+        assert simulator.https is not None
+        scope = f"{simulator.http}/.default"
+        secure = {"SSL_CERT_FILE": str(ca_file), "REQUESTS_CA_BUNDLE": str(ca_file)}
+        tokens = [
+            await run(SECRET_CLIENT, simulator.https, TENANT, APP, scope, **secure),
+            await run(
+                DISCOVERING_CLIENT, simulator.https, TENANT, APP, "https://graph.microsoft.com/.default", **secure
+            ),
+        ]
+        async with httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+            wanted = {"tenantId": TENANT, "appId": APP, "quiet": True}
+            call_id = (await client.post("/control/calls", json=wanted)).json()["id"]
+            for token in tokens:
+                path = f"/v1.0/communications/calls/{call_id}/keepAlive"
+                answer = await client.post(path, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 200, answer.text
+
+
+async def test_azure_identity_gets_a_managed_identitys_token() -> None:
+    async with running("--quiet") as simulator:
+        environment = {"IDENTITY_ENDPOINT": f"{simulator.http}/msi/token", "IDENTITY_HEADER": "any"}
+        token = await run(IDENTITY_CLIENT, "https://graph.microsoft.com/.default", **environment)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["aud"] == "https://graph.microsoft.com"
+    assert "Calls.Initiate.All" in claims["roles"]
+
+
+async def test_a_lease_lapses_by_itself_in_fast_time_and_the_bot_is_told() -> None:
+    told: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+
+    async def bot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        await told.put(json.loads(await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(bot, "127.0.0.1", 0)
+    async with server, running("--quiet", "--speed", "27000") as simulator:  # 45 minutes are 0.1 s
+        callback = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+            await client.post("/control/calls", json={"tenantId": TENANT, "appId": APP, "callbackUri": callback})
+            async with asyncio.timeout(30):
+                bodies = [await told.get() for _ in range(2)]
+    assert "8537" in json.dumps(bodies[1])
+
+
+async def test_a_dropped_connection_is_dropped_and_the_next_request_is_served() -> None:
+    async with running("--quiet") as simulator, httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+        await client.post("/control/faults", json={"dropConnection": True, "count": 1})
+        with pytest.raises(httpx.TransportError):
+            await client.get("/v1.0/communications/calls/x")
+        assert (await client.get("/v1.0/communications/calls/x")).status_code == 401
+        counts = (await client.get("/control/requests")).json()["counts"]
+        assert counts["get"] == {"dropped": 1, "401": 1, "total": 2}

@@ -96,15 +96,13 @@ class GraphTokens:
         return known.token.token
 
     async def _ask(self, tenant_id: str, known: _Tenant) -> "AccessToken":
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 slow to import
-
         try:
             async with asyncio.timeout(_TIMEOUT):
                 if known.credential is None:
                     known.credential = _credential(self._settings, tenant_id)
                     known.made_at = self._clock.now()
                 token = await known.credential.get_token(self._settings.graph_scope)
-        except (AzureError, OSError, ValueError) as error:  # ValueError: a certificate that is none
+        except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
             known.failed_at = self._clock.now()
             known.failure = f"No Graph token for tenant {tenant_id}: {self._reason(error)}."
             raise TokenUnavailable(known.failure) from error

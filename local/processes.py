@@ -94,24 +94,25 @@ class Child:
         self._reader.join(1)  # a grandchild may hold the pipe open
         return code
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to its group."""
+        if not self._over:  # once it is, the system may give its number to another
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
     def stop(self, grace: float = GRACE) -> int:
         """SIGTERM to its group, SIGKILL to what is left after the grace period; its exit code."""
-        self._signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
         return self.kill()
 
     def kill(self) -> int:
         """SIGKILL to its group, at once; its exit code."""
-        self._signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         code = self.wait()
         self._over = True
         return code
-
-    def _signal(self, number: signal.Signals) -> None:
-        if not self._over:  # once it is, the system may give its number to another
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
 
     def _read(self, log: Path | None) -> None:
         file = log.open("w", encoding="utf-8") if log else None

@@ -12,7 +12,7 @@ What it does not imitate
   (`<name>__queueServiceUri`); binding expressions such as `{id}` in a queue's name; JSON properties of a message as
   trigger metadata.
 - The end of a worker process at `functionTimeout`: an async function is cancelled, a thread is left to run on.
-- A hidden message of a killed host comes back after 15 seconds, not 10 minutes, and an idle queue is polled every
+- A hidden message of a killed host comes back after 10 seconds, not 10 minutes, and an idle queue is polled every
   second at least.
 - CORS, `customHeaders`, the limits of concurrent requests, route constraints other than those in `routes.py`,
   streamed bodies, EasyAuth, scale-out, sampling, `logging.logLevel` of host.json.

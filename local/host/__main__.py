@@ -13,7 +13,7 @@ from pathlib import Path
 
 from local.host import logs
 from local.host.errors import HostError
-from local.host.run import Options, prepare_environment, run
+from local.host.settings import prepare_environment
 from local.host.worker import load
 
 
@@ -26,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.list:
             _list(root)
         else:
-            options = Options(root, args.address, args.port, tell_keys=not args.quiet)
-            asyncio.run(run(options))
+            _run(root, args)
     except HostError as error:
         return _failed(str(error), error.detail if args.verbose else "")
     except Exception as error:
@@ -46,6 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="log warnings and errors only, print no keys")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of what stops the host")
     return parser
+
+
+def _run(root: Path, args: argparse.Namespace) -> None:
+    from local.host.run import Options, run  # noqa: PLC0415 - the server and the SDK: --list needs neither
+
+    asyncio.run(run(Options(root, args.address, args.port, tell_keys=not args.quiet)))
 
 
 def _list(root: Path) -> None:

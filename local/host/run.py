@@ -19,13 +19,15 @@ from local.host.admin import Admin
 from local.host.errors import HostError
 from local.host.http import FrontEnd
 from local.host.keys import FUNCTION_KEY, MASTER_KEY, Keys
+from local.host.queues import QueueListener
+from local.host.storage import Queues
 from local.host.timers import Timer
 from local.host.worker import Binding, Function, Worker, index
 
 logger = logging.getLogger("local.host")
 
 GRACE = 5  # seconds that running invocations get to finish when the host is stopped
-_KNOWN = {"httpTrigger", "timerTrigger", "http"}
+_KNOWN = {"httpTrigger", "timerTrigger", "queueTrigger", "http", "queue"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +66,18 @@ async def run(options: Options) -> None:
         The app, its settings, the port or the storage does not let it start.
     """
     stopping = _stop_on_signals()
-    prepare_environment(options.root)
+    settings.prepare_environment(options.root)
     host_json = settings.host_options(options.root)
     with _listening_socket(options) as listening:
         indexed = {function.name: function for function in await index(options.root)}
         functions = _enabled(indexed.values())
-        worker = Worker(host_json.function_timeout)
-        listeners: list[Listener] = [Timer(f, worker) for f in functions if f.trigger.type == "timerTrigger"]
-        keys = _keys(options)
-        admin = Admin(indexed, keys, {listener.name: listener.run_by_hand for listener in listeners})
-        front = FrontEnd(functions, worker, keys, host_json.extensions.http.route_prefix, admin)
-        await _serve(front, listening, listeners, stopping)
-
-
-def prepare_environment(root: Path) -> None:
-    """Export local.settings.json; what the environment has already wins."""
-    for name, value in settings.local_values(root).items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")  # as Core Tools do
+        async with Queues(os.environ, host_json.extensions.queues) as queues:
+            worker = Worker(host_json.function_timeout, queues.send)
+            listeners = [found for f in functions if (found := await _listener(f, worker, queues))]
+            keys = _keys(options)
+            admin = Admin(indexed, keys, {listener.name: listener.run_by_hand for listener in listeners})
+            front = FrontEnd(functions, worker, keys, host_json.extensions.http.route_prefix, admin)
+            await _serve(front, listening, listeners, stopping)
 
 
 class _Server(uvicorn.Server):
@@ -156,6 +152,21 @@ def _listening_socket(options: Options) -> socket.socket:
                 f"port {options.port} is in use: stop what listens there, or choose another with --port (0: any)"
             ) from error
         raise HostError(f"cannot listen on {options.address}, port {options.port}: {error.strerror}") from error
+
+
+async def _listener(function: Function, worker: Worker, queues: Queues) -> Listener | None:
+    for binding in function.bindings:
+        if binding.type == "queue":
+            queues.client(binding, function=function.name)  # a wrong connection shows now, not at the first message
+    match function.trigger.type:
+        case "timerTrigger":
+            return Timer(function, worker)
+        case "queueTrigger":
+            listener = QueueListener(function, worker, queues)
+            await listener.prepare()
+            return listener
+        case _:
+            return None
 
 
 def _enabled(functions: Iterable[Function]) -> list[Function]:

@@ -1,6 +1,7 @@
 """What the app's folder says of itself: `local.settings.json`, `host.json`, and the settings that bindings name."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -83,10 +84,13 @@ def host_options(root: Path) -> HostOptions:
     return _read(path, HostOptions)
 
 
-def local_values(root: Path) -> dict[str, str]:
-    """`Values` of local.settings.json; empty if there is no such file."""
+def prepare_environment(root: Path) -> None:
+    """Export `Values` of local.settings.json, if there is one; what the environment has already wins."""
     path = root / "local.settings.json"
-    return _read(path, _LocalSettings).values if path.is_file() else {}
+    values = _read(path, _LocalSettings).values if path.is_file() else {}
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")  # as Core Tools do
 
 
 def resolve(text: str, settings: Mapping[str, str], *, function: str) -> str:

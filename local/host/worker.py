@@ -211,7 +211,7 @@ class Worker:
     async def _delivered(self, function: Function, outcome: Outcome) -> Outcome:
         try:
             await self._deliver(function, outcome)
-        except (AzureError, ValueError) as error:
+        except (AzureError, OSError, ValueError) as error:
             return Outcome(error=f"its output could not be sent: {error!r}")
         return outcome
 
@@ -271,7 +271,7 @@ def _use_app_folder(root: Path) -> None:
 
 def _load_error(root: Path, message: str, trace: str) -> HostError:
     """Name the cause and the app's own line that led to it, without the library's long advice."""
-    said = " ".join(message.partition(_IMPORT_ADVICE)[0].split())
+    said = " ".join(message.partition(_IMPORT_ADVICE)[0].split()).rstrip(".")
     own = [(Path(file), line) for file, line in _FRAME.findall(trace) if _is_in_app(Path(file), root)]
     where = f" ({own[-1][0].relative_to(root)}, line {own[-1][1]})" if own else ""
     return HostError(

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from host_app import FUNCTION_KEY, MASTER_KEY, RunningHost, running, write_app
+
+from tests.local.host_app import FUNCTION_KEY, MASTER_KEY, RunningHost, running, write_app
 
 CODE = """
     import json

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from host_app import running, write_app
 
 from local.host.errors import HostError
 from local.host.timers import Schedule
+from tests.local.host_app import running, write_app
 
 SATURDAY = datetime(2026, 11, 21, 8, 7, 3, 500, UTC)
 

@@ -1,0 +1,142 @@
+"""Queues by the connection settings that bindings name, and the text of their messages."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Self
+
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+from azure_functions_runtime.bindings.datumdef import Datum
+
+from local.azurite import Azurite
+from local.host.errors import HostError
+from local.host.settings import QueueOptions
+from local.host.worker import Binding, Function, Outcome
+
+DEFAULT = "AzureWebJobsStorage"
+_DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; the Python SDK does not know this form
+_SECONDS_TO_CONNECT = 5
+
+type Body = str | bytes
+
+
+class UndecodableError(ValueError):
+    """A message is not base64, which `messageEncoding` of host.json says it is."""
+
+
+class Queues:
+    """The queues of an app, one client for each connection. Errors are not retried here: the callers do."""
+
+    def __init__(self, settings: Mapping[str, str], options: QueueOptions) -> None:
+        self._settings = settings
+        self.options = options
+        self._services: dict[str, QueueServiceClient] = {}
+
+    def client(self, binding: Binding, *, function: str, suffix: str = "") -> QueueClient:
+        """The queue that this binding names.
+
+        Raises
+        ------
+        HostError
+            Its connection setting is missing or no connection string.
+        """
+        setting = binding.connection or DEFAULT
+        if setting not in self._services:
+            self._services[setting] = self._service(setting, function)
+        return self._services[setting].get_queue_client(f"{binding.queue_name}{suffix}")
+
+    async def send(self, function: Function, outcome: Outcome) -> None:
+        """Send what an invocation gave to its queue output bindings."""
+        for binding, value in outcome.values(function):
+            if binding.type == "queue":
+                queue = self.client(binding, function=function.name)
+                for body in bodies(value):
+                    await put(queue, self.encoded(body))
+
+    def encoded(self, body: Body) -> str:
+        """The text of a message with this body."""
+        data = body.encode() if isinstance(body, str) else body
+        return base64.b64encode(data).decode() if self.options.message_encoding == "base64" else data.decode()
+
+    def decoded(self, text: str) -> Datum:
+        """The body of a message with this text: a string, or bytes where it is none."""
+        if self.options.message_encoding == "none":
+            return Datum(text, "string")
+        try:
+            data = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise UndecodableError("it is not base64, as messageEncoding of host.json says") from error
+        try:
+            return Datum(data.decode(), "string")
+        except UnicodeDecodeError:
+            return Datum(data, "bytes")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for service in self._services.values():
+            await service.close()
+
+    def _service(self, setting: str, function: str) -> QueueServiceClient:
+        connection = self._settings.get(setting) or self._settings.get(f"AzureWebJobs{setting}")
+        if not connection:
+            raise HostError(
+                f"function {function} needs the setting {setting}: a storage connection string, in the environment or"
+                " in local.settings.json (the local host has no identity-based connections)"
+            )
+        if connection.strip().rstrip(";").lower() == _DEVELOPMENT.lower():
+            connection = Azurite(10000, 10001, 10002).connection_string
+        try:
+            return QueueServiceClient.from_connection_string(
+                connection, retry_total=0, connection_timeout=_SECONDS_TO_CONNECT
+            )
+        except ValueError as error:
+            raise HostError(f"the setting {setting} is no storage connection string: {error}") from error
+
+
+async def create(queue: QueueClient) -> None:
+    """Create a queue if it is missing."""
+    try:
+        await queue.create_queue()
+    except ResourceExistsError:
+        return
+
+
+async def put(queue: QueueClient, text: str) -> None:
+    """Put a message on a queue, which is created if it is missing."""
+    try:
+        await queue.send_message(text)
+    except ResourceNotFoundError:
+        await create(queue)
+        await queue.send_message(text)
+
+
+def bodies(value: Datum) -> list[Body]:
+    """The messages in what a function gave: a JSON array is a message for each item, as in Azure."""
+    if value.type == "bytes":
+        return [value.value]
+    text: str = value.value
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return [text]
+    if isinstance(found, list):
+        return [_body(item) for item in found]
+    return [_body(found) if value.type == "json" else text]
+
+
+def _body(item: object) -> str:
+    """A text, or the body of a `func.QueueMessage`, which the library writes as an object."""
+    match item:
+        case str(body) | {"body": str(body)}:
+            return body
+        case _:
+            return json.dumps(item)
+
+
+def why(error: Exception) -> str:
+    """The first line of an error of the SDK; headers and XML follow."""
+    return f"{type(error).__name__}: {str(error).partition('\n')[0]}"

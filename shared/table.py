@@ -1,0 +1,180 @@
+"""One table of Table Storage: reads, scans, transactions; its errors become ours here, and nowhere else."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, asynccontextmanager
+from http.client import HTTPException
+from typing import TypedDict
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.data.tables import TableEntity, TableErrorCode, TableTransactionError, UpdateMode
+from azure.data.tables.aio import TableClient
+
+from shared.entities import Cell, to_row
+from shared.errors import StoreConflict, StoreUnavailable
+from shared.rows import Create, Delete, Put, Replace, Window, Write, shard_key
+
+PATIENCE = 10.0  # seconds for one request with its retries; who calls us waits no longer either
+PAGE = 1_000  # Table Storage: the most rows of one answer
+_PAUSE = 0.05  # seconds at most, after a lost race
+_CONFLICTS = frozenset({404, 409, 412})
+_TABLE_AWAY = frozenset({TableErrorCode.TABLE_NOT_FOUND, TableErrorCode.TABLE_BEING_DELETED})
+
+
+class ClientOptions(TypedDict):
+    """Options of the SDK's clients, times in seconds."""
+
+    connection_timeout: float
+    read_timeout: float
+    retry_total: int
+    retry_backoff_factor: float
+
+
+CLIENT_OPTIONS = ClientOptions(connection_timeout=3, read_timeout=5, retry_total=3, retry_backoff_factor=0.2)
+
+type _Properties = dict[str, Cell]
+type _Options = dict[str, object]
+
+
+class Table:
+    """A table, made when it is first used. Each method may raise `StoreUnavailable`."""
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+        self._made = False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def read(self, shard: int, key: str) -> TableEntity | None:
+        """One row."""
+        async with self._errors():
+            await self._make()
+            try:
+                return await self._client.get_entity(shard_key(shard), key)
+            except ResourceNotFoundError as error:
+                if _code(error) in _TABLE_AWAY:
+                    raise
+                return None
+
+    async def pages(
+        self,
+        shard: int,
+        window: Window,
+        *,
+        size: int = PAGE,
+        tenant_id: str | None = None,
+        select: Iterable[str] | None = None,
+    ) -> AsyncGenerator[list[TableEntity]]:
+        """The rows of a window by key, of one tenant if it is named, as they come: a page may well be empty."""
+        query = "PartitionKey eq @shard and RowKey gt @above and RowKey lt @below"
+        parameters = {"shard": shard_key(shard), "above": window.above, "below": window.below}
+        if tenant_id is not None:
+            query += " and tenantId eq @tenant"
+            parameters["tenant"] = tenant_id
+        columns = list(select) if select else None
+        found = self._client.query_entities(
+            query, parameters=parameters, select=columns, results_per_page=min(size, PAGE)
+        ).by_page()
+        while True:
+            async with self._errors():
+                await self._make()
+                page = await anext(found, None)
+                rows = None if page is None else [row async for row in page]
+            if rows is None:
+                return
+            yield rows
+
+    async def rows(
+        self,
+        shard: int,
+        window: Window,
+        *,
+        most: int | None = None,
+        tenant_id: str | None = None,
+        select: Iterable[str] | None = None,
+    ) -> list[TableEntity]:
+        """The rows of a window by key, the first `most` of them."""
+        found: list[TableEntity] = []
+        scan = self.pages(shard, window, size=most or PAGE, tenant_id=tenant_id, select=select)
+        async with aclosing(scan) as pages:
+            async for page in pages:
+                found += page
+                if most is not None and len(found) >= most:
+                    break
+        return found[:most]
+
+    async def write(self, shard: int, writes: Iterable[Write]) -> None:
+        """All or nothing.
+
+        Raises
+        ------
+        StoreConflict
+            A row was written, or deleted, since it was read.
+        """
+        operations = [_operation(shard_key(shard), write) for write in writes]
+        try:
+            async with self._errors():
+                await self._make()
+                await self._client.submit_transaction(operations)
+        except StoreConflict:
+            # Those who lost a race together would lose the next one together too.
+            await asyncio.sleep(random.uniform(0, _PAUSE))  # noqa: S311 (spreads requests; no secret)
+            raise
+
+    async def _make(self) -> None:
+        if not self._made:
+            try:
+                await self._client.create_table()
+            except ResourceExistsError as error:
+                if _code(error) in _TABLE_AWAY:
+                    raise
+            self._made = True
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable(f"Table Storage did not answer within {PATIENCE:.0f} seconds.") from error
+        except HttpResponseError as error:
+            code = _code(error)
+            if code in _TABLE_AWAY:
+                self._made = False
+            elif isinstance(error, TableTransactionError) and error.status_code in _CONFLICTS:
+                raise StoreConflict("The row was written since it was read.") from error
+            what = f"{error.status_code} {code}" if error.status_code else type(error).__name__
+            raise StoreUnavailable(f"Table Storage refused a request ({what}).") from error
+        except (AzureError, HTTPException) as error:  # the latter where the answer to a transaction is none
+            raise StoreUnavailable(f"Table Storage cannot be reached ({type(error).__name__}).") from error
+
+
+def etag_of(row: TableEntity) -> str:
+    """The ETag of a row as it was read."""
+    return str(row.metadata["etag"])
+
+
+def _code(error: HttpResponseError) -> str | None:
+    code = getattr(error, "error_code", None)  # the SDK sets it on its errors, but does not declare it
+    return code.value if isinstance(code, TableErrorCode) else code
+
+
+def _operation(partition: str, write: Write) -> tuple[str, _Properties, _Options]:
+    properties: _Properties = {"PartitionKey": partition, "RowKey": write.key}
+    match write:
+        case Create():
+            # Without that preference the answer repeats the row.
+            return "create", properties | to_row(write.record), {"response_preference": "return-no-content"}
+        case Replace():
+            options: _Options = {"etag": write.etag, "match_condition": MatchConditions.IfNotModified}
+            return "update", properties | to_row(write.record), options | {"mode": UpdateMode.REPLACE}
+        case Put():
+            return "upsert", properties | to_row(write.record), {"mode": UpdateMode.REPLACE}
+        case Delete(etag=None):
+            return "delete", properties, {}
+        case Delete():
+            return "delete", properties, {"etag": write.etag, "match_condition": MatchConditions.IfNotModified}

@@ -1,0 +1,131 @@
+"""Calls in Table Storage. Their keys and transactions are those of `rows`, their columns those of `entities`."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from itertools import batched
+
+from azure.data.tables.aio import TableClient
+
+from shared import entities, rows
+from shared.calls import Call, Event, Lease, Operation, Status, Watermark
+from shared.errors import StoreConflict
+from shared.paging import list_page
+from shared.rows import Delete, Put, Window
+from shared.store import Change, Page, Stored, shard_of
+from shared.table import PAGE, Table, etag_of
+
+MOST_EXPIRED = 5 * PAGE  # keys of expired calls that one purge looks at, to find the oldest
+
+
+class TableCallStore:
+    """A `CallStore` on Table Storage (or Azurite). The table is made when it is first used.
+
+    Parameters
+    ----------
+    client
+        Of the table, made with `table.CLIENT_OPTIONS`. `close` closes it.
+    """
+
+    def __init__(self, client: TableClient) -> None:
+        self._table = Table(client)
+
+    async def ping(self) -> None:
+        """Read next to nothing, for health. Raises `StoreUnavailable`."""
+        await self.watermark(0)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._table.close()
+
+    async def get(self, call_id: str) -> Stored[Call] | None:
+        """The record of a call, active or ended: asked in this order, a call that ends meanwhile is found."""
+        for key in (rows.active_key(call_id), rows.ended_key(call_id)):
+            if row := await self._table.read(shard_of(call_id), key):
+                return Stored(entities.to_call(row), etag_of(row))
+        return None
+
+    async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
+        """One operation of a call."""
+        row = await self._table.read(shard_of(call_id), rows.operation_key(call_id, operation_id))
+        return Stored(entities.to_operation(row), etag_of(row)) if row else None
+
+    async def commit(self, change: Change) -> None:
+        """Write a change, all or nothing. Raises `StoreConflict`."""
+        shard = shard_of(change.after.id)
+        there = await self._there(shard, rows.new_events(change)) if change.before else frozenset[str]()
+        if writes := rows.writes(change, there):
+            await self._table.write(shard, writes)
+
+    async def active(self, shard: int) -> AsyncIterator[Lease]:
+        """The leases of all active calls of a shard, page by page."""
+        async for page in self._table.pages(shard, rows.below("active"), select=entities.LEASE_COLUMNS):
+            for row in page:
+                yield entities.to_lease(row)
+
+    async def list_calls(
+        self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
+    ) -> Page:
+        """Calls of all shards: active ones by id, ended ones newest first."""
+
+        async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
+            found = await self._table.rows(shard, window, most=most, tenant_id=tenant_id)
+            return [(row["RowKey"], entities.to_call(row)) for row in found]
+
+        return await list_page(fetch, status, tenant_id, limit, continuation)
+
+    async def events(self, call_id: str) -> list[Event]:
+        """The story of a call, oldest first."""
+        found = await self._table.rows(shard_of(call_id), rows.below(f"event|{call_id}"))
+        return sorted(map(entities.to_event, found), key=lambda event: (event.at, event.digest))
+
+    async def operations(self, call_id: str) -> list[Operation]:
+        """The operations of a call, oldest first."""
+        found = await self._table.rows(shard_of(call_id), rows.below(f"operation|{call_id}"))
+        return sorted(map(entities.to_operation, found), key=lambda operation: (operation.known_at, operation.id))
+
+    async def watermark(self, shard: int) -> Watermark | None:
+        """When the shard was last swept."""
+        row = await self._table.read(shard, rows.WATERMARK)
+        return entities.to_watermark(row) if row else None
+
+    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
+        """Note that the shard was swept."""
+        await self._table.write(shard, [Put(rows.WATERMARK, watermark)])
+
+    async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
+        """Delete up to `limit` calls that ended before that time, the oldest first. How many it were."""
+        keys = await self._keys(shard, rows.ended_before(ended_before), most=MOST_EXPIRED)
+        oldest = deque(keys, maxlen=limit)
+        return sum([await self._purge_call(shard, key) for key in reversed(oldest)])
+
+    async def _purge_call(self, shard: int, recent_key: str) -> bool:
+        """Delete all rows of a call; whether it was done. Its state goes last: what a crash leaves is found again.
+
+        If a late notification writes meanwhile, which the ETag tells, the call stays until the next purge.
+        """
+        call_id = rows.last_part(recent_key)
+        first, ended = rows.first_key(call_id), await self._table.read(shard, rows.ended_key(call_id))
+        events = await self._keys(shard, rows.below(f"event|{call_id}"))
+        keys = [*events, *await self._keys(shard, rows.below(f"operation|{call_id}"))]
+        last = [Delete(recent_key)]
+        if first in events:
+            last.append(Delete(first))
+        if ended:
+            last.append(Delete(ended["RowKey"], etag_of(ended)))
+        try:
+            for some in batched((key for key in keys if key != first), rows.MOST_ROWS, strict=False):
+                await self._table.write(shard, [Delete(key) for key in some])
+            await self._table.write(shard, last)
+        except StoreConflict:
+            return False
+        return True
+
+    async def _there(self, shard: int, keys: Iterable[str]) -> frozenset[str]:
+        """Those of the keys that have a row."""
+        found = await asyncio.gather(*(self._table.read(shard, key) for key in keys))
+        return frozenset(row["RowKey"] for row in found if row)
+
+    async def _keys(self, shard: int, window: Window, most: int | None = None) -> list[str]:
+        return [row["RowKey"] for row in await self._table.rows(shard, window, most=most, select=("RowKey",))]

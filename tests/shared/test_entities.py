@@ -1,0 +1,148 @@
+"""Every record survives Table Storage: as columns in a pure property, and through Azurite with hard cases."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Source, Termination, Watermark
+from shared.entities import (
+    LEASE_COLUMNS,
+    MOST_OF_A_REASON,
+    to_call,
+    to_event,
+    to_lease,
+    to_operation,
+    to_row,
+    to_watermark,
+)
+
+COLUMN = 32_768  # Table Storage: UTF-16 units of a text property
+ENTITY = 1 << 20  # bytes
+
+NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+keys = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="|/\\#?%"), min_size=1, max_size=20
+)
+numbers = st.integers(-(10**30), 10**30)
+zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=8))])
+times = st.datetimes(datetime(1602, 1, 1), datetime(9000, 1, 1), timezones=zones)  # noqa: DTZ001 (bounds must be naive)
+failings = st.builds(Failing, times, st.integers(0, 10**6), times, texts, st.none() | numbers, st.none() | numbers)
+calls = st.builds(
+    Call,
+    id=keys,
+    tenant_id=texts,
+    state=texts,
+    known_at=times,
+    started_at=times,
+    registered_at=st.none() | times,
+    ever_established=st.booleans(),
+    direction=st.none() | texts,
+    call_chain_id=st.none() | texts,
+    metadata=st.dictionaries(texts, texts, max_size=4),
+    renewed_at=st.none() | times,
+    failing=st.none() | failings,
+    hangup=st.none() | st.builds(Hangup, times, texts, st.booleans()),
+    ended_at=st.none() | times,
+    termination=st.none()
+    | st.builds(
+        Termination,
+        source=st.sampled_from(Source),
+        reason=texts,
+        category=texts,
+        code=st.none() | numbers,
+        subcode=st.none() | numbers,
+        raw_code=st.none() | texts,
+        raw_subcode=st.none() | texts,
+        message=st.none() | texts,
+        message_truncated=st.booleans(),
+    ),
+)
+operations = st.builds(
+    Operation,
+    id=keys,
+    call_id=keys,
+    kind=texts,
+    status=texts,
+    known_at=times,
+    client_context=st.none() | texts,
+    requested_at=st.none() | times,
+    requested_by=st.none() | texts,
+    finished_at=st.none() | times,
+    code=st.none() | numbers,
+    subcode=st.none() | numbers,
+    message=st.none() | texts,
+    completion_reason=st.none() | texts,
+    recording_location=st.none() | texts,
+    recording_access_token=st.none() | texts,
+)
+events = st.builds(
+    Event,
+    kind=texts,
+    at=times,
+    detail=st.dictionaries(texts, texts | numbers | st.booleans() | st.none(), max_size=4),
+    told=st.booleans(),
+)
+counts = st.integers(0, 2**31 - 1)
+watermarks = st.builds(Watermark, times, times, counts, counts, counts)
+
+LARGEST = Call(
+    "a",
+    "tenant",
+    "established",
+    NOW,
+    NOW,
+    metadata={"\x00": "\x01" * 16_000},  # the API takes 16 kB
+    failing=Failing(NOW, 1, NOW, "\x01" * MOST_OF_A_REASON),
+    ended_at=NOW,
+    termination=Termination(Source.NOTIFICATION, "reason", "category", message="\U0001f600" * 32_768),
+)
+
+
+def fits(row: dict[str, object]) -> bool:
+    units = [len(value.encode("utf-16-le")) // 2 for value in row.values() if isinstance(value, str)]
+    return all(size <= COLUMN for size in units) and 2 * sum(units) < ENTITY
+
+
+@given(calls)
+@example(LARGEST)
+@example(replace(LARGEST, metadata={"quote": "'\"\\", "": ""}, termination=None))
+def test_a_call_comes_back_as_it_was_written(call: Call) -> None:
+    row = to_row(call)
+    assert fits(dict(row))
+    assert to_call({**row, "RowKey": f"ended|{call.id}"}) == call
+    assert to_call({**row, "RowKey": f"recent|123|{call.id}"}) == call
+
+
+@given(calls)
+@example(LARGEST)
+def test_a_lease_needs_only_its_columns_and_takes_none_for_a_missing_one(call: Call) -> None:
+    row: dict[str, object] = {**to_row(call), "RowKey": f"active|{call.id}"}
+    assert to_lease({name: row.get(name) for name in LEASE_COLUMNS}) == call.lease
+
+
+def test_a_reason_that_is_too_long_is_cut_rather_than_lost() -> None:
+    call = Call("a", "tenant", "established", NOW, NOW, failing=Failing(NOW, 1, NOW, "x" * 99_999))
+    lease: Lease = to_lease({**to_row(call), "RowKey": "active|a"})
+    assert lease.failing is not None
+    assert lease.failing.reason == "x" * MOST_OF_A_REASON
+
+
+@given(operations)
+@example(Operation("o", "a", "record", "completed", NOW, message="'" * 32_768, recording_access_token="t" * 40_000))
+def test_an_operation_comes_back_as_it_was_written(operation: Operation) -> None:
+    row = to_row(operation)
+    assert fits(dict(row))
+    assert to_operation({**row, "RowKey": f"operation|{operation.call_id}|{operation.id}"}) == operation
+
+
+@given(events)
+def test_an_event_comes_back_as_it_was_written(event: Event) -> None:
+    assert to_event(to_row(event)) == event
+
+
+@given(watermarks)
+def test_a_watermark_comes_back_as_it_was_written(watermark: Watermark) -> None:
+    assert to_watermark(to_row(watermark)) == watermark

@@ -42,12 +42,14 @@ class Simulation:
         self.entra = Entra(options.base_url)
         self.connections = Connections()
         self.delivery = Delivery(self.clock, self.notification_keys, self._seed, callbacks)
-        self.calls = Calls(self.clock, Random(f"{self._seed} calls"), self.delivery.announce)
+        self._random_ids, self._random_faults = Random(), Random()
+        self.calls = Calls(self.clock, self._random_ids, self.delivery.announce)
         self.operations = Operations(self.clock, self.calls, self.delivery.announce_operation)
-        self.faults = Faults(self.clock, Random(f"{self._seed} faults"))
+        self.faults = Faults(self.clock, self._random_faults)
         self.journal = Journal()
         self.authorization = Authorization(self.entra)
         self.gate = Gate(self.clock, self.calls, self.faults, self.journal, self.connections)
+        self.reset()
 
     async def advance(self, seconds: float) -> None:
         """Step the clock; what that sets off, deliveries included, is done when this returns."""
@@ -55,6 +57,8 @@ class Simulation:
 
     def reset(self) -> None:
         """As just started: no calls, faults, apps or requests; the first speed and modes. The keys stay."""
+        self._random_ids.seed(f"{self._seed} ids")
+        self._random_faults.seed(f"{self._seed} faults")
         self.clock.reset()
         self.calls.clear()
         self.operations.files.clear()

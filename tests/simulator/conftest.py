@@ -38,6 +38,10 @@ class Bot:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
+    def forget(self) -> None:
+        for kept in (self.bodies, self.headers, self.answers):
+            kept.clear()
+
     async def receive(self, request: Request) -> Response:
         self.bodies.append(json.loads(await request.body()))
         self.headers.append(request.headers)
@@ -92,14 +96,17 @@ class Sim:
         return str((await self.control("POST", "/tokens", body))["token"])
 
     async def graph(
-        self, method: str, path: str, body: Item | None = None, token: str | None = None, **headers: str
+        self, method: str, path: str, body: Item | None = None, token: str | None = None, request_id: str = ""
     ) -> httpx.Response:
-        authorization = {"Authorization": f"Bearer {token or await self.token()}"}
-        return await self.http.request(method, path, json=body, headers=authorization | headers)
+        headers = {"Authorization": f"Bearer {token or await self.token()}"}
+        if request_id:
+            headers["client-request-id"] = request_id
+        return await self.http.request(method, path, json=body, headers=headers)
 
 
-@pytest.fixture
-async def sim() -> AsyncIterator[Sim]:
+@pytest.fixture(scope="session")
+async def one_sim() -> AsyncIterator[Sim]:
+    """One for all tests: making its keys is what takes time."""
     bot = Bot()
     webhook = Starlette(routes=[Route("/api/notifications", bot.receive, methods=["POST"])])
     simulation = Simulation(Options(BASE, speed=0, seed=1), callbacks=httpx.ASGITransport(webhook))
@@ -107,3 +114,11 @@ async def sim() -> AsyncIterator[Sim]:
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         yield Sim(simulation, client, bot)
     await simulation.close()
+
+
+@pytest.fixture
+def sim(one_sim: Sim) -> Sim:
+    """The simulator as just started."""
+    one_sim.simulation.reset()
+    one_sim.bot.forget()
+    return one_sim

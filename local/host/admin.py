@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from local.host.functions import Function
 from local.host.keys import AuthLevel, Keys
-from local.host.worker import Function
 
 type Run = Callable[[str], Awaitable[object]]
 

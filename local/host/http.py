@@ -13,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from local.host.admin import Admin
 from local.host.errors import HostError
+from local.host.functions import Function, Outcome, Trace
 from local.host.keys import Keys
 from local.host.routes import Route, decoded
-from local.host.worker import Function, Outcome, Trace, Worker
+from local.host.worker import Worker
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED}

@@ -12,8 +12,9 @@ from azure.storage.queue import QueueMessage
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from local.host.errors import HostError
+from local.host.functions import Function
 from local.host.storage import Queues, UndecodableError, create, put, why
-from local.host.worker import Function, Worker
+from local.host.worker import Worker
 
 logger = logging.getLogger("local.host")
 

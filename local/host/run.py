@@ -17,12 +17,13 @@ import uvicorn
 from local.host import settings
 from local.host.admin import Admin
 from local.host.errors import HostError
+from local.host.functions import Binding, Function
 from local.host.http import FrontEnd
 from local.host.keys import FUNCTION_KEY, MASTER_KEY, Keys
 from local.host.queues import QueueListener
 from local.host.storage import Queues
 from local.host.timers import Timer
-from local.host.worker import Binding, Function, Worker, index
+from local.host.worker import Worker, index
 
 logger = logging.getLogger("local.host")
 

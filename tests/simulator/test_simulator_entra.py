@@ -1,0 +1,206 @@
+"""Entra: who gets a token, what it says, and what is refused in which words."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING
+
+import jwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from jwt import PyJWKSet
+
+from tests.simulator.conftest import APP, BASE, TENANT
+
+if TYPE_CHECKING:
+    import httpx
+
+    from simulator.wire import Json
+    from tests.simulator.conftest import Sim
+
+GRAPH = "https://graph.microsoft.com"
+OTHER_TENANT = "99999999-2222-4333-8444-555555555555"
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+async def ask(sim: Sim, tenant: str = TENANT, **change: str) -> httpx.Response:
+    form = {"grant_type": "client_credentials", "client_id": APP, "client_secret": "any", "scope": f"{GRAPH}/.default"}
+    sent = {name: value for name, value in (form | change).items() if value}
+    return await sim.http.post(f"/{tenant}/oauth2/v2.0/token", data=sent)
+
+
+async def claims_of(sim: Sim, token: str) -> dict[str, Json]:
+    """The claims, after the checks that an API makes: keys and issuer from the metadata."""
+    metadata = (await sim.http.get(f"/{TENANT}/v2.0/.well-known/openid-configuration")).json()
+    keys = PyJWKSet.from_dict((await sim.http.get(metadata["jwks_uri"])).json())
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    decoded: dict[str, Json] = jwt.decode(
+        token, key, algorithms=["RS256"], issuer=metadata["issuer"], options={"verify_aud": False}
+    )
+    return decoded
+
+
+async def test_any_app_with_any_secret_gets_a_token_for_graph(sim: Sim) -> None:
+    answer = await ask(sim)
+
+    assert answer.status_code == 200
+    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("Bearer", 3599)
+    claims = await claims_of(sim, answer.json()["access_token"])
+    roles = claims["roles"]
+    assert isinstance(roles, list)
+    assert {"Calls.Initiate.All", "Calls.AccessMedia.All"} <= set(roles)
+    assert (claims["aud"], claims["tid"], claims["appid"]) == (GRAPH, TENANT, APP)
+    assert claims["iss"] == f"{BASE}/{TENANT}/v2.0"
+
+
+async def test_the_audience_follows_what_is_asked_for_and_other_apis_give_their_own_roles(sim: Sim) -> None:
+    nothing = await claims_of(sim, (await ask(sim, scope="api://keeper/.default")).json()["access_token"])
+    assert (nothing["aud"], "roles" in nothing) == ("api://keeper", False)
+
+    app: dict[str, Json] = {"secret": "any", "audiences": {"api://keeper": ["Calls.Read"]}}
+    await sim.control("PUT", f"/apps/{APP.upper()}", app)
+    claims = await claims_of(sim, (await ask(sim, scope="api://keeper/.default")).json()["access_token"])
+    assert claims["roles"] == ["Calls.Read"]
+
+
+async def test_a_described_app_has_just_the_roles_tenants_and_secret_that_are_described(sim: Sim) -> None:
+    app: dict[str, Json] = {"secret": "right", "roles": ["Calls.Initiate.All"], "tenantIds": [TENANT]}
+    await sim.control("PUT", f"/apps/{APP}", app)
+
+    good = await claims_of(sim, (await ask(sim, client_secret="right")).json()["access_token"])
+    assert good["roles"] == ["Calls.Initiate.All"]
+    wrong_secret, wrong_tenant = await ask(sim), await ask(sim, OTHER_TENANT, client_secret="right")
+    assert (wrong_secret.status_code, wrong_secret.json()["error"]) == (401, "invalid_client")
+    assert wrong_secret.json()["error_codes"] == [7000215]
+    assert (wrong_tenant.status_code, wrong_tenant.json()["error"]) == (400, "unauthorized_client")
+    assert wrong_tenant.json()["error_codes"] == [700016]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "error"),
+    [
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"client_id": ""}, 400, "invalid_request"),
+        ({"client_secret": ""}, 401, "invalid_client"),
+        ({"scope": ""}, 400, "invalid_scope"),
+        ({"scope": GRAPH}, 400, "invalid_scope"),
+        ({"scope": f"{GRAPH}/.default openid"}, 400, "invalid_scope"),
+    ],
+)
+async def test_a_wrong_request_for_a_token_is_refused(
+    sim: Sim, change: dict[str, str], status: int, error: str
+) -> None:
+    answer = await ask(sim, **change)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert answer.json()["error_description"].startswith("AADSTS")
+
+
+def identity() -> tuple[rsa.RSAPrivateKey, str]:
+    """A key, and a certificate for it as PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bot")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def assertion(key: rsa.RSAPrivateKey, audience: str, life: int = 60) -> str:
+    return jwt.encode({"iss": APP, "sub": APP, "aud": audience, "exp": int(time.time()) + life}, key, "RS256")
+
+
+async def test_an_assertion_is_held_to_the_apps_certificate(sim: Sim) -> None:
+    (key, certificate), (other, _) = identity(), identity()
+    await sim.control("PUT", f"/apps/{APP}", {"certificate": certificate})
+    audience = f"{BASE}/{TENANT}/oauth2/v2.0/token"
+
+    async def answer(proof: str, kind: str = ASSERTION) -> int:
+        sent = await ask(sim, client_secret="", client_assertion=proof, client_assertion_type=kind)
+        return sent.status_code
+
+    assert await answer(assertion(key, audience)) == 200
+    assert await answer(assertion(other, audience)) == 401
+    assert await answer(assertion(key, audience, life=-60)) == 401
+    assert await answer(assertion(key, "https://else.example")) == 401
+    assert await answer("no.j.wt") == 401
+    assert await answer(assertion(key, audience), kind="another") == 400
+
+
+async def test_a_managed_identitys_token_can_be_exchanged_for_an_apps(sim: Sim) -> None:
+    """Workload identity federation: the managed identity's token is the app's assertion."""
+    proof = await identity_token(sim, resource="api://AzureADTokenExchange")
+
+    answer = await ask(sim, client_secret="", client_assertion=proof, client_assertion_type=ASSERTION)
+    tampered = await ask(sim, client_secret="", client_assertion=proof[:-4] + "AAAA", client_assertion_type=ASSERTION)
+
+    assert (await claims_of(sim, answer.json()["access_token"]))["appid"] == APP
+    assert tampered.status_code == 401
+
+
+async def identity_token(sim: Sim, **query: str) -> str:
+    headers = {"X-IDENTITY-HEADER": "any"}
+    answer = await sim.http.get("/msi/token", params={"api-version": "2019-08-01"} | query, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["access_token"])
+
+
+async def test_the_managed_identity_is_who_it_is_told_to_be(sim: Sim) -> None:
+    await sim.control("PUT", "/identity", {"appId": APP, "tenantId": TENANT})
+    claims = await claims_of(sim, await identity_token(sim, resource=GRAPH))
+    assert (claims["appid"], claims["tid"], claims["aud"]) == (APP, TENANT, GRAPH)
+    assigned = await claims_of(sim, await identity_token(sim, resource=GRAPH, client_id="another"))
+    assert assigned["appid"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("api-version=2019-08-01&resource=x", {}, 401),
+        ("api-version=2017-09-01&resource=x", {"X-IDENTITY-HEADER": "any"}, 400),
+        ("api-version=2019-08-01", {"X-IDENTITY-HEADER": "any"}, 400),
+    ],
+)
+async def test_a_wrong_request_to_the_managed_identity_is_refused(
+    sim: Sim, query: str, headers: dict[str, str], status: int
+) -> None:
+    assert (await sim.http.get(f"/msi/token?{query}", headers=headers)).status_code == status
+
+
+async def test_a_certificate_that_is_none_is_refused(sim: Sim) -> None:
+    await sim.control("PUT", f"/apps/{APP}", {"certificate": "no PEM"}, expect=400)
+
+
+async def test_after_a_rotation_without_the_old_key_its_tokens_are_no_longer_taken(sim: Sim) -> None:
+    call_id, token = await sim.create(), await sim.token()
+    path = f"/v1.0/communications/calls/{call_id}"
+    assert (await sim.graph("GET", path, token=token)).status_code == 200
+    await sim.control("POST", "/keys/rotate", {"kind": "entra", "keepOld": True})
+    assert (await sim.graph("GET", path, token=token)).status_code == 200
+    await sim.control("POST", "/keys/rotate", {"kind": "entra"})
+    assert (await sim.graph("GET", path, token=token)).status_code == 401
+    assert (await sim.graph("GET", path)).status_code == 200
+
+
+async def test_instance_discovery_leads_to_the_metadata(sim: Sim) -> None:
+    found = (await sim.http.get("/common/discovery/instance")).json()
+    metadata = (await sim.http.get(found["tenant_discovery_endpoint"])).json()
+    assert metadata["token_endpoint"] == f"{BASE}/common/oauth2/v2.0/token"
+
+
+@pytest.mark.parametrize("kind", ["entra", "notification"])
+async def test_a_minted_token_says_what_is_wanted(sim: Sim, kind: str) -> None:
+    body: dict[str, Json] = {"kind": kind, "appId": APP, "tenantId": TENANT}
+    body |= {"audience": "someone", "issuer": "anyone", "expiresIn": -100}
+    token = str((await sim.control("POST", "/tokens", body))["token"])
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["aud"], claims["iss"], claims["tid"]) == ("someone", "anyone", TENANT)
+    assert -105 <= claims["exp"] - time.time() <= -95
+    assert claims["nbf"] < claims["exp"]

@@ -261,6 +261,19 @@ async def test_a_shard_gives_its_own_active_calls_only(store: CallStore) -> None
         assert {lease.call_id for lease in leases} == {call.id for call in calls if shard_of(call.id) == shard}
 
 
+async def test_calls_that_end_during_a_scan_do_not_disturb_it(store: CallStore) -> None:
+    ids = some_ids(5, 6)
+    await create(store, *map(a_call, ids))
+    seen = []
+    async for lease in store.active(5):
+        seen.append(lease.call_id)
+        for call_id in {lease.call_id, ids[-1]}:
+            before = await read(store, call_id)
+            await store.commit(Change(before, ended(before.value)))
+    assert set(seen) | {ids[-1]} == set(ids)
+    assert len(seen) == len(set(seen))
+
+
 async def test_300_calls_of_one_shard_are_scanned_and_listed(store: CallStore) -> None:
     ids = some_ids(5, 300)
     await create(store, *map(a_call, ids))

@@ -1,0 +1,161 @@
+"""The tables in docs/ that repeat what code says. `python -m tests.docs.tables` writes them anew."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import SecretStr, TypeAdapter
+from pydantic.fields import FieldInfo
+
+import shared
+from shared.settings import Settings, setting_name
+from shared.telemetry import LogEvent, Metric
+from shared.termination import catalogue
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
+GROUPS = {
+    "graph": "graph_cloud graph_base_url graph_app_id graph_tenant_id graph_record_api graph_timeout",
+    "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
+    "azure_client_id azure_authority_host",
+    "keep-alive": "keep_alive_schedule keep_alive_concurrency keep_alive_lease sweep_budget sweep_fan_out_above",
+    "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
+    "calls_storage_credential calls_storage_client_id ended_call_retention",
+    "notifications": "notification_audiences notification_issuers notification_metadata_urls allowed_tenant_ids",
+    "management": "management_audience management_tenant_id management_issuers management_metadata_url",
+}
+LEVELS = {20: "information", 30: "warning", 40: "error"}
+
+
+def default_of(field: FieldInfo) -> str:
+    """A setting's default as a table shows it: as one would write it in the environment."""
+    if field.is_required():
+        return "required"
+    match field.default:
+        case None | ():
+            return "none"
+        case timedelta() as value:
+            return f"`{TypeAdapter(timedelta).dump_python(value, mode='json')}`"
+        case tuple() as values:
+            return f"`{','.join(values)}`"
+        case SecretStr():
+            raise TypeError("no setting has a secret as its default")
+        case value:
+            return f"`{value}`"
+
+
+def log_events() -> list[LogEvent]:
+    """All log events of `shared`, wherever they are declared."""
+    return sorted(_instances(LogEvent), key=lambda event: event.name)
+
+
+def metrics() -> list[Metric]:
+    """All metrics of `shared`."""
+    return sorted(_instances(Metric), key=lambda metric: metric.name)
+
+
+def table(name: str) -> str:
+    """The Markdown of a table, by its name in the document."""
+    if name in GROUPS:
+        return _settings(GROUPS[name].split())
+    return _TABLES[name]()
+
+
+def renewed(text: str) -> str:
+    """A document with its tables written anew."""
+    return BLOCK.sub(lambda found: f"<!-- table: {found['name']} -->\n{table(found['name'])}<!-- /table -->\n", text)
+
+
+def main() -> None:
+    """Write the tables of all documents anew."""
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if renewed(text) != text:
+            path.write_text(renewed(text), encoding="utf-8")
+
+
+def _settings(fields: Iterable[str]) -> str:
+    known = Settings.model_fields
+    rows = ((f"`{setting_name(name)}`", default_of(known[name]), known[name].description or "") for name in fields)
+    return _markdown(("setting", "default", "meaning"), rows)
+
+
+def _categories() -> str:
+    rows = ((f"`{name}`", meaning) for name, meaning in catalogue().categories.items())
+    return _markdown(("category", "meaning"), rows)
+
+
+def _sources() -> str:
+    rows = (
+        (f"`{name}`", f"[{document.title}]({document.url})" if document.url else document.title, document.date)
+        for name, document in catalogue().sources.items()
+    )
+    return _markdown(("source", "document", "date"), rows)
+
+
+def _codes() -> str:
+    rows = (
+        (
+            "any" if entry.code is None else str(entry.code),
+            str(entry.subcode),
+            f"`{entry.category}`",
+            entry.reason,
+            entry.action,
+            f"`{entry.source}`",
+        )
+        for entry in catalogue().entries
+    )
+    return _markdown(("code", "subcode", "category", "reason", "what to do", "source"), rows)
+
+
+def _named_reasons() -> str:
+    rows = (
+        (f"`{named.termination_reason}`", f"`{named.category}`", named.reason, named.action, f"`{named.source}`")
+        for named in catalogue().named
+    )
+    return _markdown(("terminationReason", "category", "reason", "what to do", "source"), rows)
+
+
+def _log_events() -> str:
+    rows = (
+        (f"`{event.name}`", LEVELS[event.level], event.meaning, _names(event.fields) or "none")
+        for event in log_events()
+    )
+    return _markdown(("event", "level", "meaning", "fields"), rows)
+
+
+def _metrics() -> str:
+    rows = ((f"`{metric.name}`", metric.meaning, _names(metric.attributes)) for metric in metrics())
+    return _markdown(("metric", "counts", "split by"), rows)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _instances[Kind](kind: type[Kind]) -> list[Kind]:
+    modules = [importlib.import_module(f"shared.{found.name}") for found in pkgutil.iter_modules(shared.__path__)]
+    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, kind)}
+    return list(found.values())
+
+
+def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+_TABLES: dict[str, Callable[[], str]] = {
+    "categories": _categories,
+    "sources": _sources,
+    "codes": _codes,
+    "termination-reasons": _named_reasons,
+    "log-events": _log_events,
+    "metrics": _metrics,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""docs/api.md, the README and the routes say the same."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from urllib.parse import parse_qsl, urlsplit
+
+import azure.functions as func
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+import function_app
+from functions.http import ROUTES, STATUSES, Role, Route
+from shared import VERSION, notifications, views, wakeups
+from shared.errors import InvalidRequest
+from shared.recording import RecordRequest
+from shared.validation import read_json
+from tests.docs.documents import Block, blocks, code, documents, is_ours, read, rows, section
+
+API = read("docs/api.md")
+HEADING = re.compile(r"^### (?P<title>(?P<method>[A-Z]+) (?P<path>/api/\S+))$", re.MULTILINE)
+OURS = [block for path in documents() if is_ours(path) for block in blocks(path)]
+JSON_BLOCKS = [block for block in OURS if block.language == "json"]
+SHELL_BLOCKS = [block for block in OURS if block.language == "bash"]
+OTHER_JSON = [block for path in documents() if not is_ours(path) for block in blocks(path) if block.language == "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curl:
+    method: str
+    path: str
+    query: dict[str, str]
+    body: str | None
+
+
+def _curls() -> Iterator[Curl]:
+    for block in SHELL_BLOCKS:
+        text = re.sub(r"\\\n\s*", " ", block.body)
+        for command in re.findall(r"^curl (?:'[^']*'|[^'\n])+", text, re.MULTILINE):
+            words = shlex.split(command.split(" | ")[0])
+            value = dict(pairwise(words))
+            url = next(word for word in words if "/api/" in word)
+            parts = urlsplit(url.replace("<your app>", "app").replace("$KEEPER", "https://keeper"))
+            yield Curl(value.get("-X", "GET"), parts.path, dict(parse_qsl(parts.query)), value.get("-d"))
+
+
+def _route_of(curl: Curl) -> Route | None:
+    def fits(route: Route) -> bool:
+        pattern = "".join(
+            "[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", route.path)
+        )
+        return route.method == curl.method and re.fullmatch(f"/api/{pattern}", curl.path) is not None
+
+    found = [route for route in ROUTES if fits(route)]
+    return min(found, key=lambda route: route.path.count("{")) if found else None
+
+
+def _signatures() -> set[str]:
+    return {f"{route.method} /api/{route.path}" for route in ROUTES}
+
+
+def test_the_app_is_there_and_has_routes() -> None:
+    assert isinstance(function_app.app, func.FunctionApp)
+    assert len(ROUTES) > 10
+
+
+def test_api_md_has_a_section_for_every_route_and_no_other() -> None:
+    assert {found["title"] for found in HEADING.finditer(API)} == _signatures()
+
+
+def test_the_readme_lists_every_route_and_no_other() -> None:
+    table = [row for row in rows(section(read("README.md"), "How a bot uses it")) if len(row) == 3]
+    assert {f"{code(method)[0]} {code(path)[0]}" for method, path, _ in table} == _signatures()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_section_tells_who_may_ask_and_what_may_come_back(route: Route) -> None:
+    auth, role, answers, errors = rows(section(API, f"{route.method} /api/{route.path}"))[0]
+    key = {"function key": func.AuthLevel.FUNCTION}.get(auth, func.AuthLevel.ANONYMOUS)
+    assert key is route.auth_level
+    assert (auth == "Graph's token") == (route.name == "receive_notifications")
+    assert role == (f"`{route.role.value}`" if route.role else "none")
+    assert answers == ", ".join(map(str, route.responses))
+    assert errors == (", ".join(map(str, sorted(route.errors))) or "none")
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_section_names_every_parameter_and_member(route: Route) -> None:
+    told = set(re.findall(r"`(\w+)`", section(API, f"{route.method} /api/{route.path}")))
+    wanted = {parameter.name for parameter in route.parameters if parameter.place == "query"}
+    if route.request:
+        wanted |= {field.alias or name for name, field in route.request.model_fields.items()}
+    assert wanted <= told
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_section_shows_a_request(route: Route) -> None:
+    shown = [found for curl in _curls() if (found := _route_of(curl))]
+    assert route in shown or route.name == "receive_notifications"  # Graph's own, its body is shown instead
+
+
+def test_every_status_of_an_error_is_explained() -> None:
+    told = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
+    assert {status for _, status in STATUSES} | {504} == told
+    assert {status for route in ROUTES for status in route.errors} <= told
+
+
+def test_every_role_is_explained() -> None:
+    told = {code(row[0])[0] for row in rows(section(API, "Who may do what"))}
+    assert told == set(Role)
+
+
+def test_every_answer_of_the_webhook_is_explained() -> None:
+    webhook = next(route for route in ROUTES if route.name == "receive_notifications")
+    told = {int(row[0]) for row in rows(section(API, "POST /api/notifications")) if row[0].isdigit()}
+    assert told == {*webhook.responses, *webhook.errors}
+
+
+@pytest.mark.parametrize("curl", list(_curls()), ids=lambda curl: f"{curl.method} {curl.path}")
+def test_a_request_in_the_documents_is_one_that_a_route_takes(curl: Curl) -> None:
+    route = _route_of(curl)
+    assert route is not None
+    assert set(curl.query) <= {parameter.name for parameter in route.parameters}
+    if curl.body is not None:
+        assert route.request is not None
+        read_json(route.request, curl.body.encode(), context="recordResponse")
+
+
+def test_the_documents_have_json_to_check() -> None:
+    assert len(JSON_BLOCKS) > 10
+
+
+@pytest.mark.parametrize("block", JSON_BLOCKS, ids=lambda block: block.place)
+def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
+    told = json.loads(block.body)
+    match block.kind:
+        case "notifications":
+            assert notifications.parse(block.body.encode()).faults == ()
+        case "WakeUp":
+            assert _as_given(wakeups.parse(block.body), told) == told
+        case name:
+            model: type[BaseModel] = getattr(views, name)
+            shown = TypeAdapter(model).validate_python(told)
+            assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=name == "Problem")) == told
+
+
+def test_json_of_the_other_documents_is_json() -> None:
+    for block in OTHER_JSON:
+        json.loads(block.body)
+
+
+def _as_given(message: wakeups.WakeUp, told: dict[str, object]) -> dict[str, object]:
+    whole: dict[str, object] = json.loads(message.model_dump_json())
+    return {name: whole[name] for name in told}
+
+
+def test_the_problem_that_is_shown_is_the_one_that_comes() -> None:
+    shown = next(block for block in JSON_BLOCKS if block.kind == "Problem")
+    with pytest.raises(InvalidRequest) as refused:
+        read_json(RecordRequest, b'{"maxRecordDurationInSeconds": 600}', context="recordResponse")
+    told = json.loads(shown.body)
+    assert told["detail"] == str(refused.value)
+    assert [(error["pointer"], error["detail"]) for error in told["errors"]] == list(refused.value.errors)
+
+
+def test_the_version_that_is_shown_is_this_one() -> None:
+    healths = [json.loads(block.body) for block in JSON_BLOCKS if block.kind == "HealthView"]
+    assert {health["version"] for health in healths} == {VERSION}

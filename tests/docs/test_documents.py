@@ -1,0 +1,121 @@
+"""The documents hang together: links, commands, pictures, folders."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.docs.documents import Block, anchors, blocks, code, documents, is_ours, links, read, rows, section
+from tests.docs.tables import ROOT
+
+DOCUMENTS = documents()
+BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
+MERMAID = [block for block in BLOCKS if block.language == "mermaid"]
+PICTURES = {"flowchart", "sequenceDiagram", "stateDiagram-v2"}
+LANGUAGES = {"bash", "json", "mermaid", "text", "python", "http"}
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_link_inside_the_repository_leads_somewhere(path: Path) -> None:
+    for target in links(path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), target
+        assert there.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(there.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_link_to_the_outside_is_https(path: Path) -> None:
+    outside = [target for target in links(path.read_text(encoding="utf-8")) if re.match(r"[a-z]+:", target)]
+    assert [target for target in outside if not target.startswith("https://")] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_fences_are_closed_and_named(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(list(blocks(path)))
+    assert {block.language for block in blocks(path)} <= LANGUAGES or not is_ours(path)
+
+
+@pytest.mark.parametrize("block", MERMAID, ids=lambda block: block.place)
+def test_a_picture_is_of_a_known_kind_and_not_empty(block: Block) -> None:
+    head, *lines = block.body.strip().splitlines()
+    assert head.split()[0] in PICTURES
+    assert len(lines) > 2
+
+
+def test_the_readme_and_the_architecture_have_pictures() -> None:
+    assert {name_of(block.path) for block in MERMAID} >= {"README.md", "docs/architecture.md"}
+    assert {block.body.split()[0] for block in MERMAID if block.path.name == "architecture.md"} == PICTURES
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    named = {
+        found
+        for path in DOCUMENTS
+        for text in (path.read_text(encoding="utf-8"),)
+        for found in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
+    }
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_every_module_that_a_command_names_exists() -> None:
+    named = {
+        found
+        for path in DOCUMENTS
+        for found in re.findall(r"python -m ([a-z_.]+)", path.read_text(encoding="utf-8"))
+        if found.split(".")[0] in {"local", "simulator", "tests", "shared"}
+    }
+    places = [ROOT / found.replace(".", "/") for found in named]
+    assert [str(place) for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
+
+
+def test_the_readme_names_the_folders_that_exist() -> None:
+    told = {code(row[0])[0].rstrip("/") for row in rows(section(read("README.md"), "What is where"))}
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    there = {name.split("/")[0] for name in listed if "/" in name and (ROOT / name).exists()}
+    assert told == there
+
+
+def test_the_readme_has_a_place_for_the_demos_output() -> None:
+    text = read("README.md")
+    shown = text.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
+    assert shown.strip().endswith("demo: ok\n```")
+
+
+def test_the_index_of_decisions_lists_each_with_its_title() -> None:
+    told = re.findall(r"^\| (\d{4}) \| \[(.+)\]\((\S+)\) \|$", read("docs/decisions/README.md"), re.MULTILINE)
+    there = [
+        (path.name[:4], path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# "), path.name)
+        for path in DECISIONS
+    ]
+    assert told == there
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
+def test_a_decision_has_its_three_parts_and_is_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE)[:3] == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) <= 40
+
+
+def test_the_changelog_tells_of_what_is_not_released_yet() -> None:
+    assert re.search(r"^## \[Unreleased\]\n\n### (Added|Changed|Fixed)\n\n- ", read("CHANGELOG.md"), re.MULTILINE)

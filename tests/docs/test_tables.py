@@ -1,0 +1,158 @@
+"""Tables of the documents say what the code says."""
+
+import ast
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared.calls import Failing, Lease, Timing, Watermark
+from shared.settings import Settings, setting_name
+from shared.termination import catalogue
+from tests.docs.documents import code, documents, read, rows, section
+from tests.docs.tables import BLOCK, GROUPS, ROOT, default_of, log_events, metrics, renewed
+
+SETTINGS = {setting_name(name): field for name, field in Settings.model_fields.items()}
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def _platform_settings() -> set[str]:
+    return {code(row[0])[0] for row in rows(section(read("docs/settings.md"), "Settings of the platform"))}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_a_generated_table_is_as_the_code_makes_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == renewed(text), "run: .venv/bin/python -m tests.docs.tables"
+
+
+def test_every_table_that_can_be_generated_is_in_one_document() -> None:
+    there = sorted(found["name"] for path in DOCS for found in BLOCK.finditer(path.read_text(encoding="utf-8")))
+    assert there == sorted([*GROUPS, "categories", "codes", "log-events", "metrics", "sources", "termination-reasons"])
+
+
+def test_every_setting_is_in_one_group() -> None:
+    assert sorted(" ".join(GROUPS.values()).split()) == sorted(Settings.model_fields)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [name for name, field in SETTINGS.items() if not field.description] == []
+
+
+def test_the_settings_of_the_readme_exist_with_these_defaults() -> None:
+    told = {code(row[0])[0]: row[1] for row in rows(section(read("README.md"), "Deploy"))}
+    assert told == {name: default_of(SETTINGS[name]) if name in SETTINGS else "no such setting" for name in told}
+
+
+def test_the_readme_names_every_setting_that_is_required() -> None:
+    told = {code(row[0])[0] for row in rows(section(read("README.md"), "Deploy"))}
+    assert {name for name, field in SETTINGS.items() if field.is_required()} <= told
+
+
+def test_the_example_of_local_settings_sets_what_exists() -> None:
+    example = json.loads(read("local.settings.example.json"))["Values"]
+    assert set(example) <= set(SETTINGS) | _platform_settings()
+
+
+def test_the_timers_setting_is_told_to_be_needed() -> None:
+    assert "%KEEP_ALIVE_SCHEDULE%" in read("functions/keep_alive.py")
+    assert "KEEP_ALIVE_SCHEDULE" in json.loads(read("local.settings.example.json"))["Values"]
+
+
+def test_every_code_has_a_category_and_a_source_that_the_documents_explain() -> None:
+    text = read("docs/termination-codes.md")
+    categories = {code(row[0])[0] for row in rows(section(text, "Categories"))}
+    sources = {code(row[0])[0] for row in rows(section(text, "Sources"))}
+    entries, named = catalogue().entries, catalogue().named
+    assert {entry.category for entry in entries} | {reason.category for reason in named} <= categories
+    assert {entry.source for entry in entries} | {reason.source for reason in named} <= sources
+
+
+def test_names_of_events_and_metrics_are_unique() -> None:
+    names = [event.name for event in log_events()] + [metric.name for metric in metrics()]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_every_log_event_and_metric_is_told_by_some_code() -> None:
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8")) for folder in ("shared", "functions") for path in _modules(folder)
+    ]
+    declared = {
+        target.id
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Name)
+        and node.value.func.id in {"LogEvent", "Metric"}
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert declared
+    assert declared <= used
+
+
+def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
+    told = {code(row[0])[0] for row in rows(section(read("docs/architecture.md"), "The record")) if code(row[0])}
+    kinds = {kind for path in _modules("shared") for kind in _kinds(path)}
+    kinds.remove("otherNotified")  # made, but not kept: participants come and go
+    assert len(kinds) > 5
+    assert kinds == {name for name in told if name.isalpha() and name != "watermark"}
+
+
+def test_the_example_of_the_watermark_comes_out_as_told() -> None:
+    text = read("docs/architecture.md")
+    example = text.split("<!-- example: watermark 12:00 -->\n")[1].split("\n\n")[0]
+    watermark = Watermark(_at("12:00"), _at("12:00"))
+    cases = rows(example)
+    assert len(cases) == 5
+    for name, known, started, own, failing, last, deadline, _ in cases:
+        lease = Lease(name, "tenant", _at(known), _at(started), None if own == "none" else _at(own))
+        if failing == "yes":
+            lease = _failing(lease)
+        assert lease.last_renewal(watermark, Timing()) == _at(last), name
+        assert lease.expires_at(watermark, Timing()) == _at(deadline), name
+
+
+def test_the_intervals_of_the_architecture_are_those_of_the_code() -> None:
+    timing, minute = Timing(), Timing().minute
+    told = [row[1] for row in rows(section(read("docs/architecture.md"), "A sweep"))]
+    retries = ", ".join(f"{timing.retry_delay(attempt) // minute}" for attempt in range(1, 6))
+    spans = (timing.skew, timing.fresh, timing.stale, timing.renew_at_once_below, timing.at_risk_after)
+    assert told == [*(str(span // minute) for span in spans), f"{retries}, …"]
+
+
+def _failing(lease: Lease) -> Lease:
+    return replace(lease, failing=Failing(_at("12:00"), 1, _at("12:01"), "unavailable"))
+
+
+def _at(clock: str) -> datetime:
+    hour, minute = map(int, clock.split(":"))
+    return datetime(2026, 11, 21, hour, minute, tzinfo=UTC)
+
+
+def _modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).glob("*.py"))
+
+
+def _kinds(path: Path) -> set[str]:
+    """The first argument of every `Event("…")` and `_line("…")` of a module."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Name)
+        and call.func.id in {"Event", "_line"}
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    }
+
+
+def test_there_are_documents() -> None:
+    assert {"README.md", "architecture.md", "api.md"} <= {path.name for path in documents()}

@@ -5,18 +5,26 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
+import httpx
 import pytest
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter
 
 import function_app
-from functions.http import ROUTES, STATUSES, Role, Route
-from shared import VERSION, notifications, views, wakeups
-from shared.errors import InvalidRequest
+from functions.http import ROUTES, STATUSES, Role, Route, problem
+from shared import VERSION, notifications, paging, views, wakeups
+from shared.calls import Status
+from shared.errors import InvalidRequest, SettingsInvalid
+from shared.graph_errors import error_of
+from shared.http_client import Answer
 from shared.recording import RecordRequest
+from shared.rows import recent_key
+from shared.settings import load_settings
+from shared.termination import catalogue
 from shared.validation import read_json
 from tests.docs.documents import Block, blocks, code, documents, is_ours, read, rows, section
 
@@ -164,6 +172,49 @@ def test_the_problem_that_is_shown_is_the_one_that_comes() -> None:
     told = json.loads(shown.body)
     assert told["detail"] == str(refused.value)
     assert [(error["pointer"], error["detail"]) for error in told["errors"]] == list(refused.value.errors)
+
+
+def test_the_refusal_of_graph_that_is_shown_is_the_one_that_comes() -> None:
+    shown = [block for block in JSON_BLOCKS if block.kind == "Problem"][1]
+    headers = httpx.Headers({"request-id": json.loads(shown.body)["graphRequestId"]})
+    refused = error_of(Answer(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
+    assert json.loads(problem(refused).get_body()) == json.loads(shown.body)
+
+
+def test_the_wrong_setting_that_is_shown_is_told_so() -> None:
+    sick = next(block for block in JSON_BLOCKS if block.kind == "HealthView" and "unhealthy" in block.body)
+    with pytest.raises(SettingsInvalid) as refused:
+        load_settings({"CALLS_STORAGE": "UseDevelopmentStorage=true"})
+    assert json.loads(sick.body)["checks"]["settings"] == str(refused.value)
+
+
+def test_the_ends_that_are_shown_are_explained_as_the_catalogue_does() -> None:
+    ends = [end for block in JSON_BLOCKS for end in _ends(json.loads(block.body))]
+    assert len(ends) > 2
+    for end in ends:
+        code_, subcode = end["code"], end["subcode"]
+        assert isinstance(code_, int)
+        assert isinstance(subcode, int)
+        entry = catalogue().lookup(code_, subcode)
+        assert entry is not None
+        assert (end["reason"], end["category"], end["action"]) == (entry.reason, entry.category, entry.action)
+
+
+def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
+    page = json.loads(next(block for block in JSON_BLOCKS if block.kind == "CallList").body)
+    last = page["value"][-1]
+    key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
+    assert page["continuation"] == paging._continuation(Status.ENDED, None, key)
+
+
+def _ends(told: JsonValue) -> Iterator[dict[str, JsonValue]]:
+    """Every object with a reason and a subcode, however deep."""
+    if isinstance(told, list):
+        yield from (end for item in told for end in _ends(item))
+    elif isinstance(told, dict):
+        if {"reason", "subcode", "category"} <= told.keys():
+            yield told
+        yield from (end for item in told.values() for end in _ends(item))
 
 
 def test_the_version_that_is_shown_is_this_one() -> None:

@@ -18,7 +18,8 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line itself; `record.message` is there already."""
-        fields = "".join(f" {name}={_text(value)}" for name, value in vars(record).items() if name not in _STANDARD)
+        own = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        fields = "".join(f" {name}={_text(value)}" for name, value in own.items() if not _told(record, name, value))
         time, level = self.formatTime(record, self.datefmt), record.levelname.lower()
         line = f"{time} {level} {record.name} {record.message}{fields}"
         colour = _COLOURS.get(record.levelno) if self._colour else None
@@ -32,6 +33,11 @@ def configure(level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # The Azure SDK tells every request at INFO: a line for each poll of a queue.
     logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+
+
+def _told(record: logging.LogRecord, name: str, value: object) -> bool:
+    """Whether the message says it already, as those do that are written for hosts that drop `extra`."""
+    return f"{name}={value}" in record.message or record.message.startswith(f"{value} ")
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,89 @@
+"""Everything in the foreground until Ctrl-C: `make up`, or `python -m local.up`."""
+
+import argparse
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from local.azurite import AzuriteError
+from local.demo import TENANT
+from local.processes import ProcessError
+from local.stack import APP_ID, Options, Ports, Stack, running
+from local.story import Story
+
+PORTS = Ports(host=7071, simulator=8080, blob=10000, queue=10001, table=10002)
+CALL = "57dab8b1-894c-409a-b240-bd8beae78896"  # the documents' own example
+
+
+class PortInUse(Exception):
+    """Something else listens there. The message says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C; the exit code."""
+    args = _parser().parse_args(arguments)
+    schedule = args.schedule or ("0 */15 * * * *" if args.speed == 1 else "*/15 * * * * *")
+    options = Options(args.speed, schedule, PORTS, core_tools=args.host == "func", echo=True)
+    try:
+        _check_ports()
+        with running(options) as stack:
+            _welcome(stack, args.speed)
+            _wait(stack)
+    except (AzuriteError, ProcessError, PortInUse) as error:
+        print(f"up: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nup: stopped", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local.up", description="Run Call Keeper on this machine.")
+    parser.add_argument("--host", choices=("local", "func"), default="local", help="func: Azure Functions Core Tools")
+    parser.add_argument("--speed", type=float, default=1, help="60 makes the 45 minutes of a lease 45 seconds")
+    parser.add_argument("--schedule", help="NCRONTAB of the timer; every 15 minutes, or seconds where time is sped up")
+    return parser
+
+
+def _check_ports() -> None:
+    names = {"host": PORTS.host, "simulator": PORTS.simulator, "Azurite": PORTS.blob}
+    for name, port in {**names, "Azurite's queues": PORTS.queue, "Azurite's tables": PORTS.table}.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise PortInUse(f"port {port} is in use, and {name} needs it. Stop what listens there.") from None
+
+
+def _welcome(stack: Stack, speed: float) -> None:
+    story, simulator = Story(), stack.simulator
+    story.title("Call Keeper runs. Ctrl-C ends it.")
+    print(f"""
+  API            {stack.api}           (OpenAPI: {stack.api}/openapi.json)
+  Graph          {simulator}               (simulated; time runs {speed:g} times as fast)
+  function key   {stack.function_key}
+
+  A call begins at the simulated Graph:
+    curl -X POST {simulator}/control/calls -H 'Content-Type: application/json' -d \\
+      '{{"id":"{CALL}","tenantId":"{TENANT}","appId":"{APP_ID}","callbackUri":"{stack.api}/notifications"}}'
+  Its bot registers it, and Call Keeper keeps it:
+    curl -X PUT {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}' -d '{{"tenantId":"{TENANT}"}}'
+  How is it, and why did it end?
+    curl {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}'
+""")
+
+
+def _wait(stack: Stack) -> None:
+    """Until Ctrl-C or SIGTERM, or until the host dies."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    while not stopped.wait(0.5):
+        if stack.host.returncode is not None:
+            raise ProcessError("the host has ended; what it said is above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -148,5 +148,5 @@ class GraphUnavailable(GraphError):
 
 
 def words(error: BaseException) -> str:
-    """What may be told of an error: our own errors in their words, others by their kind alone, as they may hold secrets."""
+    """What may be told of an error: our own in their words, others by their kind alone, as they may hold secrets."""
     return str(error) if isinstance(error, CallKeeperError) else type(error).__name__

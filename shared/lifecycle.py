@@ -51,7 +51,7 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
     call = replace(call, metadata={**registration.metadata, **call.metadata})
     if call.registered_at is not None:
         return call
-    started_at = min(registration.started_at or call.started_at, at, call.ended_at or at)
+    started_at = min(registration.started_at or at, call.started_at, call.ended_at or at)
     return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Operation, Status, Timing, Watermark
@@ -16,12 +16,14 @@ from shared.errors import (
     StoreConflict,
     StoreUnavailable,
 )
-from shared.graph import StartedOperation
 from shared.lifecycle import Registration
-from shared.recording import RecordRequest
 from shared.renewal import Renewer
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Page, Stored, shard_of, update
 from shared.wakeups import Renew
+
+if TYPE_CHECKING:
+    from shared.graph import StartedOperation
+    from shared.recording import RecordRequest
 
 
 class Calls(Protocol):
@@ -31,7 +33,7 @@ class Calls(Protocol):
         """End the call, or the bot's leg of it."""
         ...
 
-    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+    async def record(self, call_id: str, tenant_id: str, request: "RecordRequest") -> "StartedOperation":
         """Start a recording."""
         ...
 
@@ -162,7 +164,7 @@ class Management:
         await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
         return Shown(after or call, await self._store.watermark(shard_of(call_id)))
 
-    async def record(self, call_id: str, request: RecordRequest, by: str) -> tuple[Call, Operation]:
+    async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
         """Record a participant's answer.
 
         Raises
@@ -182,7 +184,7 @@ class Management:
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
 
-    async def _note_recording(self, call_id: str, started: StartedOperation, by: str) -> Operation:
+    async def _note_recording(self, call_id: str, started: "StartedOperation", by: str) -> Operation:
         now = self._clock.now()
         event = Event("recordRequested", now, {"operationId": started.id, "requestedBy": by})
         for _ in range(MAX_ATTEMPTS):

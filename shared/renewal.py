@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Failing, Lease, Source, Timing, Watermark
@@ -17,10 +17,12 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.graph import GraphCall
 from shared.notifications import Result
 from shared.store import CallStore, shard_of, update
 from shared.wakeups import Queue, Renew, WakeUp
+
+if TYPE_CHECKING:
+    from shared.graph import GraphCall
 
 DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
 
@@ -32,7 +34,7 @@ class KeepAlive(Protocol):
         """Renew the lease."""
         ...
 
-    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+    async def get(self, call_id: str, tenant_id: str) -> "GraphCall":
         """Look the call up."""
         ...
 

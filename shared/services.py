@@ -10,7 +10,6 @@ from shared.keeper import Keeper, Plan
 from shared.management import Management
 from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
-from shared.table_store import TableCallStore
 from shared.wakeups import QUEUE, StorageQueue
 from shared.webhook import Webhook
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from shared.graph import GraphCalls
     from shared.inbound import TokenVerifier
+    from shared.table_store import TableCallStore
 
 TABLE = "calls"
 
@@ -49,16 +49,19 @@ class Services:
         return GraphCalls(self.http, GraphTokens(self.settings), self.settings)
 
     @cached_property
-    def store(self) -> TableCallStore:
+    def store(self) -> "TableCallStore":
         """Calls in Table Storage."""
-        from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415 (loads when it is needed)
+        from azure.data.tables.aio import TableClient  # noqa: PLC0415 (loads when it is needed)
+
+        from shared.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
+        from shared.table_store import TableCallStore  # noqa: PLC0415 (as above)
 
         settings = self.settings
         if settings.calls_storage:
-            tables = TableServiceClient.from_connection_string(settings.calls_storage.get_secret_value())
-        else:
-            tables = TableServiceClient(str(settings.calls_storage_table_service_uri), credential=self._identity)
-        return TableCallStore(tables.get_table_client(TABLE))
+            connection = settings.calls_storage.get_secret_value()
+            return TableCallStore(TableClient.from_connection_string(connection, TABLE, **CLIENT_OPTIONS))
+        account = str(settings.calls_storage_table_service_uri)
+        return TableCallStore(TableClient(account, TABLE, credential=self._identity, **CLIENT_OPTIONS))
 
     @cached_property
     def queue(self) -> StorageQueue:
@@ -66,12 +69,20 @@ class Services:
         from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
 
+        from shared.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
+
         settings, policy = self.settings, TextBase64EncodePolicy()
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            return StorageQueue(QueueClient.from_connection_string(connection, QUEUE, message_encode_policy=policy))
-        account = str(settings.calls_storage_queue_service_uri)
-        return StorageQueue(QueueClient(account, QUEUE, credential=self._identity, message_encode_policy=policy))
+            client = QueueClient.from_connection_string(
+                connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS
+            )
+        else:
+            account = str(settings.calls_storage_queue_service_uri)
+            client = QueueClient(
+                account, QUEUE, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS
+            )
+        return StorageQueue(client)
 
     @cached_property
     def renewer(self) -> Renewer:

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched
+from typing import TYPE_CHECKING
 
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Operation
 from shared.clock import Clock
 from shared.errors import CallKeeperError, Forbidden, InvalidRequest, StoreConflict, StoreUnavailable
-from shared.inbound import TokenVerifier
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
 from shared.wakeups import Queue, Renew
+
+if TYPE_CHECKING:
+    from shared.inbound import TokenVerifier
 
 AT_ONCE = 8  # calls of one body that are written side by side
 IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
@@ -36,7 +39,7 @@ class Webhook:
     def __init__(
         self,
         store: CallStore,
-        verifier: TokenVerifier,
+        verifier: "TokenVerifier",
         queue: Queue,
         clock: Clock,
         allowed_tenants: frozenset[str] = frozenset(),

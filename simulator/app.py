@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from simulator import control, entra, graph
+from simulator.control_answers import problem
 from simulator.delivery import ISSUER
 from simulator.faults import OperationName
 from simulator.refusals import Refusal, as_graph
@@ -73,7 +74,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     """What nothing here answers: in Graph's words under its paths, as a problem under /control."""
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
     if request.url.path.startswith("/control"):
-        return control.problem(status, f"{request.method} {request.url.path}: {detail}. See simulator/README.md")
+        return problem(status, f"{request.method} {request.url.path}: {detail}. See simulator/README.md")
     segment = request.url.path.rpartition("/")[2]
     message = f"Resource not found for the segment '{segment}'."
     return as_graph(Refusal(status, None, message if status == 404 else detail), request)  # noqa: PLR2004 404

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import jwt
+from pydantic import BaseModel, ValidationError
 
 from simulator.refusals import unauthorized
 from simulator.signing import ALGORITHM
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from simulator.entra import Entra
+    from simulator.signing import SigningKey
 
 MEDIA = "Calls.AccessMedia.All"
 # Graph: application-post-calls page; which of them a kind of call needs is not told apart here.
@@ -23,7 +27,6 @@ PLACE_CALLS = (
     "Calls.JoinGroupCall.All",
     "Calls.JoinGroupCallAsGuest.All",
 )
-_NEEDED = ["aud", "exp", "iss", "tid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +54,38 @@ class Authorization:
         if scheme.lower() != "bearer" or not token:
             raise unauthorized("Access token is empty.")
         try:
-            key = self.entra.keys.find(str(jwt.get_unverified_header(token).get("kid")))
+            key = self.entra.keys.find(_key_id(token))
             if key is None:
                 raise unauthorized("Access token validation failure. Its signing key is not known.")
-            claims = jwt.decode(
-                token,
-                key.public,
-                algorithms=[ALGORITHM],
-                options={"require": _NEEDED, "verify_aud": False},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise unauthorized("Lifetime validation failed, the token is expired.") from error
-        except jwt.PyJWTError as error:
+            claims = _verified(token, key)
+        except (jwt.PyJWTError, ValidationError) as error:
             raise unauthorized(f"Access token validation failure. {error}.") from error
-        if not self.entra.is_graph(str(claims["aud"]).rstrip("/")):
+        if claims.exp < time.time():
+            raise unauthorized("Lifetime validation failed, the token is expired.")
+        if not self.entra.is_graph(claims.aud.rstrip("/")):
             raise unauthorized("Access token validation failure. Invalid audience.")
-        if claims["iss"] != self.entra.issuer(claims["tid"]):
+        if claims.iss != self.entra.issuer(claims.tid):
             raise unauthorized("Access token validation failure. Invalid issuer.")
-        app_id = str(claims.get("appid") or claims.get("azp") or "").lower()
-        return Caller(app_id, str(claims["tid"]).lower(), frozenset(claims.get("roles", ())))
+        return Caller(claims.appid.lower(), claims.tid.lower(), frozenset(claims.roles))
+
+
+class _Claims(BaseModel):
+    """What a token has to say; its time is looked at with each request."""
+
+    aud: str
+    iss: str
+    tid: str
+    appid: str
+    exp: int
+    roles: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=256)  # one token serves hundreds of requests
+def _key_id(token: str) -> str:
+    return str(jwt.get_unverified_header(token).get("kid"))
+
+
+@lru_cache(maxsize=256)
+def _verified(token: str, key: SigningKey) -> _Claims:
+    options: jwt.types.Options = {"verify_aud": False, "verify_exp": False}
+    return _Claims.model_validate(jwt.decode(token, key.public, algorithms=[ALGORITHM], options=options))

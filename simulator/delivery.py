@@ -98,6 +98,7 @@ class Delivery:
         self.modes = Modes()
         self.modes_of_calls: dict[str, Modes] = {}
         self._random = Random(f"{self._seed} delivery")
+        self._ids = Random(f"{self._seed} notifications")  # its own, so that ids change nothing in what happens
         self._waiting: dict[_Address, list[Notification]] = {}
         for queue in self._queues.values():
             queue.bodies.clear()
@@ -164,7 +165,7 @@ class Delivery:
         return self._random.random() < probability
 
     def _new_id(self) -> str:
-        return f"{self._random.getrandbits(128):032x}"
+        return f"{self._ids.getrandbits(128):032x}"
 
     def _schedule(self, call: Call, notification: Notification, modes: Modes, delay: float) -> None:
         if delay > 0:

@@ -553,6 +553,15 @@ async def test_a_token_that_is_not_for_graph_or_not_valid_is_refused(sim: Sim, w
     assert answer.headers["www-authenticate"].startswith("Bearer ")
 
 
+async def test_a_token_with_a_changed_signature_or_content_is_refused(sim: Sim) -> None:
+    call_id, token = await sim.create(), await sim.token()
+    head, _, signature = token.split(".")
+    other = (await sim.token(tenant_id=OTHER_TENANT)).split(".")[1]
+    for changed in (token[:-8] + "AAAAAAAA", f"{head}.{other}.{signature}"):
+        answer = await sim.graph("GET", f"{CALLS}/{call_id}", token=changed)
+        assert error(answer) == (401, "InvalidAuthenticationToken")
+
+
 @pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "Bearer", "Bearer x", "Bearer x.y.z"])
 async def test_no_token_or_no_jwt_is_refused(sim: Sim, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}

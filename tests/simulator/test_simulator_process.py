@@ -85,6 +85,10 @@ async def running(*options: str) -> AsyncIterator[Running]:
         await process.communicate()
 
 
+def client_of(simulator: Running) -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, base_url=simulator.http)
+
+
 async def run(code: str, *arguments: str, **environment: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -176,7 +180,7 @@ async def test_azure_identity_gets_a_token_over_https_that_graph_takes_over_http
                 DISCOVERING_CLIENT, simulator.https, TENANT, APP, "https://graph.microsoft.com/.default", **secure
             ),
         ]
-        async with httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+        async with client_of(simulator) as client:
             wanted = {"tenantId": TENANT, "appId": APP, "quiet": True}
             call_id = (await client.post("/control/calls", json=wanted)).json()["id"]
             for token in tokens:
@@ -208,15 +212,38 @@ async def test_a_lease_lapses_by_itself_in_fast_time_and_the_bot_is_told() -> No
     server = await asyncio.start_server(bot, "127.0.0.1", 0)
     async with server, running("--quiet", "--speed", "27000") as simulator:  # 45 minutes are 0.1 s
         callback = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        async with httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+        async with client_of(simulator) as client:
             await client.post("/control/calls", json={"tenantId": TENANT, "appId": APP, "callbackUri": callback})
             async with asyncio.timeout(30):
                 bodies = [await told.get() for _ in range(2)]
     assert "8537" in json.dumps(bodies[1])
 
 
+async def test_a_bot_out_of_reach_is_an_error_in_each_attempt() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        callback = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        async with running("--quiet", "--speed", "0") as simulator, client_of(simulator) as client:
+            wanted = {"tenantId": TENANT, "appId": APP, "callbackUri": callback}
+            call_id = (await client.post("/control/calls", json=wanted)).json()["id"]
+            await client.post("/control/clock", json={"advance": 60})
+            sent = (await client.get(f"/control/calls/{call_id}")).json()["notifications"][0]
+    assert [(each["status"], "ConnectError" in each["error"]) for each in sent["attempts"]] == [(None, True)] * 3
+    assert sent["delivered"] is False
+
+
+async def test_without_quiet_each_request_is_a_line_on_stderr_that_holds_no_token() -> None:
+    async with running() as simulator:
+        async with client_of(simulator) as client:
+            await client.get("/v1.0/communications/calls/x", headers={"Authorization": "Bearer secret"})
+        simulator.process.terminate()
+        _, said = await simulator.process.communicate()
+    assert b'"GET /v1.0/communications/calls/x HTTP/1.1" 401' in said
+    assert b"secret" not in said
+
+
 async def test_a_dropped_connection_is_dropped_and_the_next_request_is_served() -> None:
-    async with running("--quiet") as simulator, httpx.AsyncClient(trust_env=False, base_url=simulator.http) as client:
+    async with running("--quiet") as simulator, client_of(simulator) as client:
         await client.post("/control/faults", json={"dropConnection": True, "count": 1})
         with pytest.raises(httpx.TransportError):
             await client.get("/v1.0/communications/calls/x")

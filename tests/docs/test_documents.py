@@ -52,6 +52,8 @@ def test_a_picture_is_of_a_known_kind_and_not_empty(block: Block) -> None:
     head, *lines = block.body.strip().splitlines()
     assert head.split()[0] in PICTURES
     assert len(lines) > 2
+    ids = set(re.findall(r"(?:^|> )\s*(\w+)(?=[\[({])", block.body, re.MULTILINE))
+    assert ids.isdisjoint({"graph", "end", "class", "style", "default"}), "Mermaid's own words are no names of nodes"
 
 
 def test_the_readme_and_the_architecture_have_pictures() -> None:

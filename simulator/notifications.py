@@ -102,7 +102,7 @@ def custom(call: Call, change: str, suffix: str, data: Json, shape: Shape) -> Js
 
 def _documented(call: Call) -> JsonObject:
     """As the pages have it: call-delete for the end, call-answer for incoming calls, application-post-calls."""
-    incoming = call.direction is Direction.INCOMING and call.state is not State.TERMINATED
+    incoming = call.direction is Direction.INCOMING and call.state not in {State.TERMINATING, State.TERMINATED}
     url = f"/communications/calls/{notification_id(call.id) if incoming else call.id}"
     established = call.state in {State.ESTABLISHING, State.ESTABLISHED}
     item: dict[str, Json] = {

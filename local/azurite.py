@@ -79,9 +79,14 @@ def running(
     """
     command = [*_program(node, root), *_FLAGS, "--blobPort", str(blob_port)]
     command += ["--queuePort", str(queue_port), "--tablePort", str(table_port)]
-    with tempfile.TemporaryDirectory(prefix="azurite-") as folder, tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             yield _wait_until_listening(process, log)

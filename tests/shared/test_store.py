@@ -109,6 +109,22 @@ async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: Ca
     assert await store.operations("call") == []
 
 
+async def test_an_end_that_knew_not_the_last_write_is_refused(store: CallStore) -> None:
+    await create(store, a_call())
+    stale = await read(store)
+    await store.commit(Change(stale, a_call(mine="1")))
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(stale, ended(a_call())))
+    assert (await read(store)).value == a_call(mine="1")
+
+
+async def test_what_a_call_has_no_more_is_gone(store: CallStore) -> None:
+    failing = Failing(NOW, 1, NOW, "x" * 40_000)
+    await create(store, replace(a_call(long="y" * 40_000), failing=failing))
+    await store.commit(Change(await read(store), a_call()))
+    assert (await read(store)).value == a_call()
+
+
 async def test_a_call_that_ended_since_it_was_read_is_not_written(store: CallStore) -> None:
     await create(store, a_call())
     stale = await read(store)
@@ -244,7 +260,8 @@ async def test_the_story_and_the_operations_are_in_the_order_of_time(store: Call
 
 
 async def test_the_rows_of_a_call_are_not_those_of_one_whose_id_begins_alike(store: CallStore) -> None:
-    ids = ["call", "call-1", "call}", "cal"]
+    ids = ["call", *some_ids(shard_of("call"), 3), "call}35", "call~5"]
+    assert len({shard_of(call_id) for call_id in ids}) == 1
     for call_id in ids:
         operation = Operation("o", call_id, "record", "running", NOW)
         await store.commit(Change(None, a_call(call_id), (told(call_id),), ((None, operation),)))

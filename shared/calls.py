@@ -11,9 +11,10 @@ from enum import StrEnum
 from shared.errors import InvalidRequest
 
 LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
-MAX_ID_LENGTH = 200  # the longest RowKey of Table Storage is 512 characters, and ours holds two ids
+MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
-_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s]")  # Table Storage's, `|` (our separator), `%`, space
+# Table Storage's own, `|` (our separator), `%`, white space, and halves of a character, which are no text.
+_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff]")
 
 
 class Status(StrEnum):
@@ -36,7 +37,7 @@ class Source(StrEnum):
 class Timing:
     """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
 
-    With Graph's 45 minutes: skew 2, retry 1, fresh 3, dead man's switch 20, renew on registration below 20,
+    With Graph's 45 minutes: skew 2, retry 1, fresh 3, dead man's switch 20, renew on registration below 30,
     at risk after 30.
     """
 
@@ -64,17 +65,25 @@ class Timing:
 
     @property
     def renew_at_once_below(self) -> timedelta:
-        """A call registered with less than this left of its lease is renewed in the registration."""
-        return 20 * self.minute
+        """A call registered with less than this left of its lease is renewed in the registration.
+
+        A call with more outlives a dead timer (20 minutes until the dead man's switch) and ten minutes' trouble.
+        """
+        return 30 * self.minute
 
     @property
     def at_risk_after(self) -> timedelta:
         """A call not renewed for this long is at risk."""
         return 30 * self.minute
 
-    def retry_delay(self, attempts: int) -> timedelta:
-        """How long to wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes."""
-        return int(2 ** min(attempts - 1, 3)) * self.minute
+    def retry_delay(self, attempts: int, left: timedelta) -> timedelta:
+        """How long to wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes.
+
+        Where that were more than half of what is `left` of the lease, half of it, but a minute at least: the last
+        minutes of a lease see more tries, not fewer.
+        """
+        backoff = int(2 ** min(attempts - 1, 3)) * self.minute
+        return min(backoff, max(left / 2, self.minute)) if left > timedelta() else backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +245,14 @@ def canonical_id(text: str) -> str:
     Raises
     ------
     InvalidRequest
-        The id is empty, longer than 200 characters, or has characters that Table Storage refuses in keys.
+        The id is empty, longer than 200 characters (UTF-16 units), `.` or `..` (no URL can hold them), or has characters
+        that Table Storage refuses in keys.
     """
     digits = text.replace("-", "")
     if _HEX_ID.fullmatch(digits):
         digits = digits.lower()
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-    if not text or len(text) > MAX_ID_LENGTH or _REFUSED_IN_KEYS.search(text):
+    if text in {"", ".", ".."} or _REFUSED_IN_KEYS.search(text) or len(text.encode("utf-16-le")) > 2 * MAX_ID_LENGTH:
         raise InvalidRequest(
             f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters and / \\ # ? % |."
         )

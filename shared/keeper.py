@@ -100,7 +100,22 @@ class Keeper:
         return total
 
     async def handle(self, message: WakeUp) -> None:
-        """Do what a queue message asks for."""
+        """Do what a queue message asks for.
+
+        While the store is away the message is put back with a delay: after five failures the host would poison it, and
+        a few minutes' outage would silence the retries and the dead man's switch.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could not be put back either: the host shows it again.
+        """
+        try:
+            await self._do(message)
+        except StoreUnavailable:
+            await self._renewer.put_back(message)
+
+    async def _do(self, message: WakeUp) -> None:
         match message:
             case Renew():
                 await self._renewer.retry(message)
@@ -109,7 +124,9 @@ class Keeper:
                 tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh, message)
                 self._tell("queue", tally)
             case Sweep():
-                await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.stale)
+                # One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch.
+                if await self._any_stale():
+                    await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
 
     async def notice(self) -> None:
         """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one."""
@@ -121,8 +138,18 @@ class Keeper:
             watermark = await self._store.watermark(next(self._look_at) % SHARDS)
         except StoreUnavailable:
             return  # the request itself will meet the store's trouble and tell of it
-        if watermark is None or now - watermark.sweep_started_at >= self._plan.timing.stale:
+        if self._is_stale(watermark):
             await self._renewer.send(Sweep(wake_up="request"))
+
+    async def _any_stale(self) -> bool:
+        return any(map(self._is_stale, await self._watermarks()))
+
+    def _is_stale(self, watermark: Watermark | None) -> bool:
+        stale_before = self._clock.now() - self._plan.timing.stale
+        return watermark is None or watermark.sweep_started_at <= stale_before
+
+    async def _watermarks(self) -> list[Watermark | None]:
+        return await asyncio.gather(*(self._store.watermark(shard) for shard in range(SHARDS)))
 
     async def _sweep_shard(
         self, shard: int, deadline: datetime, unless_younger_than: timedelta | None, resumed: SweepShard | None = None
@@ -167,7 +194,7 @@ class Keeper:
         await self._renewer.send(message)
 
     async def _too_many(self) -> bool:
-        marks = await asyncio.gather(*(self._store.watermark(shard) for shard in range(SHARDS)))
+        marks = await self._watermarks()
         return sum(mark.renewed + mark.failing for mark in marks if mark) > self._plan.fan_out_above
 
     async def _fan_out(self, wake_up: str) -> Tally:

@@ -138,7 +138,8 @@ class Renewer:
         self._tell(lease, failure, attempts, now - last)
         if now - last >= self._timing.lease and (end := await self._look_up(lease)):
             return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
-        retry_at = await self._see_to_retry(lease, attempts, failure.retry_after)
+        left = last + self._timing.lease - now
+        retry_at = await self._see_to_retry(lease, attempts, left, failure.retry_after)
         failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(self._store, lease.call_id, lambda call: _with_failure(call, failing, last))
         return Outcome.FAILING
@@ -160,6 +161,10 @@ class Renewer:
         except StoreUnavailable as error:
             telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
 
+    async def put_back(self, message: WakeUp) -> None:
+        """Leave a message once more, for later. Raises `StoreUnavailable`."""
+        await self._queue.send(message, self._timing.minute)
+
     async def _watermark(self, call_id: str) -> Watermark | None:
         return await self._store.watermark(shard_of(call_id))
 
@@ -169,12 +174,12 @@ class Renewer:
         self._slow_until[tenant_id] = max(until, self._slow_until.get(tenant_id, until))
         telemetry.THROTTLED(tenantId=tenant_id, retryAfterSeconds=wait.total_seconds())
 
-    async def _see_to_retry(self, lease: Lease, attempts: int, retry_after: timedelta) -> datetime:
+    async def _see_to_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""
         now = self._clock.now()
         if lease.failing and lease.failing.retry_at > now:
             return lease.failing.retry_at
-        delay = max(self._timing.retry_delay(attempts), retry_after)
+        delay = max(self._timing.retry_delay(attempts, left), retry_after)
         await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
 
@@ -184,7 +189,7 @@ class Renewer:
             found = await self._graph.get(lease.call_id, lease.tenant_id)
         except GraphCallNotFound:
             return Result()
-        except (GraphError, TokenUnavailable):
+        except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)
             return None
         return Result(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
 

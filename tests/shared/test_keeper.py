@@ -185,7 +185,7 @@ async def test_a_failing_call_is_retried_after_1_2_4_8_and_8_minutes_until_it_su
     await world.sweep()
 
     tried: list[float] = []
-    for _ in range(24):
+    for _ in range(23):
         before = world.graph.requests["keepAlive"]
         await world.clock.advance(MINUTE)
         await world.drain()
@@ -194,7 +194,7 @@ async def test_a_failing_call_is_retried_after_1_2_4_8_and_8_minutes_until_it_su
     assert tried == [1, 3, 7, 15, 20, 23]  # 20: the dead man's switch, which leaves the chain of retries alone
     assert (await world.record("call")).failing is not None
 
-    await world.clock.advance(8 * MINUTE)
+    await world.clock.advance(6 * MINUTE)  # 12 minutes were left: half of them, not 8
     await world.drain()
     call = await world.record("call")
     assert call.failing is None
@@ -411,6 +411,17 @@ async def test_the_dead_mans_switch_does_nothing_while_the_timer_lives(world: Wo
     assert len(world.queue.messages) <= 2
 
 
+async def test_one_stale_shard_is_enough_for_the_switch_to_sweep_all(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep()
+    shard, now = shard_of("call"), world.clock.now()
+    await world.clock.advance(20 * MINUTE)
+    nearly_stale = Watermark(now + MINUTE, now + MINUTE)  # it would be 40 minutes old when the switch comes again
+    await world.store.put_watermark(shard, nearly_stale)
+    await world.drain()
+    assert len(world.graph.calls["call"].keep_alives) == 2
+
+
 async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_once_a_minute(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     await world.keeper.notice()
@@ -497,6 +508,20 @@ async def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_is_sw
     await world.clock.advance(MINUTE)
     await world.drain()
     assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+@pytest.mark.parametrize("message", [Sweep(), SweepShard(shard=0), Renew(call_id="call-0")])
+async def test_a_message_that_meets_a_store_outage_is_put_back_instead_of_poisoned(
+    message: Sweep | SweepShard | Renew,
+) -> None:
+    world, store = make_broken()
+    await world.call("call-0", age=10 * MINUTE)
+    store.reads_of_shard_fail = set(range(SHARDS))
+    await world.keeper.handle(message)
+    assert (MINUTE, message) in world.queue.waiting()
+    world.queue.broken = True
+    with pytest.raises(StoreUnavailable):
+        await world.keeper.handle(message)
 
 
 async def test_a_sweep_that_reaches_no_shard_fails_so_that_the_host_sees_it() -> None:

@@ -245,8 +245,8 @@ def canonical_id(text: str) -> str:
     Raises
     ------
     InvalidRequest
-        The id is empty, longer than 200 characters (UTF-16 units), `.` or `..` (no URL can hold them), or has characters
-        that Table Storage refuses in keys.
+        The id is empty, longer than 200 characters (UTF-16 units), `.` or `..` (no URL can hold these), or has
+        characters that Table Storage refuses in keys.
     """
     digits = text.replace("-", "")
     if _HEX_ID.fullmatch(digits):

@@ -1,0 +1,35 @@
+"""The one form of an id."""
+
+import pytest
+
+from shared.calls import canonical_id
+from shared.errors import InvalidRequest
+
+HYPHENATED = "2e1a0b00-2db4-4022-9570-243709c565ab"
+
+
+@pytest.mark.parametrize(
+    "text", [HYPHENATED, HYPHENATED.upper(), HYPHENATED.replace("-", ""), HYPHENATED.replace("-", "").upper()]
+)
+def test_graphs_two_forms_of_an_id_in_either_case_are_one(text: str) -> None:
+    assert canonical_id(text) == HYPHENATED
+
+
+@pytest.mark.parametrize("text", ["a", "...", "19:meeting@thread.v2", "x" * 200, "😀" * 100, "ABC", HYPHENATED + "0"])
+def test_an_opaque_id_is_kept(text: str) -> None:
+    assert canonical_id(text) == text
+
+
+@pytest.mark.parametrize("text", ["x" * 201, "😀" * 101, "x" + "😀" * 100])
+def test_an_id_is_bounded_in_the_units_that_table_storage_counts(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 200"):
+        canonical_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", "a b", "a/b", "a\\b", "a#b", "a?b", "a%b", "a|b", "a\n", "\x7f", "\u2028", "\ud800", "a\u0085"],
+)
+def test_what_no_url_or_key_can_hold_is_no_id(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="without spaces"):
+        canonical_id(text)

@@ -1,8 +1,10 @@
 """Time as the domain sees it: injected, so that tests step it instead of waiting."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+TICK = timedelta(microseconds=1)  # sets the lines of a story that are written at one moment in their order
 
 
 class Clock(Protocol):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Operation, Status, Timing, Watermark
-from shared.clock import Clock
+from shared.clock import TICK, Clock
 from shared.errors import (
     CallNotFound,
     Conflict,
@@ -19,6 +19,7 @@ from shared.errors import (
 from shared.lifecycle import Registration
 from shared.renewal import Renewer
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Page, Stored, shard_of, update
+from shared.views import check_metadata
 from shared.wakeups import Renew
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Management:
         Raises
         ------
         InvalidRequest
-            There is no tenant, or the start lies in the future.
+            There is no tenant, the start lies in the future, or metadata outgrows its bounds by what is added.
         Conflict
             The call is registered for another tenant.
         """
@@ -86,8 +87,10 @@ class Management:
             nonlocal new
             new = call is None
             after = lifecycle.registered(call, registration, now)
+            _check_grown(call, after)
             first = call is None or call.registered_at is None
-            return (after, (Event("registered", now, {"tenantId": after.tenant_id}),)) if first else (after, ())
+            told = Event("registered", now + TICK, {"tenantId": after.tenant_id})  # after the line of becoming known
+            return after, (told,) if first else ()
 
         call = await update(self._store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
@@ -230,3 +233,13 @@ class Management:
                 (("/startedAt", "in the future"),),
             )
         return started_at
+
+
+def _check_grown(before: Call | None, after: Call) -> None:
+    """Registering again adds metadata: without an end, were its bounds those of one request."""
+    if before is None or len(after.metadata) == len(before.metadata):
+        return
+    try:
+        check_metadata(after.metadata)
+    except ValueError as error:
+        raise InvalidRequest(f"With what is on record already: {error}.", (("/metadata", str(error)),)) from None

@@ -1,9 +1,19 @@
 """What the API takes and gives, in camelCase: the models that answer requests and describe themselves in OpenAPI."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Event, Operation, Source, Status, Timing, Watermark
@@ -13,8 +23,32 @@ METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
 TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
+
+
+def _plausible(moment: datetime) -> datetime:
+    if moment < _EARLIEST:
+        raise ValueError("must lie after the year 2000")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, Strict(), AfterValidator(_plausible)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=4096)]
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Hold metadata to its bounds.
+
+    Raises
+    ------
+    ValueError
+        There are too many keys, or too many characters in all.
+    """
+    if len(metadata) > METADATA_KEYS:
+        raise ValueError(f"keep metadata to {METADATA_KEYS} texts")
+    if sum(len(key) + len(text) for key, text in metadata.items()) > METADATA_SIZE:
+        raise ValueError(f"keep metadata below {METADATA_SIZE} characters in all")
 
 
 class Model(BaseModel):
@@ -31,7 +65,7 @@ class RegisterCall(Model):
     tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
         default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
     )
-    started_at: AwareDatetime | None = Field(
+    started_at: Moment | None = Field(
         default=None,
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
     )
@@ -45,8 +79,7 @@ class RegisterCall(Model):
     @field_validator("metadata")
     @classmethod
     def _bounded(cls, value: dict[str, str]) -> dict[str, str]:
-        if sum(len(key) + len(text) for key, text in value.items()) > METADATA_SIZE:
-            raise ValueError(f"keep metadata below {METADATA_SIZE} characters in all")
+        check_metadata(value)
         return value
 
     @field_validator("metadata")

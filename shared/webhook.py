@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Operation
-from shared.clock import Clock
+from shared.clock import TICK, Clock
 from shared.errors import CallKeeperError, Forbidden, InvalidRequest, StoreConflict, StoreUnavailable
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
@@ -146,7 +146,7 @@ class Webhook:
         call = before.value if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
-        for item in notifications:
+        for place, item in enumerate(notifications, 1):
             call = lifecycle.notified(call, item, tenant_id, at)
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
@@ -155,7 +155,7 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at)
+                event = lifecycle.story(item, at + place * TICK)
                 story.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
         return Change(before, call, tuple(story.values()), tuple(operations.values()))

@@ -8,6 +8,7 @@ import azure.functions as func
 from functions.http import Caller, Parameter, Role, Route, endpoint, reply
 from shared.calls import MAX_ID_LENGTH, Status, canonical_id
 from shared.errors import InvalidRequest
+from shared.identifiers import is_guid
 from shared.recording import RecordRequest
 from shared.services import services
 from shared.termination import catalogue
@@ -33,7 +34,12 @@ blueprint = func.Blueprint()
 
 PAGE = 100
 LARGEST_PAGE = 200
-ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+ID = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_ID_LENGTH,
+    "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F]+$",
+}
 CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
 OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
 ANY = (400, 401, 403, 500, 503)
@@ -89,8 +95,9 @@ async def register_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResp
 async def list_calls(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """A page of calls."""
     status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
+    tenant_id = _tenant(req.params.get("tenantId"))
     page, continuation = await services().management.list_calls(
-        status, req.params.get("tenantId"), limit, req.params.get("continuation")
+        status, tenant_id, limit, req.params.get("continuation")
     )
     return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
 
@@ -237,6 +244,12 @@ def _status(text: str) -> Status:
         return Status(text)
     except ValueError:
         raise InvalidRequest("status is active or ended.", (("status", f"one of {', '.join(Status)}"),)) from None
+
+
+def _tenant(text: str | None) -> str | None:
+    if text is not None and not is_guid(text):
+        raise InvalidRequest("tenantId is a GUID.", (("tenantId", "no GUID"),))
+    return text
 
 
 def _limit(text: str) -> int:

@@ -6,9 +6,9 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 
-from shared.calls import Call, Status
+from shared.calls import Call, Status, canonical_id
 from shared.errors import InvalidRequest
-from shared.rows import Window, below, order
+from shared.rows import Window, below, last_part, order
 from shared.store import SHARDS, Page
 
 VERSION = 1  # of the continuation; another one is refused
@@ -75,11 +75,19 @@ def _last_key(continuation: str, status: Status, tenant_id: str | None, window: 
                 VERSION,
                 status,
                 tenant_id,
-            ) and order(window.above) < order(key) < order(window.below):
+            ) and _is_key(key, window):
                 return key
-    except (ValueError, RecursionError):  # not base64, not UTF-8, not JSON
+    except (ValueError, RecursionError, InvalidRequest):  # not base64, not UTF-8, not JSON, no id
         pass
     detail = (
         "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
     )
     raise InvalidRequest("The continuation cannot be used.", (("continuation", detail),))
+
+
+def _is_key(key: str, window: Window) -> bool:
+    """Whether it may be a key of this list: nothing else must get into a query of Table Storage."""
+    call_id = last_part(key)
+    head = key.removesuffix(call_id)
+    inside = order(window.above) < order(key) < order(window.below)
+    return inside and head.isascii() and head.isprintable() and canonical_id(call_id) == call_id

@@ -1,0 +1,214 @@
+"""The real app in this process: Microsoft's worker library, the local host's HTTP, Azurite, and a simulated Graph."""
+
+import uuid
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp.connector
+import httpx
+from azure_functions_runtime.bindings.datumdef import Datum
+from pydantic import JsonValue
+
+from local.host.functions import Function
+from local.host.worker import Worker
+from local.processes import Children
+from shared import services
+from shared.services import Services
+from shared.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+APP_ID = "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21"
+FUNCTION_KEY = "a-function-key-for-tests"
+KEY = {"x-functions-key": FUNCTION_KEY}
+
+type Json = dict[str, JsonValue]
+
+
+class SystemClockAhead:
+    """Real time, plus what a test steps it ahead: real tokens stay good for a few minutes of it."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A simulated Graph in a process of its own, its clock standing still."""
+
+    http: httpx.AsyncClient
+    address: str
+    login: str
+
+    async def control(self, method: str, path: str, body: Json | None = None) -> Json:
+        answer = await self.http.request(method, f"/control{path}", json=body)
+        assert answer.is_success, answer.text
+        found: Json = answer.json() if answer.content else {}
+        return found
+
+    async def call(self, tenant_id: str, **wanted: JsonValue) -> str:
+        """A call that is established, of our app."""
+        created = await self.control("POST", "/calls", {"tenantId": tenant_id, "appId": APP_ID, **wanted})
+        return str(created["id"])
+
+    async def keep_alives(self, call_id: str) -> int:
+        count = (await self.control("GET", f"/calls/{call_id}"))["keepAlives"]
+        return len(count) if isinstance(count, list) else int(str(count))
+
+    async def fault(self, **wanted: JsonValue) -> None:
+        await self.control("POST", "/faults", wanted)
+
+    async def token(self, **wanted: JsonValue) -> str:
+        return str((await self.control("POST", "/tokens", {"appId": APP_ID, **wanted}))["token"])
+
+    async def signature(self, tenant_id: str, **wanted: JsonValue) -> dict[str, str]:
+        """The header of a notification."""
+        token = await self.token(kind="notification", tenantId=tenant_id, **wanted)
+        return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass
+class App:
+    """The app as it is served, with what it is composed of."""
+
+    http: httpx.AsyncClient
+    simulator: Simulator
+    functions: Mapping[str, Function]
+    worker: Worker
+    parts: Services
+    clock: SystemClockAhead
+    storage: str
+    tenant: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def address(self) -> str:
+        return str(self.http.base_url).rstrip("/")
+
+    async def ask(
+        self, method: str, path: str, body: JsonValue = None, *, expect: int, headers: Mapping[str, str] = KEY
+    ) -> httpx.Response:
+        content = {} if body is None else {"json": body}
+        answer = await self.http.request(method, f"/api/{path}", headers=headers, **content)  # type: ignore[arg-type] # one keyword or none
+        assert answer.status_code == expect, f"{answer.status_code} {answer.text}"
+        return answer
+
+    async def asked(
+        self, method: str, path: str, body: JsonValue = None, *, expect: int = 200, headers: Mapping[str, str] = KEY
+    ) -> Json:
+        found: Json = (await self.ask(method, path, body, expect=expect, headers=headers)).json()
+        return found
+
+    async def register(self, call_id: str | None = None, *, expect: int = 201, **wish: JsonValue) -> str:
+        """Register a call, one that the simulator has where no id is given."""
+        call_id = call_id or await self.simulator.call(self.tenant)
+        await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **wish}, expect=expect)
+        return call_id
+
+    async def notify(
+        self, *items: JsonValue, expect: int = 202, tenant: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Send a signed body as Graph does."""
+        signed = headers if headers is not None else await self.simulator.signature(tenant or self.tenant)
+        return await self.ask("POST", "notifications", {"value": list(items)}, expect=expect, headers=signed)
+
+    @asynccontextmanager
+    async def configured(self, make: Callable[..., Services] = Services, **settings: str) -> AsyncIterator["App"]:
+        """The same app with further settings, or with other parts."""
+        async with composed(environment(self.storage, self.simulator, **settings), make) as (parts, clock):
+            yield replace(self, parts=parts, clock=clock)
+
+    async def invoke(self, name: str, value: Datum) -> str | None:
+        """Run a timer's or a queue's function as the host does; the error's text, if it failed."""
+        return (await self.worker.invoke(self.functions[name], value)).error
+
+    async def handle(self, message: str) -> str | None:
+        return await self.invoke("keep_alive_queue", Datum(message, "string"))
+
+
+def about_call(call_id: str, change: str = "updated", **data: JsonValue) -> Json:
+    """One notification of a call."""
+    path = f"/communications/calls/{call_id}"
+    typed: Json = {"@odata.type": "#microsoft.graph.call", **data}
+    return {"changeType": change, "resource": path, "resourceUrl": path, "resourceData": typed}
+
+
+def about_operation(call_id: str, operation_id: str, change: str = "updated", **data: JsonValue) -> Json:
+    """One notification of a recording."""
+    path = f"/communications/calls/{call_id}/operations/{operation_id}"
+    typed: Json = {"@odata.type": "#microsoft.graph.recordOperation", "id": operation_id, **data}
+    return {"changeType": change, "resource": path, "resourceUrl": path, "resourceData": typed}
+
+
+def queue_message(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def ago(**past: float) -> str:
+    """A time that long ago, in RFC 3339."""
+    return (datetime.now(UTC) - timedelta(**past)).isoformat()
+
+
+def environment(storage: str, simulator: Simulator, **more: str) -> dict[str, str]:
+    """The app settings, as a deployment has them."""
+    return {
+        "CALLS_STORAGE": storage,
+        "GRAPH_APP_ID": APP_ID,
+        "GRAPH_CREDENTIAL": "secret",
+        "GRAPH_CLIENT_SECRET": "a-client-secret-for-tests",
+        "GRAPH_BASE_URL": simulator.address,
+        "AZURE_AUTHORITY_HOST": simulator.login,
+        "NOTIFICATION_METADATA_URLS": f"{simulator.address}/v1/.well-known/OpenIdConfiguration",
+        **more,
+    }
+
+
+@contextmanager
+def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
+    """Its addresses, http and https; the latter trusted by all of aiohttp in this process."""
+    ca_file = folder / "ca.pem"
+    command = [python, "-m", "simulator", "--port", "0", "--tls-port", "0", "--ca-file", str(ca_file)]
+    with Children() as children:
+        child = children.start("simulator", [*command, "--speed", "0", "--quiet"], cwd=ROOT)
+        found = child.wait_for(r"simulator ready: (http://\S+?), (https://\S+)")
+        # aiohttp's context is made at its import, too early for SSL_CERT_FILE.
+        aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(ca_file)
+        yield found[1], found[2]
+
+
+@asynccontextmanager
+async def composed(
+    env: Mapping[str, str], make: Callable[..., Services] = Services
+) -> AsyncIterator[tuple[Services, SystemClockAhead]]:
+    """Services by these settings, in place until the end of the block, then closed."""
+    clock = SystemClockAhead()
+    parts = make(load_settings(env), clock)
+    before = services._current
+    services.use(parts)
+    try:
+        yield parts, clock
+    finally:
+        services._current = before
+        await close(parts)
+
+
+async def close(parts: Services) -> None:
+    """Close what was opened: an app in Azure never does, a test must."""
+    built = vars(parts)
+    if "http" in built:
+        await parts.http.aclose()
+    if "store" in built:
+        await parts.store.close()
+    if "queue" in built:
+        await parts.queue._client.close()
+    if "graph" in built:
+        tokens = parts.graph._tokens
+        await tokens.close()  # type: ignore[attr-defined] # GraphTokens: the protocol has no close

@@ -1,0 +1,85 @@
+"""What the host is told of the app, by Microsoft's worker library in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import function_app  # noqa: F401 (its import declares the routes)
+from functions.http import ROUTES, Route
+from tests.functions.harness import ROOT
+
+type Listed = dict[str, dict[str, Any]]  # Functions metadata has no schema of its own
+
+DESIGNED = {
+    ("PUT", "calls/{callId}"),
+    ("GET", "calls"),
+    ("GET", "calls/{callId}"),
+    ("GET", "calls/{callId}/events"),
+    ("POST", "calls/{callId}/hangup"),
+    ("POST", "calls/{callId}/record"),
+    ("GET", "calls/{callId}/operations"),
+    ("GET", "calls/{callId}/operations/{operationId}"),
+    ("GET", "termination-codes"),
+    ("POST", "keep-alive"),
+    ("POST", "notifications"),
+    ("GET", "health"),
+    ("GET", "openapi.json"),
+}
+OPEN = {"notifications", "health", "openapi.json"}  # to the platform; the first verifies Graph's token
+
+
+@pytest.fixture(scope="module")
+def listed() -> Listed:
+    """The functions by name, listed with no setting at all: an import needs none."""
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "local.host", "--list"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return {function["name"]: function for function in json.loads(done.stdout)}
+
+
+def _trigger(function: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [binding for binding in function["bindings"] if binding["type"].endswith("Trigger")]
+    return dict(found)
+
+
+def test_the_host_finds_the_routes_and_the_wake_ups_and_nothing_else(listed: Listed) -> None:
+    assert set(listed) == {route.name for route in ROUTES} | {"keep_alive_timer", "keep_alive_queue"}
+
+
+def test_the_routes_are_those_that_were_designed() -> None:
+    assert {(route.method, route.path) for route in ROUTES} == DESIGNED
+    assert not [route for route in ROUTES if route.path.startswith(("admin", "runtime"))]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_route_is_what_the_host_is_told(listed: Listed, route: Route) -> None:
+    trigger = _trigger(listed[route.name])
+    assert trigger["type"] == "httpTrigger"
+    assert (trigger["methods"], trigger["route"]) == ([route.method], route.path)
+    level = "anonymous" if route.path in OPEN else "function"
+    assert trigger["authLevel"].lower() == level == route.auth_level.value.lower()
+    assert (route.role is None) == (route.path in OPEN)
+
+
+def test_the_timer_goes_by_the_setting_with_a_monitor_and_not_at_the_start(listed: Listed) -> None:
+    trigger = _trigger(listed["keep_alive_timer"])
+    assert trigger["type"] == "timerTrigger"
+    assert trigger["schedule"] == "%KEEP_ALIVE_SCHEDULE%"
+    assert trigger["runOnStartup"] is False
+    assert trigger["useMonitor"] is True
+
+
+def test_the_queue_is_that_of_the_wake_ups_on_the_calls_storage(listed: Listed) -> None:
+    trigger = _trigger(listed["keep_alive_queue"])
+    assert trigger["type"] == "queueTrigger"
+    assert (trigger["queueName"], trigger["connection"]) == ("keep-alive", "CALLS_STORAGE")
+
+
+def test_no_function_has_an_output_but_the_answer_to_a_request(listed: Listed) -> None:
+    outputs = {binding["type"] for f in listed.values() for binding in f["bindings"] if binding["direction"] == "OUT"}
+    assert outputs == {"http"}

@@ -1,0 +1,134 @@
+"""Hanging up."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.calls import Status
+from shared.errors import StoreUnavailable
+from shared.services import Services
+from shared.wakeups import Renew, WakeUp
+from tests.functions.harness import App, about_call, ago
+
+
+class WatchedQueue:
+    """Takes messages for a look at them."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[WakeUp, float]] = []
+        self.broken = False
+
+    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+        if self.broken:
+            raise StoreUnavailable("Queue Storage did not take a message (test).")
+        self.sent.append((message, delay.total_seconds()))
+
+
+class WithWatchedQueue(Services):
+    queue = WatchedQueue()  # type: ignore[assignment] # the part of StorageQueue that is used
+
+
+@pytest.fixture
+def queue() -> WatchedQueue:
+    WithWatchedQueue.queue = WatchedQueue()
+    return WithWatchedQueue.queue
+
+
+async def test_a_call_is_hung_up_at_graph_and_its_end_comes_by_notification(app: App) -> None:
+    call_id = await app.register()
+    call: Any = await app.asked("POST", f"calls/{call_id}/hangup", expect=202)
+    assert (call["status"], call["state"], call["termination"]) == ("active", "terminating", None)
+    assert call["hangup"]["requestedBy"] == "function key"
+    assert call["hangup"]["requestedAt"].endswith("Z")
+    assert (await app.simulator.control("GET", f"/calls/{call_id}"))["state"] == "terminating"
+
+    await app.notify(about_call(call_id, "deleted", state="terminated", resultInfo={"code": 200, "subcode": 5001}))
+    ended: Any = await app.asked("GET", f"calls/{call_id}")
+    assert (ended["status"], ended["termination"]["source"]) == ("ended", "notification")
+    assert ended["hangup"] == call["hangup"]
+
+
+async def test_hanging_up_again_asks_graph_again_and_keeps_who_asked_first(app: App) -> None:
+    call_id = await app.register()
+    first: Any = await app.asked("POST", f"calls/{call_id}/hangup", expect=202)
+    second: Any = await app.asked("POST", f"calls/{call_id}/hangup", expect=202)
+    assert second["hangup"] == first["hangup"]
+
+
+async def test_a_call_that_graph_does_not_know_any_more_is_a_success_and_the_prompt_check_ends_it(
+    app: App, queue: WatchedQueue
+) -> None:
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = str(uuid4())
+        await watched.register(call_id, startedAt=ago(minutes=10))
+        call: Any = await watched.asked("POST", f"calls/{call_id}/hangup", expect=202)
+        assert (call["state"], call["hangup"]["requestedBy"]) == ("terminating", "function key")
+
+        assert queue.sent[-1] == (Renew(call_id=call_id), 60)
+        assert await watched.handle(Renew(call_id=call_id).model_dump_json()) is None
+        ended: Any = await watched.asked("GET", f"calls/{call_id}")
+        assert (ended["status"], ended["termination"]["source"]) == ("ended", "hangupNotFound")
+        assert ended["hangup"] == call["hangup"]
+
+
+async def test_an_ended_call_is_not_hung_up_at_graph(app: App) -> None:
+    call_id = await app.register()
+    await app.notify(about_call(call_id, "deleted", state="terminated"))
+    await app.simulator.fault(operation="delete", status=500, callId=call_id)
+    call = await app.asked("POST", f"calls/{call_id}/hangup", expect=200)
+    assert (call["status"], call["hangup"]) == (Status.ENDED, None)
+
+
+async def test_a_hang_up_whose_wake_up_is_not_taken_is_a_success_all_the_same(app: App, queue: WatchedQueue) -> None:
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = await watched.register()
+        queue.broken = True
+        await watched.ask("POST", f"calls/{call_id}/hangup", expect=202)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        ({"status": 403, "subcode": 7505}, 502, {"graphStatus": 403, "graphSubcode": 7505}),
+        ({"status": 400, "subcode": 8501}, 502, {"graphStatus": 400, "graphSubcode": 8501}),
+        ({"status": 409, "subcode": 8519}, 502, {"graphStatus": 409, "graphSubcode": 8519}),
+        ({"status": 500}, 502, {"graphStatus": 500}),
+        ({"status": 503}, 502, {"graphStatus": 503}),
+        ({"status": 401}, 502, {"graphStatus": 401}),
+        ({"status": 429, "retryAfter": "2.5"}, 503, {"graphStatus": 429}),
+        ({"dropConnection": True}, 504, {}),
+    ],
+    ids=lambda value: str(value.get("status", "dropped")) if isinstance(value, dict) and value else None,
+)
+async def test_what_graph_answers_is_told_with_its_codes(
+    app: App, fault: dict[str, Any], status: int, told: dict[str, int]
+) -> None:
+    call_id = await app.register()
+    await app.simulator.fault(operation="delete", callId=call_id, **fault)
+    answer = await app.ask("POST", f"calls/{call_id}/hangup", expect=status)
+    problem = answer.json()
+    assert told.items() <= problem.items()
+    assert (problem["status"], answer.headers["content-type"]) == (status, "application/problem+json")
+    assert ("graphRequestId" in problem) == (status != 504)
+    assert answer.headers.get("retry-after") == ("3" if status == 503 else None)
+    assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None  # it may be repeated
+
+
+async def test_a_time_out_is_a_504(app: App) -> None:
+    call_id = await app.register()
+    await app.simulator.fault(operation="delete", callId=call_id, delaySeconds=60)
+    async with app.configured(GRAPH_TIMEOUT="PT0.1S") as hasty:
+        problem = await hasty.asked("POST", f"calls/{call_id}/hangup", expect=504)
+        assert "no answer within 0.1 s" in str(problem["detail"])
+    await app.simulator.control("POST", "/clock", {"advance": 60})
+
+
+async def test_without_a_token_for_graph_it_is_a_503(app: App) -> None:
+    call_id = await app.register()
+    await app.simulator.fault(operation="token", status=400, tenantId=app.tenant)
+    async with app.configured() as fresh:
+        answer = await fresh.ask("POST", f"calls/{call_id}/hangup", expect=503)
+        assert answer.headers["retry-after"] == "5"
+        assert "No Graph token" in answer.json()["detail"]

@@ -117,7 +117,6 @@ async def list_calls(req: func.HttpRequest, _caller: Caller) -> func.HttpRespons
 async def read_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """The record: state, lease, termination."""
     shown = await services().management.read(canonical_id(req.route_params["callId"]))
-    await services().keeper.notice()
     return _call(shown)
 
 

@@ -1,6 +1,5 @@
 """Declares routes, for the host and OpenAPI; errors → problem+json, authorization, body limits: once, for all."""
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from shared.errors import (
     SettingsInvalid,
     Unauthenticated,
     Unavailable,
+    place,
 )
 from shared.services import services
 from shared.views import Problem, ProblemError
@@ -130,13 +130,15 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
     try:
         caller = await _authorize(route, req)
         _check_size(route, req)
-        return await handler(req, caller)
+        response = await handler(req, caller)
+        if route.role is not None:
+            await services().keeper.notice()
     except CallKeeperError as error:
         return problem(error)
-    except Exception as error:  # the caller gets a problem, the log the kind: its text may hold secrets
-        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__)
-        logging.getLogger(telemetry.LOGGER).debug("unforeseen", exc_info=error)
+    except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
+        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
         return _problem_response(500, "An unforeseen error. It is in the log of Call Keeper.", {})
+    return response
 
 
 def _check_size(route: Route, req: func.HttpRequest) -> None:

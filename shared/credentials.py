@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
 
+from shared import telemetry
 from shared.clock import Clock, SystemClock
 from shared.errors import TokenUnavailable
 from shared.identifiers import tenant
@@ -105,6 +106,7 @@ class GraphTokens:
         except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
             known.failed_at = self._clock.now()
             known.failure = f"No Graph token for tenant {tenant_id}: {self._reason(error)}."
+            telemetry.TOKEN_FAILED(tenantId=tenant_id, error=known.failure)
             raise TokenUnavailable(known.failure) from error
         known.failed_at = None
         return token

@@ -23,6 +23,11 @@ CallKeeperError
     └── GraphUnavailable   5xx, time-out, no connection, an answer that is none
 """
 
+import traceback
+from pathlib import Path
+
+PLACES = 5  # of a traceback, in the log
+
 
 class CallKeeperError(Exception):
     """The root of all errors raised on purpose. The message is fit for a caller: it holds no secret."""
@@ -150,3 +155,9 @@ class GraphUnavailable(GraphError):
 def words(error: BaseException) -> str:
     """What may be told of an error: our own in their words, others by their kind alone, as they may hold secrets."""
     return str(error) if isinstance(error, CallKeeperError) else type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """Where an error came from, innermost last: files, lines, functions; not the text, which may hold secrets."""
+    frames = traceback.extract_tb(error.__traceback__)[-PLACES:]
+    return " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)

@@ -175,14 +175,18 @@ class Management:
         CallNotFound, GraphError, TokenUnavailable
             See `hang_up`.
         Conflict
-            The call has ended.
+            The call has ended, or Graph does not know it any more.
         StoreUnavailable
             It was started, but could not be written down; its notification will make it known.
         """
         call = (await self._stored(call_id)).value
         if call.status is Status.ENDED:
             raise Conflict(f"Call {call_id} has ended: nothing can be recorded any more.")
-        started = await self._graph.record(call_id, call.tenant_id, request)
+        try:
+            started = await self._graph.record(call_id, call.tenant_id, request)
+        except GraphCallNotFound as error:
+            await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
+            raise Conflict(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
         operation = await self._note_recording(call_id, started, by)
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation

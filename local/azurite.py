@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ ACCOUNT = "devstoreaccount1"
 # The account and key that Microsoft publishes for every Azurite (Learn: "Use the Azurite emulator"); no secret.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 START_TIMEOUT = 30.0  # seconds; it takes one, on a busy machine a few
+OLDEST_NODE = 20
 
 _SERVICES = ("Blob", "Queue", "Table")
 _LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at http://[\d.]+:(\d+)")
@@ -68,14 +70,15 @@ def running(
     blob_port, queue_port, table_port
         The ports on 127.0.0.1; 0 takes a free one.
     node
-        The Node executable; the one on the PATH if None.
+        The Node executable. If None: the one of the virtual environment, where the set-up had to put one there, else
+        the one on the PATH.
     root
         The folder that has `node_modules`.
 
     Raises
     ------
     AzuriteError
-        Node or Azurite is not installed, a port is in use, or it did not start.
+        Node or Azurite is not installed or too old, a port is in use, or it did not start.
     """
     command = [*_program(node, root), *_FLAGS, "--blobPort", str(blob_port)]
     command += ["--queuePort", str(queue_port), "--tablePort", str(table_port)]
@@ -95,13 +98,25 @@ def running(
 
 
 def _program(node: str | None, root: Path) -> list[str]:
-    found = shutil.which(node or "node")
-    if found is None:
-        raise AzuriteError(f"{node or 'Node'} was not found. Install Node 20 or newer, then run make setup.")
     script = root / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
     if not script.is_file():
         raise AzuriteError(f"Azurite is not installed in {root / 'node_modules'}. Run make setup.")
-    return [found, "-e", _DIE_WITH_PARENT, str(script)]
+    return [_node(node), "-e", _DIE_WITH_PARENT, str(script)]
+
+
+def _node(named: str | None) -> str:
+    candidates = [named] if named else [str(Path(sys.prefix) / "bin" / "node"), "node"]
+    for found in filter(None, map(shutil.which, candidates)):
+        if _major_version(found) >= OLDEST_NODE:
+            return found
+    raise AzuriteError(
+        f"{named or 'Node'} was not found, or is older than {OLDEST_NODE}. Run make clean, then make setup."
+    )
+
+
+def _major_version(node: str) -> int:
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - as above
+    return int(found[1]) if (found := re.match(r"v(\d+)\.", said)) else 0
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], log: IO[str]) -> Azurite:

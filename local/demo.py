@@ -5,69 +5,68 @@ not. Everything is real but Graph: HTTP, Table and Queue Storage, the Functions 
 """
 
 import argparse
+import contextlib
 import json
 import re
 import sys
+import textwrap
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from local.azurite import AzuriteError
 from local.processes import ProcessError
+from local.report import SPEED, Json, Seen, minutes_alive, report_of, sum_up
 from local.stack import APP_ID, LEASE_MINUTES, Options, Stack, running
-from local.story import DIM, GREEN, RED, Story
+from local.story import GREEN, RED, Story
 
-SPEED = 60
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 PATIENCE = 90.0  # seconds for anything to happen
 POLL = 0.2  # seconds
 INTERRUPTED = 130
-
-type Json = dict[str, Any]  # what the two APIs answer; the demo is a client like any other, and has no models
 
 
 class DemoFailed(Exception):
     """A part of the story did not happen. The message says which."""
 
 
-@dataclass(slots=True)
-class Seen:
-    """What is reported."""
-
-    kept: Json
-    unkept: Json
-    recording: Json
-    timer_sweeps: int = 0
-    renewed_by_timer: int = 0
-    renewed_by_others: int = 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tell the story; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.demo", description="Call Keeper in about a minute.")
     parser.add_argument("--report", metavar="PATH", type=Path, help="write what was seen, as JSON")
-    args = parser.parse_args(arguments)
-    story = Story()
-    story.title("Call Keeper: a call that is kept alive, and one that is not")
+    report: Path | None = parser.parse_args(arguments).report
     try:
-        with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=10) as client:
-            seen = Demo(stack, client, story).tell()
-        if args.report:
-            args.report.write_text(json.dumps(_report(seen, story.seconds), indent=2) + "\n", encoding="utf-8")
+        _write(report, {"ok": False, "reason": "the demo has not ended"})  # one that cannot be written shows now
+        _write(report, _tell(Story()))
     except (AzuriteError, ProcessError, DemoFailed, httpx.HTTPError, OSError) as error:
-        print(f"demo: failed: {error}", file=sys.stderr)
-        return 1
+        return _failed(report, error)
     except KeyboardInterrupt:
         print("demo: stopped", file=sys.stderr)
         return INTERRUPTED
-    story.last("demo: ok")
+    print("\ndemo: ok", flush=True)
     return 0
+
+
+def _tell(story: Story) -> Json:
+    story.title("Call Keeper: a call that is kept alive, and one that is not")
+    with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=10) as client:
+        seen = Demo(stack, client, story).tell()
+    sum_up(story, seen)
+    return report_of(seen, story.seconds)
+
+
+def _failed(report: Path | None, error: Exception) -> int:
+    """Quote what a process said last; then, in one last line, the reason."""
+    reason = error.reason if isinstance(error, ProcessError) else str(error)
+    if isinstance(error, ProcessError) and error.said:
+        print("\n" + textwrap.indent(error.said, "  | "), file=sys.stderr)
+    with contextlib.suppress(OSError):
+        _write(report, {"ok": False, "reason": reason})
+    print(f"demo: failed: {reason}", file=sys.stderr)
+    return 1
 
 
 class Demo:
@@ -102,10 +101,12 @@ class Demo:
         )
 
     def _introduce(self) -> None:
-        self._story.say("set-up", "Azurite (Table and Queue Storage), a simulated Graph and the Functions host run.")
-        self._story.more(f"Host {self._stack.address}, Graph {self._stack.simulator}")
-        self._story.more("One second here is one minute of Graph's: a lease of 45 minutes lasts 45 seconds,")
-        self._story.more("and the timer, every 15 minutes in production, fires every 15 seconds.")
+        self._story.say("set-up", "Storage (Azurite), a simulated Graph and the Functions host are running:")
+        self._story.more(f"the host at {self._stack.address}, Graph at {self._stack.simulator}.")
+        self._story.more(
+            f"Graph ends a call that gets no keepAlive for {LEASE_MINUTES} minutes. Here a minute takes a second, so"
+            " Call Keeper's timer, which fires every 15 minutes in Azure, fires every 15 seconds."
+        )
 
     def _call(self, call_id: str) -> str:
         wanted = {
@@ -131,34 +132,32 @@ class Demo:
         return call_id
 
     def _register(self, kept: str) -> None:
-        answer = self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json={"tenantId": TENANT})
-        self._story.title("Two calls begin at the same time")
-        self._story.say("bot A", f"PUT /api/calls/{kept}: Call Keeper knows it, its lease ends at {_clock(answer)}.")
-        self._story.say(
-            "bot B", "has died: it registers nothing, sends no keepAlive, and its first notifications are lost.", DIM
-        )
+        self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json={"tenantId": TENANT})
+        self._story.title("Two calls begin")
+        self._story.say("bot A", f"registers its call with Call Keeper: PUT /api/calls/{_short(kept)}")
+        self._story.say("bot B", "has crashed: it registers nothing, sends no keepAlive, hears no notification.")
 
     def _record(self, kept: str) -> Json:
         self._story.title("Bot A records an answer")
         wish = {"maxRecordDurationInSeconds": 60, "playBeep": True, "stopTones": ["#"], "clientContext": "demo"}
         started = self._ask("POST", f"{self._stack.api}/calls/{kept}/record", 202, json=wish)
-        self._story.say("bot A", f"POST …/record: operation {started['id']} is {started['status']}.")
+        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/record: the operation is {started['status']}.")
         place = f"{self._stack.api}/calls/{kept}/operations/{started['id']}"
         done = self._until("the recording is finished", lambda: self._ask("GET", place, 200), _is_finished)
         if done["status"] != "completed" or not done["recordingLocation"]:
             raise DemoFailed(f"the recording is {done['status']}: {done['message']}")
-        self._story.say("Graph", f"notifies: the recording is completed, {done['completionReason']}.", GREEN)
+        self._story.say("Graph", f"notifies: the recording is completed ({done['completionReason']}).", GREEN)
         token = {"Authorization": f"Bearer {done['recordingAccessToken']}"}
-        audio = self._client.get(str(done["recordingLocation"]), headers=token)
+        audio = self._request("GET", str(done["recordingLocation"]), headers=token)
         if audio.status_code != httpx.codes.OK:
             raise DemoFailed(f"the recording could not be fetched: {audio.status_code}")
-        self._story.say("bot A", f"fetches {len(audio.content):,} bytes of audio with the recordingAccessToken.")
+        self._story.say("bot A", f"fetches {len(audio.content):,} bytes of audio with the token that came along.")
         return done
 
     def _watch(self, kept: str, unkept: str) -> None:
         self._story.title("Time passes")
         self._until("B lapses", lambda: self._look(kept, unkept), lambda b: bool(b["over"]))
-        self._story.say("Graph", f"ends call B: {LEASE_MINUTES} minutes without keepAlive.", RED)
+        self._story.say("Graph", f"ends call B: no keepAlive for {LEASE_MINUTES} minutes.", RED)
 
     def _outlive(self, kept: str, unkept: str) -> None:
         """Let A live on, until it was renewed once more than it had been when B ended."""
@@ -172,8 +171,8 @@ class Demo:
             raise DemoFailed(f"the kept call ended with {a['code']}/{a['subcode']}")
         if a["keepAlives"] > self._renewals:
             self._renewals = int(a["keepAlives"])
-            left = f"B has {b['lease']['remainingSeconds'] / 60:.0f} minutes left." if not b["over"] else "B is gone."
-            self._story.say("timer", f"keepAlive {self._renewals} for A. {left}", GREEN)
+            left = "is over" if b["over"] else f"has {b['lease']['remainingSeconds'] / 60:.0f} minutes left"
+            self._story.say("timer", f"sends keepAlive {self._renewals} for call A. Call B {left}.", GREEN)
         return b
 
     def _explain(self, call_id: str, name: str, expected: tuple[int, int] | None) -> Json:
@@ -184,22 +183,19 @@ class Demo:
             raise DemoFailed(f"{name} ended with {end['code']}/{end['subcode']}, not {expected}")
         if not end["reason"] or end["category"] == "unknown":
             raise DemoFailed(f"{name}'s end has no reason: {end['code']}/{end['subcode']}")
-        self._story.say("Call Keeper", f"GET /api/calls/{call_id}: why did {name} end?")
-        self._story.more(f"{end['code']}/{end['subcode']} ({end['category']}): {end['reason']}")
+        self._story.say("Call Keeper", f"knows why, GET /api/calls/{_short(call_id)}:")
+        self._story.more(f"{end['code']}/{end['subcode']}, {end['category']}. {end['reason']}")
         if end["action"]:
-            self._story.more(f"What to do: {end['action']}")
+            self._story.more(f"What to do? {end['action']}")
         return call
 
     def _hang_up(self, kept: str) -> None:
-        call = self._simulated(kept)
-        age = _minutes_alive(call)
+        age = minutes_alive(self._simulated(kept))
         if age <= LEASE_MINUTES:
             raise DemoFailed(f"A was renewed for {age:.0f} minutes only, which proves nothing")
         self._story.title("Bot A hangs up")
         self._ask("POST", f"{self._stack.api}/calls/{kept}/hangup", 202)
-        self._story.say(
-            "bot A", f"POST …/hangup. {call['keepAlives']} keepAlives kept it for {age:.0f} minutes and more."
-        )
+        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/hangup, after {age:.0f} minutes and more.")
 
     def _count_sweeps(self, kept: str) -> tuple[int, int, int]:
         """All renewals must be the timer function's: the host's log tells who swept, when the sweep is done."""
@@ -219,21 +215,28 @@ class Demo:
         return self._ask("GET", f"{self._stack.simulator}/control/calls/{call_id}", 200)
 
     def _find(self, place: str) -> Json:
-        answer = self._client.get(place, headers=self._key)
+        answer = self._request("GET", place, headers=self._key)
         return answer.json() if answer.status_code == httpx.codes.OK else {}
 
     def _ask(self, method: str, url: str, expected: int | tuple[int, ...], json: Json | None = None) -> Json:
-        answer = self._client.request(method, url, headers=self._key, json=json)
+        answer = self._request(method, url, self._key, json)
         if answer.status_code not in (expected if isinstance(expected, tuple) else (expected,)):
             raise DemoFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:300]}")
         found: Json = answer.json()
         return found
 
+    def _request(self, method: str, url: str, headers: dict[str, str], json: Json | None = None) -> httpx.Response:
+        try:
+            return self._client.request(method, url, headers=headers, json=json)
+        except httpx.HTTPError as error:
+            time.sleep(POLL)  # a process that dies closes its connections a little before it is gone
+            self._stack.check()
+            raise DemoFailed(f"{method} {url} was not answered ({type(error).__name__})") from error
+
     def _until[T](self, what: str, look: Callable[[], T], enough: Callable[[T], bool]) -> T:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if self._stack.host.returncode is not None:
-                raise DemoFailed("the host has ended; its last words:\n" + self._stack.host.output[-2000:])
+            self._stack.check()
             seen = look()
             if enough(seen):
                 return seen
@@ -249,47 +252,17 @@ def _has_ended(call: Json) -> bool:
     return bool(call) and call["status"] == "ended" and call["termination"]["code"] is not None
 
 
-def _clock(call: Json) -> str:
-    return str(call["lease"]["expiresAt"])[11:19] + " UTC"
+def _short(call_id: str) -> str:
+    return f"{call_id[:8]}-…"
 
 
-def _minutes_alive(simulated: Json) -> float:
-    """From its start to its last renewal, in Graph's time."""
-    started, renewed = (datetime.fromisoformat(at) for at in (simulated["startedAt"], simulated["lease"]["renewedAt"]))
-    return (renewed - started) / timedelta(minutes=1)
-
-
-def _report(seen: Seen, seconds: float) -> Json:
-    return {
-        "ok": True,
-        "seconds": round(seconds, 1),
-        "speed": SPEED,
-        "leaseSeconds": LEASE_MINUTES * 60 / SPEED,
-        "calls": [_reported("kept", seen.kept), _reported("unkept", seen.unkept)],
-        "recording": {
-            name: seen.recording[name]
-            for name in ("id", "callId", "kind", "status", "code", "subcode", "completionReason", "clientContext")
-        },
-        "sweeps": {
-            "timer": seen.timer_sweeps,
-            "renewedByTimer": seen.renewed_by_timer,
-            "renewedByOthers": seen.renewed_by_others,
-        },
-    }
-
-
-def _reported(role: str, seen: Json) -> Json:
-    call, simulated = seen["call"], seen["simulated"]
-    return {
-        "role": role,
-        "id": call["id"],
-        "keepAlives": simulated["keepAlives"],
-        "keepAliveTimes": simulated["keepAliveTimes"],
-        "startedAt": simulated["startedAt"],
-        "outlivedLease": _minutes_alive(simulated) > LEASE_MINUTES,
-        "status": call["status"],
-        **{name: call["termination"][name] for name in ("code", "subcode", "reason", "category", "source", "endedAt")},
-    }
+def _write(path: Path | None, content: Json) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DemoFailed(f"the report {path} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

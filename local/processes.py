@@ -16,6 +16,7 @@ from typing import IO, Self
 
 READY_TIMEOUT = 30.0  # seconds
 GRACE = 8.0  # seconds between SIGTERM and SIGKILL: the host gives its invocations five
+_ENDING = (signal.SIGTERM, signal.SIGHUP)  # Ctrl-C raises KeyboardInterrupt by itself
 _TAIL = 20  # lines of output that an error quotes
 
 # Linux: SIGKILL for the child when its parent is gone, however it went (prctl(2), PR_SET_PDEATHSIG). It holds across
@@ -29,7 +30,12 @@ _DIE_WITH_PARENT = (
 
 
 class ProcessError(Exception):
-    """A child could not be started, or did not become ready. The message ends with what it said last."""
+    """A child could not be started, did not become ready, or has ended. `reason` is one line; `said` its last words."""
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(f"{reason}. It said:\n{said}" if said else reason)
+        self.reason = reason
+        self.said = said
 
 
 class Child:
@@ -81,18 +87,23 @@ class Child:
                         return found
                 seen = len(self._lines)
                 if self._ended:
-                    raise ProcessError(self._why(f"ended ({self._process.wait()}) before it said {pattern!r}"))
+                    raise self._error(f"ended ({self._process.wait()}) before it said {pattern!r}")
                 if not self._said.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
-                    raise ProcessError(self._why(f"did not say {pattern!r} within {timeout:g} s"))
+                    raise self._error(f"did not say {pattern!r} within {timeout:g} s")
 
     def wait(self, timeout: float = READY_TIMEOUT) -> int:
         """Wait until it ends by itself; its exit code. All that it said is in `output` then."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            raise ProcessError(self._why(f"still runs after {timeout:g} s")) from error
+            raise self._error(f"still runs after {timeout:g} s") from error
         self._reader.join(1)  # a grandchild may hold the pipe open
         return code
+
+    def check(self) -> None:
+        """Raise `ProcessError` if it has ended."""
+        if (code := self.returncode) is not None:
+            raise self._error(f"has ended ({code})")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to its group."""
@@ -138,25 +149,25 @@ class Child:
             self._lines.append(line)
             self._said.notify_all()
 
-    def _why(self, what: str) -> str:
-        last = "".join(self._lines[-_TAIL:]).rstrip() or "nothing"
-        return f"{self.name} {what}. It said:\n{last}"
+    def _error(self, what: str) -> ProcessError:
+        return ProcessError(f"{self.name} {what}", "".join(self._lines[-_TAIL:]).rstrip() or "nothing")
 
 
 class Children:
     """A context in which children are started; all of them are ended with it, the last one first.
 
-    Also on Ctrl-C and on SIGTERM (as `SystemExit`, if entered in the main thread); on Linux, if this process is
-    killed, the kernel kills them. Start them in a thread that lives as long as they do: the kernel counts from it.
+    Also on Ctrl-C, and on SIGTERM and SIGHUP (as `SystemExit`, if entered in the main thread); on Linux, if this
+    process is killed, the kernel kills them. Start them in a thread that lives as long as they do: the kernel counts
+    from it.
     """
 
     def __init__(self) -> None:
         self._children: list[Child] = []
-        self._before: object = None
+        self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, _exit)
+            self._before = {number: signal.signal(number, _exit) for number in _ENDING}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -165,8 +176,8 @@ class Children:
         finally:
             for child in self._children:
                 child.kill()
-            if self._before is not None:
-                signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type] # what signal.signal gave
+            for number, before in self._before.items():
+                signal.signal(number, before)  # type: ignore[arg-type] # what signal.signal gave
 
     def start(  # noqa: PLR0913 - the parts of a command; only two are always given
         self,

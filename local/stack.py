@@ -51,7 +51,7 @@ class Stack:
         self.folder = folder
         self.function_key = secrets.token_urlsafe(24)
         self._secret = secrets.token_urlsafe(24)
-        self.simulator, self._login = self._start_simulator()
+        self._simulator_child, self.simulator, self._login = self._start_simulator()
         self.host = self.start_host()
 
     @property
@@ -75,6 +75,11 @@ class Stack:
         self.address = f"http://127.0.0.1:{self._port or 7071}"
         self.host = child
         return child
+
+    def check(self) -> None:
+        """Raise `ProcessError` if the simulator or the host has ended."""
+        self._simulator_child.check()
+        self.host.check()
 
     def settings(self) -> dict[str, str]:
         """The app settings, as a deployment has them."""
@@ -100,12 +105,12 @@ class Stack:
     def _ca_file(self) -> Path:
         return self.folder / "simulator-ca.pem"
 
-    def _start_simulator(self) -> tuple[str, str]:
+    def _start_simulator(self) -> tuple[Child, str, str]:
         command = [sys.executable, "-m", "simulator", "--port", str(self._options.ports.simulator)]
         command += ["--tls-port", "0", "--ca-file", str(self._ca_file), "--speed", str(self._options.speed), "--quiet"]
         child = self._children.start("simulator", command, cwd=ROOT, log=self.folder / "simulator.log")
         found = child.wait_for(r"simulator ready: (http://\S+?), (https://\S+)")
-        return found[1], found[2]
+        return child, found[1], found[2]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Everything in the foreground until Ctrl-C: `make up`, or `python -m local.up`."""
 
 import argparse
+import shutil
 import signal
 import socket
 import sys
@@ -17,8 +18,8 @@ PORTS = Ports(host=7071, simulator=8080, blob=10000, queue=10001, table=10002)
 CALL = "57dab8b1-894c-409a-b240-bd8beae78896"  # the documents' own example
 
 
-class PortInUse(Exception):
-    """Something else listens there. The message says what to do."""
+class CannotStart(Exception):
+    """A port is in use, or Core Tools are not there. The message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schedule = args.schedule or ("0 */15 * * * *" if args.speed == 1 else "*/15 * * * * *")
     options = Options(args.speed, schedule, PORTS, core_tools=args.host == "func", echo=True)
     try:
+        _check_host(args.host)
         _check_ports()
         with running(options) as stack:
             _welcome(stack, args.speed)
             _wait(stack)
-    except (AzuriteError, ProcessError, PortInUse) as error:
+    except (AzuriteError, ProcessError, CannotStart) as error:
         print(f"up: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -47,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_host(host: str) -> None:
+    if host == "func" and shutil.which("func") is None:
+        raise CannotStart("Azure Functions Core Tools (func) are not installed. Install them, or leave out HOST=func.")
+
+
 def _check_ports() -> None:
     names = {"host": PORTS.host, "simulator": PORTS.simulator, "Azurite": PORTS.blob}
     for name, port in {**names, "Azurite's queues": PORTS.queue, "Azurite's tables": PORTS.table}.items():
@@ -55,15 +62,16 @@ def _check_ports() -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise PortInUse(f"port {port} is in use, and {name} needs it. Stop what listens there.") from None
+                raise CannotStart(f"port {port} is in use, and {name} needs it. Stop what listens there.") from None
 
 
 def _welcome(stack: Stack, speed: float) -> None:
     story, simulator = Story(), stack.simulator
+    pace = "in real time" if speed == 1 else f"time runs {speed:g} times as fast"
     story.title("Call Keeper runs. Ctrl-C ends it.")
     print(f"""
   API            {stack.api}           (OpenAPI: {stack.api}/openapi.json)
-  Graph          {simulator}               (simulated; time runs {speed:g} times as fast)
+  Graph          {simulator}               (simulated, {pace})
   function key   {stack.function_key}
 
   A call begins at the simulated Graph:
@@ -77,12 +85,11 @@ def _welcome(stack: Stack, speed: float) -> None:
 
 
 def _wait(stack: Stack) -> None:
-    """Until Ctrl-C or SIGTERM, or until the host dies."""
+    """Until Ctrl-C or SIGTERM, or until a part of it ends."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     while not stopped.wait(0.5):
-        if stack.host.returncode is not None:
-            raise ProcessError("the host has ended; what it said is above")
+        stack.check()
 
 
 if __name__ == "__main__":

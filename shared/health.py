@@ -13,11 +13,9 @@ from shared.views import HealthView
 async def check() -> HealthView:
     """Look at everything that the keeper needs, but Graph: its answers are seen in each sweep."""
     try:
-        parts = services()
+        sweeps = await _sweeps(services())
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
-    try:
-        sweeps = await _sweeps(parts)
     except StoreUnavailable as error:
         return _view("unhealthy", settings="ok", storage=str(error))
     return _view("healthy" if sweeps == "ok" else "degraded", settings="ok", storage="ok", sweeps=sweeps)

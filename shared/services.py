@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.clock import Clock, SystemClock
+from shared.errors import SettingsInvalid
 from shared.keeper import Keeper, Plan
 from shared.management import Management
 from shared.renewal import Renewer
@@ -59,7 +62,8 @@ class Services:
         settings = self.settings
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            return TableCallStore(TableClient.from_connection_string(connection, TABLE, **CLIENT_OPTIONS))
+            with _connecting():
+                return TableCallStore(TableClient.from_connection_string(connection, TABLE, **CLIENT_OPTIONS))
         account = str(settings.calls_storage_table_service_uri)
         return TableCallStore(TableClient(account, TABLE, credential=self._identity, **CLIENT_OPTIONS))
 
@@ -74,9 +78,10 @@ class Services:
         settings, policy = self.settings, TextBase64EncodePolicy()
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            client = QueueClient.from_connection_string(
-                connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS
-            )
+            with _connecting():
+                client = QueueClient.from_connection_string(
+                    connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS
+                )
         else:
             account = str(settings.calls_storage_queue_service_uri)
             client = QueueClient(
@@ -124,11 +129,10 @@ class Services:
     def management_verifier(self) -> "TokenVerifier | None":
         """Verifies the Entra tokens of management routes; None where the function key is all that is asked."""
         settings = self.settings
-        if not settings.management_audience or not settings.management_metadata_url:
+        if not settings.management_audience:
             return None
-        return self._verifier(
-            settings.management_audience, settings.management_issuers, (settings.management_metadata_url,)
-        )
+        urls = tuple(filter(None, (settings.management_metadata_url,)))  # without one no token is good
+        return self._verifier(settings.management_audience, settings.management_issuers, urls)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":
@@ -143,6 +147,14 @@ class Services:
         from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
 
         return TokenVerifier(audiences, issuers, metadata_urls, self.http, self.clock)
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # its text may repeat the connection string
+        raise SettingsInvalid("Settings to correct: CALLS_STORAGE is no connection string.") from None
 
 
 _current: tuple[asyncio.AbstractEventLoop, Services] | None = None

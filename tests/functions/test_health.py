@@ -1,0 +1,95 @@
+"""Health: what it says, and what it does not."""
+
+from typing import Any
+
+import pytest
+
+from shared import health as shared_health
+from tests.functions.harness import App
+
+DEAD = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=c2VjcmV0LWFjY291bnQta2V5;"
+    "TableEndpoint=http://127.0.0.1:9/devstoreaccount1;QueueEndpoint=http://127.0.0.1:9/devstoreaccount1;"
+)
+
+
+async def test_after_a_sweep_all_is_well(app: App) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    health: Any = await app.asked("GET", "health", headers={})
+    assert (health["status"], health["checks"]) == ("healthy", {"settings": "ok", "storage": "ok", "sweeps": "ok"})
+    assert health["version"]
+
+
+async def test_sweeps_that_are_late_degrade_it(app: App) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    await app.clock.sleep(31 * 60)
+    health: Any = await app.asked("GET", "health", headers={})
+    assert health["status"] == "degraded"
+    assert health["checks"]["sweeps"] == "16 of 16 shards were not swept for 0:30:00"
+
+
+async def test_one_shard_that_was_never_swept_degrades_it(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    monkeypatch.setattr(shared_health, "SHARDS", 17)
+    health: Any = await app.asked("GET", "health", headers={})
+    assert health["checks"]["sweeps"].startswith("1 of 17 shards")
+
+
+async def test_settings_that_are_missing_are_named(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shared import services  # noqa: PLC0415 its own state is looked at
+
+    for name in ("GRAPH_APP_ID", "CALLS_STORAGE", "GRAPH_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GRAPH_CREDENTIAL", "secret")
+    monkeypatch.setenv("GRAPH_CERTIFICATE_PASSWORD", "a-secret")
+    before = services._current
+    services.use(None)
+    try:
+        health: Any = await app.asked("GET", "health", expect=503, headers={})
+        refused: Any = await app.asked("GET", "calls", expect=500)
+        notified = await app.http.post("/api/notifications", json={"value": []})
+    finally:
+        services._current = before
+    assert health["status"] == "unhealthy"
+    for told in (health["checks"]["settings"], refused["detail"], notified.json()["detail"]):
+        assert "GRAPH_APP_ID is missing" in told
+        assert "GRAPH_CLIENT_SECRET" in told
+        assert "a-secret" not in told
+    assert notified.status_code == 500
+
+
+async def test_the_process_composes_itself_from_its_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shared import services  # noqa: PLC0415 as above
+
+    monkeypatch.setenv("GRAPH_APP_ID", "11111111-2222-3333-4444-555555555555")
+    monkeypatch.setenv("CALLS_STORAGE", app.storage)
+    before = services._current
+    services.use(None)
+    try:
+        first = services.services()
+        assert services.services() is first
+        assert (await app.asked("GET", "health", headers={}))["status"] in {"healthy", "degraded"}
+        await first.store.close()
+    finally:
+        services._current = before
+
+
+async def test_storage_that_is_down_is_told(app: App) -> None:
+    async with app.configured(CALLS_STORAGE=DEAD) as cut_off:
+        health: Any = await cut_off.asked("GET", "health", expect=503, headers={})
+        assert (health["status"], health["checks"]["settings"]) == ("unhealthy", "ok")
+        assert "Table Storage" in health["checks"]["storage"]
+        assert "c2VjcmV0LWFjY291bnQta2V5" not in str(health)
+        problem = await cut_off.ask("GET", "calls", expect=503)
+        assert problem.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize("broken", ["nonsense", "UseDevelopmentStorage=true", "AccountName=x;AccountKey=not-base64"])
+async def test_a_connection_string_that_is_none_is_a_setting_to_correct(app: App, broken: str) -> None:
+    async with app.configured(CALLS_STORAGE=broken) as wrong:
+        health: Any = await wrong.asked("GET", "health", expect=503, headers={})
+        assert health["status"] == "unhealthy"
+        assert "not-base64" not in str(health)
+        assert (
+            await wrong.http.get("/api/calls", headers={"x-functions-key": "a-function-key-for-tests"})
+        ).status_code in {500, 503}

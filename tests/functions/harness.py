@@ -13,6 +13,8 @@ import httpx
 from azure_functions_runtime.bindings.datumdef import Datum
 from pydantic import JsonValue
 
+import function_app
+from functions.http import ROUTES as DECLARED
 from local.host.functions import Function
 from local.host.worker import Worker
 from local.processes import Children
@@ -20,6 +22,8 @@ from shared import services
 from shared.services import Services
 from shared.settings import load_settings
 
+APP = function_app.app
+ROUTES = tuple(DECLARED)  # declared by the import of the app
 ROOT = Path(__file__).resolve().parents[2]
 APP_ID = "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21"
 FUNCTION_KEY = "a-function-key-for-tests"

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-import function_app  # noqa: F401 (its import declares the routes)
-from functions.http import ROUTES, Route
-from tests.functions.harness import ROOT
+from functions.http import Route
+from tests.functions.harness import ROOT, ROUTES
 
 type Listed = dict[str, dict[str, Any]]  # Functions metadata has no schema of its own
 

@@ -1,0 +1,158 @@
+"""Who may ask: the function key by the host, and Entra's token with a role once an audience is set."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import JsonValue
+
+from functions.http import Role, Route
+from tests.functions.harness import APP_ID, FUNCTION_KEY, KEY, ROUTES, App, about_operation
+
+AUDIENCE = "api://call-keeper-for-tests"
+MANAGEMENT_TENANT = "1d4c7b2a-6e5f-4a3b-8c9d-0e1f2a3b4c5d"
+GUARDED = [route for route in ROUTES if route.role is not None]
+
+
+def path_of(route: Route, call_id: str = "some-call", operation_id: str = "some-operation") -> str:
+    return "/api/" + route.path.replace("{callId}", call_id).replace("{operationId}", operation_id)
+
+
+@pytest.fixture
+async def guarded(app: App) -> AsyncIterator[App]:
+    """The app with MANAGEMENT_AUDIENCE set."""
+    entra = f"{app.simulator.address}/{MANAGEMENT_TENANT}"
+    async with app.configured(
+        MANAGEMENT_AUDIENCE=AUDIENCE,
+        MANAGEMENT_TENANT_ID=MANAGEMENT_TENANT,
+        MANAGEMENT_METADATA_URL=f"{entra}/v2.0/.well-known/openid-configuration",
+        MANAGEMENT_ISSUERS=f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0",
+    ) as with_audience:
+        yield with_audience
+
+
+async def bearer(app: App, *roles: Role, **other: JsonValue) -> dict[str, str]:
+    """The headers of a caller with these roles."""
+    wanted: dict[str, JsonValue] = {
+        "tenantId": MANAGEMENT_TENANT,
+        "audience": AUDIENCE,
+        "issuer": f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0",
+        "roles": [*roles],
+        **other,
+    }
+    return KEY | {"Authorization": f"Bearer {await app.simulator.token(**wanted)}"}
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_without_the_function_key_the_host_opens_no_route_of_management(app: App, route: Route) -> None:
+    for headers in ({}, {"x-functions-key": "another"}, {"x-functions-key": ""}):
+        answer = await app.http.request(route.method, path_of(route), headers=headers)
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_with_an_audience_the_function_key_alone_is_not_enough(guarded: App, route: Route) -> None:
+    answer = await guarded.http.request(route.method, path_of(route), headers=KEY)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_a_token_alone_is_not_enough_either(guarded: App, route: Route) -> None:
+    headers = {"Authorization": (await bearer(guarded, *Role))["Authorization"]}
+    assert (await guarded.http.request(route.method, path_of(route), headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+async def test_a_route_asks_for_its_role(guarded: App, route: Route) -> None:
+    assert route.role is not None
+    others = [role for role in Role if role is not route.role]
+    if route.role is Role.READ:
+        others.remove(Role.MANAGE)  # who may manage calls may read them
+    answer = await guarded.http.request(route.method, path_of(route), headers=await bearer(guarded, *others))
+    assert answer.status_code == 403
+    assert route.role.value in answer.json()["detail"]
+
+    answer = await guarded.http.request(route.method, path_of(route), headers=await bearer(guarded, route.role))
+    assert answer.status_code not in {401, 403}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"audience": "api://another"},
+        {"audience": APP_ID},
+        {"issuer": "https://login.microsoftonline.com/ffffffff-6e5f-4a3b-8c9d-0e1f2a3b4c5d/v2.0"},
+        {"issuer": "https://api.botframework.com"},
+        {"expiresIn": -301},
+        {"kind": "notification"},
+    ],
+    ids=lambda wrong: "-".join(map(str, wrong.items())),
+)
+async def test_a_token_that_is_not_for_us_is_refused(guarded: App, wrong: dict[str, Any]) -> None:
+    answer = await guarded.http.get("/api/calls", headers=await bearer(guarded, *Role, **wrong))
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic eDp5", "Bearer x.y.z", "Bearer " + "x" * 20_000])
+async def test_what_is_no_token_is_refused(guarded: App, header: str) -> None:
+    answer = await guarded.http.get("/api/calls", headers=KEY | {"Authorization": header})
+    assert answer.status_code == 401
+
+
+async def test_who_asked_is_the_tokens_app(guarded: App) -> None:
+    call_id = await guarded.simulator.call(guarded.tenant)
+    headers = await bearer(guarded, Role.MANAGE)
+    await guarded.ask("PUT", f"calls/{call_id}", {"tenantId": guarded.tenant}, expect=201, headers=headers)
+    call: Any = await guarded.asked("POST", f"calls/{call_id}/hangup", expect=202, headers=headers)
+    assert call["hangup"]["requestedBy"] == APP_ID
+
+
+async def test_only_a_reader_of_recordings_gets_place_and_token_and_only_from_the_operations_route(
+    guarded: App,
+) -> None:
+    call_id, operation_id = str(uuid4()), str(uuid4())
+    await guarded.notify(
+        about_operation(
+            call_id,
+            operation_id,
+            status="completed",
+            recordingLocation="https://place.example/recording",
+            recordingAccessToken="recording-token",
+        )
+    )
+    reader, listener = await bearer(guarded, Role.READ), await bearer(guarded, Role.READ, Role.RECORDINGS)
+    manager = await bearer(guarded, Role.MANAGE)
+    place = f"calls/{call_id}/operations/{operation_id}"
+    for headers in (reader, manager):
+        shown = await guarded.asked("GET", place, headers=headers)
+        assert (shown["recordingLocation"], shown["recordingAccessToken"]) == (None, None)
+    shown = await guarded.asked("GET", place, headers=listener)
+    assert shown["recordingLocation"] == "https://place.example/recording"
+    assert shown["recordingAccessToken"] == "recording-token"
+    for path in (f"calls/{call_id}/operations", f"calls/{call_id}", f"calls/{call_id}/events", "calls"):
+        text = (await guarded.ask("GET", path, expect=200, headers=listener)).text
+        assert "place.example" not in text
+        assert "recording-token" not in text
+
+
+async def test_keys_that_cannot_be_fetched_close_the_routes(app: App) -> None:
+    async with app.configured(
+        MANAGEMENT_AUDIENCE=AUDIENCE,
+        MANAGEMENT_METADATA_URL="http://127.0.0.1:9/",
+        MANAGEMENT_ISSUERS="https://x.example",
+    ) as cut_off:
+        answer = await cut_off.http.get("/api/calls", headers=await bearer(cut_off, *Role))
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+
+
+async def test_routes_that_are_open_stay_so(guarded: App) -> None:
+    for path in ("health", "openapi.json"):
+        assert (await guarded.http.get(f"/api/{path}")).status_code in {200, 503}
+
+
+async def test_a_key_in_the_query_is_as_good_as_in_the_header(app: App) -> None:
+    assert (await app.http.get(f"/api/calls?code={FUNCTION_KEY}")).status_code == 200

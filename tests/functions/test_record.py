@@ -174,7 +174,7 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
 
     class Parts(Services):
         @property
-        def store(self) -> TableCallStore:  # type: ignore[override] # it need not be kept
+        def store(self) -> TableCallStore:
             kept = vars(self).get("overtaken")
             if kept is None:
                 kept = Overtaken.__new__(Overtaken)

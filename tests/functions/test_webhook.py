@@ -1,0 +1,294 @@
+"""Graph's webhook: what it answers, and that what it accepts is stored."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import JsonValue
+
+from shared.calls import Call, Operation
+from shared.errors import StoreUnavailable
+from shared.store import Change, Stored
+from shared.table_store import TableCallStore
+from shared.wakeups import Renew
+from tests.functions.harness import App, about_call, about_operation
+from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
+
+OTHER = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"
+END: dict[str, JsonValue] = {"state": "terminated", "resultInfo": {"code": 408, "subcode": 8537, "message": "lapsed"}}
+MIB = 1024 * 1024
+
+
+async def post(app: App, content: bytes, headers: dict[str, str] | None = None) -> int:
+    signed = await app.simulator.signature(app.tenant) if headers is None else headers
+    answer = await app.http.post("/api/notifications", content=content, headers=signed)
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == answer.status_code
+    else:
+        assert answer.content == b""
+    return answer.status_code
+
+
+async def test_what_is_accepted_is_stored(app: App) -> None:
+    call_id = str(uuid4())
+    await app.notify(about_call(call_id, state="established"))
+    call = await app.asked("GET", f"calls/{call_id}")
+    assert (call["state"], call["everEstablished"], call["registeredAt"]) == ("established", True, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b'{"value": []}', 202),
+        (b'{"id": "x", "type": "call", "states": []}', 204),
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b"\xff\xfe", 400),
+        (b"{}", 400),
+        (b'{"value": {}}', 400),
+        (b'{"value": [1, {}, {"resource": "/communications"}]}', 400),
+        (b'{"@odata.type": "#microsoft.graph.x"}', 400),
+        (b" " * (MIB + 1), 413),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, bytes) else None,
+)
+async def test_a_body_is_answered_as_documented(app: App, content: bytes, status: int) -> None:
+    assert await post(app, content) == status
+
+
+async def test_without_graphs_token_nothing_is_taken(app: App) -> None:
+    call_id = str(uuid4())
+    body = json.dumps({"value": [about_call(call_id, state="established")]}).encode()
+    wrong: list[dict[str, str]] = [
+        {},
+        {"Authorization": "Bearer x"},
+        await app.simulator.signature(app.tenant, expiresIn=-301),
+        await app.simulator.signature(app.tenant, audience=OTHER),
+        await app.simulator.signature(app.tenant, issuer="https://sts.windows.net/x/"),
+        {"Authorization": f"Bearer {await app.simulator.token(tenantId=app.tenant)}"},
+        {"x-functions-key": "a-function-key-for-tests"},
+    ]
+    for headers in wrong:
+        assert await post(app, body, headers) == 401
+    await app.ask("GET", f"calls/{call_id}", expect=404)
+
+
+async def test_signing_keys_that_cannot_be_fetched_are_a_503(app: App) -> None:
+    async with app.configured(NOTIFICATION_METADATA_URLS="http://127.0.0.1:9/keys") as cut_off:
+        assert await post(cut_off, b'{"value": []}') == 503
+
+
+async def test_only_the_tenants_that_are_allowed_are_served(app: App) -> None:
+    async with app.configured(ALLOWED_TENANT_IDS=f"{OTHER},{app.tenant.upper()}") as strict:
+        assert await post(strict, b'{"value": []}') == 202
+        signed = await app.simulator.signature(str(uuid4()))
+        assert await post(strict, b'{"value": []}', signed) == 403
+
+
+async def test_nothing_of_another_tenants_call_is_touched(app: App) -> None:
+    active, tombstone, mine = await app.register(), str(uuid4()), str(uuid4())
+    await app.notify(about_call(tombstone, "deleted", state="terminated"))
+    before = [(await app.ask("GET", f"calls/{call_id}", expect=200)).text for call_id in (active, tombstone)]
+
+    intruding = [about_call(active, "deleted", **END), about_call(tombstone, "deleted", **END)]
+    intruding.append(about_operation(active, "operation", status="completed"))
+    await app.notify(*intruding, expect=403, tenant=OTHER)
+    await app.notify(*intruding, about_call(mine, state="established"), expect=202, tenant=OTHER)
+
+    after = [(await app.ask("GET", f"calls/{call_id}", expect=200)).text for call_id in (active, tombstone)]
+    assert after == before
+    assert (await app.asked("GET", f"calls/{active}/operations"))["value"] == []
+    assert (await app.asked("GET", f"calls/{mine}"))["tenantId"] == OTHER
+
+
+async def test_one_bad_item_does_not_spoil_the_good_ones(app: App) -> None:
+    first, second = str(uuid4()), str(uuid4())
+    bad: list[JsonValue] = [1, {"resource": "/communications/calls/a%7Cb"}, None]
+    await app.notify(about_call(first, state="established"), *bad, about_call(second, "deleted", **END))
+    assert (await app.asked("GET", f"calls/{first}"))["status"] == "active"
+    assert (await app.asked("GET", f"calls/{second}"))["status"] == "ended"
+
+
+async def test_a_body_sent_again_changes_nothing(app: App) -> None:
+    call_id, operation_id = str(uuid4()), str(uuid4())
+    items = [
+        about_call(call_id, state="establishing"),
+        about_call(call_id, state="established"),
+        about_operation(call_id, operation_id, status="completed", recordingLocation="https://x.example/1"),
+        about_call(call_id, "deleted", **END),
+    ]
+    await app.notify(*items)
+    paths = ("", "/events", "/operations", f"/operations/{operation_id}")
+    before = [await app.asked("GET", f"calls/{call_id}{path}") for path in paths]
+    await app.notify(*items)
+    assert [await app.asked("GET", f"calls/{call_id}{path}") for path in paths] == before
+
+
+async def test_the_story_of_one_body_is_in_its_order(app: App) -> None:
+    call_id = str(uuid4())
+    states = ["incoming", "establishing", "established", "transferring", "terminating"]
+    await app.notify(*(about_call(call_id, state=state) for state in states))
+    events: Any = (await app.asked("GET", f"calls/{call_id}/events"))["value"]
+    assert [event["detail"].get("state") for event in events] == [None, *states]
+
+
+async def test_three_hundred_notifications_of_one_call_are_stored(app: App) -> None:
+    """More rows than one transaction of Table Storage takes."""
+    call_id = str(uuid4())
+    ids = [f"operation-{number:03}" for number in range(150)]
+    items: list[JsonValue] = [about_operation(call_id, each, status="running") for each in ids]
+    items += [about_operation(call_id, each, status="completed") for each in ids]
+    await app.notify(*items)
+    operations: Any = (await app.asked("GET", f"calls/{call_id}/operations"))["value"]
+    assert sorted(operation["id"] for operation in operations) == ids
+    assert {operation["status"] for operation in operations} == {"completed"}
+    events: Any = (await app.asked("GET", f"calls/{call_id}/events"))["value"]
+    assert len(events) == 301
+
+
+async def test_many_bodies_of_one_call_at_once_all_arrive(app: App) -> None:
+    call_id = str(uuid4())
+    bodies = [about_operation(call_id, f"operation-{number}", status="completed") for number in range(10)]
+    signed = await app.simulator.signature(app.tenant)
+    await asyncio.gather(*(app.notify(body, headers=signed) for body in bodies))
+    await app.notify(about_call(call_id, "deleted", **END))
+    assert len((await app.asked("GET", f"calls/{call_id}/operations"))["value"]) == 10  # type: ignore[arg-type] # a list
+
+
+async def test_a_roster_of_nearly_a_mebibyte_says_that_the_call_lives(app: App) -> None:
+    call_id = str(uuid4())
+    participant: JsonValue = {"id": str(uuid4()), "info": {"identity": {"user": {"displayName": "Ada " + "x" * 1900}}}}
+    item = about_call(call_id)
+    item["resourceUrl"] = item["resource"] = f"/communications/calls/{call_id}/participants"
+    item["resourceData"] = [participant] * 500
+    body = json.dumps({"value": [item]}).encode()
+    assert MIB * 0.95 < len(body) < MIB
+    assert await post(app, body) == 202
+    assert (await app.asked("GET", f"calls/{call_id}"))["status"] == "active"
+
+
+async def test_a_long_message_is_cut_and_still_ends_the_call(app: App) -> None:
+    call_id = str(uuid4())
+    info: JsonValue = {"code": 500, "subcode": 5000, "message": "é" * 40_000}
+    await app.notify(about_call(call_id, "deleted", state="terminated", resultInfo=info))
+    end: Any = (await app.asked("GET", f"calls/{call_id}"))["termination"]
+    assert (len(end["message"]), end["messageTruncated"], end["subcode"]) == (32_768, True, 5000)
+
+
+async def test_a_call_first_met_in_the_middle_is_renewed_at_once(app: App, queue: WatchedQueue) -> None:  # noqa: F811
+    middle, young, over = str(uuid4()), str(uuid4()), str(uuid4())
+    async with app.configured(WithWatchedQueue) as watched:
+        await watched.notify(
+            about_call(middle, state="established"),
+            about_call(young, state="establishing"),
+            about_call(over, "deleted", state="terminated"),
+        )
+        assert [sent for sent in queue.sent if isinstance(sent[0], Renew)] == [(Renew(call_id=middle), 0)]
+        queue.sent.clear()
+        await watched.notify(about_call(middle, state="established"))
+        assert queue.sent == []
+
+
+async def test_a_call_is_stored_though_the_queue_takes_nothing(app: App, queue: WatchedQueue) -> None:  # noqa: F811
+    queue.broken = True
+    call_id = str(uuid4())
+    async with app.configured(WithWatchedQueue) as watched:
+        await watched.notify(about_call(call_id, state="established"))
+        await watched.ask("GET", f"calls/{call_id}", expect=200)
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+class Dying(TableCallStore):
+    """Fails at the n-th thing that it is asked: before it is done, or after it, when only the answer is lost."""
+
+    def __init__(self, real: TableCallStore) -> None:
+        self._table = real._table
+        self.asked = 0
+        self.dies_at = -1
+        self.afterwards = False
+        self.error: Exception = Died()
+
+    async def get(self, call_id: str) -> Stored[Call] | None:
+        return await self._maybe(super().get(call_id))
+
+    async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
+        return await self._maybe(super().get_operation(call_id, operation_id))
+
+    async def commit(self, change: Change) -> None:
+        await self._maybe(super().commit(change))
+
+    async def _maybe[T](self, work: Awaitable[T]) -> T:
+        self.asked += 1
+        dies = self.asked == self.dies_at
+        if dies and not self.afterwards:
+            work.close()  # type: ignore[attr-defined] # a coroutine, which would warn that nobody awaits it
+            raise self.error
+        done = await work
+        if dies:
+            raise self.error
+        return done
+
+
+@pytest.fixture
+async def dying(app: App) -> AsyncIterator[tuple[App, Dying]]:
+    store = Dying(app.parts.store)
+
+    async with app.configured() as mortal:
+        vars(mortal.parts)["store"] = store
+        yield mortal, store
+        del vars(mortal.parts)["store"]  # the table is the other app's
+
+
+@pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", [Died(), StoreUnavailable("Table Storage is away (test).")], ids=["death", "outage"])
+async def test_wherever_it_dies_nothing_is_acknowledged_and_the_same_body_again_gives_the_same_record(
+    dying: tuple[App, Dying], error: Exception, afterwards: bool
+) -> None:
+    app, store = dying
+
+    async def story(call_id: str) -> list[JsonValue]:
+        paths = ("", "/events", "/operations", "/operations/recording")
+        told = [await app.asked("GET", f"calls/{call_id}{path}") for path in paths]
+        return [_without_times(part, call_id) for part in told]
+
+    def items(call_id: str) -> list[JsonValue]:
+        return [
+            about_call(call_id, state="established"),
+            about_operation(call_id, "recording", status="running", clientContext="mine"),
+            about_operation(call_id, "recording", status="completed", recordingLocation="https://x.example/1"),
+            *(about_call(call_id, state="hold", callChainId=f"chain-{number}") for number in range(25)),
+            about_call(call_id, "deleted", **END),
+        ]
+
+    model = str(uuid4())
+    await app.notify(*items(model))
+    steps = store.asked
+    wanted = await story(model)
+    assert steps == 5  # two parts: read, commit; and the operation is read
+    for step in range(1, steps + 1):
+        call_id = str(uuid4())
+        store.asked, store.dies_at, store.afterwards, store.error = 0, step, afterwards, error
+        await app.notify(*items(call_id), expect=503 if isinstance(error, StoreUnavailable) else 500)
+        store.dies_at = -1
+        await app.notify(*items(call_id))
+        assert await story(call_id) == wanted, f"died at {step} of {steps}"
+
+
+def _without_times(told: JsonValue, call_id: str) -> JsonValue:
+    if isinstance(told, dict):
+        return {name: _without_times(value, call_id) for name, value in told.items() if not _is_time(name)}
+    if isinstance(told, list):
+        return [_without_times(value, call_id) for value in told]
+    return told.replace(call_id, "the call") if isinstance(told, str) else told
+
+
+def _is_time(name: str) -> bool:
+    return name == "at" or name.endswith("At")

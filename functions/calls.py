@@ -18,11 +18,11 @@ from shared.views import (
     CallList,
     CallView,
     EventList,
+    EventView,
     OperationList,
     RecordingView,
     RegisterCall,
     call_view,
-    event_view,
     operation_view,
     recording_view,
 )
@@ -135,7 +135,7 @@ async def read_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse
 async def list_events(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """What happened to a call, oldest first."""
     events = await services().management.events(canonical_id(req.route_params["callId"]))
-    return reply(EventList(value=[event_view(event) for event in events]))
+    return reply(EventList(value=[EventView.model_validate(event) for event in events]))
 
 
 @endpoint(

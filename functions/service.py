@@ -7,7 +7,7 @@ import azure.functions as func
 from functions.http import Caller, Route, endpoint, reply
 from shared.health import check
 from shared.termination import catalogue
-from shared.views import HealthView, TerminationCodeList, code_view
+from shared.views import HealthView, TerminationCode, TerminationCodeList
 
 blueprint = func.Blueprint()
 
@@ -64,4 +64,4 @@ async def openapi(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
 )
 async def list_termination_codes(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """Code, subcode, reason, category, source, and what to do."""
-    return reply(TerminationCodeList(value=[code_view(entry) for entry in catalogue().entries]))
+    return reply(TerminationCodeList(value=[TerminationCode.model_validate(entry) for entry in catalogue().entries]))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from shared.clock import Clock, SystemClock
 from shared.errors import SettingsInvalid
-from shared.keeper import Keeper, Plan
+from shared.keeper import Keeper
 from shared.management import Management
 from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
+from shared.sweep import Plan
 from shared.wakeups import QUEUE, StorageQueue
 from shared.webhook import Webhook
 

@@ -16,8 +16,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.calls import Call, Event, Operation, Source, Status, Timing, Watermark
-from shared.termination import Entry
+from shared.calls import Call, Operation, Source, Status, Timing, Watermark
 
 METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
@@ -32,7 +31,16 @@ def _plausible(moment: datetime) -> datetime:
     return moment
 
 
-Moment = Annotated[AwareDatetime, Strict(), AfterValidator(_plausible)]
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years that UTC has") from None
+
+
+type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+type PlausibleMoment = Annotated[AwareDatetime, Strict(), AfterValidator(_plausible), AfterValidator(_utc)]
+
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=4096)]
 
@@ -52,9 +60,9 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 class Model(BaseModel):
-    """The base of all: camelCase outside, snake_case inside."""
+    """The base of all: camelCase outside, snake_case inside, made from what has the same attributes."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True)
 
 
 class RegisterCall(Model):
@@ -65,7 +73,7 @@ class RegisterCall(Model):
     tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
         default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
     )
-    started_at: Moment | None = Field(
+    started_at: PlausibleMoment | None = Field(
         default=None,
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
     )
@@ -94,9 +102,9 @@ class RegisterCall(Model):
 class FailingView(Model):
     """That keepAlive does not succeed at the moment."""
 
-    since: datetime
+    since: Moment
     attempts: int = Field(description="keepAlives that failed in a row.")
-    retry_at: datetime
+    retry_at: Moment
     reason: str
     status: int | None = Field(description="Graph's HTTP status, null where it did not answer.")
     subcode: int | None
@@ -105,8 +113,8 @@ class FailingView(Model):
 class LeaseView(Model):
     """How safe an active call is."""
 
-    renewed_at: datetime = Field(description="The last renewal that can be proved; at first the start of the call.")
-    expires_at: datetime = Field(description="When Graph ends the call if nobody renews it.")
+    renewed_at: Moment = Field(description="The last renewal that can be proved; at first the start of the call.")
+    expires_at: Moment = Field(description="When Graph ends the call if nobody renews it.")
     at_risk: bool = Field(description="Not renewed for 30 of the 45 minutes.")
     failing: FailingView | None
 
@@ -114,7 +122,7 @@ class LeaseView(Model):
 class TerminationView(Model):
     """Why the call ended."""
 
-    ended_at: datetime = Field(description="The first evidence of the end.")
+    ended_at: Moment = Field(description="The first evidence of the end.")
     code: int | None
     subcode: int | None
     reason: str = Field(description="In plain words.")
@@ -130,7 +138,7 @@ class TerminationView(Model):
 class HangupView(Model):
     """Who asked for the hang-up."""
 
-    requested_at: datetime
+    requested_at: Moment
     requested_by: str
 
 
@@ -142,8 +150,8 @@ class CallView(Model):
     status: Status
     state: str = Field(description="Graph's word for the state, camelCase.")
     ever_established: bool
-    started_at: datetime
-    registered_at: datetime | None = Field(description="Null: known by notifications only.")
+    started_at: Moment
+    registered_at: Moment | None = Field(description="Null: known by notifications only.")
     direction: str | None
     call_chain_id: str | None
     metadata: dict[str, str]
@@ -162,7 +170,7 @@ class CallList(Model):
 class EventView(Model):
     """A line of a call's story."""
 
-    at: datetime
+    at: Moment
     kind: str
     detail: dict[str, str | int | bool | None]
 
@@ -184,9 +192,9 @@ class OperationView(Model):
         description="notStarted, running, completed, failed; or lost: the call ended before Graph told of it."
     )
     client_context: str | None
-    requested_at: datetime | None
+    requested_at: Moment | None
     requested_by: str | None
-    finished_at: datetime | None
+    finished_at: Moment | None
     code: int | None
     subcode: int | None
     message: str | None
@@ -267,107 +275,39 @@ class Problem(Model):
 
 def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime, action: str | None) -> CallView:
     """A call as the API shows it."""
-    return CallView(
-        id=call.id,
-        tenant_id=call.tenant_id,
-        status=call.status,
-        state=call.state,
-        ever_established=call.ever_established,
-        started_at=_utc(call.started_at),
-        registered_at=call.registered_at and _utc(call.registered_at),
-        direction=call.direction,
-        call_chain_id=call.call_chain_id,
-        metadata=dict(call.metadata),
-        lease=None if call.ended_at else _lease_view(call, watermark, timing, now),
-        hangup=HangupView(requested_at=_utc(call.hangup.requested_at), requested_by=call.hangup.requested_by)
-        if call.hangup
-        else None,
-        termination=_termination_view(call, action),
-    )
+    shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination"}}
+    lease = None if call.ended_at else _lease_view(call, watermark, timing, now)
+    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call, action)})
 
 
 def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> LeaseView:
     renewed_at = call.lease.last_renewal(watermark, timing)
-    failing = call.failing
     return LeaseView(
-        renewed_at=_utc(renewed_at),
-        expires_at=_utc(renewed_at + timing.lease),
+        renewed_at=renewed_at,
+        expires_at=renewed_at + timing.lease,
         at_risk=now - renewed_at >= timing.at_risk_after,
-        failing=FailingView(
-            since=_utc(failing.since),
-            attempts=failing.attempts,
-            retry_at=_utc(failing.retry_at),
-            reason=failing.reason,
-            status=failing.status,
-            subcode=failing.subcode,
-        )
-        if failing
-        else None,
+        failing=FailingView.model_validate(call.failing) if call.failing else None,
     )
 
 
 def _termination_view(call: Call, action: str | None) -> TerminationView | None:
     end = call.termination
-    if end is None or call.ended_at is None:
+    if end is None:
         return None
-    return TerminationView(
-        ended_at=_utc(call.ended_at),
-        code=end.code,
-        subcode=end.subcode,
-        reason=end.reason,
-        category=end.category,
-        source=end.source,
-        action=action,
-        message=end.message,
-        message_truncated=end.message_truncated,
-        raw_code=end.raw_code,
-        raw_subcode=end.raw_subcode,
-    )
-
-
-def event_view(event: Event) -> EventView:
-    """A line of the story as the API shows it."""
-    return EventView(at=_utc(event.at), kind=event.kind, detail=dict(event.detail))
+    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name not in {"ended_at", "action"}}
+    return TerminationView.model_validate({**shown, "ended_at": call.ended_at, "action": action})
 
 
 def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
     """An operation as its own route shows it; the place and token of a recording only with `secrets`."""
-    lost = call.ended_at is not None and not operation.finished
-    return RecordingView(
-        id=operation.id,
-        call_id=operation.call_id,
-        kind=operation.kind,
-        status="lost" if lost else operation.status,
-        client_context=operation.client_context,
-        requested_at=operation.requested_at and _utc(operation.requested_at),
-        requested_by=operation.requested_by,
-        finished_at=operation.finished_at and _utc(operation.finished_at),
-        code=operation.code,
-        subcode=operation.subcode,
-        message=operation.message,
-        completion_reason=operation.completion_reason,
-        recording_location=operation.recording_location if secrets else None,
-        recording_access_token=operation.recording_access_token if secrets else None,
-    )
+    shown = {name: getattr(operation, name) for name in RecordingView.model_fields}
+    if call.ended_at is not None and not operation.finished:
+        shown["status"] = "lost"
+    if not secrets:
+        shown["recording_location"] = shown["recording_access_token"] = None
+    return RecordingView.model_validate(shown)
 
 
 def operation_view(operation: Operation, call: Call) -> OperationView:
     """An operation as a list shows it."""
-    full = recording_view(operation, call, secrets=False)
-    return OperationView.model_validate(full.model_dump(exclude={"recording_location", "recording_access_token"}))
-
-
-def code_view(entry: Entry) -> TerminationCode:
-    """A row of the catalogue as the API shows it."""
-    return TerminationCode(
-        code=entry.code,
-        subcode=entry.subcode,
-        reason=entry.reason,
-        category=entry.category,
-        source=entry.source,
-        action=entry.action,
-    )
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    return OperationView.model_validate(recording_view(operation, call, secrets=False))

@@ -17,10 +17,11 @@ from shared.errors import (
     TokenUnavailable,
 )
 from shared.graph import GraphCall
-from shared.keeper import Keeper, Plan
+from shared.keeper import Keeper
 from shared.memory_store import MemoryCallStore
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, shard_of
+from shared.sweep import Plan
 from shared.wakeups import Renew, Sweep, SweepShard
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 

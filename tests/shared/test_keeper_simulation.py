@@ -22,11 +22,12 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.keeper import Keeper, Plan
+from shared.keeper import Keeper
 from shared.lifecycle import Registration
 from shared.memory_store import MemoryCallStore
 from shared.renewal import Renewer
 from shared.store import Change, shard_of, update
+from shared.sweep import Plan
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 MINUTE = timedelta(minutes=1)

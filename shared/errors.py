@@ -92,7 +92,14 @@ class KeysUnavailable(Unavailable):
 
 
 class SettingsInvalid(CallKeeperError):
-    """Settings are missing or wrong; the message names them, without their values."""
+    """Settings are missing or wrong; the message names them, without their values.
+
+    `faults` has each setting's name with what is wrong about it.
+    """
+
+    def __init__(self, detail: str, faults: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail)
+        self.faults = faults
 
 
 class StoreConflict(CallKeeperError):

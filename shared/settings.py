@@ -219,12 +219,10 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings(**source())
     except ValidationError as error:
-        raise SettingsInvalid(_in_words(error)) from None
-
-
-def _in_words(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return "Settings to correct: " + "; ".join(f"{_name(fault['loc'])} {_fault(fault)}" for fault in faults) + "."
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        faults = tuple((_name(fault["loc"]), _fault(fault)) for fault in found)
+        told = "; ".join(f"{name} {fault}" for name, fault in faults)
+        raise SettingsInvalid(f"Settings to correct: {told}.", faults) from None
 
 
 def _name(loc: tuple[int | str, ...]) -> str:

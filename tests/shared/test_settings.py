@@ -153,6 +153,7 @@ def test_all_faults_are_named_at_once() -> None:
         "MANAGEMENT_METADATA_URL",
     ):
         assert name in str(caught.value)
+        assert name in dict(caught.value.faults)
     assert "NOTIFICATION_AUDIENCES" not in str(caught.value)  # it only lacks the app id, which is named
 
 

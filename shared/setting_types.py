@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
 from shared.clouds import cloud_named
-from shared.identifiers import guid, tenant
+from shared.identifiers import guid
 from shared.urls import trusted_url
 
 _NCRONTAB = re.compile(r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){5}")
@@ -21,7 +21,12 @@ def _iso_duration(value: object) -> object:
 
 
 def _comma_separated(value: object) -> object:
-    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    items = tuple(filter(None, map(str.strip, value.split(","))))
+    if not items:  # set, but to nothing: never take it for not set, which may mean "all"
+        raise ValueError("names nothing: give values with commas between them, or remove it")
+    return items
 
 
 def _authority(value: str) -> str:
@@ -43,7 +48,6 @@ def _cloud_name(value: str) -> str:
 
 type Duration = Annotated[timedelta, BeforeValidator(_iso_duration)]
 type Guid = Annotated[str, AfterValidator(guid)]
-type Tenant = Annotated[str, AfterValidator(tenant)]
 type Url = Annotated[str, AfterValidator(trusted_url)]
 type Authority = Annotated[str, AfterValidator(_authority)]
 type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from shared.calls import LEASE, Timing
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
-from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Schedule, Tenant, Url
+from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Schedule, Url
 from shared.urls import origin
 
 
@@ -27,8 +27,8 @@ class Settings(BaseSettings):
         description="Where Graph is, instead of the cloud's address: https, or http on this machine (a simulator).",
     )
     graph_app_id: Guid = Field(description="The calling bot's application (client) id.")
-    graph_tenant_id: Tenant | None = Field(
-        None, description="The tenant of calls that are registered without one: its GUID or a domain."
+    graph_tenant_id: Guid | None = Field(
+        None, description="The tenant of calls that are registered without one, a GUID: notifications carry that."
     )
     azure_client_id: Guid | None = Field(
         None, description="Client id of a user-assigned managed identity; without it the system-assigned one is used."
@@ -92,7 +92,6 @@ class Settings(BaseSettings):
     )
     notification_issuers: CommaSeparated[str] = Field(
         ("https://api.botframework.com", "https://graph.microsoft.com"),
-        min_length=1,
         description="Issuers of Graph's notification tokens.",
     )
     notification_metadata_urls: CommaSeparated[Url] = Field(

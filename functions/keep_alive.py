@@ -3,6 +3,8 @@
 import azure.functions as func
 
 from functions.http import Caller, Role, Route, endpoint, reply
+from shared import telemetry
+from shared.errors import words
 from shared.services import services
 from shared.views import SweepView
 from shared.wakeups import QUEUE, parse
@@ -20,7 +22,11 @@ async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (t
 @blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")
 async def keep_alive_queue(message: func.QueueMessage) -> None:
     """Do what a wake-up asks for: a shard, a retry, the dead man's switch."""
-    await services().keeper.handle(parse(message.get_body().decode()))
+    try:
+        await services().keeper.handle(parse(message.get_body().decode()))
+    except Exception as error:
+        telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=words(error))
+        raise
 
 
 @endpoint(

@@ -8,9 +8,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
+from shared import telemetry
 from shared.calls import canonical_id
 from shared.clock import Clock, SystemClock
-from shared.errors import GraphUnavailable, InvalidRequest
+from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_of, members, unreachable
 from shared.http_client import Answer, NoAnswer, ask
 from shared.recording import RecordRequest
@@ -80,11 +81,13 @@ class GraphCalls:
 
     async def hang_up(self, call_id: str, tenant_id: str) -> None:
         """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
-        await self._send(_Question("DELETE", self._call(call_id), tenant_id))
+        await self._send(_Question("DELETE", self._call(call_id), tenant_id, span="Graph hang up"))
 
     async def get(self, call_id: str, tenant_id: str) -> GraphCall:
         """Ask how the call is: `GET /communications/calls/{id}`."""
-        answer = await self._send(_Question("GET", self._call(call_id), tenant_id, wants_body=True))
+        answer = await self._send(
+            _Question("GET", self._call(call_id), tenant_id, wants_body=True, span="Graph look up")
+        )
         call = members(answer.json())
         state = call.get("state")
         if not isinstance(state, str):
@@ -98,7 +101,9 @@ class GraphCalls:
         """
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call(call_id, version)}/{self._record_api}"
-        answer = await self._send(_Question("POST", url, tenant_id, request.graph_body(), wants_body=True))
+        answer = await self._send(
+            _Question("POST", url, tenant_id, request.graph_body(), wants_body=True, span="Graph record")
+        )
         operation = _started(answer)
         if operation is None:
             raise _unclear("Graph accepted the recording but named no operation: it may have started.", answer)
@@ -114,11 +119,26 @@ class GraphCalls:
         if answer.status == _UNAUTHORIZED:
             answer = await self._once(question, await self._tokens.get(question.tenant_id, refresh=True))
         if not answer.succeeded:
-            raise error_of(answer, self._clock.now())
+            error = error_of(answer, self._clock.now())
+            if question.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
+                telemetry.FORBIDDEN(
+                    tenantId=question.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
+                )
+            raise error
         return answer
 
     async def _once(self, question: "_Question", token: str) -> Answer:
-        headers = {"authorization": f"Bearer {token}", "client-request-id": str(uuid.uuid4())}
+        request_id = str(uuid.uuid4())
+        if question.span is None:
+            return await self._ask(question, token, request_id)
+        about = {"http.request.method": question.method, "url.full": question.url, "clientRequestId": request_id}
+        with telemetry.dependency(question.span, **about) as tell:
+            answer = await self._ask(question, token, request_id)
+            tell(answer.status, answer.headers.get("request-id"))
+            return answer
+
+    async def _ask(self, question: "_Question", token: str, request_id: str) -> Answer:
+        headers = {"authorization": f"Bearer {token}", "client-request-id": request_id, **telemetry.trace_headers()}
         request = self._client.build_request(question.method, question.url, headers=headers, json=question.body)
         try:
             return await ask(
@@ -140,6 +160,7 @@ class _Question:
     tenant_id: str
     body: dict[str, object] | None = None
     wants_body: bool = False
+    span: str | None = None  # None: a span for each keepAlive would be most of what is paid for
 
 
 def _unclear(what: str, answer: Answer) -> GraphUnavailable:

@@ -40,7 +40,8 @@ class Keeper:
         """
         if wake_up == "timer" and await self._too_many():
             return await self._fan_out(wake_up)
-        deadline = self._clock.now() + self._plan.budget
+        began = self._clock.now()
+        deadline = began + self._plan.budget
         total, failed = Tally(), list[int]()
         for shard in range(SHARDS):
             try:
@@ -51,7 +52,8 @@ class Keeper:
                 await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute)
         if total.skipped < SHARDS:
             await self._leave_switch()
-        self._tell(wake_up, total)
+        total.failed = len(failed)
+        self._tell(wake_up, total, began)
         if len(failed) == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total
@@ -77,9 +79,10 @@ class Keeper:
             case Renew():
                 await self._renewer.retry(message)
             case SweepShard():
-                deadline = self._clock.now() + self._plan.budget
+                began = self._clock.now()
+                deadline = began + self._plan.budget
                 tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh, message)
-                self._tell("queue", tally)
+                self._tell("queue", tally, began, shards=1)
             case Sweep():
                 # One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch.
                 if await self._any_stale():
@@ -132,6 +135,7 @@ class Keeper:
             return run.tally
         mark = Watermark(started, self._clock.now(), done.renewed, done.ended, done.failing)
         await self._store.put_watermark(shard, mark)
+        telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
         run.tally.purged = await self._store.purge(shard, self._clock.now() - self._plan.retention, PURGE_LIMIT)
         return run.tally
 
@@ -155,30 +159,37 @@ class Keeper:
         return sum(mark.renewed + mark.failing for mark in marks if mark) > self._plan.fan_out_above
 
     async def _fan_out(self, wake_up: str) -> Tally:
+        began = self._clock.now()
         for shard in range(SHARDS):
             await self._renewer.send(SweepShard(shard=shard))
         await self._leave_switch()
         total = Tally(handed_over=SHARDS)
-        self._tell(wake_up, total)
+        self._tell(wake_up, total, began)
         return total
 
     async def _leave_switch(self) -> None:
         await self._renewer.send(Sweep(wake_up="watchdog"), self._plan.timing.stale)
 
-    def _tell(self, wake_up: str, tally: Tally) -> None:
+    def _tell(self, wake_up: str, tally: Tally, began: datetime, shards: int = SHARDS) -> None:
+        margin = None if tally.margin is None else round(tally.margin / timedelta(minutes=1), 1)
         telemetry.SWEEP_FINISHED(
             wakeUp=wake_up,
-            shards=SHARDS,
+            shards=shards,
+            swept=shards - tally.skipped - tally.failed - tally.handed_over,
             skipped=tally.skipped,
+            failed=tally.failed,
             handedOver=tally.handed_over,
             renewed=tally.renewed,
             ended=tally.ended,
             failing=tally.failing,
             purged=tally.purged,
-            smallestMarginMinutes=None if tally.margin is None else round(tally.margin / timedelta(minutes=1), 1),
+            smallestMarginMinutes=margin,
         )
         for outcome in (Outcome.RENEWED, Outcome.ENDED, Outcome.FAILING):
             telemetry.RENEWALS.add(getattr(tally, outcome.value), outcome=outcome.value, wakeUp=wake_up)
+        telemetry.DURATION.add((self._clock.now() - began).total_seconds(), wakeUp=wake_up)
+        if margin is not None:
+            telemetry.MARGIN.add(margin, wakeUp=wake_up)
 
 
 def _plus(tally: Tally, resumed: SweepShard | None) -> Tally:

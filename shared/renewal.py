@@ -207,9 +207,11 @@ class Renewer:
             "reason": failure.reason,
             "status": failure.status,
             "subcode": failure.subcode,
+            "requestId": failure.request_id,
+            "attempts": attempts,
             "minutesSinceRenewal": round(since / timedelta(minutes=1), 1),
         }
-        telemetry.CALL_FAILING(**fields, requestId=failure.request_id, attempts=attempts)
+        telemetry.CALL_FAILING(**fields)
         if since >= self._timing.at_risk_after:
             telemetry.CALL_AT_RISK(**fields)
         if failure.reason == "forbidden":

@@ -24,6 +24,7 @@ class Tally:
     failing: int = 0
     purged: int = 0
     skipped: int = 0
+    failed: int = 0
     handed_over: int = 0
     margin: timedelta | None = None
 

@@ -1,13 +1,13 @@
 """What Call Keeper tells of itself: every log event and metric by name, with its fields. Nothing else is logged."""
 
 import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter
-
     from shared.calls import Call
 
 LOGGER = "call_keeper"
@@ -32,29 +32,78 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One counter, with the attributes it is split by."""
+    """One figure over time, with the attributes it is split by: few values each, so no ids of calls or tenants."""
 
     name: str
     attributes: tuple[str, ...]
     meaning: str
+    unit: str
+    kind: Literal["counter", "histogram", "gauge"] = "counter"
 
-    def add(self, amount: int = 1, **attributes: Field) -> None:
-        """Count."""
-        _counter(self.name, self.meaning).add(amount, {k: v for k, v in attributes.items() if v is not None})
+    def add(self, amount: float = 1, **attributes: Field) -> None:
+        """Count it, measure it, or say how it stands, as the kind is."""
+        _instrument(self)(amount, {name: value for name, value in attributes.items() if value is not None})
 
 
 @cache
-def _counter(name: str, meaning: str) -> "Counter":
+def _instrument(metric: Metric) -> Callable[[float, Mapping[str, str | int | float | bool]], None]:
     from opentelemetry import metrics  # noqa: PLC0415 (not at import: every function would pay for it)
 
-    return metrics.get_meter(LOGGER).create_counter(name, description=meaning)
+    meter = metrics.get_meter(LOGGER)
+    match metric.kind:
+        case "counter":
+            return meter.create_counter(metric.name, metric.unit, metric.meaning).add
+        case "histogram":
+            return meter.create_histogram(metric.name, metric.unit, metric.meaning).record
+        case "gauge":
+            return meter.create_gauge(metric.name, metric.unit, metric.meaning).set
+
+
+def trace_headers() -> dict[str, str]:
+    """`traceparent` of what is under way, for a request to another service; nothing where nobody traces."""
+    from opentelemetry import propagate  # noqa: PLC0415 (as above)
+
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return {name: headers[name] for name in ("traceparent", "tracestate") if headers.get(name)}
+
+
+@contextmanager
+def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | None], None]]:
+    """A request to another service, as a span. What it gives is to be told the answer's status and request id."""
+    from opentelemetry import trace  # noqa: PLC0415 (as above)
+
+    tracer, kind = trace.get_tracer(LOGGER), trace.SpanKind.CLIENT
+    # Not the exception: its text is not ours.
+    with tracer.start_as_current_span(name, kind=kind, attributes=attributes, record_exception=False) as span:
+
+        def tell(status: int, request_id: str | None) -> None:
+            span.set_attribute("http.response.status_code", status)
+            span.set_attribute("requestId", request_id or "")
+            if status >= 400:  # noqa: PLR2004 the 4xx and 5xx
+                span.set_status(trace.StatusCode.ERROR)
+
+        yield tell
 
 
 SWEEP_FINISHED = LogEvent(
     "keep_alive.sweep.finished",
     logging.INFO,
-    ("wakeUp", "shards", "skipped", "handedOver", "renewed", "ended", "failing", "purged", "smallestMarginMinutes"),
-    "A sweep over the shards is done; which wake-up began it, and the shortest time that a lease had left.",
+    (
+        "wakeUp",
+        "shards",
+        "swept",
+        "skipped",
+        "failed",
+        "handedOver",
+        "renewed",
+        "ended",
+        "failing",
+        "purged",
+        "smallestMarginMinutes",
+    ),
+    "A sweep is done: which wake-up began it, what became of its shards (only `swept` ones are proved well), and "
+    "the shortest time that a lease had left.",
 )
 SHARD_FAILED = LogEvent(
     "keep_alive.shard.failed", logging.ERROR, ("shard", "error"), "A shard could not be swept; the others were."
@@ -74,7 +123,7 @@ CALL_FAILING = LogEvent(
 CALL_AT_RISK = LogEvent(
     "keep_alive.call.at_risk",
     logging.ERROR,
-    ("callId", "tenantId", "reason", "status", "subcode", "minutesSinceRenewal"),
+    ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
     "A call was not renewed for 30 minutes: Graph ends it 15 minutes later.",
 )
 FORBIDDEN = LogEvent(
@@ -89,6 +138,12 @@ THROTTLED = LogEvent(
 TOKEN_FAILED = LogEvent("graph.token.failed", logging.ERROR, ("tenantId", "error"), "No Graph token could be had.")
 QUEUE_FAILED = LogEvent(
     "queue.send.failed", logging.ERROR, ("kind", "error"), "A wake-up could not be left; the next sweep does its work."
+)
+MESSAGE_FAILED = LogEvent(
+    "queue.message.failed",
+    logging.ERROR,
+    ("dequeueCount", "error"),
+    "A wake-up could not be done. After the fifth time (host.json: maxDequeueCount) it lies on the poison queue.",
 )
 CALL_ENDED = LogEvent(
     "call.ended",
@@ -120,10 +175,23 @@ REQUEST_FAILED = LogEvent(
     "request.failed", logging.ERROR, ("route", "error", "where"), "A request met an error that nobody foresaw."
 )
 
-CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.")
-CODES_UNKNOWN = Metric("call_keeper.termination.unknown", ("code", "subcode"), "End codes not in the catalogue.")
-RENEWALS = Metric("call_keeper.keep_alive.outcomes", ("outcome", "wakeUp"), "keepAlives of sweeps, by outcome.")
-NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications, by what became of them.")
+CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.", "{call}")
+CODES_UNKNOWN = Metric("call_keeper.termination.unknown", (), "End codes not in the catalogue.", "{call}")
+RENEWALS = Metric("call_keeper.keep_alive.outcomes", ("outcome", "wakeUp"), "keepAlives of sweeps.", "{request}")
+MARGIN = Metric(
+    "call_keeper.keep_alive.margin",
+    ("wakeUp",),
+    "The shortest time that a lease had left when a sweep came to it.",
+    "min",
+    "histogram",
+)
+DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "How long a sweep took.", "s", "histogram")
+ACTIVE = Metric(
+    "call_keeper.calls.active", ("shard",), "Calls that are alive after a sweep of their shard.", "{call}", "gauge"
+)
+NOTIFICATIONS = Metric(
+    "call_keeper.notifications", ("outcome",), "Notifications, by what became of them.", "{notification}"
+)
 
 
 def tell_end(call: "Call") -> None:
@@ -142,4 +210,4 @@ def tell_end(call: "Call") -> None:
     CALLS_ENDED.add(category=end.category, source=end.source)
     if end.subcode is not None and end.category == "unknown":
         CODE_UNKNOWN(callId=call.id, code=end.code, subcode=end.subcode)
-        CODES_UNKNOWN.add(code=end.code, subcode=end.subcode)
+        CODES_UNKNOWN.add()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type Handler = Callable[[Request], Awaitable[Response]]
     type Wording = Callable[[Refusal, Request], Response]
 
-_KEPT_HEADERS = ("client-request-id", "user-agent", "content-type", "return-client-request-id", "prefer")
+_KEPT_HEADERS = ("client-request-id", "traceparent", "user-agent", "content-type", "return-client-request-id", "prefer")
 
 
 class ConnectionDropped(ConnectionAbortedError):

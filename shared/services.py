@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from shared.clock import Clock, SystemClock
 from shared.errors import SettingsInvalid
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from shared.table_store import TableCallStore
 
 TABLE = "calls"
+
+
+class Pauses(TypedDict):
+    """Between the tries of a request to Queue Storage; the times in seconds."""
+
+    initial_backoff: float
+    increment_base: int
+    random_jitter_range: int
+
+
+# The SDK's own begin with 15 seconds, and a request or a sweep waits for them.
+PAUSES = Pauses(initial_backoff=0.2, increment_base=1, random_jitter_range=0)
 
 
 class Services:
@@ -81,12 +93,12 @@ class Services:
             connection = settings.calls_storage.get_secret_value()
             with _connecting():
                 client = QueueClient.from_connection_string(
-                    connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS
+                    connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
                 )
         else:
             account = str(settings.calls_storage_queue_service_uri)
             client = QueueClient(
-                account, QUEUE, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS
+                account, QUEUE, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
             )
         return StorageQueue(client)
 

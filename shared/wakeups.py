@@ -1,5 +1,6 @@
 """The messages that wake the keeper: what lies on the queue `keep-alive`, and how it gets there."""
 
+import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 QUEUE = "keep-alive"
+PATIENCE = 10.0  # seconds for one message, with its retries: a request or a sweep waits for it
 
 
 class _Message(BaseModel):
@@ -85,7 +87,6 @@ class StorageQueue:
 
     def __init__(self, client: "QueueClient") -> None:
         self._client = client
-        self._exists = False
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
         """See `Queue.send`. Delays are whole seconds, rounded up: a retry that is early would be a leftover."""
@@ -93,15 +94,18 @@ class StorageQueue:
 
         seconds = -(-delay // timedelta(seconds=1))
         try:
-            if not self._exists:
-                await self._create()
-            await self._client.send_message(message.model_dump_json(), visibility_timeout=seconds)
-        except AzureError as error:
+            async with asyncio.timeout(PATIENCE):
+                await self._send(message.model_dump_json(), seconds)
+        except (AzureError, TimeoutError) as error:
             raise StoreUnavailable(f"Queue Storage did not take a message ({type(error).__name__}).") from error
 
-    async def _create(self) -> None:
-        from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 (as above)
+    async def _send(self, text: str, seconds: int) -> None:
+        """Send; if the queue is not there, or not there any more, make it first."""
+        from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError  # noqa: PLC0415 (as above)
 
-        with suppress(ResourceExistsError):
-            await self._client.create_queue()
-        self._exists = True
+        try:
+            await self._client.send_message(text, visibility_timeout=seconds)
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):
+                await self._client.create_queue()
+            await self._client.send_message(text, visibility_timeout=seconds)

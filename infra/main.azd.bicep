@@ -1,0 +1,66 @@
+// For azd, which begins with a subscription: a resource group, and main.bicep in it.
+targetScope = 'subscription'
+
+@description('Name of the azd environment; its first 13 characters name the deployment.')
+@minLength(2)
+@maxLength(64)
+param environmentName string
+
+@description('Azure region of the resource group and all in it.')
+@minLength(1)
+param location string
+
+@description('The calling bot\'s application (client) id.')
+param graphAppId string
+
+@description('The tenant, by GUID, of calls that are registered without one; empty to refuse those.')
+param graphTenantId string = ''
+
+@description('Address that alerts are sent to; empty for none.')
+param alertEmail string = ''
+
+@description('Whether the app reaches its storage by private endpoints. Billed by the hour.')
+param privateNetwork bool = false
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: 'rg-call-keeper-${environmentName}'
+  location: location
+  // azd finds what belongs to its environment by this tag.
+  tags: { 'azd-env-name': environmentName }
+}
+
+module keeper 'main.bicep' = {
+  name: 'call-keeper'
+  scope: group
+  params: {
+    name: take(environmentName, 13)
+    location: location
+    tags: { 'azd-env-name': environmentName }
+    functionAppTags: { 'azd-service-name': 'keeper' }
+    graphAppId: graphAppId
+    graphTenantId: graphTenantId
+    alertEmails: empty(alertEmail) ? [] : [alertEmail]
+    privateNetwork: privateNetwork
+  }
+}
+
+@description('Resource group that azd deployed to.')
+output AZURE_RESOURCE_GROUP string = group.name
+
+@description('Name of the function app.')
+output FUNCTION_APP_NAME string = keeper.outputs.functionAppName
+
+@description('Where Graph sends notifications: the bot\'s callbackUri.')
+output WEBHOOK_URL string = keeper.outputs.webhookUrl
+
+@description('Where bots and operators ask.')
+output API_BASE_URL string = keeper.outputs.apiBaseUrl
+
+@description('Client id of the app\'s identity.')
+output IDENTITY_CLIENT_ID string = keeper.outputs.identityClientId
+
+@description('Object id of the app\'s identity: what infra/grant_graph_permissions.py asks for.')
+output IDENTITY_PRINCIPAL_ID string = keeper.outputs.identityPrincipalId
+
+@description('Resource id of the Log Analytics workspace.')
+output WORKSPACE_ID string = keeper.outputs.workspaceId

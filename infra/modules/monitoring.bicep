@@ -1,0 +1,173 @@
+// Where telemetry goes, who is told, the five alerts, and the workbook. The queries stand in infra/queries.
+
+@description('Name of the Log Analytics workspace.')
+param workspaceName string
+
+@description('Name of the Application Insights component.')
+param componentName string
+
+@description('Prefix of the alerts\' and the action group\'s names.')
+param name string
+
+@description('Azure region.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('Days that logs are kept. Beyond the 31 days that are part of the price of ingestion each GB is billed by the month.')
+@minValue(30)
+@maxValue(730)
+param retentionDays int
+
+@description('Cap on ingestion in GB a day; -1 for none. Once it is reached nothing is seen until midnight, and the alert on silence fires.')
+@minValue(-1)
+param dailyCapGb int
+
+@description('Addresses that alerts are sent to. Without any, alerts show in the portal alone.')
+param alertEmails string[]
+
+// Each query gives rows when the alert has to fire, `no-sweep` too: it counts, so it gives its row on absence of any data.
+// `no-sweep` looks at 30 minutes, two periods of the timer: 15 minutes before the first lease ends. The others look at 15
+// every 5, so that lines which arrive late are not missed; an alert that stays on is sent once.
+var alertRules = [
+  {
+    key: 'no-sweep'
+    title: 'No sweep finished in 30 minutes'
+    severity: 0
+    window: 'PT30M'
+    splitBy: []
+    query: loadTextContent('../queries/no-sweep.kql')
+  }
+  {
+    key: 'call-at-risk'
+    title: 'A call is at risk, or its lease lapsed (408/8537)'
+    severity: 1
+    window: 'PT15M'
+    splitBy: []
+    query: loadTextContent('../queries/call-at-risk.kql')
+  }
+  {
+    key: 'graph-forbidden'
+    title: 'Graph answers 403 for a tenant: consent or tenant is wrong'
+    severity: 1
+    window: 'PT15M'
+    splitBy: ['tenantId']
+    query: loadTextContent('../queries/graph-forbidden.kql')
+  }
+  {
+    key: 'webhook-errors'
+    title: 'The webhook answers 5xx: reasons of ends may be lost'
+    severity: 2
+    window: 'PT15M'
+    splitBy: []
+    query: loadTextContent('../queries/webhook-errors.kql')
+  }
+  {
+    key: 'poison'
+    title: 'A wake-up failed five times and was put aside'
+    severity: 2
+    window: 'PT15M'
+    splitBy: []
+    query: loadTextContent('../queries/poison.kql')
+  }
+]
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: retentionDays
+    workspaceCapping: { dailyQuotaGb: dailyCapGb }
+    // Who may read is said by Azure roles; the workspace's shared key opens nothing.
+    features: { disableLocalAuth: true, enableLogAccessUsingOnlyResourcePermissions: true }
+  }
+}
+
+resource component 'Microsoft.Insights/components@2020-02-02' = {
+  name: componentName
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    IngestionMode: 'LogAnalytics'
+    // With the connection string alone nothing can be sent: the app proves itself with its identity.
+    DisableLocalAuth: true
+  }
+}
+
+resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = {
+  name: '${name}-operators'
+  location: 'global'
+  tags: tags
+  properties: {
+    enabled: true
+    groupShortName: 'callkeeper'
+    emailReceivers: [
+      for (address, index) in alertEmails: {
+        name: 'operator-${index}'
+        emailAddress: address
+        useCommonAlertSchema: true
+      }
+    ]
+  }
+}
+
+resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for rule in alertRules: {
+    name: '${name}-${rule.key}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: rule.title
+      description: '${rule.title}. What to do: docs/runbook.md#${rule.key}.'
+      severity: rule.severity
+      enabled: true
+      scopes: [workspace.id]
+      evaluationFrequency: 'PT5M'
+      windowSize: rule.window
+      // Resolves by itself when the condition is over, and tells so.
+      autoMitigate: true
+      // A new workspace has no tables until the first telemetry comes; the queries are held to the events by tests.
+      skipQueryValidation: true
+      criteria: {
+        allOf: [
+          {
+            query: rule.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: 0
+            dimensions: map(rule.splitBy, column => { name: column, operator: 'Include', values: ['*'] })
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      actions: { actionGroups: [actionGroup.id] }
+    }
+  }
+]
+
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  // A workbook's name must be a GUID.
+  name: guid(workspace.id, 'workbook')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: 'Call Keeper'
+    category: 'workbook'
+    sourceId: workspace.id
+    serializedData: loadTextContent('../workbook.json')
+  }
+}
+
+@description('Resource id of the workspace, for diagnostic settings and for queries.')
+output workspaceId string = workspace.id
+
+@description('Resource id of the action group, for the alert on availability.')
+output actionGroupId string = actionGroup.id

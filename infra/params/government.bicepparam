@@ -1,0 +1,16 @@
+// Azure Government. First: az cloud set --name AzureUSGovernment. Storage and login addresses follow from that cloud.
+// Graph's cloud is to be told: usgov-l4 (GCC High) or usgov-l5 (DoD). Graph has no calls API in China.
+using '../main.bicep'
+
+param name = 'gov'
+param location = 'usgovvirginia'
+param graphCloud = 'usgov-l4'
+param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0000-000000000000')
+param graphTenantId = readEnvironmentVariable('GRAPH_TENANT_ID', '')
+param managementAudiences = [readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')]
+param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
+param deleteLock = true
+param privateNetwork = true
+param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]
+// Places in this cloud have names of their own.
+param healthTestLocations = ['usgov-va-azr', 'usgov-phx-azr']

@@ -1,0 +1,5 @@
+// The least that runs: for a trial. One bot, storage in one data centre, nothing kept ready, alerts in the portal alone.
+using '../main.bicep'
+
+param name = 'trial'
+param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0000-000000000000')

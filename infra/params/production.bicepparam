@@ -1,0 +1,33 @@
+// For real calls: zones, an instance always ready, private storage, locks, people who are told.
+using '../main.bicep'
+
+param name = 'prod'
+param tags = {
+  service: 'call-keeper'
+  environment: 'production'
+}
+param deleteLock = true
+
+param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0000-000000000000')
+param graphTenantId = readEnvironmentVariable('GRAPH_TENANT_ID', '')
+// Calls of other tenants than these are refused. Several: divide the variable with commas.
+param allowedTenantIds = empty(readEnvironmentVariable('ALLOWED_TENANT_IDS', ''))
+  ? []
+  : split(readEnvironmentVariable('ALLOWED_TENANT_IDS', ''), ',')
+
+// An app registration of its own for management: who holds its roles does not depend on the bot's registration.
+param managementAudiences = [
+  readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')
+  'api://${readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')}'
+]
+param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
+
+// Two, since zones are asked for; the timer needs no instance of its own while the other wake-ups work.
+param alwaysReadyHttp = 2
+param zoneRedundant = true
+param storageSku = 'Standard_ZRS'
+param privateNetwork = true
+
+param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]
+param healthTestLocations = ['emea-nl-ams-azr', 'emea-gb-db3-azr', 'us-va-ash-azr']
+param logRetentionDays = 90

@@ -1,0 +1,18 @@
+// Several bots: one deployment each, in one resource group or in several. Graph lets only the app that made a call manage
+// it, and a deployment has one app. Run it once for each bot, with BOT_NAME and GRAPH_APP_ID of that bot in the environment:
+//   BOT_NAME=sales GRAPH_APP_ID=... az deployment group create -g calls -p infra/params/several-bots.bicepparam
+using '../main.bicep'
+
+// The name is part of every resource's name: deployments of different names share nothing.
+param name = readEnvironmentVariable('BOT_NAME', 'bot-one')
+param tags = {
+  service: 'call-keeper'
+  bot: readEnvironmentVariable('BOT_NAME', 'bot-one')
+}
+param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0000-000000000000')
+
+// One app registration guards the management of all of them; each caller's role counts for every bot then.
+param managementAudiences = [readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')]
+param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
+
+param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]

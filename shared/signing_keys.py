@@ -1,17 +1,16 @@
 """The public keys that inbound tokens are signed with: fetched, kept, and kept through an outage."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
 
+from shared import telemetry
 from shared.clock import Clock
 from shared.errors import KeysUnavailable
 from shared.http_client import NoAnswer, ask
-from shared.telemetry import LogEvent
 from shared.urls import trusted_url
 
 if TYPE_CHECKING:
@@ -23,13 +22,6 @@ PAUSE_WITHOUT_KEYS = timedelta(seconds=5)  # while there is no key at all
 _TIMEOUT = timedelta(seconds=10)  # of each of the two requests
 _SMALLEST = 2048  # bits of an RSA key
 _MOST_KEYS = 100
-
-FETCH_FAILED = LogEvent(
-    "signing_keys.fetch.failed",
-    logging.WARNING,
-    ("metadataUrl", "reason"),
-    "Keys that tokens are verified with could not be fetched; those at hand stay in use.",
-)
 
 
 class SigningKeys:
@@ -83,7 +75,7 @@ class SigningKeys:
             document = await self._json(metadata_url)
             keys = usable_keys(await self._json(trusted_url(str(document.get("jwks_uri")))))
         except (NoAnswer, ValueError) as error:
-            FETCH_FAILED(metadataUrl=metadata_url, reason=str(error))
+            telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=str(error))
             return False
         self._keys[metadata_url] = keys
         return True

@@ -166,6 +166,12 @@ NOTIFICATIONS_ACCEPTED = LogEvent(
 NOTIFICATIONS_REFUSED = LogEvent(
     "notifications.refused", logging.WARNING, ("why", "detail"), "A webhook body, or a part of it, was not taken."
 )
+KEYS_FAILED = LogEvent(
+    "signing_keys.fetch.failed",
+    logging.WARNING,
+    ("metadataUrl", "reason"),
+    "Keys that tokens are verified with could not be fetched; those at hand stay in use.",
+)
 HANGUP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "A call was hung up at Graph.")
 RECORDING = LogEvent(
     "call.recording", logging.INFO, ("callId", "tenantId", "operationId", "status"), "A recording was started."

@@ -1,0 +1,123 @@
+"""What is logged and counted: each kind once, with exactly its fields, and none that logging keeps for itself."""
+
+import ast
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared import telemetry
+from shared.calls import Call, Source, Termination
+from shared.telemetry import LOGGER, LogEvent, Metric
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*sorted((ROOT / "shared").glob("*.py")), *sorted((ROOT / "functions").glob("*.py"))]
+EVENTS = {name: value for name, value in vars(telemetry).items() if isinstance(value, LogEvent)}
+METRICS = {name: value for name, value in vars(telemetry).items() if isinstance(value, Metric)}
+OF_LOGGING = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event"}
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+CALL = Call("call", "tenant", "established", known_at=NOON, started_at=NOON)
+
+
+def _emissions() -> Iterator[tuple[str, str, ast.Call]]:
+    """Each call of an event, and of a metric's `add`: the place, the name of the constant, the call."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = (
+                    node.func.value if isinstance(node.func, ast.Attribute) and node.func.attr == "add" else node.func
+                )
+                name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+                if name in EVENTS or name in METRICS:
+                    yield f"{path.name}:{node.lineno}", name, node
+
+
+def _fields(node: ast.Call, path: str) -> set[str]:
+    """The names that are given; those of `**fields` come from the dictionary of that name in the same file."""
+    given: set[str] = set()
+    for keyword in node.keywords:
+        if keyword.arg is not None:
+            given.add(keyword.arg)
+            continue
+        assert isinstance(keyword.value, ast.Name)
+        given |= _dictionary(path.split(":", maxsplit=1)[0], keyword.value.id)
+    return given
+
+
+def _dictionary(file: str, name: str) -> set[str]:
+    path = next(path for path in SOURCES if path.name == file)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return {str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)}
+    raise AssertionError(f"{file} has no dictionary {name}")
+
+
+EMISSIONS = list(_emissions())
+
+
+@pytest.mark.parametrize(("place", "name", "node"), EMISSIONS, ids=[f"{name}-{place}" for place, name, _ in EMISSIONS])
+def test_an_event_or_metric_is_given_exactly_its_fields(place: str, name: str, node: ast.Call) -> None:
+    declared = EVENTS[name].fields if name in EVENTS else METRICS[name].attributes
+    assert _fields(node, place) == set(declared)
+
+
+def test_every_event_and_metric_is_emitted() -> None:
+    assert {name for _, name, _ in EMISSIONS} == EVENTS.keys() | METRICS.keys()
+
+
+@pytest.mark.parametrize("event", EVENTS.values(), ids=lambda event: event.name)
+def test_no_field_is_one_that_logging_keeps_for_itself(event: LogEvent) -> None:
+    assert not set(event.fields) & OF_LOGGING
+    assert len(set(event.fields)) == len(event.fields)
+
+
+def test_names_are_unique() -> None:
+    names = [event.name for event in EVENTS.values()] + [metric.name for metric in METRICS.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_nothing_else_is_logged() -> None:
+    """Only `LogEvent` may call a logger: what it writes is listed, and is looked at for secrets."""
+    for path in SOURCES:
+        if path.name == "telemetry.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                written = node.func.attr in {"debug", "info", "warning", "error", "exception", "critical", "log"}
+                assert not written, f"{path.name}:{node.lineno}"
+            assert not (isinstance(node, ast.Name) and node.id == "print"), path.name
+
+
+def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    telemetry.HANGUP(callId="x", tenantId="y", gone=True)
+    (record,) = caplog.records
+    assert record.getMessage() == "call.hangup callId=x tenantId=y gone=True"
+    assert vars(record).items() >= {"event": "call.hangup", "callId": "x", "tenantId": "y", "gone": True}.items()
+
+
+def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    telemetry.tell_end(CALL)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("termination", "told"),
+    [
+        (Termination(Source.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
+        (Termination(Source.NOTIFICATION, "why", "unknown", 499, 9999), ["call.ended", "termination.code.unknown"]),
+        (Termination(Source.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
+    ],
+)
+def test_an_end_is_told_and_an_unknown_code_beside_it(
+    termination: Termination, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    telemetry.tell_end(replace(CALL, ended_at=NOON, termination=termination))
+    assert [vars(record)["event"] for record in caplog.records] == told

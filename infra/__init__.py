@@ -1,0 +1,1 @@
+"""The deployment: Bicep, and the small programs that go with it. Not deployed itself."""

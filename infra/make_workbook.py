@@ -1,0 +1,62 @@
+"""Makes `infra/workbook.json` of the query files: `python -m infra.make_workbook`. A test holds the two equal."""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+QUERIES = FOLDER / "queries"
+WORKBOOK = FOLDER / "workbook.json"
+PARTS = (
+    ("calls-safe-now", "Are calls safe now?", "table"),
+    ("why-calls-end", "Why calls end", "table"),
+    ("one-call", "One call", "table"),
+    ("webhook-health", "Webhook health", "barchart"),
+)
+DAY = 24 * 60 * 60 * 1000  # milliseconds
+
+
+def workbook() -> str:
+    """The workbook as Azure Monitor takes it, as JSON."""
+    items = [_parameters(), *(_query(*part) for part in PARTS)]
+    document = {
+        "version": "Notebook/1.0",
+        "items": items,
+        "$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _parameters() -> dict[str, object]:
+    parameters = [
+        {
+            "version": "KqlParameterItem/1.0",
+            "name": "TimeRange",
+            "label": "Time range",
+            "type": 4,
+            "value": {"durationMs": DAY},
+        },
+        {"version": "KqlParameterItem/1.0", "name": "CallId", "label": "Call id", "type": 1, "value": ""},
+    ]
+    return {
+        "type": 9,
+        "name": "parameters",
+        "content": {"version": "KqlParameterItem/1.0", "style": "pills", "parameters": parameters},
+    }
+
+
+def _query(name: str, title: str, look: str) -> dict[str, object]:
+    content = {
+        "version": "KqlItem/1.0",
+        "query": (QUERIES / f"{name}.kql").read_text(encoding="utf-8"),
+        "title": title,
+        "queryType": 0,
+        "resourceType": "microsoft.operationalinsights/workspaces",
+        "timeContextFromParameter": "TimeRange",
+        "visualization": look,
+        "size": 0,
+    }
+    return {"type": 3, "name": name, "content": content}
+
+
+if __name__ == "__main__":
+    WORKBOOK.write_text(workbook(), encoding="utf-8")

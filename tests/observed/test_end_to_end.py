@@ -1,0 +1,185 @@
+"""The real exporter, sending to an ingestion endpoint of ours: what operators see of a sweep, an end, a hang-up."""
+
+import importlib.util
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from local.stack import APP_ID, ROOT, Options, Stack, running
+from shared.telemetry import Metric
+from tests.docs.tables import metrics
+from tests.observed import kql
+from tests.observed.ingestion import Ingestion, Item, listening
+
+DISTRO = "azure-monitor-opentelemetry"
+INSTALLED = importlib.util.find_spec("azure.monitor") is not None
+DECLARED = f'"{DISTRO}' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+pytestmark = [
+    pytest.mark.xdist_group("observed"),
+    pytest.mark.timeout(120),
+    # Where it is declared, its absence is a failure and no reason to skip.
+    pytest.mark.skipif(not INSTALLED and not DECLARED, reason=f"{DISTRO} is no dependency yet"),
+]
+
+SECRET = "5ecre7-that-nobody-may-see"  # in everything that we send and that must not be told
+HANGUP_TRACE = "0af7651916cd43dd8448eb211c80319c"
+REFUSED_TRACE = "1bf7651916cd43dd8448eb211c80319d"
+SETTINGS = {
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "call_keeper",
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
+    "OTEL_BLRP_SCHEDULE_DELAY": "500",
+    "OTEL_BSP_SCHEDULE_DELAY": "500",
+    "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
+    "OTEL_TRACES_SAMPLER_ARG": "1",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has happened, and what was sent of it."""
+
+    sent: Ingestion
+    tenant: str
+    hung_up: str
+    ended: str
+    function_key: str
+    client_secret: str
+    graph: list[dict[str, dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    """A sweep, an end by code, a refused webhook, a hang-up; then the host stops, so that all has been sent."""
+    with listening() as (sent, connection):
+        settings = {**SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection}
+        with running(Options(schedule="*/4 * * * * *", settings=settings)) as stack, httpx.Client(timeout=30) as http:
+            yield _live(stack, http, sent)
+
+
+def _live(stack: Stack, http: httpx.Client, sent: Ingestion) -> Seen:
+    tenant, key = str(uuid.uuid4()), {"x-functions-key": stack.function_key}
+    hung_up, ended = (_begin(stack, http, tenant) for _ in range(2))
+    for call_id in (hung_up, ended):
+        body = {"tenantId": tenant, "metadata": {"note": SECRET}}
+        assert http.put(f"{stack.api}/calls/{call_id}", headers=key, json=body).is_success
+    sent.until(lambda: sent.events("keep_alive.sweep.finished", renewed=2))
+    end = {"code": 486, "subcode": 10003}
+    assert http.post(f"{stack.simulator}/control/calls/{ended}/end", json=end).is_success
+    refused = {"Authorization": f"Bearer {SECRET}", **_trace(REFUSED_TRACE)}
+    assert http.post(f"{stack.api}/notifications", headers=refused, json={"value": [SECRET]}).status_code == 401
+    answer = http.post(f"{stack.api}/calls/{hung_up}/hangup", headers=key | _trace(HANGUP_TRACE), json={})
+    assert answer.is_success
+    sent.until(lambda: sent.events("call.ended", callId=ended) and sent.events("call.ended", callId=hung_up))
+    asked = http.get(f"{stack.simulator}/control/requests?limit=5000").json()["value"]
+    stack.host.stop()
+    secret = stack.settings()["GRAPH_CLIENT_SECRET"]
+    return Seen(sent, tenant, hung_up, ended, stack.function_key, secret, asked)
+
+
+def _begin(stack: Stack, http: httpx.Client, tenant: str) -> str:
+    call_id = str(uuid.uuid4())
+    call = {"id": call_id, "tenantId": tenant, "appId": APP_ID, "callbackUri": f"{stack.api}/notifications"}
+    assert http.post(f"{stack.simulator}/control/calls", json=call).is_success
+    return call_id
+
+
+def _trace(trace_id: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+
+
+def test_an_end_arrives_once_with_its_codes(seen: Seen) -> None:
+    [end] = seen.sent.events("call.ended", callId=seen.ended)
+    assert {name: end.properties[name] for name in ("code", "subcode", "tenantId", "source")} == {
+        "code": "486",
+        "subcode": "10003",
+        "tenantId": seen.tenant,
+        "source": "notification",
+    }
+    assert end.properties["category"]
+
+
+def test_a_refused_webhook_arrives_once_with_its_reason_and_the_requests_operation(seen: Seen) -> None:
+    [refusal] = seen.sent.events("notifications.refused")
+    assert refusal.properties["why"] == "Unauthenticated"
+    assert refusal.operation_id == REFUSED_TRACE
+
+
+def test_a_hang_up_arrives_once_and_joins_its_request_its_storage_and_graph(seen: Seen) -> None:
+    [event] = seen.sent.events("call.hangup", callId=seen.hung_up)
+    [to_graph] = [item for item in _dependencies(seen) if f"/communications/calls/{seen.hung_up}" in _target(item)]
+    [asked] = [request for request in seen.graph if request["operation"] == "delete"]  # type: ignore[comparison-overlap] # the journal is JSON
+    assert event.operation_id == to_graph.operation_id == HANGUP_TRACE
+    assert asked["headers"]["traceparent"].split("-")[1] == HANGUP_TRACE
+    assert asked["headers"]["client-request-id"] == to_graph.properties["clientRequestId"]
+    assert to_graph.properties["requestId"]
+    assert any("calls" in _target(item) and item.operation_id == HANGUP_TRACE for item in _storage(seen))
+
+
+def test_a_sweep_arrives_once_and_joins_its_keep_alives_and_its_storage(seen: Seen) -> None:
+    kept = [request for request in seen.graph if request["operation"] == "keepAlive"]  # type: ignore[comparison-overlap] # as above
+    traces = {request["headers"]["traceparent"].split("-")[1] for request in kept}
+    sweeps = [event for event in seen.sent.events("keep_alive.sweep.finished") if event.operation_id in traces]
+    assert sweeps
+    assert len({sweep.operation_id for sweep in sweeps}) == len(sweeps)
+    for sweep in sweeps:
+        assert int(sweep.properties["swept"]) > 0
+        assert sweep.properties["wakeUp"]
+        assert float(sweep.properties["smallestMarginMinutes"]) > 0
+        assert any(item.operation_id == sweep.operation_id for item in _storage(seen))
+    assert all(request["headers"]["client-request-id"] for request in kept)
+
+
+def test_a_keep_alive_that_succeeds_leaves_no_row_of_its_own(seen: Seen) -> None:
+    assert not any("keepAlive" in _target(item) for item in _dependencies(seen))
+
+
+def test_an_end_is_joined_to_the_webhook_that_told_it(seen: Seen) -> None:
+    [end] = seen.sent.events("call.ended", callId=seen.ended)
+    accepted = [event for event in seen.sent.events("notifications.accepted") if event.operation_id == end.operation_id]
+    assert len(accepted) == 1
+    assert any(item.operation_id == end.operation_id for item in _storage(seen))
+
+
+@pytest.mark.parametrize("name", ["no-sweep", "why-calls-end", "calls-safe-now", "webhook-health"])
+def test_the_fields_that_a_query_reads_have_arrived(seen: Seen, name: str) -> None:
+    query = kql.read(name)
+    events = [item for item in seen.sent.items if item.event in query.events]
+    assert {item.event for item in events} == query.events
+    assert query.fields <= {field for item in events for field in item.properties}
+
+
+@pytest.mark.parametrize("metric", [m for m in metrics() if "unknown" not in m.name], ids=lambda metric: metric.name)
+def test_a_metric_arrives_with_the_attributes_it_is_split_by(seen: Seen, metric: Metric) -> None:
+    items = [item for item in seen.sent.items if any(point["name"] == metric.name for point in _points(item))]
+    assert items
+    assert all(set(item.properties) >= set(metric.attributes) for item in items)
+    assert not any(id_ in str(item.properties) for item in items for id_ in (seen.ended, seen.hung_up, seen.tenant))
+
+
+def test_no_secret_was_sent(seen: Seen) -> None:
+    raw = seen.sent.raw
+    assert "call.ended" in raw
+    for secret in (SECRET, seen.function_key, seen.client_secret, "AccountKey", "Bearer ", "eyJ"):
+        assert secret not in raw, secret
+
+
+def _dependencies(seen: Seen) -> list[Item]:
+    return [item for item in seen.sent.items if item.table == "AppDependencies"]
+
+
+def _storage(seen: Seen) -> list[Item]:
+    return [item for item in _dependencies(seen) if "devstoreaccount1" in _target(item)]
+
+
+def _target(item: Item) -> str:
+    return f"{item.data.get('name')} {item.data.get('data')}"
+
+
+def _points(item: Item) -> list[dict[str, object]]:
+    listed = item.data.get("metrics")
+    return listed if isinstance(listed, list) else []

@@ -1,0 +1,129 @@
+"""The queries of alerts and workbook ask for what is emitted, and lead to the runbook."""
+
+import json
+import re
+
+import pytest
+
+import function_app
+from functions.http import ROUTES
+from infra.make_workbook import PARTS, WORKBOOK, workbook
+from shared.errors import CallKeeperError
+from shared.telemetry import Metric
+from tests.docs.documents import anchors, code, read, rows, section
+from tests.docs.tables import log_events, metrics
+from tests.observed import kql
+from tests.observed.kql import ALERTS, QUERIES, ROOT
+
+ALL = [kql.read(name) for name in (*ALERTS, *kql.WORKBOOK)]
+CATALOGUE = {event.name: event for event in log_events()}
+APP = function_app.app  # its import declares the routes
+TABLES = {"AppTraces", "AppDependencies", "AppRequests"}
+OF_DEPENDENCIES = {"requestId"}  # see `telemetry.dependency`
+IDS = {"callId", "tenantId", "operationId", "requestId", "clientRequestId", "code", "subcode", "error", "detail"}
+
+every_query = pytest.mark.parametrize("query", ALL, ids=lambda query: query.name)
+every_alert = pytest.mark.parametrize("query", ALL[: len(ALERTS)], ids=lambda query: query.name)
+
+
+def test_the_query_files_are_those_that_are_used() -> None:
+    assert {path.stem for path in QUERIES.glob("*.kql")} == {query.name for query in ALL}
+
+
+@every_query
+def test_a_query_reads_known_tables_and_known_events(query: kql.Query) -> None:
+    assert query.tables
+    assert query.tables <= TABLES
+    assert query.events <= set(CATALOGUE)
+    assert query.events or query.name == "one-call"
+
+
+@every_query
+def test_a_field_that_a_query_reads_is_one_of_its_events(query: kql.Query) -> None:
+    events = [CATALOGUE[name] for name in query.events] or list(CATALOGUE.values())
+    known = {"event"}.union(*(event.fields for event in events))
+    if "AppDependencies" in query.tables:
+        known |= OF_DEPENDENCIES
+    assert query.fields <= known
+
+
+@every_query
+def test_brackets_and_quotes_of_a_query_close(query: kql.Query) -> None:
+    plain = re.sub(r'"[^"]*"', "", query.text)
+    assert '"' not in plain
+    assert plain.count("(") == plain.count(")")
+
+
+@every_query
+def test_the_header_of_a_query_says_its_purpose_and_leads_to_the_runbook(query: kql.Query) -> None:
+    assert query.header["Purpose"].endswith(".")
+    file, _, anchor = query.header["Runbook"].partition("#")
+    assert anchor in anchors(read(file))
+
+
+@every_alert
+def test_an_alert_has_a_severity_a_window_and_a_section_with_what_to_do(query: kql.Query) -> None:
+    assert query.header["Severity"] in {"0", "1", "2", "3", "4"}
+    minutes = re.fullmatch(r"PT(\d+)M", query.header["Window"])
+    assert minutes is not None
+    assert set(re.findall(r"ago\((\w+)\)", query.text)) == {f"{minutes[1]}m"}
+    told = section(read("docs/runbook.md"), query.name)
+    for part in ("What it means", "How urgent", "Look here", "Do this", "It is over"):
+        assert f"**{part}" in told
+
+
+def test_the_table_of_the_runbook_tells_the_severities_of_the_alerts() -> None:
+    told = {found[1]: row[1] for row in rows(section(read("docs/runbook.md"), "Runbook")) if (found := _link(row[0]))}
+    assert told == {query.name: query.header["Severity"] for query in ALL[: len(ALERTS)]}
+
+
+def test_the_dead_mans_alert_counts_without_grouping_so_that_nothing_is_a_row_too() -> None:
+    lines = [line.strip() for line in kql.read("no-sweep").text.splitlines() if line.strip()]
+    assert re.fullmatch(r"\| summarize sweeps = count\(\), [^|]*", lines[-2])
+    assert " by " not in lines[-2]
+    assert lines[-1] == "| where sweeps == 0"
+
+
+def test_poison_is_what_failed_as_often_as_the_host_tries() -> None:
+    tries = json.loads(read("host.json"))["extensions"]["queues"]["maxDequeueCount"]
+    assert f"toint(Properties.dequeueCount) >= {tries}" in kql.read("poison").text
+
+
+def test_the_errors_and_the_route_of_the_webhooks_alert_exist() -> None:
+    strings = set(kql.read("webhook-errors").strings)
+    kinds = {kind.__name__ for kind in _kinds(CallKeeperError)}
+    assert {text for text in strings if text[:1].isupper()} <= kinds
+    assert {text for text in strings if "_" in text and "." not in text} <= {route.name for route in ROUTES}
+
+
+def test_the_workbook_is_made_of_the_query_files() -> None:
+    assert WORKBOOK.read_text(encoding="utf-8") == workbook(), "run: .venv/bin/python -m infra.make_workbook"
+    assert tuple(name for name, _, _ in PARTS) == kql.WORKBOOK
+
+
+@pytest.mark.parametrize("metric", metrics(), ids=lambda metric: metric.name)
+def test_a_metric_is_split_by_few_values_only(metric: Metric) -> None:
+    assert set(metric.attributes).isdisjoint(IDS)
+
+
+def test_host_json_is_in_opentelemetry_mode_and_no_code_configures_the_exporter() -> None:
+    assert json.loads(read("host.json"))["telemetryMode"] == "OpenTelemetry"
+    modules = [path for folder in ("functions", "shared") for path in (ROOT / folder).rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in modules]
+    assert not any(
+        re.search(r"configure_azure_monitor|azure\.monitor|opentelemetry\.(sdk|instrumentation)", text)
+        for text in texts
+    )
+
+
+def test_the_settings_of_telemetry_are_those_that_the_end_to_end_run_uses() -> None:
+    told = {name for row in rows(section(read("docs/telemetry.md"), "How it travels")) for name in code(row[0])}
+    assert {"APPLICATIONINSIGHTS_CONNECTION_STRING", "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"} <= told
+
+
+def _kinds(kind: type[Exception]) -> set[type[Exception]]:
+    return {kind}.union(*(_kinds(below) for below in kind.__subclasses__()))
+
+
+def _link(cell: str) -> re.Match[str] | None:
+    return re.match(r"\[([\w-]+)\]", cell)

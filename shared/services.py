@@ -48,6 +48,7 @@ class Services:
         self.clock = clock
         for name in ("azure", "httpx", "msal"):  # they log every request and its address at INFO
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("azure.identity").setLevel(logging.ERROR)  # its warnings repeat whatever Entra wrote
 
     @cached_property
     def http(self) -> "httpx.AsyncClient":

@@ -1,0 +1,89 @@
+"""What inbound tokens are verified with: audiences, issuers, and the keys that must be within reach."""
+
+from collections.abc import AsyncIterator
+
+from local.doctor.check import check
+from local.doctor.finding import Fault, Finding, Mark
+from local.doctor.patient import Patient
+from local.doctor.probe import NoWay, look
+from shared.signing_keys import usable_keys
+from shared.urls import trusted_url
+
+ISSUER = "https://api.botframework.com"  # MicrosoftDocs: calling bots' authentication
+
+AUDIENCE = Fault(
+    "audience-wrong",
+    "NOTIFICATION_AUDIENCES lacks the bot's app id, which Graph's notifications are for: all are answered 401.",
+    "Remove NOTIFICATION_AUDIENCES (GRAPH_APP_ID is its default), or add GRAPH_APP_ID to it.",
+)
+ISSUERS = Fault(
+    "issuer-missing",
+    "NOTIFICATION_ISSUERS lacks the issuer that Graph's notifications come with: they are answered 401.",
+    f"Remove NOTIFICATION_ISSUERS, or add {ISSUER} to it.",
+)
+KEYS = Fault(
+    "keys-unreachable",
+    "The keys that notifications are signed with cannot be fetched: they are answered 503, and reasons get lost.",
+    "Let the app reach the metadata and the address of its jwks_uri; correct NOTIFICATION_METADATA_URLS.",
+)
+OPEN = Fault(
+    "management-audience-missing",
+    "MANAGEMENT_AUDIENCE is not set in a deployed app: the function key, a shared secret, is all that guards calls.",
+    "Register an app with the roles Calls.Read, Calls.Manage and Recordings.Read; set MANAGEMENT_AUDIENCE to it.",
+    Mark.WARN,
+)
+MANAGEMENT_KEYS = Fault(
+    "management-keys-unreachable",
+    "The keys of management tokens cannot be fetched: bots and operators are answered 503.",
+    "Correct MANAGEMENT_TENANT_ID or MANAGEMENT_METADATA_URL, and let the app reach that address.",
+)
+
+
+@check("notifications", "Will Graph's notifications be believed?", AUDIENCE, ISSUERS, KEYS)
+async def notifications(patient: Patient) -> AsyncIterator[Finding]:
+    """Compares the audiences, and fetches the keys as the webhook does."""
+    settings = patient.settings
+    if settings.graph_app_id not in {audience.lower() for audience in settings.notification_audiences}:
+        yield AUDIENCE.found("NOTIFICATION_AUDIENCES does not have GRAPH_APP_ID")
+    if ISSUER not in {issuer.lower().rstrip("/") for issuer in settings.notification_issuers}:
+        yield ISSUERS.found(f"NOTIFICATION_ISSUERS does not have {ISSUER}")
+    for url in settings.notification_metadata_urls:
+        if trouble := await _keys_trouble(patient, url):
+            yield KEYS.found(f"{url}: {trouble}")
+
+
+@check("management", "Are management routes guarded by tokens?", OPEN, MANAGEMENT_KEYS)
+async def management(patient: Patient) -> AsyncIterator[Finding]:
+    """A laptop may do without."""
+    settings = patient.settings
+    if not settings.management_audience:
+        if patient.deployment:
+            yield OPEN.found("MANAGEMENT_AUDIENCE is not set")
+        return
+    url = settings.management_metadata_url or ""
+    if trouble := await _keys_trouble(patient, url):
+        yield MANAGEMENT_KEYS.found(f"{url}: {trouble}")
+
+
+async def _keys_trouble(patient: Patient, metadata_url: str) -> str | None:
+    """What is wrong on the way from the metadata to the keys."""
+    try:
+        document = await _document(patient, metadata_url)
+        try:
+            keys_url = trusted_url(str(document.get("jwks_uri")))
+        except ValueError:
+            return "the metadata has no jwks_uri that can be used"
+        usable_keys(await _document(patient, keys_url))
+    except NoWay as error:
+        return str(error)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+async def _document(patient: Patient, url: str) -> dict[str, object]:
+    answer = await look(patient.client, url)
+    document = answer.json()
+    if not answer.succeeded or not isinstance(document, dict):
+        raise ValueError(f"an answer {answer.status} without a JSON object")
+    return document

@@ -1,0 +1,69 @@
+"""Clients of the app's storage: its own credential on a laptop, for a deployed app the login of `az`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, TypedDict
+
+from local.doctor.patient import Patient
+from shared.services import TABLE
+from shared.wakeups import QUEUE
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.data.tables.aio import TableClient
+    from azure.storage.queue.aio import QueueClient
+
+POISON = f"{QUEUE}-poison"
+
+
+class _Options(TypedDict):
+    """Options of the SDK's clients, times in seconds: a doctor does not try again."""
+
+    retry_total: int
+    connection_timeout: float
+    read_timeout: float
+
+
+_ONCE = _Options(retry_total=0, connection_timeout=4, read_timeout=6)
+
+
+@asynccontextmanager
+async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
+    """The table of calls, which may not be there yet. Raises ValueError where the connection string is none."""
+    from azure.data.tables.aio import TableClient  # noqa: PLC0415 slow to import
+
+    settings = patient.settings
+    async with AsyncExitStack() as stack:
+        if settings.calls_storage:
+            connection = settings.calls_storage.get_secret_value()
+            yield await stack.enter_async_context(TableClient.from_connection_string(connection, TABLE, **_ONCE))
+        else:
+            account, credential = settings.calls_storage_table_service_uri, await _identity(patient, stack)
+            client = TableClient(account or "", TABLE, credential=credential, **_ONCE)
+            yield await stack.enter_async_context(client)
+
+
+@asynccontextmanager
+async def queue_client(patient: Patient, name: str = QUEUE) -> AsyncIterator["QueueClient"]:
+    """A queue, which may not be there yet. Raises ValueError where the connection string is none."""
+    from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 slow to import
+
+    settings = patient.settings
+    async with AsyncExitStack() as stack:
+        if settings.calls_storage:
+            connection = settings.calls_storage.get_secret_value()
+            yield await stack.enter_async_context(QueueClient.from_connection_string(connection, name, **_ONCE))
+        else:
+            account, credential = settings.calls_storage_queue_service_uri, await _identity(patient, stack)
+            client = QueueClient(account or "", name, credential=credential, **_ONCE)
+            yield await stack.enter_async_context(client)
+
+
+async def _identity(patient: Patient, stack: AsyncExitStack) -> "AsyncTokenCredential":
+    from azure.identity import aio  # noqa: PLC0415 slow to import
+
+    if patient.deployment:
+        return await stack.enter_async_context(aio.AzureCliCredential())
+    settings = patient.settings
+    client_id = settings.calls_storage_client_id or settings.azure_client_id
+    return await stack.enter_async_context(aio.ManagedIdentityCredential(client_id=client_id, retry_total=0))

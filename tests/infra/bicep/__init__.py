@@ -1,0 +1,1 @@
+"""A static checker of Bicep: reads it, infers kinds, and holds it to the published types as the compiler would."""

@@ -1,0 +1,45 @@
+"""All checks of Bicep together: what is wrong, and what an explained directive excuses."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.infra.bicep.compiler import compile_program
+from tests.infra.bicep.linter import lint
+from tests.infra.bicep.names import check_names
+from tests.infra.bicep.program import Finding, Program
+from tests.infra.bicep.tokens import Directive, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found: faults, and those that a `#disable-next-line` with a reason excuses."""
+
+    faults: tuple[Finding, ...]
+    excused: tuple[Finding, ...]
+
+
+def check(program: Program) -> Report:
+    """Every check of every file, in the order of the files."""
+    findings = sorted({*compile_program(program), *check_names(program), *lint(program)})
+    directives = dict(_directives(program))
+    excused = tuple(found for found in findings if _excuses(directives.get((found.path, found.line - 1)), found))
+    unexplained = (
+        Finding(path, line, "a directive needs its reason beside or above it")
+        for (path, line), directive in directives.items()
+        if not directive.explained
+    )
+    return Report((*(found for found in findings if found not in excused), *unexplained), excused)
+
+
+def _directives(program: Program) -> Iterator[tuple[tuple[str, int], Directive]]:
+    for path in program.names(".bicep"):
+        try:
+            template = program.template(path)
+        except Unreadable:
+            continue
+        yield from (((path, directive.line), directive) for directive in template.directives)
+
+
+def _excuses(directive: Directive | None, found: Finding) -> bool:
+    codes = directive.codes if directive else ()
+    return any(f"({code})" in found.message or found.message.startswith(f"{code}:") for code in codes)

@@ -1,0 +1,85 @@
+"""Names: each declared once, used, and described; decorators and directives that are known and explained."""
+
+from collections.abc import Iterator
+
+from tests.infra.bicep.functions import DECORATORS
+from tests.infra.bicep.program import SYMBOLS, Finding, Program, Template
+from tests.infra.bicep.tokens import Unreadable
+from tests.infra.bicep.tree import Declaration, Member, Name, Node, Text, walk
+
+_SECRET_WORDS = ("secret", "password", "connectionstring", "accesskey", "sastoken", "instrumentationkey")
+
+
+def check_names(program: Program) -> list[Finding]:
+    """What is wrong with the names of all files; files that cannot be read are reported elsewhere."""
+    findings: list[Finding] = []
+    for path in program.names(".bicep"):
+        try:
+            template = program.template(path)
+        except Unreadable:
+            continue
+        for declared, message in _faults(template):
+            findings.append(Finding(path, declared.line, message))
+    return findings
+
+
+def _faults(template: Template) -> Iterator[tuple[Declaration, str]]:
+    yield from _twice(template)
+    yield from _unused(template)
+    for declared in template.declared:
+        yield from _described(declared)
+        yield from _secret(declared)
+        for decorator in declared.decorators:
+            if declared.keyword not in DECORATORS.get(decorator.function, frozenset()):
+                yield declared, f"@{decorator.function}() is no decorator of a {declared.keyword}"
+
+
+def _twice(template: Template) -> Iterator[tuple[Declaration, str]]:
+    seen: set[tuple[bool, str]] = set()
+    for declared in template.declarations:
+        key = declared.keyword in SYMBOLS, declared.name
+        if declared.keyword in (*SYMBOLS, "output"):
+            if key in seen:
+                yield declared, f"{declared.name!r} is declared twice (BCP028)"
+            seen.add(key)
+
+
+def _unused(template: Template) -> Iterator[tuple[Declaration, str]]:
+    used = set(_used(template))
+    for declared in template.symbols.values():
+        droppable = declared.keyword in ("param", "var", "type") or declared.existing
+        exported = declared.decorator("export") is not None
+        if droppable and not exported and declared.name not in used:
+            yield declared, f"{declared.keyword} {declared.name!r} is used nowhere"
+
+
+def _used(template: Template) -> Iterator[str]:
+    for node in template.nodes:
+        if isinstance(node, Name) or (isinstance(node, Member) and node.nested):
+            yield node.name
+    for inner in template.resources:
+        if (outer := template.parents.get(id(inner))) is not None:
+            yield outer.name
+
+
+def _described(declared: Declaration) -> Iterator[tuple[Declaration, str]]:
+    if declared.keyword not in ("param", "output"):
+        return
+    decorator = declared.decorator("description")
+    text = decorator.arguments[0] if decorator and decorator.arguments else None
+    if not isinstance(text, Text) or not (text.literal or "").strip():
+        yield declared, f"{declared.keyword} {declared.name!r} has no @description"
+
+
+def _secret(declared: Declaration) -> Iterator[tuple[Declaration, str]]:
+    if declared.decorator("secure"):
+        yield declared, f"{declared.keyword} {declared.name!r} is a secret: nothing here takes or gives one"
+    if declared.keyword != "output":
+        return
+    told = (declared.name, *_read(declared.value))
+    if any(word in name.lower().replace("_", "") for word in _SECRET_WORDS for name in told):
+        yield declared, f"output {declared.name!r} tells a secret"
+
+
+def _read(value: Node | None) -> Iterator[str]:
+    return (node.name for node in walk(value) if isinstance(node, Member))

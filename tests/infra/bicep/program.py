@@ -1,0 +1,120 @@
+"""A folder of Bicep: each file parsed, with its symbols; files are texts by path, so that a test can change one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from tests.infra.bicep.parser import parse
+from tests.infra.bicep.tokens import Directive
+from tests.infra.bicep.tree import Declaration, Node, Text, walk
+
+SYMBOLS = frozenset({"param", "var", "resource", "module", "type"})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """What is wrong, and where."""
+
+    path: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.message}"
+
+
+class Template:
+    """One file: its declarations, by kind and by name."""
+
+    def __init__(self, path: str, declarations: tuple[Declaration, ...], directives: tuple[Directive, ...]) -> None:
+        self.path = path
+        self.declarations = declarations
+        self.directives = directives
+        self.parents: dict[int, Declaration] = {}  # the resource in which another is nested, by the inner one's id
+        self.resources: tuple[Declaration, ...] = tuple(self._with_nested(self.of("resource")))
+        nested = tuple(found for found in self.resources if id(found) in self.parents)
+        self.declared = (*declarations, *nested)
+        self.symbols = {found.name: found for found in self.declared if found.keyword in SYMBOLS}
+
+    def of(self, keyword: str) -> tuple[Declaration, ...]:
+        """The declarations of one kind, those nested in others left out."""
+        return tuple(found for found in self.declarations if found.keyword == keyword)
+
+    @property
+    def scope(self) -> str:
+        """What it is deployed to: `resourceGroup` unless it says else."""
+        for found in self.of("targetScope"):
+            if isinstance(found.value, Text):
+                return found.value.literal or "?"
+        return "resourceGroup"
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node of the file."""
+        return tuple(node for found in self.declarations for node in walk(found))
+
+    def resource_type(self, declared: Declaration) -> str:
+        """`Provider/type@version`; a nested resource's begins with its parent's."""
+        parent = self.parents.get(id(declared))
+        if parent is None or "/" in declared.path.partition("@")[0]:
+            return declared.path
+        outer, _, version = self.resource_type(parent).partition("@")
+        inner, _, own = declared.path.partition("@")
+        return f"{outer}/{inner}@{own or version}"
+
+    def _with_nested(self, resources: tuple[Declaration, ...]) -> list[Declaration]:
+        found: list[Declaration] = []
+        for outer in resources:
+            inner = outer.body.nested if outer.body else ()
+            self.parents |= {id(declared): outer for declared in inner}
+            found += [outer, *self._with_nested(inner)]
+        return found
+
+
+class Program:
+    """All files of a folder: texts by their path in it, with `/`."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = texts
+        self._parsed: dict[str, Template] = {}
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Program":
+        """What lies in a folder, but for what is no text."""
+        suffixes = {".bicep", ".bicepparam", ".json", ".kql", ".md"}
+        files = (path for path in sorted(folder.rglob("*")) if path.suffix in suffixes)
+        return cls({path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files})
+
+    def changed(self, path: str, text: str) -> "Program":
+        """The program with another text for one file; what the others say is not read anew."""
+        other = Program({**self.texts, path: text})
+        other._parsed = {name: template for name, template in self._parsed.items() if name != path}
+        return other
+
+    def template(self, path: str) -> Template:
+        """One file, parsed.
+
+        Raises
+        ------
+        Unreadable
+            It is no Bicep.
+        """
+        if path not in self._parsed:
+            source = parse(self.texts[path])
+            self._parsed[path] = Template(path, source.declarations, source.directives)
+        return self._parsed[path]
+
+    def names(self, suffix: str) -> list[str]:
+        """The paths with that ending."""
+        return [path for path in self.texts if path.endswith(suffix)]
+
+    def resolve(self, from_path: str, relative: str) -> str:
+        """The path of what a file names, relative to itself; it need not exist."""
+        parts: list[str] = []
+        for part in (PurePosixPath(from_path).parent / relative).parts:
+            if part == ".." and parts and parts[-1] != "..":
+                parts.pop()
+            else:
+                parts.append(part)
+        return "/".join(parts)

@@ -90,7 +90,7 @@ class Timing:
 class Watermark:
     """The proof that a shard was swept: each call that was active before `sweep_started_at` was renewed after it.
 
-    Calls whose row says `failing` are excepted.
+    Calls whose row says `failing` are excepted, and those of which it could not be written: `unwritten`.
     """
 
     sweep_started_at: datetime
@@ -98,6 +98,23 @@ class Watermark:
     renewed: int = 0
     ended: int = 0
     failing: int = 0
+    unwritten: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep came that ran out of time: the deadline and the id of the last call it took.
+
+    It holds under the watermark that the sweep saw (`under`): with another one the order is another.
+    """
+
+    started_at: datetime
+    under: datetime | None
+    after: tuple[datetime, str] | None = None
+    renewed: int = 0
+    ended: int = 0
+    failing: int = 0
+    unwritten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +143,9 @@ class Lease:
     def last_renewal(self, watermark: Watermark | None, timing: Timing) -> datetime:
         """When the lease last began, as far as can be proved: by the row itself, or by the shard's watermark."""
         own = max(self.started_at, self.renewed_at or self.started_at)
-        if watermark is None or self.failing or self.known_at + timing.skew > watermark.sweep_started_at:
+        if watermark is None or self.failing or self.call_id in watermark.unwritten:
+            return own
+        if self.known_at + timing.skew > watermark.sweep_started_at:
             return own
         return max(own, watermark.sweep_started_at)
 

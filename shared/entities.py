@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Termination, Watermark
+from shared import telemetry
+from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Termination, Watermark
 from shared.rows import Record, last_part
 
 type Cell = str | bool | int | datetime | None
@@ -19,6 +20,8 @@ type Row = Mapping[str, object]  # as it is read; columns that were asked for an
 LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing")
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
+
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 _FAILING = TypeAdapter(Failing)
 _HANGUP = TypeAdapter(Hangup)
@@ -63,6 +66,19 @@ def to_lease(row: Row) -> Lease:
     )
 
 
+def readable_lease(row: Row) -> Lease | None:
+    """The lease, as well as it can be read: a damaged row must not end the scan, nor, if it can be helped, its call.
+
+    What cannot be read is taken for long ago, so that the call goes first. None where not even the tenant is there.
+    """
+    try:
+        return to_lease(row)
+    except ValueError as error:
+        key, tenant_id = str(row.get("RowKey")), row.get("tenantId")
+        telemetry.ROW_UNREADABLE(rowKey=key, error=type(error).__name__)
+    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO) if isinstance(tenant_id, str) else None
+
+
 def to_operation(row: Row) -> Operation:
     """The operation of an `operation|` row."""
     _, call_id, operation_id = _text(row, "RowKey").split("|")
@@ -98,7 +114,27 @@ def to_watermark(row: Row) -> Watermark:
         _maybe_number(row, "renewed") or 0,
         _maybe_number(row, "ended") or 0,
         _maybe_number(row, "failing") or 0,
+        _ids(row),
     )
+
+
+def to_progress(row: Row) -> Progress:
+    """How far a sweep came."""
+    last_id = _maybe_text(row, "afterId")
+    return Progress(
+        _time(row, "startedAt"),
+        _maybe_time(row, "under"),
+        None if last_id is None else (_time(row, "afterDeadline"), last_id),
+        _maybe_number(row, "renewed") or 0,
+        _maybe_number(row, "ended") or 0,
+        _maybe_number(row, "failing") or 0,
+        _ids(row),
+    )
+
+
+def to_due(row: Row) -> datetime:
+    """When the dead man's switch comes."""
+    return _time(row, "due")
 
 
 def _cells(record: Record) -> dict[str, Cell]:
@@ -111,6 +147,10 @@ def _cells(record: Record) -> dict[str, Cell]:
             return {"kind": kind, "at": at, "detail": _json(dict(record.detail)), "told": told}
         case Watermark():
             return _watermark_cells(record)
+        case Progress():
+            return _progress_cells(record)
+        case datetime():
+            return {"due": record}
 
 
 def _call_cells(call: Call) -> dict[str, Cell]:
@@ -158,6 +198,21 @@ def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
         "renewed": watermark.renewed,
         "ended": watermark.ended,
         "failing": watermark.failing,
+        "unwritten": _json(sorted(watermark.unwritten)) if watermark.unwritten else None,
+    }
+
+
+def _progress_cells(progress: Progress) -> dict[str, Cell]:
+    deadline, last_id = progress.after or (None, None)
+    return {
+        "startedAt": progress.started_at,
+        "under": progress.under,
+        "afterDeadline": deadline,
+        "afterId": last_id,
+        "renewed": progress.renewed,
+        "ended": progress.ended,
+        "failing": progress.failing,
+        "unwritten": _json(sorted(progress.unwritten)) if progress.unwritten else None,
     }
 
 
@@ -192,6 +247,10 @@ def _text(row: Row, name: str) -> str:
     if text is None:
         raise ValueError(f"A row of Table Storage has no {name}.")
     return text
+
+
+def _ids(row: Row) -> frozenset[str]:
+    return frozenset(json.loads(_maybe_text(row, "unwritten") or "[]"))
 
 
 def _maybe_number(row: Row, name: str) -> int | None:

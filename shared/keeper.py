@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from shared import telemetry
-from shared.calls import Lease, Watermark
+from shared.calls import Lease, Progress, Watermark
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
 from shared.renewal import Outcome, Renewer
@@ -15,6 +15,8 @@ from shared.sweep import Pass, Plan, Tally
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
 PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
+MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
+LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
 
 
 class Keeper:
@@ -28,7 +30,9 @@ class Keeper:
         self._next_look: datetime | None = None
         self._look_at = count()
 
-    async def sweep(self, wake_up: str, *, unless_younger_than: timedelta | None = None) -> Tally:
+    async def sweep(
+        self, wake_up: str, *, unless_younger_than: timedelta | None = None, budget: timedelta | None = None
+    ) -> Tally:
         """Sweep all shards, one after another; leave the dead man's switch; tell what was done.
 
         Parameters
@@ -36,25 +40,29 @@ class Keeper:
         wake_up
             What began it: timer, watchdog, request or operator.
         unless_younger_than
-            A shard whose last sweep began less than this ago is left alone. None: sweep in any case.
+            A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
+        budget
+            How long it may take, if that is less than the plan's.
+
+        Raises
+        ------
+        StoreUnavailable
+            No shard could be swept.
         """
-        if wake_up == "timer" and await self._too_many():
-            return await self._fan_out(wake_up)
         began = self._clock.now()
-        deadline = began + self._plan.budget
-        total, failed = Tally(), list[int]()
+        deadline = began + min(budget or self._plan.budget, self._plan.budget)
+        fan_out = wake_up == "timer" and await self._too_many()
+        total = Tally()
         for shard in range(SHARDS):
-            try:
-                total.add(await self._sweep_shard(shard, deadline, unless_younger_than))
-            except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
-                failed.append(shard)
-                telemetry.SHARD_FAILED(shard=shard, error=words(error))
-                await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute)
+            if fan_out and await self._renewer.send(SweepShard(shard=shard)):
+                total.handed_over += 1
+            else:  # also where the queue, which fanning out needs, does not take the message
+                total.add(await self._try_shard(shard, deadline, unless_younger_than))
         if total.skipped < SHARDS:
             await self._leave_switch()
-        total.failed = len(failed)
+        total.purged = await self._purge(range(SHARDS), deadline)
         self._tell(wake_up, total, began)
-        if len(failed) == SHARDS:
+        if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total
 
@@ -74,6 +82,22 @@ class Keeper:
         except StoreUnavailable:
             await self._renewer.put_back(message)
 
+    async def notice(self) -> None:
+        """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one.
+
+        It never fails, and takes two seconds at most: the request is done, and must be answered.
+        """
+        now = self._clock.now()
+        if self._next_look and now < self._next_look:
+            return
+        self._next_look = now + self._plan.timing.minute
+        try:
+            async with asyncio.timeout(LOOK_PATIENCE):
+                if self._is_stale(await self._store.watermark(next(self._look_at) % SHARDS)):
+                    await self._renewer.send(Sweep(wake_up="request"))
+        except Exception as error:  # noqa: BLE001 (see above)
+            telemetry.LOOK_FAILED(error=words(error))
+
     async def _do(self, message: WakeUp) -> None:
         match message:
             case Renew():
@@ -81,25 +105,93 @@ class Keeper:
             case SweepShard():
                 began = self._clock.now()
                 deadline = began + self._plan.budget
-                tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh, message)
+                tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh)
+                tally.purged = await self._purge(range(message.shard, message.shard + 1), deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
                 # One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch.
-                if await self._any_stale():
+                if not await self._is_leftover(message) and await self._any_stale():
                     await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
 
-    async def notice(self) -> None:
-        """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one."""
-        now = self._clock.now()
-        if self._next_look and now < self._next_look:
-            return
-        self._next_look = now + self._plan.timing.minute
+    async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:
-            watermark = await self._store.watermark(next(self._look_at) % SHARDS)
-        except StoreUnavailable:
-            return  # the request itself will meet the store's trouble and tell of it
-        if self._is_stale(watermark):
-            await self._renewer.send(Sweep(wake_up="request"))
+            return await self._sweep_shard(shard, deadline, unless_younger_than)
+        except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
+            telemetry.SHARD_FAILED(shard=shard, error=words(error))
+            await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute)
+            return Tally(failed=1)
+
+    async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
+        now, watermark = self._clock.now(), await self._store.watermark(shard)
+        if watermark and unless_younger_than and now - watermark.sweep_started_at < unless_younger_than:
+            return Tally(skipped=1)
+        progress = Progress(now, watermark.sweep_started_at if watermark else None)
+        if unless_younger_than:
+            progress = self._resumed(progress, await self._store.progress(shard))
+        order = sorted([lease async for lease in self._store.active(shard)], key=lambda it: self._place(it, watermark))
+        if progress.after:
+            order = [lease for lease in order if self._place(lease, watermark) > progress.after]
+        run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
+        if order:
+            run.tally.see(order[0].expires_at(watermark, self._plan.timing) - now)
+        left = await run.renew_all(order)
+        done = _after(progress, run, self._place(order[-left - 1], watermark) if left < len(order) else progress.after)
+        if len(done.unwritten) > MOST_UNWRITTEN:
+            raise StoreUnavailable(f"What became of {len(done.unwritten)} calls could not be written.")
+        if left:
+            await self._hand_over(shard, done)
+            run.tally.handed_over = 1
+        else:
+            await self._write_watermark(shard, done)
+        return run.tally
+
+    def _place(self, lease: Lease, watermark: Watermark | None) -> tuple[datetime, str]:
+        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
+        return lease.expires_at(watermark, self._plan.timing), lease.call_id
+
+    def _resumed(self, new: Progress, old: Progress | None) -> Progress:
+        """Go on where a sweep ran out of time, unless the order is another by now, or that is too long ago."""
+        is_of_use = old and old.under == new.under and new.started_at - old.started_at < self._plan.timing.stale
+        return old if old and is_of_use else new
+
+    async def _hand_over(self, shard: int, done: Progress) -> None:
+        """The row first: should the message be lost, the next wake-up goes on from there, and nobody starves."""
+        await self._store.put_progress(shard, done)
+        await self._renewer.send(SweepShard(shard=shard))
+
+    async def _write_watermark(self, shard: int, done: Progress) -> None:
+        """The proof, last. A slower sweep does not take back what a later one has proved."""
+        there = await self._store.watermark(shard)
+        if there is None or there.sweep_started_at <= done.started_at:
+            counts = (done.renewed, done.ended, done.failing, done.unwritten)
+            await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts))
+        telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
+
+    async def _purge(self, shards: range, deadline: datetime) -> int:
+        """Delete calls that ended long ago, when everything else is done, and while there is time."""
+        purged = 0
+        for shard in shards:
+            if self._clock.now() >= deadline:
+                break
+            try:
+                purged += await self._store.purge(shard, self._clock.now() - self._plan.retention, PURGE_LIMIT)
+            except StoreUnavailable as error:  # it can wait
+                telemetry.SHARD_FAILED(shard=shard, error=words(error))
+        return purged
+
+    async def _leave_switch(self) -> None:
+        """The message before the row: should the row not be written, two switches come, which is better than none."""
+        due = self._clock.now() + self._plan.timing.stale
+        if await self._renewer.send(Sweep(wake_up="watchdog", due=due), self._plan.timing.stale):
+            try:
+                await self._store.put_switch_due(due)
+            except StoreUnavailable as error:
+                telemetry.LOOK_FAILED(error=words(error))
+
+    async def _is_leftover(self, message: Sweep) -> bool:
+        """One chain of switches is enough: each sweep leaves one, and only the last that was left counts."""
+        last = await self._store.switch_due() if message.due else None
+        return last is not None and message.due is not None and message.due < last
 
     async def _any_stale(self) -> bool:
         return any(map(self._is_stale, await self._watermarks()))
@@ -108,67 +200,21 @@ class Keeper:
         stale_before = self._clock.now() - self._plan.timing.stale
         return watermark is None or watermark.sweep_started_at <= stale_before
 
-    async def _watermarks(self) -> list[Watermark | None]:
-        return await asyncio.gather(*(self._store.watermark(shard) for shard in range(SHARDS)))
-
-    async def _sweep_shard(
-        self, shard: int, deadline: datetime, unless_younger_than: timedelta | None, resumed: SweepShard | None = None
-    ) -> Tally:
-        started = resumed.started_at if resumed and resumed.started_at else self._clock.now()
-        watermark = await self._store.watermark(shard)
-        if watermark and unless_younger_than and started - watermark.sweep_started_at < unless_younger_than:
-            return Tally(skipped=1)
-        leases = [lease async for lease in self._store.active(shard)]
-        order = sorted(leases, key=lambda lease: self._place(lease, watermark))
-        if resumed and resumed.after:
-            order = [lease for lease in order if self._place(lease, watermark) > resumed.after]
-        run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
-        for lease in order[:1]:
-            run.tally.see(lease.expires_at(watermark, self._plan.timing) - self._clock.now())
-        left = await run.renew_all(order)
-        done = _plus(run.tally, resumed)
-        if left:
-            taken = order[: len(order) - left]
-            before = resumed.after if resumed else None
-            await self._hand_over(shard, started, done, self._place(taken[-1], watermark) if taken else before)
-            run.tally.handed_over = 1
-            return run.tally
-        mark = Watermark(started, self._clock.now(), done.renewed, done.ended, done.failing)
-        await self._store.put_watermark(shard, mark)
-        telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
-        run.tally.purged = await self._store.purge(shard, self._clock.now() - self._plan.retention, PURGE_LIMIT)
-        return run.tally
-
-    def _place(self, lease: Lease, watermark: Watermark | None) -> tuple[datetime, str]:
-        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
-        return lease.expires_at(watermark, self._plan.timing), lease.call_id
-
-    async def _hand_over(self, shard: int, started: datetime, done: Tally, after: tuple[datetime, str] | None) -> None:
-        message = SweepShard(
-            shard=shard,
-            started_at=started,
-            after=after,
-            renewed=done.renewed,
-            ended=done.ended,
-            failing=done.failing,
-        )
-        await self._renewer.send(message)
-
     async def _too_many(self) -> bool:
-        marks = await self._watermarks()
-        return sum(mark.renewed + mark.failing for mark in marks if mark) > self._plan.fan_out_above
+        active = sum(mark.renewed + mark.failing for mark in await self._watermarks() if mark)
+        return active > self._plan.fan_out_above
 
-    async def _fan_out(self, wake_up: str) -> Tally:
-        began = self._clock.now()
-        for shard in range(SHARDS):
-            await self._renewer.send(SweepShard(shard=shard))
-        await self._leave_switch()
-        total = Tally(handed_over=SHARDS)
-        self._tell(wake_up, total, began)
-        return total
+    async def _watermarks(self) -> list[Watermark | None]:
+        """All of them; one that cannot be read counts as none, as it must not stop the others' sweep."""
 
-    async def _leave_switch(self) -> None:
-        await self._renewer.send(Sweep(wake_up="watchdog"), self._plan.timing.stale)
+        async def read(shard: int) -> Watermark | None:
+            try:
+                return await self._store.watermark(shard)
+            except Exception as error:  # noqa: BLE001 (see above)
+                telemetry.LOOK_FAILED(error=words(error))
+                return None
+
+        return await asyncio.gather(*map(read, range(SHARDS)))
 
     def _tell(self, wake_up: str, tally: Tally, began: datetime, shards: int = SHARDS) -> None:
         margin = None if tally.margin is None else round(tally.margin / timedelta(minutes=1), 1)
@@ -192,12 +238,13 @@ class Keeper:
             telemetry.MARGIN.add(margin, wakeUp=wake_up)
 
 
-def _plus(tally: Tally, resumed: SweepShard | None) -> Tally:
-    if resumed is None:
-        return tally
+def _after(progress: Progress, run: Pass, after: tuple[datetime, str] | None) -> Progress:
+    """The progress with what a pass has done."""
     return replace(
-        tally,
-        renewed=tally.renewed + resumed.renewed,
-        ended=tally.ended + resumed.ended,
-        failing=tally.failing + resumed.failing,
+        progress,
+        after=after,
+        renewed=progress.renewed + run.tally.renewed,
+        ended=progress.ended + run.tally.ended,
+        failing=progress.failing + run.tally.failing,
+        unwritten=progress.unwritten | run.unwritten,
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import count, islice
 
 from shared import rows
-from shared.calls import Call, Event, Lease, Operation, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
 from shared.errors import StoreConflict
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Record, Replace, Window, Write, order
@@ -106,6 +106,24 @@ class MemoryCallStore:
     async def put_watermark(self, shard: int, watermark: Watermark) -> None:
         """Note that the shard was swept."""
         self._shards[shard].transact((Put(rows.WATERMARK, watermark),))
+
+    async def progress(self, shard: int) -> Progress | None:
+        """How far the last sweep came that ran out of time."""
+        stored = self._shards[shard].rows.get(rows.PROGRESS)
+        return stored.value if stored and isinstance(stored.value, Progress) else None
+
+    async def put_progress(self, shard: int, progress: Progress) -> None:
+        """Note how far a sweep came."""
+        self._shards[shard].transact((Put(rows.PROGRESS, progress),))
+
+    async def switch_due(self) -> datetime | None:
+        """When the last dead man's switch that was left comes."""
+        stored = self._shards[0].rows.get(rows.SWITCH)
+        return stored.value if stored and isinstance(stored.value, datetime) else None
+
+    async def put_switch_due(self, due: datetime) -> None:
+        """Note when the dead man's switch comes."""
+        self._shards[0].transact((Put(rows.SWITCH, due),))
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
         """Delete up to `limit` calls that ended before that time, the oldest first. How many it were."""

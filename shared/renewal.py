@@ -1,5 +1,8 @@
 """Renewing one call: what Graph's answer to a keepAlive means, and what is written down of it."""
 
+import asyncio
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,6 +27,9 @@ from shared.wakeups import Queue, Renew, WakeUp
 if TYPE_CHECKING:
     from shared.graph import GraphCall
 
+MOST_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
+NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
+IN_VAIN = 32  # keepAlives of a tenant in a row without success
 DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
 
 
@@ -46,6 +52,15 @@ class Outcome(StrEnum):
     ENDED = "ended"
     FAILING = "failing"
     THROTTLED = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Why, and until when, the calls of a tenant wait."""
+
+    until: datetime
+    reason: str
+    status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +103,32 @@ class Renewer:
     A renewal of a healthy call in a sweep writes nothing: the shard's watermark, written last, proves it.
     """
 
-    def __init__(self, store: CallStore, graph: KeepAlive, queue: Queue, clock: Clock, timing: Timing) -> None:
+    def __init__(  # noqa: PLR0913 what it is composed of
+        self,
+        store: CallStore,
+        graph: KeepAlive,
+        queue: Queue,
+        clock: Clock,
+        timing: Timing,
+        *,
+        concurrency: int = 32,
+    ) -> None:
         self._store = store
         self._graph = graph
         self._queue = queue
         self._clock = clock
         self._timing = timing
-        self._slow_until: dict[str, datetime] = {}  # tenants that Graph throttles
+        self._slots = asyncio.Semaphore(concurrency)  # of the process, however many sweeps and retries there are
+        self._slow: dict[str, Slow] = {}
+        self._in_vain: Counter[str] = Counter()  # by tenant, since its last success
 
-    def throttled_until(self, tenant_id: str) -> datetime | None:
-        """Until when the tenant has to wait, None if it need not."""
-        until = self._slow_until.get(tenant_id)
-        if until is None or until <= self._clock.now():
-            self._slow_until.pop(tenant_id, None)
+    def slowed(self, tenant_id: str) -> "Slow | None":
+        """Until when the tenant's calls have to wait, None if they need not."""
+        slow = self._slow.get(tenant_id)
+        if slow is None or slow.until <= self._clock.now():
+            self._slow.pop(tenant_id, None)
             return None
-        return until
+        return slow
 
     async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
         """Renew once.
@@ -112,9 +138,10 @@ class Renewer:
         swept
             A sweep asks: its watermark will prove the renewal, and it deals with throttling itself.
         """
-        asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
         try:
-            await self._graph.keep_alive(lease.call_id, lease.tenant_id)
+            async with self._slots:
+                asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
+                await self._graph.keep_alive(lease.call_id, lease.tenant_id)
         except GraphThrottled as error:
             self._slow_down(lease.tenant_id, error)
             if swept:
@@ -125,7 +152,9 @@ class Renewer:
                 return await self.fail(lease, watermark, failure_of(error))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
+            self._count_in_vain(lease.tenant_id)
             return await self.fail(lease, watermark, failure_of(error))
+        self._in_vain.pop(lease.tenant_id, None)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
         return Outcome.RENEWED
@@ -136,7 +165,8 @@ class Renewer:
         last = lease.last_renewal(watermark, self._timing)
         attempts = lease.failing.attempts + 1 if lease.failing else 1
         self._tell(lease, failure, attempts, now - last)
-        if now - last >= self._timing.lease and (end := await self._look_up(lease)):
+        over = now - last >= self._timing.lease and failure.reason not in NOT_ASKED
+        if over and (end := await self._look_up(lease)):
             return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
         left = last + self._timing.lease - now
         retry_at = await self._see_to_retry(lease, attempts, left, failure.retry_after)
@@ -152,36 +182,61 @@ class Renewer:
         lease = stored.value.lease
         if message.retry_at is not None and (lease.failing is None or lease.failing.retry_at != message.retry_at):
             return None
+        if slow := self.slowed(lease.tenant_id):
+            await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
+            return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
 
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
-        """Leave a wake-up. If the queue fails, the next sweep does the work, so it is told and no more."""
+    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+        """Leave a wake-up; whether it was taken. If not, that is told, and the next sweep does the work."""
         try:
             await self._queue.send(message, delay)
         except StoreUnavailable as error:
             telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
+            return False
+        return True
 
     async def put_back(self, message: WakeUp) -> None:
-        """Leave a message once more, for later. Raises `StoreUnavailable`."""
-        await self._queue.send(message, self._timing.minute)
+        """Leave a message once more, for later, and later each time; after an hour and a half the sweeps must do.
+
+        Raises
+        ------
+        StoreUnavailable
+            The queue did not take it.
+        """
+        if message.put_back >= MOST_PUT_BACK:
+            telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps see to it")
+            return
+        again = message.model_copy(update={"put_back": message.put_back + 1})
+        await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
         return await self._store.watermark(shard_of(call_id))
 
     def _slow_down(self, tenant_id: str, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
-        until = self._clock.now() + wait
-        self._slow_until[tenant_id] = max(until, self._slow_until.get(tenant_id, until))
+        until, known = self._clock.now() + wait, self._slow.get(tenant_id)
+        self._slow[tenant_id] = Slow(max(until, known.until) if known else until, "throttled", 429)
         telemetry.THROTTLED(tenantId=tenant_id, retryAfterSeconds=wait.total_seconds())
+
+    def _count_in_vain(self, tenant_id: str) -> None:
+        """Where nothing succeeds for a tenant its calls wait a minute, and then one tries for all: each may hang."""
+        self._in_vain[tenant_id] += 1
+        if self._in_vain[tenant_id] >= IN_VAIN:
+            self._slow[tenant_id] = Slow(self._clock.now() + self._timing.minute, "postponed", None)
 
     async def _see_to_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""
         now = self._clock.now()
         if lease.failing and lease.failing.retry_at > now:
             return lease.failing.retry_at
-        delay = max(self._timing.retry_delay(attempts, left), retry_after)
+        delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._spread(lease.call_id))
         await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
+
+    def _spread(self, call_id: str) -> timedelta:
+        """Up to half a minute, by the call: a throttled tenant's retries must not come all at once."""
+        return self._timing.minute / 2 * (zlib.crc32(call_id.encode()) / 2**32)
 
     async def _look_up(self, lease: Lease) -> Result | None:
         """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""

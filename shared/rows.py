@@ -4,15 +4,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from shared.calls import Call, Event, Operation, Status, Watermark
+from shared.calls import Call, Event, Operation, Progress, Status, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction
 WATERMARK = "watermark"
+PROGRESS = "progress"
+SWITCH = "switch"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-type Record = Call | Operation | Event | Watermark
+type Record = Call | Operation | Event | Watermark | Progress | datetime
 
 
 @dataclass(frozen=True, slots=True)

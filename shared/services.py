@@ -106,7 +106,15 @@ class Services:
     @cached_property
     def renewer(self) -> Renewer:
         """Renews one call."""
-        return Renewer(self.store, self.graph, self.queue, self.clock, self.settings.timing)
+        settings = self.settings
+        return Renewer(
+            self.store,
+            self.graph,
+            self.queue,
+            self.clock,
+            settings.timing,
+            concurrency=settings.keep_alive_concurrency,
+        )
 
     @cached_property
     def keeper(self) -> Keeper:

@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from shared.calls import Call, Event, Lease, Operation, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 
 SHARDS = 16  # fixed: it is part of every key
@@ -101,6 +101,22 @@ class CallStore(Protocol):
 
     async def put_watermark(self, shard: int, watermark: Watermark) -> None:
         """Note that the shard was swept."""
+        ...
+
+    async def progress(self, shard: int) -> Progress | None:
+        """How far the last sweep came that ran out of time."""
+        ...
+
+    async def put_progress(self, shard: int, progress: Progress) -> None:
+        """Note how far a sweep came."""
+        ...
+
+    async def switch_due(self) -> datetime | None:
+        """When the last dead man's switch that was left comes."""
+        ...
+
+    async def put_switch_due(self, due: datetime) -> None:
+        """Note when the dead man's switch comes: earlier ones are leftovers."""
         ...
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:

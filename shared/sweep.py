@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared import telemetry
 from shared.calls import Lease, Timing, Watermark
 from shared.clock import Clock
-from shared.errors import StoreUnavailable, words
+from shared.errors import words
 from shared.renewal import Failure, Outcome, Renewer
+from shared.wakeups import Renew
 
-MAX_ROUNDS = 3  # how often a sweep comes back to the calls of a throttled tenant
+MAX_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
+LONGEST_WAIT = timedelta(seconds=10)  # for a slowed tenant; with a longer one its calls get retries of their own
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Sum up."""
-        for name in ("renewed", "ended", "failing", "purged", "skipped", "handed_over"):
+        for name in ("renewed", "ended", "failing", "purged", "skipped", "failed", "handed_over"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.margin is not None:
             self.see(other.margin)
@@ -69,59 +71,70 @@ class Pass:
         self._watermark = watermark
         self._deadline = deadline
         self._put_off: list[Lease] = []
-        self._unwritten = 0
         self.tally = Tally()
+        self.unwritten: set[str] = set()
 
     async def renew_all(self, leases: Iterable[Lease]) -> int:
-        """Renew in order, as long as there is time; come back to throttled tenants. How many were not taken."""
+        """Renew in order, as long as there is time; come back to tenants in trouble. How many were not taken."""
         pending = deque(leases)
         await self._round(pending)
         for _ in range(MAX_ROUNDS - 1):
-            if not self._put_off or not await self._wait():
+            if pending or not self._put_off or not await self._wait():
                 break
             again, self._put_off = deque(self._put_off), []
             await self._round(again)
             self._put_off.extend(again)
-        for lease in self._put_off:  # they were taken: their rows say so, and each gets a retry of its own
-            until = self._renewer.throttled_until(lease.tenant_id)
-            wait = until - self._clock.now() if until else timedelta()
-            await self._take(self._renewer.fail(lease, self._watermark, Failure("throttled", 429, retry_after=wait)))
-        if self._unwritten:
-            raise StoreUnavailable(
-                f"What became of {self._unwritten} calls could not be written; the shard is swept again."
-            )
+        # These were taken too: their rows say what holds them up, and each gets a retry of its own.
+        rest = deque(self._put_off)
+        await self._side_by_side(rest, lambda: self._give_up(rest.popleft()))
         return len(pending)
 
     async def _round(self, pending: deque[Lease]) -> None:
+        await self._side_by_side(pending, lambda: self._renew(pending.popleft()), until=self._deadline)
+
+    async def _side_by_side(
+        self, pending: deque[Lease], one: Callable[[], Awaitable[None]], until: datetime | None = None
+    ) -> None:
+        async def work() -> None:
+            while pending and (until is None or self._clock.now() < until):
+                await one()
+
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._plan.concurrency, len(pending))):
-                group.create_task(self._work(pending))
+                group.create_task(work())
 
-    async def _work(self, pending: deque[Lease]) -> None:
-        while pending and self._clock.now() < self._deadline:
-            lease = pending.popleft()
-            if self._renewer.throttled_until(lease.tenant_id):
-                self._put_off.append(lease)
-                continue
-            if await self._take(self._renewer.renew(lease, self._watermark, swept=True)) is Outcome.THROTTLED:
-                self._put_off.append(lease)
+    async def _renew(self, lease: Lease) -> None:
+        """Renew a call; put it off if its tenant is slowed down: the others must not wait for it."""
+        if not self._renewer.slowed(lease.tenant_id):
+            outcome = await self._take(lease, self._renewer.renew(lease, self._watermark, swept=True))
+            if outcome is not Outcome.THROTTLED:
+                return
+        self._put_off.append(lease)
 
-    async def _take(self, work: Awaitable[Outcome]) -> Outcome | None:
-        """One call's trouble never holds up the others; but what could not be written forbids a watermark."""
+    async def _give_up(self, lease: Lease) -> None:
+        slow = self._renewer.slowed(lease.tenant_id)
+        wait = slow.until - self._clock.now() if slow else timedelta()
+        failure = Failure(slow.reason if slow else "postponed", slow.status if slow else None, retry_after=wait)
+        await self._take(lease, self._renewer.fail(lease, self._watermark, failure))
+
+    async def _take(self, lease: Lease, work: Awaitable[Outcome]) -> Outcome | None:
+        """One call's trouble never holds up the others; but of what could not be written the watermark says nothing."""
         try:
             outcome = await work
         except Exception as error:  # noqa: BLE001 (see above)
-            self._unwritten += 1
-            telemetry.CALL_UNWRITTEN(error=words(error))
+            self.unwritten.add(lease.call_id)
+            telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=words(error))
+            await self._renewer.send(Renew(call_id=lease.call_id), self._plan.timing.minute)
             return None
         self.tally.count(outcome)
         return outcome
 
     async def _wait(self) -> bool:
-        """Wait for the first throttled tenant, if there is time for it."""
-        waits = [self._renewer.throttled_until(lease.tenant_id) for lease in self._put_off]
-        until = min((wait for wait in waits if wait), default=self._clock.now())
-        if until >= self._deadline:
+        """Wait for the first of the slowed tenants, if that is soon: other shards wait too."""
+        slowed = [self._renewer.slowed(lease.tenant_id) for lease in self._put_off]
+        now = self._clock.now()
+        until = min((slow.until for slow in slowed if slow), default=now)
+        if until >= self._deadline or until - now > LONGEST_WAIT:
             return False
-        await self._clock.sleep((until - self._clock.now()).total_seconds())
+        await self._clock.sleep((until - now).total_seconds())
         return True

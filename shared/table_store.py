@@ -9,7 +9,7 @@ from itertools import batched
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
-from shared.calls import Call, Event, Lease, Operation, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
 from shared.errors import StoreConflict
 from shared.paging import list_page
 from shared.rows import Delete, Put, Window
@@ -62,7 +62,8 @@ class TableCallStore:
         """The leases of all active calls of a shard, page by page."""
         async for page in self._table.pages(shard, rows.below("active"), select=entities.LEASE_COLUMNS):
             for row in page:
-                yield entities.to_lease(row)
+                if lease := entities.readable_lease(row):
+                    yield lease
 
     async def list_calls(
         self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
@@ -93,6 +94,24 @@ class TableCallStore:
     async def put_watermark(self, shard: int, watermark: Watermark) -> None:
         """Note that the shard was swept."""
         await self._table.write(shard, [Put(rows.WATERMARK, watermark)])
+
+    async def progress(self, shard: int) -> Progress | None:
+        """How far the last sweep came that ran out of time."""
+        row = await self._table.read(shard, rows.PROGRESS)
+        return entities.to_progress(row) if row else None
+
+    async def put_progress(self, shard: int, progress: Progress) -> None:
+        """Note how far a sweep came."""
+        await self._table.write(shard, [Put(rows.PROGRESS, progress)])
+
+    async def switch_due(self) -> datetime | None:
+        """When the last dead man's switch that was left comes."""
+        row = await self._table.read(0, rows.SWITCH)
+        return entities.to_due(row) if row else None
+
+    async def put_switch_due(self, due: datetime) -> None:
+        """Note when the dead man's switch comes."""
+        await self._table.write(0, [Put(rows.SWITCH, due)])
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
         """Delete up to `limit` calls that ended before that time, the oldest first. How many it were."""

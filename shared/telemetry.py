@@ -38,10 +38,10 @@ class Metric:
     attributes: tuple[str, ...]
     meaning: str
     unit: str
-    kind: Literal["counter", "histogram", "gauge"] = "counter"
+    kind: Literal["counter", "histogram"] = "counter"
 
     def add(self, amount: float = 1, **attributes: Field) -> None:
-        """Count it, measure it, or say how it stands, as the kind is."""
+        """Count it or measure it, as the kind is."""
         _instrument(self)(amount, {name: value for name, value in attributes.items() if value is not None})
 
 
@@ -55,8 +55,6 @@ def _instrument(metric: Metric) -> Callable[[float, Mapping[str, str | int | flo
             return meter.create_counter(metric.name, metric.unit, metric.meaning).add
         case "histogram":
             return meter.create_histogram(metric.name, metric.unit, metric.meaning).record
-        case "gauge":
-            return meter.create_gauge(metric.name, metric.unit, metric.meaning).set
 
 
 def trace_headers() -> dict[str, str]:
@@ -111,8 +109,20 @@ SHARD_FAILED = LogEvent(
 CALL_UNWRITTEN = LogEvent(
     "keep_alive.call.unwritten",
     logging.ERROR,
+    ("callId", "error"),
+    "What became of a call could not be written: the watermark of its shard excepts it, and the next sweep asks again.",
+)
+LOOK_FAILED = LogEvent(
+    "keep_alive.look.failed",
+    logging.WARNING,
     ("error",),
-    "What became of a call could not be written: its shard gets no watermark and is swept again.",
+    "A watermark or the dead man's switch could not be read or written; the other wake-ups go on.",
+)
+ROW_UNREADABLE = LogEvent(
+    "store.row.unreadable",
+    logging.ERROR,
+    ("rowKey", "error"),
+    "A call's row is damaged. The call is renewed all the same, if its tenant can be read.",
 )
 CALL_FAILING = LogEvent(
     "keep_alive.call.failing",
@@ -192,8 +202,9 @@ MARGIN = Metric(
     "histogram",
 )
 DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "How long a sweep took.", "s", "histogram")
+# No gauge: each instance would repeat its last value for ever, whatever sweeps of others have found since.
 ACTIVE = Metric(
-    "call_keeper.calls.active", ("shard",), "Calls that are alive after a sweep of their shard.", "{call}", "gauge"
+    "call_keeper.calls.active", ("shard",), "Calls alive after a sweep of their shard.", "{call}", "histogram"
 )
 NOTIFICATIONS = Metric(
     "call_keeper.notifications", ("outcome",), "Notifications, by what became of them.", "{notification}"

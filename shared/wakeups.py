@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import InvalidRequest, StoreUnavailable
+from shared.store import SHARDS
 
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
@@ -19,27 +20,25 @@ PATIENCE = 10.0  # seconds for one message, with its retries: a request or a swe
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # an older version may read a newer one's message
 
+    put_back: int = 0  # how often the store was away when it came
+
 
 class Sweep(_Message):
-    """Sweep all shards, if their watermarks are stale: the dead man's switch, or a request that noticed."""
+    """Sweep all shards, if their watermarks are stale: the dead man's switch, or a request that noticed.
+
+    A switch says when it is `due`. One that is due before the last that was left is a leftover.
+    """
 
     kind: Literal["sweep"] = "sweep"
     wake_up: str = "watchdog"
+    due: AwareDatetime | None = None
 
 
 class SweepShard(_Message):
-    """Sweep one shard; with `started_at`, carry on a sweep that ran out of time.
-
-    `after` is the place it came to: the deadline and the id of the last call it took.
-    """
+    """Sweep one shard, or go on with a sweep of it that ran out of time: its row says how far it came."""
 
     kind: Literal["sweepShard"] = "sweepShard"
-    shard: int = Field(ge=0)
-    started_at: AwareDatetime | None = None
-    after: tuple[AwareDatetime, str] | None = None
-    renewed: int = 0
-    ended: int = 0
-    failing: int = 0
+    shard: int = Field(ge=0, lt=SHARDS)
 
 
 class Renew(_Message):

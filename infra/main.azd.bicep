@@ -59,7 +59,7 @@ output API_BASE_URL string = keeper.outputs.apiBaseUrl
 @description('Client id of the app\'s identity.')
 output IDENTITY_CLIENT_ID string = keeper.outputs.identityClientId
 
-@description('Object id of the app\'s identity: what infra/grant_graph_permissions.py asks for.')
+@description('Object id of the app\'s identity: what infra.grant_graph_permissions asks for.')
 output IDENTITY_PRINCIPAL_ID string = keeper.outputs.identityPrincipalId
 
 @description('Resource id of the Log Analytics workspace.')

@@ -321,7 +321,7 @@ output apiBaseUrl string = 'https://${functionApp.outputs.hostName}/api'
 @description('Client id of the app\'s identity.')
 output identityClientId string = identity.outputs.clientId
 
-@description('Object id of the app\'s identity: --identity-principal-id of infra/grant_graph_permissions.py.')
+@description('Object id of the app\'s identity: --identity-principal-id of infra.grant_graph_permissions.')
 output identityPrincipalId string = identity.outputs.principalId
 
 @description('Resource id of the Log Analytics workspace.')

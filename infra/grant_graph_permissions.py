@@ -1,0 +1,184 @@
+"""Gives the bot its Graph permissions, lets it trust the app's identity, and adds the app roles of management.
+
+    python -m infra.grant_graph_permissions --bot-app-id <client id> --identity-principal-id <object id> [--dry-run]
+
+What is there already stays as it is: it can be run again. It signs in as `az` has, or as azure-identity finds; that
+account must be a Privileged Role Administrator (for consent) and an owner of the app registrations.
+"""
+
+import argparse
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from infra.directory import CLOUDS, Cloud, Directory, Json, Refused, objects, token
+
+GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"  # Microsoft Graph itself, in every tenant
+PERMISSIONS = ("Calls.Initiate.All",)
+MEDIA_PERMISSIONS = ("Calls.AccessMedia.All",)  # where the bot hosts media, or records
+APP_ROLES = {
+    "Calls.Read": "Read calls, their stories and why they ended.",
+    "Calls.Manage": "Register, hang up and record calls; sweep.",
+    "Recordings.Read": "Read where recordings are, with the token that opens them.",
+}
+_ROLE_IDS = uuid.UUID("6a9c2a52-5a0e-4c5e-9e52-0f6b8a3f8d11")  # role ids are made from their names, the same each time
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What shall be. `management_app_id` is the bot's own where management has no registration of its own."""
+
+    bot_app_id: str
+    identity_principal_id: str
+    management_app_id: str
+    credential: str
+    permissions: tuple[str, ...]
+
+
+def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish) -> None:
+    """Make the wish true, a step at a time.
+
+    Raises
+    ------
+    Refused
+        A step failed; those before it are done, and a repeated run goes on there.
+    """
+    identity = directory.get(
+        f"/servicePrincipals/{wish.identity_principal_id}", f"identity {wish.identity_principal_id}"
+    )
+    if identity.get("servicePrincipalType") != "ManagedIdentity":
+        raise Refused(f"identity {wish.identity_principal_id}: that is no managed identity, give its object id")
+    if wish.credential == "federated":
+        _trust_identity(directory, cloud, tenant_id or _tenant(directory), wish)
+        caller = _service_principal(directory, wish.bot_app_id)
+    else:
+        caller = wish.identity_principal_id
+    _permit(directory, caller, wish.permissions)
+    _add_roles(directory, wish.management_app_id)
+    _service_principal(directory, wish.management_app_id)
+
+
+def _tenant(directory: Directory) -> str:
+    for organization in directory.every("/organization?$select=id", "tenant"):
+        return str(organization["id"])
+    raise Refused("tenant: the directory does not say which it is; give --tenant-id")
+
+
+def _trust_identity(directory: Directory, cloud: Cloud, tenant_id: str, wish: Wish) -> None:
+    """The bot's registration takes tokens of the identity for its own: no secret and no certificate."""
+    application = directory.get(f"/applications(appId='{wish.bot_app_id}')", f"app registration {wish.bot_app_id}")
+    path = f"/applications/{application['id']}/federatedIdentityCredentials"
+    issuer, subject = f"{cloud.authority}/{tenant_id}/v2.0", wish.identity_principal_id
+    for there in directory.every(path, "federated credentials"):
+        if there.get("issuer") != issuer or there.get("subject") != subject:
+            continue
+        if there.get("audiences") != [cloud.audience]:
+            what = f"federated credential {there.get('name')}: audience {cloud.audience}"
+            directory.write("PATCH", f"{path}/{there['id']}", {"audiences": [cloud.audience]}, what)
+        return
+    name = f"call-keeper-{subject}"
+    body: Json = {"name": name, "issuer": issuer, "subject": subject, "audiences": [cloud.audience]}
+    directory.write("POST", path, body, f"federated credential {name} on app registration {wish.bot_app_id}")
+
+
+def _service_principal(directory: Directory, app_id: str) -> str:
+    """Object id of the app in this tenant; made if there is none. Empty in a dry run that would make it."""
+    path, what = f"/servicePrincipals(appId='{app_id}')", f"service principal of {app_id}"
+    found = directory.find(path, what)
+    made = found or directory.write("POST", "/servicePrincipals", {"appId": app_id}, what) or directory.find(path, what)
+    return str((made or {}).get("id", ""))
+
+
+def _permit(directory: Directory, caller: str, permissions: Sequence[str]) -> None:
+    """Graph's application permissions, with consent: assignments of Graph's app roles."""
+    graph = directory.get(f"/servicePrincipals(appId='{GRAPH_APP_ID}')", "service principal of Microsoft Graph")
+    role_ids = {role.get("value"): role.get("id") for role in objects(graph.get("appRoles"))}
+    path = f"/servicePrincipals/{caller}/appRoleAssignments"
+    there = {item.get("appRoleId") for item in directory.every(path, "permissions")} if caller else set()
+    for name in permissions:
+        if name not in role_ids:
+            raise Refused(f"permission {name}: Graph does not offer it in this cloud")
+        if role_ids[name] not in there:
+            body: Json = {"principalId": caller, "resourceId": graph["id"], "appRoleId": role_ids[name]}
+            directory.write("POST", path, body, f"permission {name}, with consent")
+
+
+def _add_roles(directory: Directory, app_id: str) -> None:
+    """The app roles that management routes ask for. Others of the registration stay."""
+    application = directory.get(f"/applications(appId='{app_id}')", f"app registration {app_id}")
+    there = list(objects(application.get("appRoles")))
+    missing = [name for name in APP_ROLES if name not in {role.get("value") for role in there}]
+    if missing:
+        body: Json = {"appRoles": [*there, *map(_role, missing)]}  # a PATCH replaces the whole list
+        what = f"app roles {', '.join(missing)} on app registration {app_id}"
+        directory.write("PATCH", f"/applications/{application['id']}", body, what)
+
+
+def _role(name: str) -> Json:
+    return {
+        "id": str(uuid.uuid5(_ROLE_IDS, name)),
+        "value": name,
+        "displayName": name,
+        "description": APP_ROLES[name],
+        "allowedMemberTypes": ["Application", "User"],
+        "isEnabled": True,
+    }
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bot-app-id", required=True, type=_guid, help="client id of the bot's app registration")
+    parser.add_argument(
+        "--identity-principal-id", required=True, type=_guid, help="the deployment's output identityPrincipalId"
+    )
+    parser.add_argument("--management-app-id", type=_guid, help="app registration of management; else the bot's")
+    parser.add_argument(
+        "--credential",
+        choices=("federated", "managedIdentity"),
+        default="federated",
+        help="managedIdentity, where the identity itself is the bot",
+    )
+    parser.add_argument("--media", action="store_true", help="Calls.AccessMedia.All too: the bot hosts media")
+    parser.add_argument("--cloud", choices=sorted(CLOUDS), default="global")
+    parser.add_argument("--tenant-id", type=_guid, help="tenant of the identity; else the one signed in to")
+    parser.add_argument("--dry-run", action="store_true", help="read, and tell what would be written")
+    asked = parser.parse_args(argv)
+    if asked.credential == "managedIdentity" and not asked.management_app_id:
+        parser.error("--credential managedIdentity needs --management-app-id: an identity cannot hold app roles")
+    return asked
+
+
+def _guid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 when a step failed."""
+    asked = _arguments(argv)
+    cloud = CLOUDS[asked.cloud]
+    wish = Wish(
+        bot_app_id=asked.bot_app_id,
+        identity_principal_id=asked.identity_principal_id,
+        management_app_id=asked.management_app_id or asked.bot_app_id,
+        credential=asked.credential,
+        permissions=PERMISSIONS + (MEDIA_PERMISSIONS if asked.media else ()),
+    )
+    try:
+        headers = {"Authorization": f"Bearer {token(cloud)}"}
+        with httpx.Client(base_url=f"{cloud.graph}/v1.0", headers=headers, timeout=30) as client:
+            grant(Directory(client, dry_run=asked.dry_run), cloud, asked.tenant_id, wish)
+    except Refused as error:
+        sys.stderr.write(f"failed: {error}\n")
+        return 1
+    sys.stdout.write("dry run: nothing was written\n" if asked.dry_run else "ok: all is as it should be\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

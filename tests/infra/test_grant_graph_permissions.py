@@ -1,0 +1,229 @@
+"""Granting Graph permissions, against a directory on this machine and an `az` that is a script."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from functions.http import Role
+from infra import directory as directory_module
+from infra.directory import CLOUDS, Cloud
+from infra.grant_graph_permissions import APP_ROLES, main
+from shared.clouds import CLOUDS as PRODUCT_CLOUDS
+from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, TENANT, FakeDirectory, Json, running
+
+ARGUMENTS = ["--bot-app-id", BOT, "--identity-principal-id", IDENTITY]
+CREDENTIALS = "/applications/app-bot/federatedIdentityCredentials"
+ISSUER = f"https://login.microsoftonline.com/{TENANT}/v2.0"
+
+
+def _az(folder: Path, script: str) -> None:
+    az = folder / "az"
+    az.write_text(f"#!{sys.executable}\n{script}\n")
+    az.chmod(0o755)
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeDirectory]:
+    _az(tmp_path, """import json; print(json.dumps({"accessToken": "of-az"}))""")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with running() as served:
+        here = Cloud(served.url, CLOUDS["global"].authority, CLOUDS["global"].audience)
+        monkeypatch.setitem(directory_module.CLOUDS, "global", here)
+        yield served
+
+
+def _principal(directory: FakeDirectory, app_id: str) -> str:
+    return next(str(item["id"]) for item in directory.principals if item["appId"] == app_id)
+
+
+def test_the_bot_gets_its_permission_trusts_the_identity_and_has_the_roles(directory: FakeDirectory) -> None:
+    assert main(ARGUMENTS) == 0
+    bot = _principal(directory, BOT)
+    assert directory.lists[f"/servicePrincipals/{bot}/appRoleAssignments"][0].items() >= {
+        ("principalId", bot),
+        ("resourceId", "sp-graph"),
+        ("appRoleId", "role-initiate"),
+    }
+    (credential,) = directory.lists[CREDENTIALS]
+    assert credential["issuer"] == ISSUER
+    assert credential["subject"] == IDENTITY
+    assert credential["audiences"] == ["api://AzureADTokenExchange"]
+    roles = directory.applications[0]["appRoles"]
+    assert isinstance(roles, list)
+    assert [role["value"] for role in roles] == ["Other.Role", *APP_ROLES]
+    assert directory.tokens == {"Bearer of-az"}
+
+
+def test_a_second_run_changes_nothing(directory: FakeDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*ARGUMENTS, "--media"])
+    directory.writes.clear()
+    capsys.readouterr()
+    assert main([*ARGUMENTS, "--media"]) == 0
+    assert directory.writes == []
+    assert capsys.readouterr().out == "ok: all is as it should be\n"
+
+
+def test_a_dry_run_tells_every_step_and_writes_nothing(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*ARGUMENTS, "--media", "--management-app-id", MANAGEMENT, "--dry-run"]) == 0
+    assert directory.writes == []
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" on ")[0] for line in lines] == [
+        f"would: federated credential call-keeper-{IDENTITY}",
+        f"would: service principal of {BOT}",
+        "would: permission Calls.Initiate.All, with consent",
+        "would: permission Calls.AccessMedia.All, with consent",
+        "would: app roles Calls.Read, Calls.Manage, Recordings.Read",
+        f"would: service principal of {MANAGEMENT}",
+        "dry run: nothing was written",
+    ]
+
+
+def test_media_is_granted_on_request_alone_and_what_was_granted_stays(directory: FakeDirectory) -> None:
+    main(ARGUMENTS)
+    path = f"/servicePrincipals/{_principal(directory, BOT)}/appRoleAssignments"
+    assert [item["appRoleId"] for item in directory.lists[path]] == ["role-initiate"]
+    main([*ARGUMENTS, "--media"])
+    assert [item["appRoleId"] for item in directory.lists[path]] == ["role-initiate", "role-media"]
+
+
+def test_an_identity_that_is_the_bot_gets_the_permission_itself(directory: FakeDirectory) -> None:
+    assert main([*ARGUMENTS, "--credential", "managedIdentity", "--management-app-id", MANAGEMENT]) == 0
+    assert [item["principalId"] for item in directory.lists[f"/servicePrincipals/{IDENTITY}/appRoleAssignments"]] == [
+        IDENTITY
+    ]
+    assert CREDENTIALS not in directory.lists
+
+
+def test_an_identity_that_is_the_bot_needs_a_registration_for_management(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*ARGUMENTS, "--credential", "managedIdentity"])
+    assert "--management-app-id" in capsys.readouterr().err
+
+
+def test_a_credential_of_the_identity_is_found_on_a_later_page_and_its_audience_mended(
+    directory: FakeDirectory,
+) -> None:
+    of_others: Json = {
+        "id": "1",
+        "name": "github",
+        "issuer": "https://github.example",
+        "subject": "repo",
+        "audiences": ["a"],
+    }
+    ours: Json = {"id": "2", "name": "mine", "issuer": ISSUER, "subject": IDENTITY, "audiences": ["wrong"]}
+    directory.lists[CREDENTIALS] = [of_others, ours]
+    assert main(ARGUMENTS) == 0
+    assert len(directory.lists[CREDENTIALS]) == 2
+    assert ours["audiences"] == ["api://AzureADTokenExchange"]
+    assert of_others["audiences"] == ["a"]
+
+
+def test_what_a_list_does_not_show_yet_is_no_failure(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.principals.append({"id": "sp-bot", "appId": BOT})
+    directory.broken["POST /servicePrincipals/sp-bot/appRoleAssignments"] = (
+        400,
+        {"error": {"code": "Request_BadRequest", "message": "Permission being assigned already exists on the object"}},
+    )
+    assert main(ARGUMENTS) == 0
+    assert "there: permission Calls.Initiate.All, with consent" in capsys.readouterr().out
+
+
+FAILURES: dict[str, tuple[tuple[int, Json], str]] = {
+    "GET /servicePrincipals(appId='00000003-0000-0000-c000-000000000000')": (
+        (503, {"error": {"code": "ServiceUnavailable", "message": "Try\nlater."}}),
+        "failed: service principal of Microsoft Graph: HTTP 503 ServiceUnavailable: Try later.",
+    ),
+    f"POST {CREDENTIALS}": (
+        (403, {"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges."}}),
+        (
+            f"failed: federated credential call-keeper-{IDENTITY} on app registration {BOT}: "
+            "HTTP 403 Authorization_RequestDenied: Insufficient privileges. This account may not do that."
+        ),
+    ),
+    f"GET {CREDENTIALS}": (
+        (404, {"error": {"code": "Request_ResourceNotFound", "message": "Gone."}}),
+        "failed: federated credentials: the directory has none. Is the id right, and this the right tenant and cloud?",
+    ),
+    "PATCH /applications/app-bot": (
+        (400, {}),
+        f"failed: app roles Calls.Read, Calls.Manage, Recordings.Read on app registration {BOT}: HTTP 400 Bad Request",
+    ),
+}
+
+
+@pytest.mark.parametrize("request_line", FAILURES)
+def test_a_failure_is_one_line_that_names_the_step(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
+) -> None:
+    directory.broken[request_line], told = FAILURES[request_line]
+    assert main(ARGUMENTS) == 1
+    assert capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_client_id_in_place_of_the_identitys_object_id_is_told(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = str(directory.principals[1]["appId"])
+    assert main(["--bot-app-id", BOT, "--identity-principal-id", wrong]) == 1
+    assert "the directory has none. Is the id right" in capsys.readouterr().err
+    assert directory.writes == []
+
+
+def test_a_principal_that_is_no_managed_identity_is_refused(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.principals[1]["servicePrincipalType"] = "Application"
+    assert main(ARGUMENTS) == 1
+    assert "that is no managed identity" in capsys.readouterr().err
+
+
+def test_a_permission_that_the_cloud_does_not_offer_is_told(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.principals[0]["appRoles"] = []
+    assert main(ARGUMENTS) == 1
+    assert capsys.readouterr().err == "failed: permission Calls.Initiate.All: Graph does not offer it in this cloud\n"
+
+
+def test_an_az_that_nobody_is_logged_in_to_is_told(
+    directory: FakeDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _az(tmp_path, """import sys; sys.exit("Please run 'az login' to setup account.")""")
+    assert main(ARGUMENTS) == 1
+    assert capsys.readouterr().err == (
+        "failed: token: az gave none (Please run 'az login' to setup account.). Run az login, in the right cloud\n"
+    )
+    assert directory.writes == []
+
+
+def test_the_token_is_asked_for_the_clouds_graph(directory: FakeDirectory, tmp_path: Path) -> None:
+    seen = tmp_path / "seen.json"
+    _az(
+        tmp_path,
+        f"import json, sys; open({str(seen)!r}, 'w').write(json.dumps(sys.argv)); print('{{\"accessToken\": \"t\"}}')",
+    )
+    main(ARGUMENTS)
+    assert directory.url in json.loads(seen.read_text())
+
+
+def test_a_directory_out_of_reach_is_told(
+    directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(directory_module.CLOUDS, "global", Cloud("http://127.0.0.1:1", "", ""))
+    assert main(ARGUMENTS) == 1
+    assert capsys.readouterr().err == f"failed: identity {IDENTITY}: Graph could not be reached (ConnectError)\n"
+    assert directory.writes == []
+
+
+def test_the_clouds_and_roles_are_those_of_the_product() -> None:
+    assert {name: (cloud.graph, cloud.authority, cloud.audience) for name, cloud in CLOUDS.items()} == {
+        name: (cloud.graph_root, cloud.authority, cloud.assertion_audience) for name, cloud in PRODUCT_CLOUDS.items()
+    }
+    assert set(APP_ROLES) == set(Role)

@@ -128,8 +128,11 @@ def _log_events() -> str:
 
 
 def _metrics() -> str:
-    rows = ((f"`{metric.name}`", metric.meaning, _names(metric.attributes)) for metric in metrics())
-    return _markdown(("metric", "counts", "split by"), rows)
+    rows = (
+        (f"`{metric.name}`", metric.kind, f"`{metric.unit}`", metric.meaning, _names(metric.attributes) or "nothing")
+        for metric in metrics()
+    )
+    return _markdown(("metric", "kind", "unit", "meaning", "split by"), rows)
 
 
 def _names(names: Iterable[str]) -> str:

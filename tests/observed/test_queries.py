@@ -77,6 +77,19 @@ def test_the_table_of_the_runbook_tells_the_severities_of_the_alerts() -> None:
     assert told == {query.name: query.header["Severity"] for query in ALL[: len(ALERTS)]}
 
 
+def test_the_deployment_has_each_alert_with_its_severity_and_window() -> None:
+    found = re.findall(
+        r"key: '([\w-]+)'.*?severity: (\d).*?window: '(\w+)'.*?queries/([\w-]+)\.kql'",
+        read("infra/modules/monitoring.bicep"),
+        re.DOTALL,
+    )
+    wanted = {
+        (query.name, query.header["Severity"], query.header["Window"], query.name) for query in ALL[: len(ALERTS)]
+    }
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+
+
 def test_the_dead_mans_alert_counts_without_grouping_so_that_nothing_is_a_row_too() -> None:
     lines = [line.strip() for line in kql.read("no-sweep").text.splitlines() if line.strip()]
     assert re.fullmatch(r"\| summarize sweeps = count\(\), [^|]*", lines[-2])

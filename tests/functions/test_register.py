@@ -78,6 +78,7 @@ async def test_an_id_that_storage_refuses_is_refused(app: App, bad: str) -> None
         (b"[]", [""]),
         (b"null", [""]),
         (b'"text"', [""]),
+        (b'{"metadata": {"half a character": "\\ud800"}}', [""]),
         (b'{"tenantId": "common"}', ["/tenantId"]),
         (b'{"tenantId": 1}', ["/tenantId"]),
         (b"{}", ["/tenantId"]),

@@ -1,0 +1,94 @@
+"""Registering and hanging up, in virtual time on the memory store: what only a race shows."""
+
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from shared.calls import Call, Source, Status, Timing
+from shared.clock import SystemClock
+from shared.errors import StoreConflict, StoreUnavailable
+from shared.graph import GraphCall, StartedOperation
+from shared.inbound import Claims, TokenVerifier
+from shared.lifecycle import gone
+from shared.management import Management
+from shared.memory_store import MemoryCallStore
+from shared.recording import RecordRequest
+from shared.renewal import Renewer
+from shared.store import Change
+from shared.webhook import Webhook
+from tests.support.virtual import VirtualClock, VirtualQueue
+
+TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
+
+
+class EndingGraph:
+    """The call ends, for the store, while it is being hung up."""
+
+    def __init__(self, store: MemoryCallStore, clock: VirtualClock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def hang_up(self, call_id: str, tenant_id: str) -> None:  # noqa: ARG002 (the protocol's)
+        stored = await self._store.get(call_id)
+        assert stored is not None
+        await self._store.commit(Change(stored, gone(stored.value, Source.KEEP_ALIVE_NOT_FOUND, self._clock.now())))
+
+    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+        raise NotImplementedError(call_id, tenant_id, request)
+
+    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+        raise NotImplementedError(call_id, tenant_id)
+
+    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+        raise NotImplementedError(call_id, tenant_id)
+
+
+class Contested(MemoryCallStore):
+    """Somebody else is always quicker."""
+
+    async def commit(self, change: Change) -> None:
+        raise StoreConflict(f"{change.after.id} was written since it was read.")
+
+
+class Trusting:
+    """Takes every token for one of our tenant's; `TokenVerifier` has tests of its own."""
+
+    async def verify(self, authorization: str | None) -> Claims:  # noqa: ARG002 (the protocol's)
+        return Claims(TENANT)
+
+
+async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
+    clock, store = VirtualClock(), MemoryCallStore()
+    queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
+    renewer = Renewer(store, graph, queue, clock, timing)
+    management = Management(store, graph, renewer, clock, timing)
+    await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
+
+    shown = await management.hang_up("call", "somebody")
+
+    assert shown.call.status is Status.ENDED
+    assert shown.call.hangup is None
+    assert shown.call.termination is not None
+    assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+
+
+async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
+    clock = VirtualClock()
+    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock)
+    body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
+    with pytest.raises(StoreUnavailable, match="too many at once"):
+        await webhook.receive("Bearer x", body)
+
+
+async def test_the_clock_of_the_machine_sleeps() -> None:
+    clock = SystemClock()
+    before = clock.now()
+    await clock.sleep(0.001)
+    assert before.utcoffset() == timedelta(0)
+    assert clock.now() > before
+
+
+def test_a_call_is_active_until_its_end_is_known() -> None:
+    now = VirtualClock().now()
+    assert Call("call", TENANT, "terminating", known_at=now, started_at=now).status is Status.ACTIVE

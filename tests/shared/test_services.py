@@ -1,0 +1,135 @@
+"""Composition: built lazily, by the settings, once a loop."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from shared import services
+from shared.clock import SystemClock
+from shared.errors import SettingsInvalid
+from shared.inbound import TokenVerifier
+from shared.services import Services
+from shared.settings import load_settings
+
+APP = "aaaaaaaa-1111-2222-3333-444444444444"
+TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
+IDENTITY = "dddddddd-1111-2222-3333-444444444444"
+STORAGE = {"CALLS_STORAGE": "AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"}
+BY_IDENTITY = {
+    "CALLS_STORAGE__tableServiceUri": "https://account.table.core.windows.net",
+    "CALLS_STORAGE__queueServiceUri": "https://account.queue.core.windows.net",
+}
+
+
+def made(**settings: str) -> Services:
+    return Services(load_settings({"GRAPH_APP_ID": APP, **settings}), SystemClock())
+
+
+async def test_storage_is_reached_by_the_identity_where_there_is_no_connection_string() -> None:
+    parts = made(**BY_IDENTITY, AZURE_CLIENT_ID=IDENTITY)
+    assert parts.store._table._client.url == "https://account.table.core.windows.net"
+    assert parts.queue._client.url == "https://account.queue.core.windows.net/keep-alive"
+    assert parts._identity is parts._identity
+    await parts.store.close()
+    await parts.queue._client.close()
+    await parts._identity.close()
+
+
+async def test_the_storage_may_have_an_identity_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    class Identity:
+        def __init__(self, *, client_id: str | None) -> None:
+            asked.append(client_id)
+
+    monkeypatch.setattr("azure.identity.aio.ManagedIdentityCredential", Identity)
+    own = {"CALLS_STORAGE__clientId": TENANT, "CALLS_STORAGE__credential": "managedidentity"}
+    for parts in (
+        made(**BY_IDENTITY, **own, AZURE_CLIENT_ID=IDENTITY),
+        made(**BY_IDENTITY, AZURE_CLIENT_ID=IDENTITY),
+        made(**BY_IDENTITY),
+    ):
+        assert isinstance(parts._identity, Identity)
+    assert asked == [TENANT, IDENTITY, None]
+
+
+async def test_each_part_is_made_once() -> None:
+    parts = made(**STORAGE)
+    assert (parts.keeper, parts.management, parts.webhook, parts.http, parts.graph) == (
+        parts.keeper,
+        parts.management,
+        parts.webhook,
+        parts.http,
+        parts.graph,
+    )
+    await parts.http.aclose()
+    await parts.store.close()
+    await parts.queue._client.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MANAGEMENT_AUDIENCE": "api://keeper", "MANAGEMENT_TENANT_ID": TENANT},
+        {"MANAGEMENT_AUDIENCE": "api://keeper,api://second", "MANAGEMENT_TENANT_ID": TENANT},
+        {
+            "MANAGEMENT_AUDIENCE": "api://keeper",
+            "MANAGEMENT_METADATA_URL": "https://login.example/openid",
+            "MANAGEMENT_ISSUERS": "https://login.example",
+        },
+    ],
+)
+async def test_once_an_audience_is_set_a_token_is_always_asked_for(settings: dict[str, str]) -> None:
+    parts = made(**STORAGE, **settings)
+    assert isinstance(parts.management_verifier, TokenVerifier)
+    await parts.http.aclose()
+
+
+async def test_even_settings_that_lost_their_metadata_leave_no_route_open() -> None:
+    parts = made(**STORAGE, MANAGEMENT_AUDIENCE="api://keeper", MANAGEMENT_TENANT_ID=TENANT)
+    parts.settings = parts.settings.model_copy(update={"management_metadata_url": None, "management_issuers": ()})
+    assert parts.management_verifier is not None
+    await parts.http.aclose()
+
+
+@pytest.mark.parametrize("audience", [",", " ", " , ,"])
+def test_an_audience_that_names_nothing_is_no_way_to_open_them(audience: str) -> None:
+    with pytest.raises(SettingsInvalid, match="MANAGEMENT_AUDIENCE names nothing"):
+        made(**STORAGE, MANAGEMENT_AUDIENCE=audience)
+
+
+def test_without_an_audience_the_function_key_is_all_that_is_asked() -> None:
+    assert made(**STORAGE).management_verifier is None
+
+
+def test_another_loop_gets_services_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_current", None)
+    for name, value in {"GRAPH_APP_ID": APP, **STORAGE}.items():
+        monkeypatch.setenv(name, value)
+
+    async def twice() -> tuple[Services, Services]:
+        return services.services(), services.services()
+
+    first, again = asyncio.run(twice())
+    second, _ = asyncio.run(twice())
+    assert first is again
+    assert first is not second
+
+
+def test_the_libraries_that_log_each_request_are_silenced() -> None:
+    made(**STORAGE)
+    for name in ("azure", "httpx", "msal"):
+        assert logging.getLogger(name).level == logging.WARNING
+    assert logging.getLogger("azure.identity").level == logging.ERROR
+
+
+def test_importing_the_app_loads_nothing_that_is_slow_and_needs_no_setting() -> None:
+    """Every function pays for what its module imports at a cold start."""
+    slow = ["azure.identity", "azure.data.tables", "azure.storage.queue", "aiohttp", "jwt", "cryptography", "httpx"]
+    slow.append("opentelemetry.sdk")
+    code = f"import sys, function_app; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

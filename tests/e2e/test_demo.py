@@ -39,7 +39,7 @@ def demo(*arguments: str | Path) -> Iterator[tuple[Child, Callable[[], set[int]]
 def test_the_demo_shows_one_call_kept_by_the_timer_and_another_one_lapse(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     with demo("--report", path) as (child, living):
-        assert child.wait(120) == 0
+        assert child.wait(120) == 0, child.output
         assert living() == set()
     lines = child.output.splitlines()
     assert lines[-1] == "demo: ok"

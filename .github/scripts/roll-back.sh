@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# roll-back.sh FOLDER: deploy the package of that folder again to $APP, and prove it.
+set -euo pipefail
+folder=$1
+
+python -m local.publish push --app "$APP" --group "$RESOURCE_GROUP" --package "$folder/call-keeper.zip"
+python -m local.publish prove --app "$APP" --group "$RESOURCE_GROUP" --expected "$folder/call-keeper.functions.txt"
+echo "### Rolled back: the earlier package runs again" >>"$GITHUB_STEP_SUMMARY"

@@ -59,7 +59,7 @@ param notificationMetadataUrls string[] = []
 
 // --- Who may manage calls ---
 
-@description('Audiences of the Entra tokens that management routes need beside the function key. Never empty, so that a key alone opens nothing. By default the bot\'s own registration carries the app roles.')
+@description('Audiences of the Entra tokens that management routes need beside the function key. Never empty, so that a key alone opens nothing. By default the bot\'s own registration carries the app roles; where the identity is the bot, name another registration.')
 @minLength(1)
 param managementAudiences string[] = [graphAppId, 'api://${graphAppId}']
 

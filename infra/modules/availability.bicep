@@ -51,7 +51,7 @@ resource alert 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: union(tags, { 'hidden-link:${component.id}': 'Resource', 'hidden-link:${test.id}': 'Resource' })
   properties: {
-    description: '/api/health does not answer 200. What to do: docs/runbook.md, section health.'
+    description: '/api/health does not answer 200. Its answer names what is wrong. What to do: docs/runbook.md.'
     severity: 1
     enabled: true
     autoMitigate: true

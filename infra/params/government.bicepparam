@@ -2,6 +2,7 @@
 // Graph's cloud is to be told: usgov-l4 (GCC High) or usgov-l5 (DoD). Graph has no calls API in China.
 using '../main.bicep'
 
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
 param name = 'gov'
 param location = 'usgovvirginia'
 param graphCloud = 'usgov-l4'

@@ -1,6 +1,7 @@
 // For real calls: zones, an instance always ready, private storage, locks, people who are told.
 using '../main.bicep'
 
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
 param name = 'prod'
 param tags = {
   service: 'call-keeper'

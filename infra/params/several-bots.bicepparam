@@ -3,6 +3,7 @@
 //   BOT_NAME=sales GRAPH_APP_ID=... az deployment group create -g calls -p infra/params/several-bots.bicepparam
 using '../main.bicep'
 
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
 // The name is part of every resource's name: deployments of different names share nothing.
 param name = readEnvironmentVariable('BOT_NAME', 'bot-one')
 param tags = {

@@ -91,6 +91,11 @@ var telemetrySettings = {
   APPLICATIONINSIGHTS_CONNECTION_STRING: component.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
   PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
+  // Call Keeper's own events; what libraries log stays out.
+  PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME: 'call_keeper'
+  // All spans: the default of five a second would tear a webhook from the request to Graph that it led to.
+  OTEL_TRACES_SAMPLER: 'microsoft.fixed_percentage'
+  OTEL_TRACES_SAMPLER_ARG: '1'
 }
 
 var alwaysReady = [

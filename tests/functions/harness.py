@@ -165,6 +165,7 @@ def environment(storage: str, simulator: Simulator, **more: str) -> dict[str, st
     """The app settings, as a deployment has them."""
     return {
         "CALLS_STORAGE": storage,
+        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
         "GRAPH_APP_ID": APP_ID,
         "GRAPH_CREDENTIAL": "secret",
         "GRAPH_CLIENT_SECRET": "a-client-secret-for-tests",

@@ -63,6 +63,7 @@ async def test_the_process_composes_itself_from_its_environment(app: App, monkey
 
     monkeypatch.setenv("GRAPH_APP_ID", "11111111-2222-3333-4444-555555555555")
     monkeypatch.setenv("CALLS_STORAGE", app.storage)
+    monkeypatch.setenv("KEEP_ALIVE_SCHEDULE", "0 */15 * * * *")
     before = services._current
     services.use(None)
     try:

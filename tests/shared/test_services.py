@@ -17,8 +17,9 @@ from shared.settings import load_settings
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
 IDENTITY = "dddddddd-1111-2222-3333-444444444444"
-STORAGE = {"CALLS_STORAGE": "AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"}
-BY_IDENTITY = {
+SCHEDULE = {"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *"}
+STORAGE = SCHEDULE | {"CALLS_STORAGE": "AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"}
+BY_IDENTITY = SCHEDULE | {
     "CALLS_STORAGE__tableServiceUri": "https://account.table.core.windows.net",
     "CALLS_STORAGE__queueServiceUri": "https://account.queue.core.windows.net",
 }

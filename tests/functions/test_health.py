@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared import health as shared_health
-from tests.functions.harness import App
+from tests.functions.harness import App, close
 
 DEAD = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=c2VjcmV0LWFjY291bnQta2V5;"
@@ -70,7 +70,8 @@ async def test_the_process_composes_itself_from_its_environment(app: App, monkey
         first = services.services()
         assert services.services() is first
         assert (await app.asked("GET", "health", headers={}))["status"] in {"healthy", "degraded"}
-        await first.store.close()
+        await close(first)
+        await first.queue._client.close()
     finally:
         services._current = before
 

@@ -102,7 +102,6 @@ async def test_a_queue_that_cannot_be_reached_is_unavailable_soon() -> None:
         "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
         "GRAPH_APP_ID": str(uuid4()),
         "CALLS_STORAGE": connection,
-        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
     }
     queue = Services(load_settings(env), SystemClock()).queue
     began = time.monotonic()
@@ -127,7 +126,6 @@ async def test_a_queue_that_never_answers_is_unavailable_in_time(
         "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
         "GRAPH_APP_ID": str(uuid4()),
         "CALLS_STORAGE": connection,
-        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
     }
     queue = Services(load_settings(env), SystemClock()).queue
     with pytest.raises(StoreUnavailable):

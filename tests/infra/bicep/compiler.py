@@ -9,7 +9,7 @@ from tests.infra.bicep.inference import Scope
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.start import late_values
 from tests.infra.bicep.tokens import Unreadable
-from tests.infra.bicep.tree import Condition, Declaration, Loop, Node, Object
+from tests.infra.bicep.tree import Array, Condition, Declaration, Index, Loop, Name, Node, Object, Text
 from tests.infra.bicep.types import Record, Type, now
 
 if TYPE_CHECKING:
@@ -138,6 +138,9 @@ def _named(kind: Type, body: Object) -> Type:
 def _parent(unit: Unit, declared: Declaration, body: Object) -> None:
     """A child's `parent` is a resource of the type above its own; without one it names its parent by `/`."""
     parent = body.get("parent")
+    for name in ("parent", "scope"):
+        if (value := body.get(name)) is not None and not _is_place(unit, value):
+            unit.report(value, f"{declared.name}.{name} is no resource (BCP036)")
     depth = unit.template.resource_type(declared).partition("@")[0].count("/")
     above = unit.scope.declared(getattr(parent, "name", ""))
     if above is not None and above.keyword == "resource":
@@ -149,6 +152,16 @@ def _parent(unit: Unit, declared: Declaration, body: Object) -> None:
         name = getattr(body.get("name"), "literal", "/")
         if name is not None and "/" not in name:
             unit.report(declared, f"{declared.name} has neither a parent nor its parent's name (BCP169)")
+
+
+def _is_place(unit: Unit, node: Node) -> bool:
+    """Whether something can be deployed there: a resource, or a scope that a function tells."""
+    while isinstance(node, Index):
+        node = node.target
+    if isinstance(node, Name):
+        symbol = unit.template.symbols.get(node.name)
+        return symbol is None or symbol.keyword == "resource"  # what is not declared is reported elsewhere
+    return not isinstance(node, Text | Object | Array)
 
 
 def _module(unit: Unit, declared: Declaration) -> None:

@@ -117,7 +117,7 @@ def narrowed(kind: Type, decorators: tuple[Call, ...]) -> Type:
     match kind:
         case Words():
             longest = bounds.get("maxLength", kind.longest)
-            return Words(kind.options, bounds.get("minLength", kind.shortest), longest, kind.pattern)
+            return Words(kind.options, bounds.get("minLength", kind.shortest), longest, kind.pattern, kind.known)
         case Whole():
             return Whole(kind.options, bounds.get("minValue", kind.least), bounds.get("maxValue", kind.most))
         case Either(options=options):

@@ -92,7 +92,8 @@ class _Reader:
     def _plain(self, definition: Definition) -> Type:
         match definition.type:
             case "string":
-                return Words(frozenset(), definition.min_length, definition.max_length, definition.pattern)
+                known = frozenset(map(str, definition.known))
+                return Words(frozenset(), definition.min_length, definition.max_length, definition.pattern, known)
             case "int":
                 return Whole(frozenset(), definition.min, definition.max)
             case "bool":

@@ -17,12 +17,16 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A string: one of `options`, if there are any; of `shortest` to `longest` characters; of a pattern."""
+    """A string: one of `options`, if there are any; of `shortest` to `longest` characters; of a pattern.
+
+    `known` are the values that its documents tell. The compiler lets others pass; here they are taken for mistakes.
+    """
 
     options: frozenset[str] = frozenset()
     shortest: int = 0
     longest: int | None = None
     pattern: str = ""
+    known: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,8 @@ def _not(given: Type, wanted: Type) -> str:
 def _words(given: Words, wanted: Words) -> str | None:
     if wanted.options and given.options - wanted.options:
         return _not(given, wanted)
+    if wanted.known and given.options - wanted.known:
+        return f"is {in_words(given)}, but known are {in_words(Words(wanted.known))}"
     if wanted.longest is not None and given.longest is not None and given.longest > wanted.longest:
         return f"may have {given.longest} characters, but {wanted.longest} are the most"
     if given.longest is not None and given.longest < wanted.shortest:

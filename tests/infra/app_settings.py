@@ -1,0 +1,85 @@
+"""The settings that the function app gets, gathered from wherever in the templates they are put together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.settings import Settings, setting_name
+from tests.infra.bicep.program import Finding, Program, Template
+from tests.infra.bicep.tree import Lambda, Name, Node, Object, Property, walk
+from tests.infra.facts import HARMFUL_SETTINGS, NOT_DEPLOYED, PLATFORM_SETTINGS
+from tests.infra.house import at, deployed
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting, and the property that gives it."""
+
+    template: Template
+    given: Property
+
+    @property
+    def name(self) -> str:
+        """Its name; of a computed one, nothing."""
+        return self.given.key.literal or ""
+
+
+def app_settings(program: Program) -> list[Setting]:
+    """All that may be set, conditional ones included."""
+    found: list[Setting] = []
+    for template, site in deployed(program, "Microsoft.Web/sites"):
+        value = at(template, site.body, "properties.siteConfig.appSettings")
+        found += [
+            Setting(where, member)
+            for where, node in _reached(program, template, value)
+            if isinstance(node, Object)
+            for member in node.properties
+        ]
+    return found
+
+
+def _reached(program: Program, template: Template, node: Node | None) -> Iterator[tuple[Template, Node]]:
+    """The nodes of an expression, through variables and passed params; lambdas give shape, no setting."""
+    shapes = {id(inner) for found in walk(node) if isinstance(found, Lambda) for inner in walk(found)}
+    for found in walk(node):
+        if id(found) in shapes:
+            continue
+        yield template, found
+        symbol = template.symbols.get(found.name) if isinstance(found, Name) else None
+        if symbol is not None and symbol.keyword == "var":
+            yield from _reached(program, template, symbol.value)
+        elif symbol is not None and symbol.keyword == "param":
+            yield from _passed(program, template, symbol.name)
+
+
+def _passed(program: Program, template: Template, param: str) -> Iterator[tuple[Template, Node]]:
+    for path in program.names(".bicep"):
+        caller = program.template(path)
+        for module in caller.of("module"):
+            if program.resolve(path, module.path) == template.path:
+                value = at(caller, module.body, f"params.{param}")
+                if isinstance(value, Object):
+                    yield from _reached(program, caller, value)
+
+
+def check_settings(program: Program) -> list[Finding]:
+    """Where the settings of the function app are not those of `Settings` and of the platform."""
+    settings = app_settings(program)
+    own = {setting_name(field) for field in Settings.model_fields} - NOT_DEPLOYED.keys()
+    given = {setting.name for setting in settings}
+    path = settings[0].template.path if settings else program.names(".bicep")[0]
+    missing = (f"the app lacks the setting {name}" for name in sorted((own | PLATFORM_SETTINGS.keys()) - given))
+    return [*(Finding(path, 1, message) for message in missing), *_wrong(settings, own | PLATFORM_SETTINGS.keys())]
+
+
+def _wrong(settings: list[Setting], known: set[str]) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for setting in settings:
+        place = setting.template.path, setting.given.line
+        if setting.name not in known:
+            harm = (
+                "harmful on Flex Consumption" if setting.name in HARMFUL_SETTINGS else "known to neither app nor host"
+            )
+            yield Finding(*place, f"the setting {setting.name!r} is {harm}")
+        if setting.name in seen and seen[setting.name] != id(setting.given):
+            yield Finding(*place, f"the setting {setting.name!r} is given twice")
+        seen[setting.name] = id(setting.given)

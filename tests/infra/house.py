@@ -1,0 +1,148 @@
+"""The project's own rules of the infrastructure, beyond what a compiler knows: held to the tables of facts."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from tests.infra.bicep.program import Finding, Program, Template
+from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
+from tests.infra.facts import API_VERSIONS, MUSTS, ROLE_IDS, ROLES, Must
+
+_GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+Found = Iterator[tuple[Template, Node | None, str]]
+
+
+def inspect(program: Program) -> list[Finding]:
+    """What of the project's rules the templates do not keep. They must be readable."""
+    rules: tuple[Callable[[Program], Found], ...] = (_versions, _musts, _publishing, _role_ids, _roles)
+    return [
+        Finding(template.path, node.line if node else 1, message)
+        for rule in rules
+        for template, node, message in rule(program)
+    ]
+
+
+def templates(program: Program) -> list[Template]:
+    """All templates."""
+    return [program.template(path) for path in program.names(".bicep")]
+
+
+def deployed(program: Program, resource: str) -> Iterator[tuple[Template, Declaration]]:
+    """The resources of a type that are deployed, not only read."""
+    for template in templates(program):
+        for declared in template.resources:
+            if template.resource_type(declared).partition("@")[0] == resource and not declared.existing:
+                yield template, declared
+
+
+def at(template: Template, body: Node | None, path: str) -> Node | None:
+    """The value at a path of properties in an object; variables on the way are followed."""
+    node = body
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, Object) else None
+        if isinstance(node, Name) and (symbol := template.symbols.get(node.name)) and symbol.keyword == "var":
+            node = symbol.value
+    return node
+
+
+def plain(node: Node | None) -> str | int | bool | None:
+    """The value of a literal; None of anything else."""
+    match node:
+        case Text():
+            return node.literal
+        case Number(value=number):
+            return number
+        case Truth(value=flag):
+            return flag
+        case _:
+            return None
+
+
+def _versions(program: Program) -> Found:
+    for template in templates(program):
+        for declared in template.resources:
+            resource, _, version = template.resource_type(declared).partition("@")
+            least = max((API_VERSIONS[name] for name in API_VERSIONS if _within(resource, name)), default=None)
+            if least is None:
+                yield template, declared, f"the least API version of {resource} is not in the table of facts"
+            elif version < least:
+                yield template, declared, f"{declared.name} is of {version}, but {least} is the least"
+
+
+def _within(resource: str, name: str) -> bool:
+    return resource == name or resource.startswith(f"{name}/")
+
+
+def _musts(program: Program) -> Found:
+    for must in MUSTS:
+        found = list(deployed(program, must.resource))
+        if not found:
+            yield templates(program)[0], None, f"there is no {must.resource}"
+        for template, declared in found:
+            yield from _must(template, declared, must)
+
+
+def _must(template: Template, declared: Declaration, must: Must) -> Found:
+    value = at(template, declared.body, must.path)
+    # By type too: 1 is not true.
+    if not any(plain(value) == wanted and type(plain(value)) is type(wanted) for wanted in must.values):
+        wanted = " or ".join(map(repr, must.values))
+        yield template, value or declared, f"{declared.name}.{must.path} must be {wanted}: {must.why}"
+
+
+def _publishing(program: Program) -> Found:
+    policies = list(deployed(program, "Microsoft.Web/sites/basicPublishingCredentialsPolicies"))
+    names = {plain(declared.body.get("name")) for _, declared in policies if declared.body}
+    for name in sorted({"ftp", "scm"} - names):
+        yield templates(program)[0], None, f"basic publishing credentials of {name} are not refused"
+
+
+def _role_ids(program: Program) -> Found:
+    ids = {identifier: name for name, identifier in ROLE_IDS.items()}
+    for template in templates(program):
+        named = {
+            id(found.value): found.key.literal
+            for node in template.nodes
+            if isinstance(node, Object)
+            for found in node.properties
+        }
+        for node in template.nodes:
+            text = node.literal if isinstance(node, Text) else None
+            if text and _GUID.match(text) and named.get(id(node)) != ids.get(text.lower(), ""):
+                yield template, node, f"{text} is not the id of the role {named.get(id(node))!r}"
+
+
+def _roles(program: Program) -> Found:
+    given: set[tuple[str, str]] = set()
+    for template, declared in deployed(program, "Microsoft.Authorization/roleAssignments"):
+        scope, roles = _scope(template, declared), _assigned(template, declared)
+        if scope is None or not roles:
+            yield template, declared, f"{declared.name}: what it gives, and where, cannot be read"
+        given |= {(scope or "?", role) for role in roles}
+    for scope, role in sorted(ROLES - given):
+        yield templates(program)[0], None, f"the role {role!r} at {scope} is missing"
+    for scope, role in sorted(given - ROLES):
+        yield templates(program)[0], None, f"the role {role!r} at {scope} is more than what is needed"
+
+
+def _scope(template: Template, declared: Declaration) -> str | None:
+    """The param that names the resource at which a role is given."""
+    scope = declared.body.get("scope") if declared.body else None
+    symbol = template.symbols.get(scope.name) if isinstance(scope, Name) else None
+    name = symbol.body.get("name") if symbol and symbol.body else None
+    return name.name if isinstance(name, Name) else None
+
+
+def _assigned(template: Template, declared: Declaration) -> set[str]:
+    """The roles that an assignment gives: one by its name, or those of the list that it loops over."""
+    identifier = at(template, declared.body, "properties.roleDefinitionId")
+    indexes = [node.index for node in walk(identifier) if isinstance(node, Index)]
+    loop = declared.value if isinstance(declared.value, Loop) else None
+    roles: set[str] = set()
+    for index in indexes:
+        if loop and isinstance(index, Name) and index.name == loop.item:
+            source = template.symbols.get(loop.source.name) if isinstance(loop.source, Name) else None
+            items = source.value.items if source and isinstance(source.value, Array) else ()
+            roles |= {str(plain(item)) for item in items}
+        elif isinstance(index, Text):
+            roles.add(str(index.literal))
+    return roles

@@ -1,0 +1,86 @@
+"""The settings that the templates give the app, held to the app."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.settings import Settings, load_settings, setting_name
+from tests.infra.app_settings import app_settings, check_settings
+from tests.infra.bicep.program import Program
+from tests.infra.bicep.tree import Array, Name, Node, Text, walk
+from tests.infra.facts import HARMFUL_SETTINGS, NOT_DEPLOYED, PLATFORM_SETTINGS
+from tests.infra.house import plain
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Program.of_folder(ROOT / "infra")
+MAIN = PROGRAM.template("main.bicep")
+NEEDED = {
+    "GRAPH_APP_ID": "00000000-0000-0000-0000-000000000000",
+    "CALLS_STORAGE": "UseDevelopmentStorage=true",
+    "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+}
+
+
+def test_the_app_gets_its_settings_and_the_platforms_and_no_others() -> None:
+    assert [str(found) for found in check_settings(PROGRAM)] == []
+
+
+def test_the_tables_of_settings_do_not_contradict_each_other() -> None:
+    own = {setting_name(field) for field in Settings.model_fields}
+    assert NOT_DEPLOYED.keys() <= own
+    assert not PLATFORM_SETTINGS.keys() & own
+    assert not PLATFORM_SETTINGS.keys() & set(HARMFUL_SETTINGS)
+
+
+def test_settings_named_by_bindings_are_given() -> None:
+    given = {setting.name for setting in app_settings(PROGRAM)}
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
+    named = set(re.findall(r'"%(\w+)%"', sources))
+    connections = set(re.findall(r'connection="(\w+)"', sources))
+    assert named == {"KEEP_ALIVE_SCHEDULE"}
+    assert connections == {"CALLS_STORAGE"}
+    assert named <= given
+    parts = ("credential", "clientId", "queueServiceUri")
+    assert {f"{connection}__{part}" for connection in connections for part in parts} <= given
+
+
+def _default(name: str) -> Node | None:
+    return next((param.value for param in MAIN.of("param") if param.name == name), None)
+
+
+def _as_setting(node: Node | None) -> str | None:
+    """The text of a setting whose param has a plain default; None where it has none, or a computed one."""
+    for inner in walk(node):
+        if isinstance(inner, Name):
+            default = _default(inner.name)
+            if isinstance(default, Array) and not default.items:
+                return ""
+            return None if plain(default) is None else str(plain(default))
+    return None
+
+
+def test_defaults_of_settings_are_those_of_the_app() -> None:
+    """But for GRAPH_CREDENTIAL: a laptop has no bot that trusts its identity."""
+    values = {setting.name: _as_setting(setting.given.value) for setting in app_settings(PROGRAM)}
+    fields = {setting_name(field): field for field in Settings.model_fields}
+    given = {
+        name: value
+        for name, value in values.items()
+        if value is not None and name in fields.keys() - {"GRAPH_CREDENTIAL"}
+    }
+    ours, its = load_settings({**NEEDED, **given}), load_settings(NEEDED)
+    assert len(given) > 10
+    assert {name: getattr(ours, fields[name]) for name in given} == {name: getattr(its, fields[name]) for name in given}
+
+
+@pytest.mark.parametrize("name", ["GRAPH_CLOUD", "GRAPH_CREDENTIAL", "GRAPH_RECORD_API"])
+def test_the_app_takes_each_word_that_a_param_allows(name: str) -> None:
+    (setting,) = [setting for setting in app_settings(PROGRAM) if setting.name == name]
+    assert isinstance(setting.given.value, Name)
+    allowed = MAIN.symbols[setting.given.value.name].decorator("allowed")
+    assert allowed is not None
+    words = [plain(word) for word in walk(allowed.arguments[0]) if isinstance(word, Text)]
+    assert len(words) > 1
+    for word in words:
+        load_settings({**NEEDED, name: str(word)})

@@ -1,0 +1,120 @@
+"""Our own templates, held to the published types, to the app, to the tables of facts and to their documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tree_sitter_bicep
+from tree_sitter import Language, Parser
+
+from shared.services import TABLE
+from shared.wakeups import QUEUE
+from tests.infra.bicep.check import check
+from tests.infra.bicep.program import Program
+from tests.infra.bicep.published import available
+from tests.infra.bicep.tree import Declaration, Member, Name, Node, Text, walk
+from tests.infra.facts import EXCUSED
+from tests.infra.house import at, inspect, plain, templates
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Program.of_folder(ROOT / "infra")
+MAIN = PROGRAM.template("main.bicep")
+PARAMS = ("government", "minimal", "production", "several-bots")
+
+
+def test_the_compiler_and_the_linter_would_find_nothing() -> None:
+    assert [str(found) for found in check(PROGRAM).faults] == []
+
+
+def test_only_properties_that_are_documented_but_not_published_are_excused() -> None:
+    excused = {(found.path, name) for found in check(PROGRAM).excused for name in re.findall("'(.+?)'", found.message)}
+    assert excused == EXCUSED
+
+
+def test_the_projects_own_rules_are_kept() -> None:
+    assert [str(found) for found in inspect(PROGRAM)] == []
+
+
+@pytest.mark.parametrize("path", PROGRAM.names(".bicep"))
+def test_another_reader_of_bicep_reads_the_same_declarations(path: str) -> None:
+    """tree-sitter's grammar is looser than the compiler's, and a witness that ours does not invent its own."""
+    root = Parser(Language(tree_sitter_bicep.language())).parse(PROGRAM.texts[path].encode()).root_node
+    assert not root.has_error
+    found = [
+        (child.type.partition("_")[0], next(part.text for part in child.children if part.type == "identifier"))
+        for child in root.children
+        if child.type in {f"{kind}_declaration" for kind in ("parameter", "variable", "resource", "module", "output")}
+    ]
+    kinds = {"param": "parameter", "var": "variable"}
+    ours = [
+        (kinds.get(declared.keyword, declared.keyword), declared.name.encode())
+        for declared in PROGRAM.template(path).declarations
+        if declared.keyword in ("param", "var", "resource", "module", "output")
+    ]
+    assert found == ours
+
+
+def test_each_example_of_parameters_is_there() -> None:
+    assert PROGRAM.names(".bicepparam") == [f"params/{name}.bicepparam" for name in PARAMS]
+
+
+def test_each_module_is_called_and_each_of_its_outputs_is_used() -> None:
+    called, read = {"main.bicep", "main.azd.bicep"}, set()
+    for template in templates(PROGRAM):
+        modules = {module.name: PROGRAM.resolve(template.path, module.path) for module in template.of("module")}
+        called |= set(modules.values())
+        read |= {(modules[name], output) for node in template.nodes for name, output in _outputs_read(node, modules)}
+    given = {(t.path, output.name) for t in templates(PROGRAM) for output in t.of("output") if "/" in t.path}
+    assert called == set(PROGRAM.names(".bicep"))
+    assert given - read == set()
+
+
+def _outputs_read(node: Node, modules: dict[str, str]) -> list[tuple[str, str]]:
+    match node:
+        case Member(name=output, target=Member(name="outputs", target=Name(name=name))) if name in modules:
+            return [(name, output)]
+        case _:
+            return []
+
+
+def test_each_output_of_the_deployment_is_documented() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert [output.name for output in MAIN.of("output") if output.name not in text] == []
+
+
+def test_the_entry_for_azd_gives_back_what_the_deployment_gives() -> None:
+    entry = PROGRAM.template("main.azd.bicep")
+    read = {node.name for output in entry.of("output") for node in walk(output.value) if isinstance(node, Member)}
+    assert {output.name for output in MAIN.of("output")} <= read
+
+
+def test_the_entry_for_azd_passes_on_each_of_its_params() -> None:
+    entry = PROGRAM.template("main.azd.bicep")
+    (module,) = entry.of("module")
+    passed = {node.name for node in walk(at(entry, module.body, "params")) if isinstance(node, Name)}
+    assert {param.name for param in entry.of("param")} <= passed
+
+
+def _module(name: str) -> Declaration:
+    return MAIN.symbols[name]
+
+
+def test_the_tables_and_queues_of_the_app_are_made() -> None:
+    for param, wanted in (("tables", {TABLE}), ("queues", {QUEUE, f"{QUEUE}-poison"})):
+        made = at(MAIN, _module("callsStorage").body, f"params.{param}")
+        assert {plain(item) for item in walk(made) if isinstance(item, Text)} == wanted
+
+
+def test_instances_are_kept_ready_for_a_function_that_exists() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py")]
+    names = {name for source in sources for name in re.findall(r"^async def (\w+)", source, re.MULTILINE)}
+    texts = [node.literal or "" for template in templates(PROGRAM) for node in template.nodes if isinstance(node, Text)]
+    ready = {text.partition(":")[2] for text in texts if text.startswith("function:")}
+    assert ready == {"keep_alive_timer"}
+    assert ready <= names
+
+
+def test_no_published_type_is_kept_that_nothing_uses() -> None:
+    used = {t.resource_type(declared).lower() for t in templates(PROGRAM) for declared in t.resources}
+    in_samples = (Path(__file__).parent / "test_checker.py").read_text(encoding="utf-8").lower()
+    assert {name for name in available() if name not in used and name not in in_samples} == set()

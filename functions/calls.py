@@ -1,5 +1,6 @@
 """Management routes: register, list, read, hang up, record, operations."""
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -252,6 +253,6 @@ def _tenant(text: str | None) -> str | None:
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LARGEST_PAGE:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise InvalidRequest(f"limit is a number from 1 to {LARGEST_PAGE}.", (("limit", f"1 to {LARGEST_PAGE}"),))
     return int(text)

@@ -23,6 +23,7 @@ from shared.errors import (
     Unauthenticated,
     Unavailable,
     place,
+    words,
 )
 from shared.services import services
 from shared.views import Problem, ProblemError
@@ -134,7 +135,10 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
         if route.role is not None:
             await services().keeper.notice()
     except CallKeeperError as error:
-        return problem(error)
+        response = problem(error)
+        if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            telemetry.REQUEST_FAILED(route=route.name, error=words(error), where=place(error))
+        return response
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
         telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
         return _problem_response(500, "An unforeseen error. It is in the log of Call Keeper.", {})

@@ -1,15 +1,20 @@
 """The wake-ups of the keeper: timer, queue, and a sweep on demand."""
 
+from datetime import timedelta
+
 import azure.functions as func
 
 from functions.http import Caller, Role, Route, endpoint, reply
 from shared import telemetry
-from shared.errors import words
+from shared.errors import StoreUnavailable, words
 from shared.services import services
+from shared.store import SHARDS
 from shared.views import SweepView
 from shared.wakeups import QUEUE, parse
 
 blueprint = func.Blueprint()
+
+HTTP_BUDGET = timedelta(minutes=3)  # Azure cuts an HTTP request after 230 seconds
 
 
 @blueprint.timer_trigger("timer", schedule="%KEEP_ALIVE_SCHEDULE%", run_on_startup=False, use_monitor=True)
@@ -44,13 +49,7 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
 )
 async def keep_alive_now(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """Sweep, whatever the watermarks say."""
-    tally = await services().keeper.sweep("operator")
-    return reply(
-        SweepView(
-            renewed=tally.renewed,
-            ended=tally.ended,
-            failing=tally.failing,
-            handed_over=tally.handed_over,
-            purged=tally.purged,
-        )
-    )
+    tally = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
+    if tally.failed:
+        raise StoreUnavailable(f"{tally.failed} of {SHARDS} shards could not be swept; they are tried again.")
+    return reply(SweepView.model_validate(tally))

@@ -84,10 +84,10 @@ def as_integer(value: object) -> int | None:
 
 def _meaning(answer: Answer, subcode: int | None) -> tuple[type[GraphError], str]:
     match answer.status, subcode:
-        case 404, _ if "html" in answer.headers.get("content-type", ""):
+        case 404, _ if not _is_graphs(answer):
             found: tuple[type[GraphError], str] = (
                 GraphUnavailable,
-                "a web page, not an answer of the calls API; check GRAPH_BASE_URL",
+                "not an answer of the calls API, but of something on the way; check GRAPH_BASE_URL",
             )
         case (404, _) | (400, 8528):  # 8528 call terminated: Azure Communication Services, call automation codes
             found = GraphCallNotFound, "the call is gone"
@@ -104,6 +104,13 @@ def _meaning(answer: Answer, subcode: int | None) -> tuple[type[GraphError], str
         case _:
             found = GraphUnavailable, "the service has trouble"
     return found
+
+
+def _is_graphs(answer: Answer) -> bool:
+    """Whether a 404 is Graph's own: empty, with its request id, or in its form. A proxy's would end all calls."""
+    if "html" in answer.headers.get("content-type", ""):
+        return False
+    return not answer.body or "request-id" in answer.headers or bool(members(members(answer.json()).get("error")))
 
 
 def _subcode(error: Mapping[str, object]) -> int | None:

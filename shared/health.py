@@ -13,7 +13,9 @@ from shared.views import HealthView
 async def check() -> HealthView:
     """Look at everything that the keeper needs, but Graph: its answers are seen in each sweep."""
     try:
-        sweeps = await _sweeps(services())
+        parts = services()
+        sweeps = await _sweeps(parts)
+        await parts.queue.ping()
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     except StoreUnavailable as error:

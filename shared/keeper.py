@@ -54,7 +54,8 @@ class Keeper:
         fan_out = wake_up == "timer" and await self._too_many()
         total = Tally()
         for shard in range(SHARDS):
-            if fan_out and await self._renewer.send(SweepShard(shard=shard)):
+            # Out of time too the rest goes to the queue: with the store away each shard takes ten seconds to fail.
+            if (fan_out or self._clock.now() >= deadline) and await self._renewer.send(SweepShard(shard=shard)):
                 total.handed_over += 1
             else:  # also where the queue, which fanning out needs, does not take the message
                 total.add(await self._try_shard(shard, deadline, unless_younger_than))

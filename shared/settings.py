@@ -15,6 +15,8 @@ from shared.errors import SettingsInvalid
 from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Schedule, Url
 from shared.urls import origin
 
+LONGEST_SWEEP = timedelta(minutes=4, seconds=30)  # host.json: functionTimeout is 5 minutes
+
 
 class Settings(BaseSettings):
     """The settings, checked. Each is the environment variable of its name in upper case, or of its alias."""
@@ -54,15 +56,18 @@ class Settings(BaseSettings):
     )
     keep_alive_concurrency: int = Field(32, ge=1, le=256, description="keepAlive requests in flight at once, 1 to 256.")
     keep_alive_schedule: Schedule = Field(
-        "0 */15 * * * *", description="When all calls are renewed: NCRONTAB, six fields, UTC."
+        description="When all calls are renewed: NCRONTAB, six fields, UTC; `0 */15 * * * *` is every 15 minutes. "
+        "Without it the Functions host does not load the timer."
     )
     keep_alive_lease: Annotated[Duration, Field(gt=timedelta(0), le=LEASE)] = Field(
         LEASE,
         description="How long a call lives without keepAlive. Only for a simulator with time sped up; Graph's is "
         "45 minutes.",
     )
-    sweep_budget: Annotated[Duration, Field(gt=timedelta(0))] = Field(
-        timedelta(minutes=4), description="How long one sweep may take; what it leaves goes to the queue."
+    sweep_budget: Annotated[Duration, Field(gt=timedelta(0), le=LONGEST_SWEEP)] = Field(
+        timedelta(minutes=4),
+        description="How long one sweep may take, up to PT4M30S; what it leaves goes to the queue. The host ends a "
+        "function after 5 minutes.",
     )
     sweep_fan_out_above: int = Field(
         5000, ge=0, description="With more active calls than this the shards are swept by one queue message each."

@@ -42,7 +42,7 @@ class SigningKeys:
         Raises
         ------
         KeysUnavailable
-            There are no keys at all, and none could be fetched.
+            There are no keys at all, or not this one, and the last fetch failed: a retry may find it.
         """
         key = self._find(kid)
         if self._is_due(known=key is not None) and not (key and self._fetching.locked()):
@@ -52,6 +52,8 @@ class SigningKeys:
             key = self._find(kid)
         if not any(self._keys.values()):
             raise KeysUnavailable("The keys that tokens are verified with could not be fetched. Try again.")
+        if key is None and self._fetched_at != self._tried_at:
+            raise KeysUnavailable("The token's key is not known, and new keys could not be fetched. Try again.")
         return key
 
     def _find(self, kid: str) -> "RSAPublicKey | None":

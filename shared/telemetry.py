@@ -188,7 +188,10 @@ RECORDING = LogEvent(
 )
 REGISTERED = LogEvent("call.registered", logging.INFO, ("callId", "tenantId", "status"), "A bot registered a call.")
 REQUEST_FAILED = LogEvent(
-    "request.failed", logging.ERROR, ("route", "error", "where"), "A request met an error that nobody foresaw."
+    "request.failed",
+    logging.ERROR,
+    ("route", "error", "where"),
+    "A request could not be done: our trouble, a dependency's, or an error that nobody foresaw.",
 )
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.", "{call}")

@@ -1,6 +1,7 @@
 """The messages that wake the keeper: what lies on the queue `keep-alive`, and how it gets there."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
@@ -88,15 +89,27 @@ class StorageQueue:
         self._client = client
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
-        """See `Queue.send`. Delays are whole seconds, rounded up: a retry that is early would be a leftover."""
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 (not at import: every function would pay for it)
-
+        """See `Queue.send`. Delays are whole seconds, rounded up."""
         seconds = -(-delay // timedelta(seconds=1))
+        await self._bounded(self._send(message.model_dump_json(), seconds))
+
+    async def ping(self) -> None:
+        """Ask for next to nothing, for health. Raises `StoreUnavailable`."""
+        await self._bounded(self._look())
+
+    async def _bounded(self, work: Awaitable[None]) -> None:
+        """Whatever goes wrong is an outage: the SDK stumbles over odd answers with any kind of exception."""
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._send(message.model_dump_json(), seconds)
-        except (AzureError, TimeoutError) as error:
-            raise StoreUnavailable(f"Queue Storage did not take a message ({type(error).__name__}).") from error
+                await work
+        except Exception as error:
+            raise StoreUnavailable(f"Queue Storage did not do as it was asked ({type(error).__name__}).") from error
+
+    async def _look(self) -> None:
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 (loads when it is needed)
+
+        with suppress(ResourceNotFoundError):  # it is made when the first message is left
+            await self._client.get_queue_properties()
 
     async def _send(self, text: str, seconds: int) -> None:
         """Send; if the queue is not there, or not there any more, make it first."""

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from shared import lifecycle, telemetry
 from shared.calls import Call, Event, Operation
 from shared.clock import TICK, Clock
-from shared.errors import CallKeeperError, Forbidden, InvalidRequest, StoreConflict, StoreUnavailable
+from shared.errors import (
+    CallKeeperError,
+    Forbidden,
+    InvalidRequest,
+    StoreConflict,
+    StoreUnavailable,
+    place,
+    words,
+)
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
 from shared.wakeups import Queue, Renew
@@ -93,6 +101,9 @@ class Webhook:
                     await self._store_all(call_id, by_call[call_id], tenant_id)
                 except (Forbidden, StoreUnavailable) as error:
                     return error
+                except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
+                    telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), where=place(error))
+                    return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
                 return None
 
         errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
@@ -146,7 +157,7 @@ class Webhook:
         call = before.value if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
-        for place, item in enumerate(notifications, 1):
+        for number, item in enumerate(notifications, 1):
             call = lifecycle.notified(call, item, tenant_id, at)
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
@@ -155,7 +166,7 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at + place * TICK)
+                event = lifecycle.story(item, at + number * TICK)
                 story.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
         return Change(before, call, tuple(story.values()), tuple(operations.values()))

@@ -88,7 +88,12 @@ async def make(serve: Serve, entra: Entra, clock: SteppedClock, trusted: ssl.SSL
     authority = await serve(entra.answer, trusted)
 
     def tokens(**env: str) -> GraphTokens:
-        least = {"GRAPH_APP_ID": APP, "CALLS_STORAGE": "x", "AZURE_AUTHORITY_HOST": authority}
+        least = {
+            "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+            "GRAPH_APP_ID": APP,
+            "CALLS_STORAGE": "x",
+            "AZURE_AUTHORITY_HOST": authority,
+        }
         made.append(GraphTokens(load_settings({**least, **env}), clock))
         return made[-1]
 
@@ -318,9 +323,21 @@ async def test_closed_tokens_begin_anew(make: Make) -> None:
 
 
 def test_the_default_credential_is_a_managed_identity() -> None:
-    assert load_settings({"GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"}).graph_credential == "managedIdentity"
+    assert (
+        load_settings(
+            {"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"}
+        ).graph_credential
+        == "managedIdentity"
+    )
     with pytest.raises(SettingsInvalid):
-        load_settings({"GRAPH_APP_ID": APP, "CALLS_STORAGE": "x", "GRAPH_CREDENTIAL": "secret"})
+        load_settings(
+            {
+                "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+                "GRAPH_APP_ID": APP,
+                "CALLS_STORAGE": "x",
+                "GRAPH_CREDENTIAL": "secret",
+            }
+        )
 
 
 async def test_the_certificates_of_the_environment_are_trusted(
@@ -340,6 +357,7 @@ async def test_the_certificates_of_the_environment_are_trusted(
     env = {
         **os.environ,
         **SECRET,
+        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
         "GRAPH_APP_ID": APP,
         "CALLS_STORAGE": "x",
         "AZURE_AUTHORITY_HOST": await serve(entra.answer, tls[0]),

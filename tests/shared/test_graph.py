@@ -61,6 +61,7 @@ async def connect(tokens: Tokens) -> AsyncIterator[Connect]:
     def connected(url: str, **env: str) -> GraphCalls:
         settings = load_settings(
             {
+                "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
                 "GRAPH_APP_ID": "aaaaaaaa-1111-2222-3333-444444444444",
                 "CALLS_STORAGE": "UseDevelopmentStorage=true",
                 "GRAPH_BASE_URL": url,
@@ -568,7 +569,13 @@ async def test_a_cancelled_request_leaves_the_client_usable(serve: Serve, connec
 
 
 def test_the_client_is_made_outside_a_loop_and_quietens_its_libraries() -> None:
-    settings = load_settings({"GRAPH_APP_ID": "aaaaaaaa-1111-2222-3333-444444444444", "CALLS_STORAGE": "x"})
+    settings = load_settings(
+        {
+            "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+            "GRAPH_APP_ID": "aaaaaaaa-1111-2222-3333-444444444444",
+            "CALLS_STORAGE": "x",
+        }
+    )
 
     make_http_client(settings)
 

@@ -505,12 +505,12 @@ async def test_a_shard_of_which_much_could_not_be_written_gets_no_watermark_and_
     ids = [call_id for call_id in (f"call-{number}" for number in range(1200)) if shard_of(call_id) == 7][:60]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
-    world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=55)
+    world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=36)
     store.commits_fail = True
     await world.sweep()
     assert await store.watermark(7) is None
     store.commits_fail = False
-    for _ in range(12):
+    for _ in range(15):
         await world.clock.advance(MINUTE)
         await world.drain()
     assert await store.watermark(7) is not None

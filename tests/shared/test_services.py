@@ -26,7 +26,9 @@ BY_IDENTITY = SCHEDULE | {
 
 
 def made(**settings: str) -> Services:
-    return Services(load_settings({"GRAPH_APP_ID": APP, **settings}), SystemClock())
+    return Services(
+        load_settings({"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, **settings}), SystemClock()
+    )
 
 
 async def test_storage_is_reached_by_the_identity_where_there_is_no_connection_string() -> None:
@@ -108,7 +110,7 @@ def test_without_an_audience_the_function_key_is_all_that_is_asked() -> None:
 
 def test_another_loop_gets_services_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_current", None)
-    for name, value in {"GRAPH_APP_ID": APP, **STORAGE}.items():
+    for name, value in {"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, **STORAGE}.items():
         monkeypatch.setenv(name, value)
 
     async def twice() -> tuple[Services, Services]:

@@ -11,7 +11,7 @@ from shared.settings import Settings, load_settings, setting_name
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
-LEAST = {"GRAPH_APP_ID": APP, "CALLS_STORAGE": "UseDevelopmentStorage=true"}
+LEAST = {"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, "CALLS_STORAGE": "UseDevelopmentStorage=true"}
 NO_SECRET = "hush-hush"
 
 
@@ -183,6 +183,7 @@ def test_settings_that_need_each_other_say_so(more: dict[str, str], named: str) 
 def test_storage_may_be_reached_by_identity() -> None:
     settings = load_settings(
         {
+            "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
             "GRAPH_APP_ID": APP,
             "CALLS_STORAGE__tableServiceUri": "https://account.table.core.windows.net/",
             "CALLS_STORAGE__queueServiceUri": "https://account.queue.core.windows.net",

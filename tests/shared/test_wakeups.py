@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -104,10 +103,9 @@ async def test_a_queue_that_cannot_be_reached_is_unavailable_soon() -> None:
         "CALLS_STORAGE": connection,
     }
     queue = Services(load_settings(env), SystemClock()).queue
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match="Queue Storage") as told:
-        await queue.send(Sweep())
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(30):  # the SDK by itself tries for more than a minute
+        with pytest.raises(StoreUnavailable, match="Queue Storage") as told:
+            await queue.send(Sweep())
     assert "c2VjcmV0" not in str(told.value)
     await queue._client.close()
 

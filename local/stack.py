@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 APP_ID = "3f1d9a52-7c84-4e0b-a6d9-1b5c2e8f7a60"  # of a bot that exists nowhere
 LEASE_MINUTES = 45  # Graph: call-keepAlive page
 LOGIN_TIMEOUT = 60.0  # seconds; the first start on a slow machine compiles everything
+CORE_TOOLS_TIMEOUT = 240.0  # seconds; at their first start they download the extension bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Stack:
             ready = r"host ready: http://127\.0\.0\.1:(\d+)"
         log = None if self._options.echo else self.folder / "host.log"
         child = self._children.start("host", command, env=self.settings(), cwd=ROOT, log=log, echo=self._options.echo)
-        found = child.wait_for(ready, LOGIN_TIMEOUT)
+        found = child.wait_for(ready, CORE_TOOLS_TIMEOUT if self._options.core_tools else LOGIN_TIMEOUT)
         self._port = port if self._options.core_tools else int(found[1])
         self.address = f"http://127.0.0.1:{self._port or 7071}"
         self.host = child

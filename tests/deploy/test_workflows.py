@@ -235,3 +235,8 @@ def test_a_new_release_cools_down_before_it_is_proposed() -> None:
     updates = cast("list[Tree]", tree(FOLDER / "dependabot.yml")["updates"])
     assert {str(update["package-ecosystem"]) for update in updates} == {"pip", "npm", "github-actions"}
     assert all(int(str(cast("Tree", update["cooldown"])["default-days"])) >= 7 for update in updates)
+
+
+def test_the_audit_of_the_workflow_is_the_one_that_is_pinned_here() -> None:
+    (pattern,) = re.findall(r"--extended-regexp '(.*?)'", shells()["ci.yml workflows 3"])
+    assert re.search(pattern, (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE)

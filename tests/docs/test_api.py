@@ -184,7 +184,7 @@ def test_the_refusal_of_graph_that_is_shown_is_the_one_that_comes() -> None:
 def test_the_wrong_setting_that_is_shown_is_told_so() -> None:
     sick = next(block for block in JSON_BLOCKS if block.kind == "HealthView" and "unhealthy" in block.body)
     with pytest.raises(SettingsInvalid) as refused:
-        load_settings({"CALLS_STORAGE": "UseDevelopmentStorage=true"})
+        load_settings({"CALLS_STORAGE": "UseDevelopmentStorage=true", "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *"})
     assert json.loads(sick.body)["checks"]["settings"] == str(refused.value)
 
 

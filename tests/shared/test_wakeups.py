@@ -1,6 +1,7 @@
 """Wake-ups on Queue Storage: the messages, their delays, and a queue that is not there."""
 
 import asyncio
+import time
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress

@@ -116,5 +116,5 @@ def test_instances_are_kept_ready_for_a_function_that_exists() -> None:
 
 def test_no_published_type_is_kept_that_nothing_uses() -> None:
     used = {t.resource_type(declared).lower() for t in templates(PROGRAM) for declared in t.resources}
-    in_samples = (Path(__file__).parent / "test_checker.py").read_text(encoding="utf-8").lower()
+    in_samples = (Path(__file__).parent / "samples.py").read_text(encoding="utf-8").lower()
     assert {name for name in available() if name not in used and name not in in_samples} == set()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from tests.infra.bicep.conformity import conform
 from tests.infra.bicep.declared import UnknownType, declared_type, module_params, param_type, resource_body
 from tests.infra.bicep.inference import Scope
+from tests.infra.bicep.placement import misplaced, named, undeployed
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.start import late_values
 from tests.infra.bicep.tokens import Unreadable
-from tests.infra.bicep.tree import Array, Condition, Declaration, Index, Loop, Name, Node, Object, Text
-from tests.infra.bicep.types import Record, Type, now
+from tests.infra.bicep.tree import Condition, Declaration, Loop, Node, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,52 +116,15 @@ def _resource(unit: Unit, declared: Declaration) -> None:
     if body is None:
         unit.report(declared, f"resource {declared.name!r} has no body")
         return
-    _parent(unit, declared, body)
+    for node, message in misplaced(unit.template, declared, body):
+        unit.report(node, message)
     if declared.existing:
         if body.get("name") is None:
             unit.report(declared, f"{declared.name} lacks the property 'name' (BCP035)")
     elif kind is not None:
-        conform(scope, body, _named(kind, body), declared.name)
+        conform(scope, body, named(kind, body), declared.name)
     for late in late_values(unit.template, declared):
         unit.report(late.node, f"{declared.name}: {late.message} (BCP120)")
-
-
-def _named(kind: Type, body: Object) -> Type:
-    """A child that is named `parent/child` instead of having a parent: its name is not held to the child's rule."""
-    record = now(kind)
-    name = body.get("name")
-    if isinstance(record, Record) and "/" in (getattr(name, "literal", None) or ""):
-        return Record({**record.fields, "name": record.fields["scope"]}, record.rest, record.name)
-    return kind
-
-
-def _parent(unit: Unit, declared: Declaration, body: Object) -> None:
-    """A child's `parent` is a resource of the type above its own; without one it names its parent by `/`."""
-    parent = body.get("parent")
-    for name in ("parent", "scope"):
-        if (value := body.get(name)) is not None and not _is_place(unit, value):
-            unit.report(value, f"{declared.name}.{name} is no resource (BCP036)")
-    depth = unit.template.resource_type(declared).partition("@")[0].count("/")
-    above = unit.scope.declared(getattr(parent, "name", ""))
-    if above is not None and above.keyword == "resource":
-        outer = unit.template.resource_type(above).partition("@")[0]
-        inner = unit.template.resource_type(declared).partition("@")[0].rpartition("/")[0]
-        if outer.lower() != inner.lower():
-            unit.report(declared, f"{declared.name}: its parent is a {outer}, but a {inner} is wanted (BCP036)")
-    if depth > 1 and parent is None and id(declared) not in unit.template.parents:
-        name = getattr(body.get("name"), "literal", "/")
-        if name is not None and "/" not in name:
-            unit.report(declared, f"{declared.name} has neither a parent nor its parent's name (BCP169)")
-
-
-def _is_place(unit: Unit, node: Node) -> bool:
-    """Whether something can be deployed there: a resource, or a scope that a function tells."""
-    while isinstance(node, Index):
-        node = node.target
-    if isinstance(node, Name):
-        symbol = unit.template.symbols.get(node.name)
-        return symbol is None or symbol.keyword == "resource"  # what is not declared is reported elsewhere
-    return not isinstance(node, Text | Object | Array)
 
 
 def _module(unit: Unit, declared: Declaration) -> None:
@@ -180,6 +143,8 @@ def _module(unit: Unit, declared: Declaration) -> None:
     params = body.get("params") or Object(declared.line, ())
     conform(scope, params, module_params(called), f"{declared.name}.params")
     _module_scope(unit, declared, body, called)
+    for node, message in undeployed(unit.template, body):
+        unit.report(node, message)
     for late in late_values(unit.template, declared):
         unit.report(late.node, f"{declared.name}: {late.message} (BCP120)")
 

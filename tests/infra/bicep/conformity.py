@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from tests.infra.bicep.inference import Report, Scope
+from tests.infra.bicep.access import Report
+from tests.infra.bicep.inference import Scope
 from tests.infra.bicep.tree import (
     Array,
     Binary,

@@ -1,7 +1,8 @@
 """The kind of an expression, as far as it can be told without running it; what cannot be read is a finding."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from tests.infra.bicep.access import Report, field, in_safe_chain, item
 from tests.infra.bicep.calls import call_kind
 from tests.infra.bicep.declared import UnknownType, module_value, param_type, resource_value
 from tests.infra.bicep.program import Program, Template
@@ -33,7 +34,6 @@ from tests.infra.bicep.types import (
     Nothing,
     Record,
     Several,
-    Tagged,
     Type,
     Whole,
     Words,
@@ -47,7 +47,6 @@ from tests.infra.bicep.types import (
     without_null,
 )
 
-Report = Callable[[Node, str], None]
 _STARTS_KNOWN = frozenset({"id", "name", "type", "apiVersion"})
 _NAMESPACES = frozenset({"az", "sys"})
 
@@ -106,7 +105,7 @@ class Scope:
             case Object():
                 return self._object(node)
             case Array(items=items):
-                return Several(either([self.kind(item) for item in items]) if items else ANYTHING)
+                return Several(either([self.kind(found) for found in items]) if items else ANYTHING)
             case Spread(value=value):
                 spread = now(self.kind(value))
                 return spread.item if isinstance(spread, Several) else ANYTHING
@@ -191,10 +190,10 @@ class Scope:
             return self._name(Name(node.line, node.name))
         target = self.kind(node.target)
         known_at_start = node.name in _STARTS_KNOWN and self._is_resource(node.target)
-        safe = node.safe or _in_safe_chain(node.target)
+        safe = node.safe or in_safe_chain(node.target)
         if may_be_null(target) and not safe and not known_at_start:
             self.report(node, f"{node.name!r} is read from what may be null: use .? or ! (BCP318)")
-        kind = self._field(node, without_null(target))
+        kind = field(node, without_null(target), self.report)
         return either((kind, Nothing())) if safe and may_be_null(target) else kind
 
     def _is_resource(self, node: Node) -> bool:
@@ -203,33 +202,9 @@ class Scope:
         declared = self.declared(node.name) if isinstance(node, Name) else None
         return declared is not None and declared.keyword == "resource"
 
-    def _field(self, node: Member, target: Type) -> Type:
-        match target:
-            case Record(fields=fields) if node.name in fields:
-                return fields[node.name].type
-            case Record(rest=None, name=name):
-                self.report(node, f"{name} has no property {node.name!r} (BCP053)")
-                return ANYTHING
-            case Record(rest=rest) if rest is not None:
-                return ANYTHING if rest == ANYTHING else rest
-            case Either(options=options) if all(isinstance(now(option), Record) for option in options):
-                return either([self._field(node, now(option)) for option in options])
-            case Tagged() | Either():
-                return ANYTHING
-            case _ if target != ANYTHING:
-                self.report(node, f"{in_words(target)} has no property {node.name!r}")
-        return ANYTHING
-
     def _index(self, node: Index) -> Type:
         self.kind(node.index)
-        match without_null(self.kind(node.target)):
-            case Several(item=item):
-                return item
-            case Record() as record if isinstance(node.index, Text) and node.index.literal:
-                found = record.fields.get(node.index.literal)
-                return found.type if found else ANYTHING
-            case _:
-                return ANYTHING
+        return item(node, without_null(self.kind(node.target)), self.report)
 
     def _object(self, node: Object) -> Type:
         fields = {}
@@ -260,12 +235,3 @@ class Scope:
                 return Whole()
             case _:
                 return Flag()
-
-
-def _in_safe_chain(node: Node) -> bool:
-    """Whether a `.?` or `[?` before it ends the whole chain where there is null."""
-    while isinstance(node, Member | Index):
-        if node.safe:
-            return True
-        node = node.target
-    return False

@@ -1,0 +1,52 @@
+"""The templates as ARM JSON, for tools that read nothing newer: literals as they are, the rest as expressions."""
+
+from tests.infra.bicep.program import Program, Template
+from tests.infra.bicep.tree import (
+    Array,
+    Declaration,
+    Loop,
+    Name,
+    Node,
+    Null,
+    Number,
+    Object,
+    Text,
+    Truth,
+)
+
+type Json = str | int | bool | list["Json"] | dict[str, "Json"] | None
+_SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
+
+
+def as_arm(program: Program, path: str) -> Json:
+    """One template: its resources with what their bodies say. Modules have files of their own."""
+    template = program.template(path)
+    resources: list[Json] = [_resource(template, found) for found in template.resources if not found.existing]
+    return {"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": {}, "resources": resources}
+
+
+def _resource(template: Template, declared: Declaration) -> Json:
+    kind, _, version = template.resource_type(declared).partition("@")
+    body = _value(template, declared.body)
+    assert isinstance(body, dict)
+    return {"type": kind, "apiVersion": version} | {key: value for key, value in body.items() if key != "parent"}
+
+
+def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a kind of expression
+    match node:
+        case Text() if node.literal is not None:
+            return node.literal
+        case Number(value=value) | Truth(value=value):
+            return value
+        case Null() | None:
+            return None
+        case Object(properties=properties):
+            return {str(found.key.literal): _value(template, found.value) for found in properties}
+        case Array(items=items):
+            return [_value(template, item) for item in items]
+        case Loop(body=body):
+            return [_value(template, body)]
+        case Name(name=name) if (symbol := template.symbols.get(name)) and symbol.keyword == "var":
+            return _value(template, symbol.value)
+        case _:
+            return f"[{type(node).__name__.lower()}]"

@@ -1,8 +1,8 @@
 """Wake-ups on Queue Storage: the messages, their delays, and a queue that is not there."""
 
 import asyncio
-import time
 import base64
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta

@@ -10,7 +10,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from local.doctor.check import check, fine
 from local.doctor.finding import CannotCheck, Fault, Finding, Mark
 from local.doctor.patient import Patient, now
-from local.doctor.storage import POISON, queue_client, table_client
+from local.doctor.storage import POISON, NoIdentity, queue_client, table_client
 from shared.calls import Call, Status
 from shared.errors import StoreUnavailable
 from shared.store import SHARDS
@@ -124,5 +124,5 @@ async def _store(patient: Patient) -> AsyncIterator[TableCallStore | None]:
 async def _answering() -> AsyncIterator[None]:
     try:
         yield
-    except (AzureError, StoreUnavailable, ValueError):
+    except (AzureError, StoreUnavailable, NoIdentity, ValueError):
         raise CannotCheck("storage cannot be read (see storage-…)") from None

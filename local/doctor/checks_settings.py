@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from local.doctor.check import check, fine
+from local.doctor.checks_schedule import NAME as SCHEDULE
 from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import NAMED_OTHERWISE, Patient
 from shared.clouds import CLOUDS
@@ -83,7 +84,7 @@ def _faults(patient: Patient) -> list[Finding]:
     try:
         load_settings(patient.raw)
     except SettingsInvalid as error:
-        return [_fault(patient, name, what) for name, what in error.faults]
+        return [_fault(patient, name, what) for name, what in error.faults if name != SCHEDULE]
     return []
 
 

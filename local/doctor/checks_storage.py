@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError
 
 from local.doctor.check import check, fine
 from local.doctor.finding import CannotCheck, Fault, Finding, Mark
 from local.doctor.patient import NAMED_OTHERWISE, Patient
-from local.doctor.storage import queue_client, table_client
+from local.doctor.storage import NoIdentity, queue_client, table_client
 
 HOST_MISSING = Fault(
     "host-storage-missing",
@@ -114,6 +114,8 @@ async def _try(patient: Patient, name: str, ask: Callable[[Patient], Awaitable[N
         await ask(patient)
     except ValueError:  # of the SDK, for a connection string; its text may repeat it
         return CONNECTION.found("CALLS_STORAGE is no connection string")
+    except NoIdentity as error:
+        return IDENTITY.found(f"no token for its {name} endpoint ({error})")
     except HttpResponseError as error:
         return _refused(name, error)
     except AzureError as error:
@@ -123,8 +125,6 @@ async def _try(patient: Patient, name: str, ask: Callable[[Patient], Awaitable[N
 
 def _refused(name: str, error: HttpResponseError) -> Finding:
     code = code_of(error)
-    if isinstance(error, ClientAuthenticationError) and not code:
-        return IDENTITY.found(f"no token for its {name} endpoint ({type(error).__name__})")
     told = f"its {name} endpoint answers {error.status_code or 'nothing'}{f' {code}' if code else ''}"
     if error.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _BY_CODE.get(code, ROLE).found(told)

@@ -129,10 +129,12 @@ async def read_deployment(name: str, group: str, subscription: str | None) -> tu
         `az` cannot tell; the message says why.
     """
     of = ("--name", name, "--resource-group", group)
-    listed, shown = await asyncio.gather(
-        _az(subscription, "functionapp", "config", "appsettings", "list", *of),
-        _az(subscription, "functionapp", "show", *of),
-    )
+    asked = (("functionapp", "config", "appsettings", "list", *of), ("functionapp", "show", *of))
+    answers = await asyncio.gather(*(_az(subscription, *words) for words in asked), return_exceptions=True)
+    for answer in answers:  # only now, when no process is left
+        if isinstance(answer, BaseException):
+            raise answer
+    listed, shown = (str(answer) for answer in answers)
     try:
         settings = TypeAdapter(list[_Setting]).validate_json(listed)
         site = _Site.model_validate_json(shown)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
 
+from local.doctor.finding import CannotCheck
 from local.doctor.patient import Patient
 from shared.services import TABLE
 from shared.wakeups import QUEUE
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
     from azure.storage.queue.aio import QueueClient
 
+_SCOPE = "https://storage.azure.com/.default"  # in all clouds
 POISON = f"{QUEUE}-poison"
+
+
+class NoIdentity(Exception):
+    """There is no managed identity here. The message is the kind of the error."""
 
 
 class _Options(TypedDict):
@@ -29,7 +35,15 @@ _ONCE = _Options(retry_total=0, connection_timeout=4, read_timeout=6)
 
 @asynccontextmanager
 async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
-    """The table of calls, which may not be there yet. Raises ValueError where the connection string is none."""
+    """The table of calls, which may not be there yet.
+
+    Raises
+    ------
+    ValueError
+        The connection string is none; the text may repeat it.
+    NoIdentity, CannotCheck
+        It is reached by identity, and there is none: of the app, or of whoever is logged in.
+    """
     from azure.data.tables.aio import TableClient  # noqa: PLC0415 slow to import
 
     settings = patient.settings
@@ -45,7 +59,7 @@ async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
 
 @asynccontextmanager
 async def queue_client(patient: Patient, name: str = QUEUE) -> AsyncIterator["QueueClient"]:
-    """A queue, which may not be there yet. Raises ValueError where the connection string is none."""
+    """A queue, which may not be there yet. Raises as `table_client`."""
     from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 slow to import
 
     settings = patient.settings
@@ -62,8 +76,17 @@ async def queue_client(patient: Patient, name: str = QUEUE) -> AsyncIterator["Qu
 async def _identity(patient: Patient, stack: AsyncExitStack) -> "AsyncTokenCredential":
     from azure.identity import aio  # noqa: PLC0415 slow to import
 
-    if patient.deployment:
-        return await stack.enter_async_context(aio.AzureCliCredential())
     settings = patient.settings
     client_id = settings.calls_storage_client_id or settings.azure_client_id
-    return await stack.enter_async_context(aio.ManagedIdentityCredential(client_id=client_id, retry_total=0))
+    credential = (
+        await stack.enter_async_context(aio.AzureCliCredential())
+        if patient.deployment
+        else await stack.enter_async_context(aio.ManagedIdentityCredential(client_id=client_id, retry_total=0))
+    )
+    try:
+        await credential.get_token(_SCOPE)
+    except Exception as error:  # noqa: BLE001 azure-identity lets out KeyErrors too; whatever it is: no token
+        if patient.deployment:
+            raise CannotCheck("your login (az) gives no token for storage: run az login") from None
+        raise NoIdentity(type(error).__name__) from None
+    return credential

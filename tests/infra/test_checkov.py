@@ -29,7 +29,7 @@ EXCEPTIONS: Mapping[str, str] = {
 }
 
 
-@pytest.mark.skipif(not CHECKOV.exists(), reason="checkov is not installed")
+@pytest.mark.skipif(not CHECKOV.exists(), reason="checkov has an environment of its own: make checkov")
 def test_checkov_finds_nothing_but_what_is_explained(tmp_path: Path) -> None:
     """It reads ARM, as its own reader of Bicep knows neither `string[]` nor a ternary over lines."""
     program = Program.of_folder(ROOT / "infra")

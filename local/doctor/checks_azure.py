@@ -77,6 +77,7 @@ async def roles(patient: Patient) -> AsyncIterator[Finding]:
     ]
     principal = app.principal(settings.calls_storage_client_id or settings.azure_client_id)
     host = patient.value("AzureWebJobsStorage__accountName")
+    host = host or _account(patient.value("AzureWebJobsStorage__blobServiceUri"))
     host_principal = app.principal(patient.value("AzureWebJobsStorage__clientId"))
     for holder, wanted in ((principal, needs), (host_principal, [(host, _BLOBS)])):
         if holder is None or not any(account for account, _ in wanted):

@@ -475,6 +475,13 @@ def _role_on_another_account(world: World, _plan: Plan) -> None:
     world.az.answer("role assignment list", [other, *ROLES[1:]])
 
 
+@_seed("storage-role-missing", DEPLOYED)
+def _role_on_the_hosts_account_by_its_address(world: World, plan: Plan) -> None:
+    by_address = {"AzureWebJobsStorage__blobServiceUri": "https://hostaccount.blob.core.usgovcloudapi.net"}
+    plan.settings |= {"AzureWebJobsStorage__accountName": "", **by_address}
+    world.az.answer("role assignment list", ROLES[:2])
+
+
 @_seed("graph-role-missing", DEPLOYED)
 def _permission_not_granted(world: World, plan: Plan) -> None:
     world.az.answer("rest", {"value": []})

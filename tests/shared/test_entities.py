@@ -3,17 +3,20 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Source, Termination, Watermark
+from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Source, Termination, Watermark
 from shared.entities import (
     LEASE_COLUMNS,
     MOST_OF_A_REASON,
+    readable_lease,
     to_call,
     to_event,
     to_lease,
     to_operation,
+    to_progress,
     to_row,
     to_watermark,
 )
@@ -86,7 +89,10 @@ events = st.builds(
     told=st.booleans(),
 )
 counts = st.integers(0, 2**31 - 1)
-watermarks = st.builds(Watermark, times, times, counts, counts, counts)
+some_ids = st.frozensets(keys, max_size=50)
+watermarks = st.builds(Watermark, times, times, counts, counts, counts, some_ids)
+places = st.none() | st.tuples(times, keys)
+progresses = st.builds(Progress, times, st.none() | times, places, counts, counts, counts, some_ids)
 
 LARGEST = Call(
     "a",
@@ -146,3 +152,19 @@ def test_an_event_comes_back_as_it_was_written(event: Event) -> None:
 @given(watermarks)
 def test_a_watermark_comes_back_as_it_was_written(watermark: Watermark) -> None:
     assert to_watermark(to_row(watermark)) == watermark
+
+
+@given(progresses)
+def test_progress_comes_back_as_it_was_written(progress: Progress) -> None:
+    assert to_progress(to_row(progress)) == progress
+
+
+def test_a_damaged_row_is_still_a_call_to_renew_and_goes_first(caplog: pytest.LogCaptureFixture) -> None:
+    whole = {**to_row(LARGEST), "RowKey": "active|call"}
+    for damage in ({"startedAt": None}, {"knownAt": "yesterday"}, {"failing": "{"}, {"failing": '{"since": 5}'}):
+        lease = readable_lease({**whole, **damage})
+        assert lease is not None
+        assert (lease.call_id, lease.tenant_id) == ("call", LARGEST.tenant_id)
+        assert lease.started_at < NOW - timedelta(days=365)
+    assert len(caplog.records) == 4
+    assert readable_lease({"RowKey": "active|call"}) is None

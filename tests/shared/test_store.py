@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
-from shared.calls import Call, Event, Failing, Operation, Status, Watermark
+from shared.calls import Call, Event, Failing, Operation, Progress, Status, Watermark
 from shared.errors import InvalidRequest, StoreConflict
 from shared.store import SHARDS, CallStore, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS
@@ -386,6 +386,22 @@ async def test_the_last_watermark_of_a_shard_stands(store: CallStore) -> None:
         await store.put_watermark(4, Watermark(NOW + second * SECOND, NOW + 2 * SECOND, 1, 2, 3))
     assert await store.watermark(4) == Watermark(NOW + SECOND, NOW + 2 * SECOND, 1, 2, 3)
     assert await store.watermark(5) is None
+
+
+async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
+    for after in (None, (NOW + SECOND, "call-7")):
+        progress = Progress(NOW, None, after, 1, 2, 3, frozenset({"a", "b"}))
+        await store.put_progress(4, progress)
+        assert await store.progress(4) == progress
+    assert await store.progress(5) is None
+    assert await store.watermark(4) is None
+
+
+async def test_the_last_switch_stands(store: CallStore) -> None:
+    assert await store.switch_due() is None
+    for second in range(2):
+        await store.put_switch_due(NOW + second * SECOND)
+    assert await store.switch_due() == NOW + SECOND
 
 
 async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallStore) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import zlib
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +21,7 @@ from shared.errors import (
 )
 from shared.notifications import Result
 from shared.store import CallStore, shard_of, update
+from shared.tenants import Tenants
 from shared.wakeups import Queue, Renew, WakeUp
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MOST_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
 NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
-IN_VAIN = 32  # keepAlives of a tenant in a row without success
 DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
 
 
@@ -52,15 +51,6 @@ class Outcome(StrEnum):
     ENDED = "ended"
     FAILING = "failing"
     THROTTLED = "throttled"
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """Why, and until when, the calls of a tenant wait."""
-
-    until: datetime
-    reason: str
-    status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +109,7 @@ class Renewer:
         self._clock = clock
         self._timing = timing
         self._slots = asyncio.Semaphore(concurrency)  # of the process, however many sweeps and retries there are
-        self._slow: dict[str, Slow] = {}
-        self._in_vain: Counter[str] = Counter()  # by tenant, since its last success
-
-    def slowed(self, tenant_id: str) -> "Slow | None":
-        """Until when the tenant's calls have to wait, None if they need not."""
-        slow = self._slow.get(tenant_id)
-        if slow is None or slow.until <= self._clock.now():
-            self._slow.pop(tenant_id, None)
-            return None
-        return slow
+        self.tenants = Tenants(clock, timing)
 
     async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
         """Renew once.
@@ -152,9 +133,9 @@ class Renewer:
                 return await self.fail(lease, watermark, failure_of(error))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
-            self._count_in_vain(lease.tenant_id)
+            self.tenants.failed(lease.tenant_id)
             return await self.fail(lease, watermark, failure_of(error))
-        self._in_vain.pop(lease.tenant_id, None)
+        self.tenants.succeeded(lease.tenant_id)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
         return Outcome.RENEWED
@@ -182,7 +163,7 @@ class Renewer:
         lease = stored.value.lease
         if message.retry_at is not None and (lease.failing is None or lease.failing.retry_at != message.retry_at):
             return None
-        if slow := self.slowed(lease.tenant_id):
+        if slow := self.tenants.slowed(lease.tenant_id):
             await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
             return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
@@ -215,15 +196,8 @@ class Renewer:
 
     def _slow_down(self, tenant_id: str, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
-        until, known = self._clock.now() + wait, self._slow.get(tenant_id)
-        self._slow[tenant_id] = Slow(max(until, known.until) if known else until, "throttled", 429)
+        self.tenants.throttled(tenant_id, wait)
         telemetry.THROTTLED(tenantId=tenant_id, retryAfterSeconds=wait.total_seconds())
-
-    def _count_in_vain(self, tenant_id: str) -> None:
-        """Where nothing succeeds for a tenant its calls wait a minute, and then one tries for all: each may hang."""
-        self._in_vain[tenant_id] += 1
-        if self._in_vain[tenant_id] >= IN_VAIN:
-            self._slow[tenant_id] = Slow(self._clock.now() + self._timing.minute, "postponed", None)
 
     async def _see_to_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""

@@ -1,0 +1,56 @@
+"""Tenants that have to wait: because Graph asked for it, or because nothing succeeds for them at the moment."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.calls import Timing
+from shared.clock import Clock
+
+IN_VAIN = 32  # keepAlives of a tenant in a row without success
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Why, and until when, the calls of a tenant wait."""
+
+    until: datetime
+    reason: str
+    status: int | None
+
+
+class Tenants:
+    """What a process knows of them. All of it is forgotten with the process, which costs some requests and no call."""
+
+    def __init__(self, clock: Clock, timing: Timing) -> None:
+        self._clock = clock
+        self._timing = timing
+        self._slow: dict[str, Slow] = {}
+        self._in_vain: Counter[str] = Counter()  # since the last success
+
+    def slowed(self, tenant_id: str) -> Slow | None:
+        """Until when the tenant's calls have to wait, None if they need not."""
+        slow = self._slow.get(tenant_id)
+        if slow is None or slow.until <= self._clock.now():
+            self._slow.pop(tenant_id, None)
+            return None
+        return slow
+
+    def throttled(self, tenant_id: str, wait: timedelta) -> None:
+        """Graph asked the tenant to wait."""
+        self._slow_down(tenant_id, Slow(self._clock.now() + wait, "throttled", 429))
+
+    def failed(self, tenant_id: str) -> None:
+        """A keepAlive failed. Where none succeeds, calls wait a minute, and then one tries for all: each may hang."""
+        self._in_vain[tenant_id] += 1
+        if self._in_vain[tenant_id] >= IN_VAIN:
+            self._slow_down(tenant_id, Slow(self._clock.now() + self._timing.minute, "postponed", None))
+
+    def succeeded(self, tenant_id: str) -> None:
+        """A keepAlive succeeded."""
+        self._in_vain.pop(tenant_id, None)
+
+    def _slow_down(self, tenant_id: str, slow: Slow) -> None:
+        known = self._slow.get(tenant_id)
+        if known is None or known.until < slow.until:
+            self._slow[tenant_id] = slow

@@ -1,6 +1,7 @@
-"""Gives the bot its Graph permissions, lets it trust the app's identity, and adds the app roles of management.
+"""Gives the bot its Graph permissions and its trust in the app's identity, makes the app roles of management, gives them.
 
     python -m infra.grant_graph_permissions --bot-app-id <client id> --identity-principal-id <object id> [--dry-run]
+        [--grant-to <object id of who manages calls> [--role Calls.Manage Recordings.Read]]
 
 What is there already stays as it is: it can be run again. It signs in as `az` has, or as azure-identity finds; that
 account must be a Privileged Role Administrator (for consent) and an owner of the app registrations.
@@ -36,6 +37,8 @@ class Wish:
     management_app_id: str
     credential: str
     permissions: tuple[str, ...]
+    grant_to: str | None = None  # object id of a service principal, user or group in the tenant of management
+    roles: tuple[str, ...] = ()  # of APP_ROLES
 
 
 def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish) -> None:
@@ -57,8 +60,10 @@ def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish)
     else:
         caller = wish.identity_principal_id
     _permit(directory, caller, wish.permissions)
-    _add_roles(directory, wish.management_app_id)
-    _service_principal(directory, wish.management_app_id)
+    role_ids = _add_roles(directory, wish.management_app_id)
+    resource = _service_principal(directory, wish.management_app_id)
+    if wish.grant_to:
+        _give_roles(directory, resource, wish.grant_to, {name: role_ids[name] for name in wish.roles})
 
 
 def _tenant(directory: Directory) -> str:
@@ -106,8 +111,8 @@ def _permit(directory: Directory, caller: str, permissions: Sequence[str]) -> No
             directory.write("POST", path, body, f"permission {name}, with consent")
 
 
-def _add_roles(directory: Directory, app_id: str) -> None:
-    """The app roles that management routes ask for. Others of the registration stay."""
+def _add_roles(directory: Directory, app_id: str) -> dict[str, str]:
+    """The app roles that management routes ask for, with their ids. Others of the registration stay."""
     application = directory.get(f"/applications(appId='{app_id}')", f"app registration {app_id}")
     there = list(objects(application.get("appRoles")))
     missing = [name for name in APP_ROLES if name not in {role.get("value") for role in there}]
@@ -115,6 +120,18 @@ def _add_roles(directory: Directory, app_id: str) -> None:
         body: Json = {"appRoles": [*there, *map(_role, missing)]}  # a PATCH replaces the whole list
         what = f"app roles {', '.join(missing)} on app registration {app_id}"
         directory.write("PATCH", f"/applications/{application['id']}", body, what)
+    return {str(role["value"]): str(role["id"]) for role in [*there, *map(_role, missing)]}
+
+
+def _give_roles(directory: Directory, resource: str, grant_to: str, role_ids: dict[str, str]) -> None:
+    """Roles of management, given to whoever manages calls. What was given stays."""
+    path = f"/servicePrincipals/{resource}/appRoleAssignedTo"
+    there = directory.every(path, "who has the app roles") if resource else iter(())
+    given = {item.get("appRoleId") for item in there if item.get("principalId") == grant_to}
+    for name, role_id in role_ids.items():
+        if role_id not in given:
+            body: Json = {"principalId": grant_to, "resourceId": resource, "appRoleId": role_id}
+            directory.write("POST", path, body, f"app role {name} to {grant_to}")
 
 
 def _role(name: str) -> Json:
@@ -141,6 +158,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="federated",
         help="managedIdentity, where the identity itself is the bot",
     )
+    parser.add_argument("--grant-to", type=_guid, help="object id of the service principal or user that manages calls")
+    parser.add_argument("--role", choices=sorted(APP_ROLES), nargs="+", help="roles that it gets; else Calls.Manage")
     parser.add_argument("--media", action="store_true", help="Calls.AccessMedia.All too: the bot hosts media")
     parser.add_argument("--cloud", choices=sorted(CLOUDS), default="global")
     parser.add_argument("--tenant-id", type=_guid, help="tenant of the identity; else the one signed in to")
@@ -148,6 +167,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     if asked.credential == "managedIdentity" and not asked.management_app_id:
         parser.error("--credential managedIdentity needs --management-app-id: an identity cannot hold app roles")
+    if asked.role and not asked.grant_to:
+        parser.error("--role needs --grant-to: who shall have it")
     return asked
 
 
@@ -168,6 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         management_app_id=asked.management_app_id or asked.bot_app_id,
         credential=asked.credential,
         permissions=PERMISSIONS + (MEDIA_PERMISSIONS if asked.media else ()),
+        grant_to=asked.grant_to,
+        roles=tuple(asked.role or ("Calls.Manage",)),
     )
     try:
         headers = {"Authorization": f"Bearer {token(cloud)}"}

@@ -15,6 +15,7 @@ from shared.clouds import CLOUDS as PRODUCT_CLOUDS
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, TENANT, FakeDirectory, Json, running
 
 ARGUMENTS = ["--bot-app-id", BOT, "--identity-principal-id", IDENTITY]
+CALLER = "33333333-0000-4000-8000-000000000001"
 CREDENTIALS = "/applications/app-bot/federatedIdentityCredentials"
 ISSUER = f"https://login.microsoftonline.com/{TENANT}/v2.0"
 
@@ -97,6 +98,54 @@ def test_an_identity_that_is_the_bot_gets_the_permission_itself(directory: FakeD
         IDENTITY
     ]
     assert CREDENTIALS not in directory.lists
+
+
+def test_whoever_manages_calls_gets_the_roles_once(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grant = [*ARGUMENTS, "--management-app-id", MANAGEMENT, "--grant-to", CALLER]
+    assert main(grant) == 0
+    resource = _principal(directory, MANAGEMENT)
+    path = f"/servicePrincipals/{resource}/appRoleAssignedTo"
+    assert [_given(directory, item) for item in directory.lists[path]] == [(CALLER, resource, "Calls.Manage")]
+    directory.writes.clear()
+    both = [*grant, "--role", "Calls.Manage", "Recordings.Read"]
+    assert main([*both, "--dry-run"]) == 0
+    assert directory.writes == []
+    assert f"would: app role Recordings.Read to {CALLER}\n" in capsys.readouterr().out
+    assert [main(both), main(both)] == [0, 0]
+    assert [_given(directory, body) for _, _, body in directory.writes] == [(CALLER, resource, "Recordings.Read")]
+
+
+def test_a_role_of_another_caller_and_a_role_made_by_hand_are_told_apart(directory: FakeDirectory) -> None:
+    by_hand: Json = {"id": "role-by-hand", "value": "Calls.Manage", "isEnabled": True}
+    directory.applications[1]["appRoles"] = [by_hand]
+    directory.principals.append({"id": "sp-management", "appId": MANAGEMENT})
+    path = "/servicePrincipals/sp-management/appRoleAssignedTo"
+    directory.lists[path] = [{"principalId": "another", "appRoleId": "role-by-hand"}]
+    assert main([*ARGUMENTS, "--management-app-id", MANAGEMENT, "--grant-to", CALLER]) == 0
+    assert _given(directory, directory.lists[path][1]) == (CALLER, "sp-management", "Calls.Manage")
+
+
+def test_a_dry_run_tells_of_the_roles_before_anything_is_there(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*ARGUMENTS, "--grant-to", CALLER, "--dry-run"]) == 0
+    assert f"would: app role Calls.Manage to {CALLER}\n" in capsys.readouterr().out
+    assert directory.writes == []
+
+
+def test_a_role_that_nobody_shall_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*ARGUMENTS, "--role", "Calls.Manage"])
+    assert "--role needs --grant-to" in capsys.readouterr().err
+
+
+def _given(directory: FakeDirectory, assignment: Json) -> tuple[object, object, str]:
+    roles = directory.applications[1]["appRoles"]
+    assert isinstance(roles, list)
+    (name,) = [role["value"] for role in roles if role["id"] == assignment["appRoleId"]]
+    return assignment["principalId"], assignment["resourceId"], name
 
 
 def test_an_identity_that_is_the_bot_needs_a_registration_for_management(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Gives the bot its Graph permissions and its trust in the app's identity, makes the app roles of management, gives them.
+"""Gives the bot its Graph permissions and trust in the app's identity, makes the app roles of management, gives them.
 
     python -m infra.grant_graph_permissions --bot-app-id <client id> --identity-principal-id <object id> [--dry-run]
         [--grant-to <object id of who manages calls> [--role Calls.Manage Recordings.Read]]

@@ -4,7 +4,7 @@ A scalar is a column, named as in the API; a nested part is JSON in a column of 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -77,6 +77,17 @@ def readable_lease(row: Row) -> Lease | None:
         key, tenant_id = str(row.get("RowKey")), row.get("tenantId")
         telemetry.ROW_UNREADABLE(rowKey=key, error=type(error).__name__)
     return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO) if isinstance(tenant_id, str) else None
+
+
+def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
+    """What a row of a shard says; a damaged one counts as none: the next sweep writes it anew."""
+    if row is None:
+        return None
+    try:
+        return read(row)
+    except ValueError as error:
+        telemetry.ROW_UNREADABLE(rowKey=str(row.get("RowKey")), error=type(error).__name__)
+        return None
 
 
 def to_operation(row: Row) -> Operation:

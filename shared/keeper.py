@@ -1,6 +1,7 @@
 """The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -16,6 +17,7 @@ from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
 PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
 MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
+AGAIN = 5  # minutes in which a shard that failed is left one message
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
 
 
@@ -27,6 +29,8 @@ class Keeper:
         self._renewer = renewer
         self._clock = clock
         self._plan = plan
+        self._left: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
+        self._switch_left_at: datetime | None = None
         self._next_look: datetime | None = None
         self._look_at = count()
 
@@ -54,9 +58,11 @@ class Keeper:
         fan_out = wake_up == "timer" and await self._too_many()
         total = Tally()
         for shard in range(SHARDS):
-            # Out of time too the rest goes to the queue: with the store away each shard takes ten seconds to fail.
-            if (fan_out or self._clock.now() >= deadline) and await self._renewer.send(SweepShard(shard=shard)):
+            late = self._clock.now() >= deadline  # with the store away each shard takes seconds to fail
+            if (fan_out or late) and await self._renewer.send(SweepShard(shard=shard)):
                 total.handed_over += 1
+            elif late:
+                total.failed += 1
             else:  # also where the queue, which fanning out needs, does not take the message
                 total.add(await self._try_shard(shard, deadline, unless_younger_than))
         if total.skipped < SHARDS:
@@ -106,21 +112,37 @@ class Keeper:
             case SweepShard():
                 began = self._clock.now()
                 deadline = began + self._plan.budget
+                self._left.pop(message.shard, None)
                 tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh)
                 tally.purged = await self._purge(range(message.shard, message.shard + 1), deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
-                # One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch.
-                if not await self._is_leftover(message) and await self._any_stale():
-                    await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
+                if not await self._is_leftover(message):
+                    await self._see_to_stale(message)
+
+    async def _see_to_stale(self, message: Sweep) -> None:
+        """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
+        if await self._any_stale():
+            with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
+                await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
+        elif message.due:
+            await self._leave_switch()  # shards that were swept one by one left none, and the timer may be dead
 
     async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:
             return await self._sweep_shard(shard, deadline, unless_younger_than)
         except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
             telemetry.SHARD_FAILED(shard=shard, error=words(error))
-            await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute)
+            await self._sweep_again(shard)
             return Tally(failed=1)
+
+    async def _sweep_again(self, shard: int) -> None:
+        """Leave a message for a minute later, unless one is under way: each would bring others, without end."""
+        now, left_at = self._clock.now(), self._left.get(shard)
+        if left_at and now - left_at < AGAIN * self._plan.timing.minute:
+            return
+        if await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute):
+            self._left[shard] = now
 
     async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         now, watermark = self._clock.now(), await self._store.watermark(shard)
@@ -152,7 +174,8 @@ class Keeper:
 
     def _resumed(self, new: Progress, old: Progress | None) -> Progress:
         """Go on where a sweep ran out of time, unless the order is another by now, or that is too long ago."""
-        is_of_use = old and old.under == new.under and new.started_at - old.started_at < self._plan.timing.stale
+        age = new.started_at - old.started_at if old else timedelta()
+        is_of_use = old and old.under == new.under and age < self._plan.timing.at_risk_after
         return old if old and is_of_use else new
 
     async def _hand_over(self, shard: int, done: Progress) -> None:
@@ -182,8 +205,12 @@ class Keeper:
 
     async def _leave_switch(self) -> None:
         """The message before the row: should the row not be written, two switches come, which is better than none."""
-        due = self._clock.now() + self._plan.timing.stale
+        now = self._clock.now()
+        if self._switch_left_at and now - self._switch_left_at < self._plan.timing.fresh:
+            return
+        due = now + self._plan.timing.stale
         if await self._renewer.send(Sweep(wake_up="watchdog", due=due), self._plan.timing.stale):
+            self._switch_left_at = now
             try:
                 await self._store.put_switch_due(due)
             except StoreUnavailable as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -108,7 +109,8 @@ class Renewer:
         self._queue = queue
         self._clock = clock
         self._timing = timing
-        self._slots = asyncio.Semaphore(concurrency)  # of the process, however many sweeps and retries there are
+        self.slots = asyncio.Semaphore(concurrency)  # of the process, however many sweeps and retries there are
+        self._queue_away_until: datetime | None = None
         self.tenants = Tenants(clock, timing)
 
     async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
@@ -117,10 +119,10 @@ class Renewer:
         Parameters
         ----------
         swept
-            A sweep asks: its watermark will prove the renewal, and it deals with throttling itself.
+            A sweep asks: its watermark will prove the renewal, it deals with throttling itself, and has taken a slot.
         """
         try:
-            async with self._slots:
+            async with nullcontext() if swept else self.slots:
                 asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
                 await self._graph.keep_alive(lease.call_id, lease.tenant_id)
         except GraphThrottled as error:
@@ -133,9 +135,11 @@ class Renewer:
                 return await self.fail(lease, watermark, failure_of(error))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
-            self.tenants.failed(lease.tenant_id)
-            return await self.fail(lease, watermark, failure_of(error))
-        self.tenants.succeeded(lease.tenant_id)
+            failure = failure_of(error)
+            if failure.status is None:  # no answer: it may have hung. An answer, be it a refusal, comes quickly
+                self.tenants.hung(lease.tenant_id)
+            return await self.fail(lease, watermark, failure)
+        self.tenants.answered(lease.tenant_id)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
         return Outcome.RENEWED
@@ -169,10 +173,17 @@ class Renewer:
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> bool:
-        """Leave a wake-up; whether it was taken. If not, that is told, and the next sweep does the work."""
+        """Leave a wake-up; whether it was taken. If not, that is told, and the next sweep does the work.
+
+        A queue that did not take one is not asked again for half a minute: each time takes seconds.
+        """
+        now = self._clock.now()
+        if self._queue_away_until and now < self._queue_away_until:
+            return False
         try:
             await self._queue.send(message, delay)
         except StoreUnavailable as error:
+            self._queue_away_until = self._clock.now() + self._timing.minute / 2
             telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
             return False
         return True

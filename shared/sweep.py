@@ -90,7 +90,12 @@ class Pass:
         return len(pending)
 
     async def _round(self, pending: deque[Lease]) -> None:
-        await self._side_by_side(pending, lambda: self._renew(pending.popleft()), until=self._deadline)
+        async def renew_next() -> None:
+            async with self._renewer.slots:  # before the look at the time: the wait for a slot may be long
+                if pending and self._clock.now() < self._deadline:
+                    await self._renew(pending.popleft())
+
+        await self._side_by_side(pending, renew_next, until=self._deadline)
 
     async def _side_by_side(
         self, pending: deque[Lease], one: Callable[[], Awaitable[None]], until: datetime | None = None

@@ -88,8 +88,7 @@ class TableCallStore:
 
     async def watermark(self, shard: int) -> Watermark | None:
         """When the shard was last swept."""
-        row = await self._table.read(shard, rows.WATERMARK)
-        return entities.to_watermark(row) if row else None
+        return entities.if_readable(entities.to_watermark, await self._table.read(shard, rows.WATERMARK))
 
     async def put_watermark(self, shard: int, watermark: Watermark) -> None:
         """Note that the shard was swept."""
@@ -97,8 +96,7 @@ class TableCallStore:
 
     async def progress(self, shard: int) -> Progress | None:
         """How far the last sweep came that ran out of time."""
-        row = await self._table.read(shard, rows.PROGRESS)
-        return entities.to_progress(row) if row else None
+        return entities.if_readable(entities.to_progress, await self._table.read(shard, rows.PROGRESS))
 
     async def put_progress(self, shard: int, progress: Progress) -> None:
         """Note how far a sweep came."""
@@ -106,8 +104,7 @@ class TableCallStore:
 
     async def switch_due(self) -> datetime | None:
         """When the last dead man's switch that was left comes."""
-        row = await self._table.read(0, rows.SWITCH)
-        return entities.to_due(row) if row else None
+        return entities.if_readable(entities.to_due, await self._table.read(0, rows.SWITCH))
 
     async def put_switch_due(self, due: datetime) -> None:
         """Note when the dead man's switch comes."""

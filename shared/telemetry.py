@@ -122,7 +122,7 @@ ROW_UNREADABLE = LogEvent(
     "store.row.unreadable",
     logging.ERROR,
     ("rowKey", "error"),
-    "A call's row is damaged. The call is renewed all the same, if its tenant can be read.",
+    "A row is damaged. A call is renewed all the same, if its tenant can be read; a watermark is written anew.",
 )
 CALL_FAILING = LogEvent(
     "keep_alive.call.failing",

@@ -1,4 +1,4 @@
-"""Tenants that have to wait: because Graph asked for it, or because nothing succeeds for them at the moment."""
+"""Tenants that have to wait: because Graph asked for it, or because nobody answers for them at the moment."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from shared.calls import Timing
 from shared.clock import Clock
 
-IN_VAIN = 32  # keepAlives of a tenant in a row without success
+IN_VAIN = 32  # keepAlives of a tenant in a row without an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Tenants:
         self._clock = clock
         self._timing = timing
         self._slow: dict[str, Slow] = {}
-        self._in_vain: Counter[str] = Counter()  # since the last success
+        self._in_vain: Counter[str] = Counter()  # since the last answer
 
     def slowed(self, tenant_id: str) -> Slow | None:
         """Until when the tenant's calls have to wait, None if they need not."""
@@ -40,13 +40,13 @@ class Tenants:
         """Graph asked the tenant to wait."""
         self._slow_down(tenant_id, Slow(self._clock.now() + wait, "throttled", 429))
 
-    def failed(self, tenant_id: str) -> None:
-        """A keepAlive failed. Where none succeeds, calls wait a minute, and then one tries for all: each may hang."""
+    def hung(self, tenant_id: str) -> None:
+        """No answer came. Where none does for any call, they wait a minute, and then one tries for all."""
         self._in_vain[tenant_id] += 1
         if self._in_vain[tenant_id] >= IN_VAIN:
             self._slow_down(tenant_id, Slow(self._clock.now() + self._timing.minute, "postponed", None))
 
-    def succeeded(self, tenant_id: str) -> None:
+    def answered(self, tenant_id: str) -> None:
         """A keepAlive succeeded."""
         self._in_vain.pop(tenant_id, None)
 

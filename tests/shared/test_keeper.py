@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -68,7 +69,7 @@ def make_world(plan: Plan | None = None) -> World:
     store = MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     plan = plan or Plan()
-    renewer = Renewer(store, graph, queue, clock, plan.timing)
+    renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
     return World(clock, store, queue, graph, Keeper(store, renewer, clock, plan))
 
 
@@ -469,6 +470,22 @@ class BrokenStore(MemoryCallStore):
         return await super().watermark(shard)
 
 
+class ReadOnlyStore(MemoryCallStore):
+    """Reads work, writes are refused: the role is a reader's, or the account fails over."""
+
+    def copy_of(self, other: MemoryCallStore) -> None:
+        self._shards = other._shards
+
+    async def commit(self, change: Change) -> None:
+        raise StoreUnavailable(f"may not write {change.after.id} (test)")
+
+    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
+        raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
+
+    async def put_switch_due(self, due: datetime) -> None:
+        raise StoreUnavailable(f"may not write {due} (test)")
+
+
 def make_broken() -> tuple[World, BrokenStore]:
     world, store = make_world(), BrokenStore()
     world.store = store
@@ -505,7 +522,7 @@ async def test_a_shard_of_which_much_could_not_be_written_gets_no_watermark_and_
     ids = [call_id for call_id in (f"call-{number}" for number in range(1200)) if shard_of(call_id) == 7][:60]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
-    world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=36)
+    world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=55)
     store.commits_fail = True
     await world.sweep()
     assert await store.watermark(7) is None
@@ -575,6 +592,113 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
     for _ in range(2):
         await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
         await world.clock.advance(15 * MINUTE)
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def live(world: World, minutes: int, *, timer: bool) -> None:
+    for minute in range(minutes):
+        if timer and minute % 15 == 0:
+            await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.drain()
+        await world.clock.advance(MINUTE)
+
+
+async def test_after_fanning_out_the_dead_mans_switch_still_has_a_successor() -> None:
+    world = make_world(Plan(fan_out_above=10))
+    for number in range(60):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    await live(world, 16, timer=True)
+    await live(world, 180, timer=False)
+    assert not world.graph.lapsed()
+
+
+async def test_an_outage_that_messages_mended_leaves_a_switch_for_a_dead_timer() -> None:
+    world, store = make_broken()
+    for number in range(60):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    store.reads_of_shard_fail = set(range(SHARDS))
+    with pytest.raises(StoreUnavailable):
+        await world.sweep("timer")
+    store.reads_of_shard_fail = set()
+    await live(world, 180, timer=False)
+    assert not world.graph.lapsed()
+
+
+async def test_calls_that_are_refused_for_ever_do_not_starve_the_others_of_their_tenant(world: World) -> None:
+    for number in range(200):
+        await world.call(f"bad-{number}", age=12 * MINUTE)
+        world.graph.calls[f"bad-{number}"].expires_at += timedelta(days=1)
+        world.graph.faults[f"bad-{number}"] = raising(GraphForbidden("7507", status=403, subcode=7507))
+    for number in range(5):
+        await world.call(f"good-{number}", age=10 * MINUTE)
+    await live(world, 100, timer=True)
+    good = [call for call_id, call in world.graph.calls.items() if call_id.startswith("good")]
+    assert not world.graph.lapsed()
+    assert all(len(call.keep_alives) >= 6 for call in good)
+
+
+async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> None:
+    plan = Plan(concurrency=8)
+    world = make_world(plan)
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(5)
+
+    for number in range(1500):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    began = world.clock.now()
+    await world.clock.run(asyncio.gather(*(world.keeper.handle(SweepShard(shard=shard)) for shard in range(SHARDS))))
+    assert world.clock.now() - began <= plan.budget + timedelta(seconds=5)
+    assert world.graph.most_in_flight == 8
+
+
+async def test_refused_writes_do_not_multiply_messages() -> None:
+    world, store = make_world(), ReadOnlyStore()
+    for number in range(32):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    store.copy_of(world.store)
+    world.store = store
+    renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
+    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    for _ in range(180):
+        if world.clock.now().minute % 15 == 0:
+            with suppress(StoreUnavailable):
+                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.drain()
+        await world.clock.advance(MINUTE)
+    assert len(world.queue.messages) < 500  # they were 150,000 after two hours when each failure left its own
+    assert not world.graph.lapsed()
+
+
+async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_limit() -> None:
+    world, store = make_broken()
+
+    async def black_hole(*_: object) -> None:
+        await world.clock.sleep(10)
+        raise StoreUnavailable("no answer (test)")
+
+    store.watermark = store.put_switch_due = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
+    began = world.clock.now()
+    with pytest.raises(StoreUnavailable):
+        await world.sweep("timer")
+    assert world.clock.now() - began < timedelta(minutes=4, seconds=45)
+    began = world.clock.now()
+    with pytest.raises(StoreUnavailable):
+        await world.clock.run(world.keeper.sweep("operator", budget=3 * MINUTE))
+    assert world.clock.now() - began < timedelta(seconds=230)
+
+
+async def test_a_shard_that_takes_half_an_hour_leaves_none_of_its_calls_out() -> None:
+    world = make_world(Plan(concurrency=1))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(30)
+
+    for call_id in [call_id for call_id in (f"call-{number}" for number in range(900)) if shard_of(call_id) == 5][:44]:
+        await world.call(call_id, age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    await live(world, 30, timer=True)
     assert all(call.keep_alives for call in world.graph.calls.values())
 
 

@@ -163,10 +163,18 @@ var componentName = 'appi-${stem}-${suffix}'
 var networkName = 'vnet-${stem}-${suffix}'
 var packageContainer = 'packages'
 
+// What the parameter files hold for a variable that is unset, and what an empty one leaves: with either nobody gets in, so
+// the deployment is refused.
+var nobody = '00000000-0000-0000-0000-' // how such an id begins
+var hollowAudiences = filter(
+  managementAudiences,
+  audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody)
+)
+
 // Call Keeper's settings, by the names of shared/settings.py. Those of identity and storage are added by the module.
 var settings = {
   GRAPH_CLOUD: graphCloud
-  GRAPH_APP_ID: graphAppId
+  GRAPH_APP_ID: startsWith(graphAppId, nobody) ? fail('graphAppId is all zeros: set GRAPH_APP_ID') : graphAppId
   GRAPH_TENANT_ID: graphTenantId
   GRAPH_CREDENTIAL: graphCredential
   GRAPH_RECORD_API: graphRecordApi
@@ -180,8 +188,12 @@ var settings = {
   NOTIFICATION_ISSUERS: join(notificationIssuers, ',')
   NOTIFICATION_METADATA_URLS: join(notificationMetadataUrls, ',')
   ALLOWED_TENANT_IDS: join(allowedTenantIds, ',')
-  MANAGEMENT_AUDIENCE: join(managementAudiences, ',')
-  MANAGEMENT_TENANT_ID: managementTenantId
+  MANAGEMENT_AUDIENCE: empty(hollowAudiences)
+    ? join(managementAudiences, ',')
+    : fail('managementAudiences names no app registration: set MANAGEMENT_APP_ID')
+  MANAGEMENT_TENANT_ID: startsWith(managementTenantId, nobody)
+    ? fail('managementTenantId is all zeros: set MANAGEMENT_TENANT_ID')
+    : managementTenantId
   MANAGEMENT_ISSUERS: join(managementIssuers, ',')
   MANAGEMENT_METADATA_URL: managementMetadataUrl
 }

@@ -2,7 +2,7 @@
 // Graph's cloud is to be told: usgov-l4 (GCC High) or usgov-l5 (DoD). Graph has no calls API in China.
 using '../main.bicep'
 
-// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them is refused.
 param name = 'gov'
 param location = 'usgovvirginia'
 param graphCloud = 'usgov-l4'
@@ -12,6 +12,9 @@ param managementAudiences = [readEnvironmentVariable('MANAGEMENT_APP_ID', '00000
 param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
 param deleteLock = true
 param privateNetwork = true
-param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]
+// Without an address alerts show in the portal alone.
+param alertEmails = empty(readEnvironmentVariable('ALERT_EMAIL', ''))
+  ? []
+  : [readEnvironmentVariable('ALERT_EMAIL', '')]
 // Places in this cloud have names of their own.
 param healthTestLocations = ['usgov-va-azr', 'usgov-phx-azr']

@@ -1,7 +1,7 @@
 // For real calls: zones, an instance always ready, private storage, locks, people who are told.
 using '../main.bicep'
 
-// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them is refused.
 param name = 'prod'
 param tags = {
   service: 'call-keeper'
@@ -29,6 +29,9 @@ param zoneRedundant = true
 param storageSku = 'Standard_ZRS'
 param privateNetwork = true
 
-param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]
+// Without an address alerts show in the portal alone.
+param alertEmails = empty(readEnvironmentVariable('ALERT_EMAIL', ''))
+  ? []
+  : [readEnvironmentVariable('ALERT_EMAIL', '')]
 param healthTestLocations = ['emea-nl-ams-azr', 'emea-gb-db3-azr', 'us-va-ash-azr']
 param logRetentionDays = 90

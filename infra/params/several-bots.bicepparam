@@ -3,7 +3,7 @@
 //   BOT_NAME=sales GRAPH_APP_ID=... az deployment group create -g calls -p infra/params/several-bots.bicepparam
 using '../main.bicep'
 
-// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them finds no bot.
+// Zeros stand for what is not in the environment, so that the file compiles; a deployment with them is refused.
 // The name is part of every resource's name: deployments of different names share nothing.
 param name = readEnvironmentVariable('BOT_NAME', 'bot-one')
 param tags = {
@@ -16,4 +16,7 @@ param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0
 param managementAudiences = [readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')]
 param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
 
-param alertEmails = [readEnvironmentVariable('ALERT_EMAIL', 'operators@example.com')]
+// Without an address alerts show in the portal alone.
+param alertEmails = empty(readEnvironmentVariable('ALERT_EMAIL', ''))
+  ? []
+  : [readEnvironmentVariable('ALERT_EMAIL', '')]

@@ -84,3 +84,17 @@ def test_the_app_takes_each_word_that_a_param_allows(name: str) -> None:
     assert len(words) > 1
     for word in words:
         load_settings({**NEEDED, name: str(word)})
+
+
+def test_an_unset_or_empty_variable_gives_no_strangers_address_and_no_hollow_audience() -> None:
+    for path in PROGRAM.names(".bicepparam"):
+        text = PROGRAM.texts[path]
+        assert "@example" not in text
+        assert len(re.findall(r"readEnvironmentVariable\('ALERT_EMAIL', ''\)", text)) in {0, 2}
+        assert "alertEmails" not in text or "param alertEmails = empty(" in text
+        unset = set(re.findall(r"readEnvironmentVariable\('(?:GRAPH_APP|MANAGEMENT)\w*', '([^']*)'\)", text))
+        assert unset <= {"00000000-0000-0000-0000-000000000000", ""}
+    main = PROGRAM.texts["main.bicep"]
+    assert "var nobody = '00000000-0000-0000-0000-'" in main
+    refused = re.findall(r"fail\('(\w+)", main)
+    assert refused == ["graphAppId", "managementAudiences", "managementTenantId"]

@@ -12,7 +12,10 @@ PARTS = (
     ("one-call", "One call", "table"),
     ("webhook-health", "Webhook health", "barchart"),
 )
-DAY = 24 * 60 * 60 * 1000  # milliseconds
+HOUR = 60 * 60 * 1000  # milliseconds
+DAY = 24 * HOUR
+SPANS = (HOUR, 4 * HOUR, 12 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY)
+WORKSPACE_ID = "WORKSPACE_ID"  # monitoring.bicep puts the workspace's id in its place
 
 
 def workbook() -> str:
@@ -21,6 +24,7 @@ def workbook() -> str:
     document = {
         "version": "Notebook/1.0",
         "items": items,
+        "fallbackResourceIds": [WORKSPACE_ID],
         "$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
     }
     return json.dumps(document, indent=2) + "\n"
@@ -34,6 +38,7 @@ def _parameters() -> dict[str, object]:
             "label": "Time range",
             "type": 4,
             "value": {"durationMs": DAY},
+            "typeSettings": {"selectableValues": [{"durationMs": span} for span in SPANS], "allowCustom": True},
         },
         {"version": "KqlParameterItem/1.0", "name": "CallId", "label": "Call id", "type": 1, "value": ""},
     ]

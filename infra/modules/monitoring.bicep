@@ -162,7 +162,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
     displayName: 'Call Keeper'
     category: 'workbook'
     sourceId: workspace.id
-    serializedData: loadTextContent('../workbook.json')
+    serializedData: replace(loadTextContent('../workbook.json'), 'WORKSPACE_ID', workspace.id)
   }
 }
 

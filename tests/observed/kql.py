@@ -34,8 +34,9 @@ class Query:
 
     @property
     def events(self) -> set[str]:
-        """The literals that have the form of an event's name."""
-        return {text for text in self.strings if _EVENT.fullmatch(text)}
+        """The literals that have the form of an event's name, and do not name a field."""
+        strings = _STRING.findall(re.sub(r'\["[^"]*"\]', "", self.text))
+        return {text for text in strings if _EVENT.fullmatch(text)}
 
     @property
     def fields(self) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 
 import function_app
 from functions.http import ROUTES
-from infra.make_workbook import PARTS, WORKBOOK, workbook
+from infra.make_workbook import PARTS, WORKBOOK, WORKSPACE_ID, workbook
 from shared.errors import CallKeeperError
 from shared.telemetry import Metric
 from tests.docs.documents import anchors, code, read, rows, section
@@ -97,6 +97,29 @@ def test_the_dead_mans_alert_counts_without_grouping_so_that_nothing_is_a_row_to
     assert lines[-1] == "| where sweeps == 0"
 
 
+@pytest.mark.parametrize("name", ["no-sweep", "webhook-errors", "one-call"])
+def test_a_table_that_a_new_workspace_lacks_yet_fails_no_union(name: str) -> None:
+    assert "union isfuzzy=true" in kql.read(name).text
+
+
+def test_the_dead_mans_alert_has_a_table_to_count_in_before_any_telemetry_came() -> None:
+    empty = re.search(r"\(datatable\(([^)]*)\) \[\]\)", kql.read("no-sweep").text)
+    assert empty
+    assert set(re.findall(r"(\w+):", empty[1])) == {"TimeGenerated", "Message", "Properties"}
+
+
+def test_the_webhooks_requests_are_known_by_name_address_or_function() -> None:
+    text = kql.read("webhook-errors").text
+    (route,) = [route for route in ROUTES if route.name == "receive_notifications"]
+    assert f'Name has "{route.name}"' in text
+    assert f'Url has "/api/{route.path}"' in text
+    assert f'tostring(Properties["faas.name"]) == "{route.name}"' in text
+
+
+def test_poison_is_also_what_the_host_itself_says_it_put_aside() -> None:
+    assert 'or Message startswith "Message has reached MaxDequeueCount"' in kql.read("poison").text
+
+
 def test_poison_is_what_failed_as_often_as_the_host_tries() -> None:
     tries = json.loads(read("host.json"))["extensions"]["queues"]["maxDequeueCount"]
     assert f"toint(Properties.dequeueCount) >= {tries}" in kql.read("poison").text
@@ -106,7 +129,18 @@ def test_the_errors_and_the_route_of_the_webhooks_alert_exist() -> None:
     strings = set(kql.read("webhook-errors").strings)
     kinds = {kind.__name__ for kind in _kinds(CallKeeperError)}
     assert {text for text in strings if text[:1].isupper()} <= kinds
+    assert strings & kinds
     assert {text for text in strings if "_" in text and "." not in text} <= {route.name for route in ROUTES}
+
+
+def test_the_workbook_asks_the_deployments_workspace_and_offers_spans_of_time() -> None:
+    made = json.loads(workbook())
+    assert made["fallbackResourceIds"] == [WORKSPACE_ID]
+    assert f"replace(loadTextContent('../workbook.json'), '{WORKSPACE_ID}', workspace.id)" in read(
+        "infra/modules/monitoring.bicep"
+    )
+    time, _ = made["items"][0]["content"]["parameters"]
+    assert time["value"] in time["typeSettings"]["selectableValues"]
 
 
 def test_the_workbook_is_made_of_the_query_files() -> None:

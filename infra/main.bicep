@@ -120,7 +120,7 @@ param alwaysReadyHttp int = 0
 @maxValue(1)
 param alwaysReadyTimer int = 0
 
-@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it, and at least 2 instances always ready for HTTP.')
+@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever alwaysReadyHttp and alwaysReadyTimer say, and all of them are billed as such: six or more.')
 param zoneRedundant bool = false
 
 @description('Redundancy of both storage accounts. Stored GB and requests are billed; LRS is the cheapest, ZRS outlives the loss of a zone.')

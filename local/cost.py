@@ -33,7 +33,9 @@ class Load:
     request_seconds: Annotated[float, "one webhook or API request"] = 0.15
     http_concurrency: Annotated[float, "requests that an instance serves at once"] = 16
     memory_gb: Annotated[float, "memory of an instance: 0.5, 2 or 4"] = 2
-    always_ready: Annotated[float, "instances kept ready"] = 0
+    always_ready: Annotated[
+        float, "instances kept ready; with zones at least two for each of HTTP, timer and queue: 6"
+    ] = 0
     health_places: Annotated[float, "places of the availability test, each every 5 minutes"] = 0
     record_kb: Annotated[float, "one record of telemetry, as ingested"] = 1.5
     call_kb: Annotated[float, "what is stored of one call, with its story"] = 4

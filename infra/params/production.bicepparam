@@ -23,7 +23,8 @@ param managementAudiences = [
 ]
 param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')
 
-// Two, since zones are asked for; the timer needs no instance of its own while the other wake-ups work.
+// With zones Flex keeps at least two always-ready instances for each scaling group (HTTP, timer, queue) and bills them as
+// such: six at the least. Where that is too dear, take zoneRedundant = false.
 param alwaysReadyHttp = 2
 param zoneRedundant = true
 param storageSku = 'Standard_ZRS'

@@ -103,3 +103,21 @@ def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.Ca
     assert shown
     assert told in shown[1]
     assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
+
+
+@pytest.mark.parametrize("calls", ["100", "10000"])
+def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.search(rf"local\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", DEPLOY)
+    assert shown
+    cost.main(shown[1].split())
+    assert capsys.readouterr().out.rstrip() == shown[2]
+
+
+def test_zones_are_told_to_keep_two_instances_ready_for_each_scaling_group(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cost.main(["--help"])
+    assert "at least two for each of HTTP, timer and queue" in " ".join(capsys.readouterr().out.split())
+    for text in (DEPLOY, MAIN):
+        assert "at least two always-ready instances for each scaling group (HTTP, timer, queue)" in text

@@ -1,7 +1,7 @@
 // For azd, which begins with a subscription: a resource group, and main.bicep in it.
 targetScope = 'subscription'
 
-@description('Name of the azd environment; its first 13 characters name the deployment.')
+@description('Name of the azd environment; its first 13 characters name the deployment, with hyphens for what names of resources do not take.')
 @minLength(2)
 @maxLength(64)
 param environmentName string
@@ -22,6 +22,9 @@ param alertEmail string = ''
 @description('Whether the app reaches its storage by private endpoints. Billed by the hour.')
 param privateNetwork bool = false
 
+// azd takes these in the name of an environment; a resource group may have them, a function app may not.
+var plainName = replace(replace(replace(replace(environmentName, '_', '-'), '.', '-'), '(', '-'), ')', '-')
+
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-call-keeper-${environmentName}'
   location: location
@@ -33,7 +36,7 @@ module keeper 'main.bicep' = {
   name: 'call-keeper'
   scope: group
   params: {
-    name: take(environmentName, 13)
+    name: take(plainName, 13)
     location: location
     tags: { 'azd-env-name': environmentName }
     functionAppTags: { 'azd-service-name': 'keeper' }

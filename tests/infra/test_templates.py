@@ -95,6 +95,19 @@ def test_the_entry_for_azd_passes_on_each_of_its_params() -> None:
     assert {param.name for param in entry.of("param")} <= passed
 
 
+def test_a_name_of_azds_is_made_one_that_a_function_app_takes() -> None:
+    """azd takes letters, digits, hyphens and these four in the name of an environment."""
+    text = PROGRAM.texts["main.azd.bicep"]
+    (line,) = re.findall(r"^var plainName = (.*)$", text, re.MULTILINE)
+    assert set(re.findall(r"'(.)', '-'", line)) == set("_.()")
+    assert "name: take(plainName, 13)" in text
+
+
+def test_zones_of_private_links_have_fixed_names_so_each_deployment_needs_a_group() -> None:
+    assert "'privatelink.${service}.${environment().suffixes.storage}'" in PROGRAM.texts["modules/network.bicep"]
+    assert "with privateNetwork in a resource group each" in PROGRAM.texts["params/several-bots.bicepparam"]
+
+
 def _module(name: str) -> Declaration:
     return MAIN.symbols[name]
 

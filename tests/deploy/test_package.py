@@ -22,6 +22,7 @@ READINGS = {
     "func of earlier versions": as_core_tools(RULES, whole_words=False),
 }
 JUNK = [  # what a working folder holds that git does not track
+    *("scratch_env/bin/python", "a_env/lib/x.py"),
     *(".venv/bin/python", ".git/HEAD", ".coverage", ".azure/dev/.env", ".mypy_cache/3.13/cache.db", ".vscode/a.json"),
     *("node_modules/.azurite", "node_modules/.bin/azurite", "node_modules/@azure/core/a.js", "node_modules/a/b.py"),
     *("local.settings.json", "dist/call-keeper.zip", "htmlcov/index.html", "build/lib/x.py", "venv/bin/python"),

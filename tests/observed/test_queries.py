@@ -77,6 +77,13 @@ def test_the_table_of_the_runbook_tells_the_severities_of_the_alerts() -> None:
     assert told == {query.name: query.header["Severity"] for query in ALL[: len(ALERTS)]}
 
 
+def test_what_the_runbook_types_is_set_in_it() -> None:
+    told = read("docs/runbook.md")
+    used = set(re.findall(r"\$([A-Z]+)\b", told)) - {"APP", "GROUP"}  # which app it is, only the reader knows
+    assert {"KEY", "TOKEN", "HOST"} <= used
+    assert used <= set(re.findall(r"^([A-Z]+)=", told, re.MULTILINE))
+
+
 def test_the_deployment_has_each_alert_with_its_severity_and_window() -> None:
     found = re.findall(
         r"key: '([\w-]+)'.*?severity: (\d).*?window: '(\w+)'.*?queries/([\w-]+)\.kql'",

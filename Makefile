@@ -31,7 +31,7 @@ up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func use
 doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
 	@$(RUN) local.doctor $(ARGS)
 
-test: setup check ## Everything: lint, types, tests, coverage
+test: setup check $(VENV)/checkov/.ready ## Everything: lint, types, tests, coverage
 	@$(BIN)/python -P -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
 
 check: setup ## Lint, types, and whether the documents say what the code does
@@ -52,9 +52,7 @@ package-check: package ## Prove the zip with its requirements.txt alone, install
 soak: setup ## A thousand hard lives of the keeper in virtual time (SEEDS=0-999)
 	@KEEPER_SEEDS="$(or $(SEEDS),0-999)" $(BIN)/pytest -q -n 2 -p no:cacheprovider --show-capture=no tests/shared/test_keeper_simulation.py
 
-checkov: setup ## Let checkov judge the infrastructure, in an environment of its own (half a minute once, then seconds)
-	@test -x $(VENV)/checkov/bin/checkov || { echo "Setting up, once: checkov …"; $(BIN)/python -m venv $(VENV)/checkov && \
-		$(VENV)/checkov/bin/pip install -q --disable-pip-version-check -r tests/infra/checkov/requirements.txt; }
+checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
 lock: setup ## Compile the pinned requirements anew from pyproject.toml
@@ -86,4 +84,12 @@ node_modules/.azurite: package-lock.json $(VENV)/.python
 		|| { echo "call-keeper: Node 20 or newer is missing, and its wheel could not be installed. Install Node, or see $(LOG)" >&2; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(NPM) >>$(LOG) 2>&1 \
 		|| { echo "call-keeper: Azurite could not be installed. Is the npm registry within reach? See $(LOG)" >&2; exit 1; }
+	@touch $@
+
+# checkov's pins and ours exclude each other, so it has an environment of its own.
+$(VENV)/checkov/.ready: tests/infra/checkov/requirements.txt | $(VENV)/.python
+	@echo "Setting up, once: checkov (about half a minute) …"
+	@$(BIN)/python -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/pip install -q --disable-pip-version-check -r $< >$(VENV)/checkov/setup.log 2>&1 \
+		|| { echo "call-keeper: checkov could not be installed. Is the package index reached? See $(VENV)/checkov/setup.log" >&2; exit 1; }
 	@touch $@

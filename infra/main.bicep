@@ -79,6 +79,11 @@ param managementMetadataUrl string = ''
 @description('When all calls are renewed: NCRONTAB, six fields, UTC. Every 5 to 15 minutes; a lease is 45.')
 param keepAliveSchedule string = '0 */15 * * * *'
 
+@description('The most requests that an instance sends to Graph in any second.')
+@minValue(1)
+@maxValue(10000)
+param graphRequestsPerSecond int = 500
+
 @description('keepAlive requests in flight at once, in a sweep.')
 @minValue(1)
 @maxValue(256)
@@ -179,6 +184,7 @@ var settings = {
   GRAPH_CREDENTIAL: graphCredential
   GRAPH_RECORD_API: graphRecordApi
   GRAPH_TIMEOUT: graphTimeout
+  GRAPH_REQUESTS_PER_SECOND: string(graphRequestsPerSecond)
   KEEP_ALIVE_SCHEDULE: keepAliveSchedule
   KEEP_ALIVE_CONCURRENCY: string(keepAliveConcurrency)
   SWEEP_BUDGET: sweepBudget

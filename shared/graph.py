@@ -14,6 +14,7 @@ from shared.clock import Clock, SystemClock
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_of, members, unreachable
 from shared.http_client import Answer, NoAnswer, ask
+from shared.pace import Pace
 from shared.recording import RecordRequest
 from shared.settings import Settings
 
@@ -62,7 +63,8 @@ class GraphCalls:
     """Graph's calls, each asked for with a token of its own tenant.
 
     All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
-    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most.
+    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
+    than GRAPH_REQUESTS_PER_SECOND are sent in any second.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class GraphCalls:
         self._timeout = settings.graph_timeout
         self._root = settings.graph_root
         self._record_api = settings.graph_record_api
+        self._pace = Pace(settings.graph_requests_per_second)
 
     async def keep_alive(self, call_id: str, tenant_id: str) -> None:
         """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
@@ -128,6 +131,7 @@ class GraphCalls:
         return answer
 
     async def _once(self, question: "_Question", token: str) -> Answer:
+        await self._pace.turn()
         request_id = str(uuid.uuid4())
         if question.span is None:
             return await self._ask(question, token, request_id)

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     graph_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=1))] = Field(
         timedelta(seconds=10), description="How long one request to Graph may take, up to PT1M."
     )
+    graph_requests_per_second: int = Field(
+        500,
+        ge=1,
+        le=10_000,
+        description="The most requests that an instance sends to Graph in any second, of all kinds, 1 to 10000.",
+    )
     keep_alive_concurrency: int = Field(32, ge=1, le=256, description="keepAlive requests in flight at once, 1 to 256.")
     keep_alive_schedule: Schedule = Field(
         description="When all calls are renewed: NCRONTAB, six fields, UTC; `0 */15 * * * *` is every 15 minutes. "

@@ -18,7 +18,8 @@ from shared.termination import catalogue
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
 GROUPS = {
-    "graph": "graph_cloud graph_base_url graph_app_id graph_tenant_id graph_record_api graph_timeout",
+    "graph": "graph_cloud graph_base_url graph_app_id graph_tenant_id graph_record_api graph_timeout "
+    "graph_requests_per_second",
     "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
     "azure_client_id azure_authority_host",
     "keep-alive": "keep_alive_schedule keep_alive_concurrency keep_alive_lease sweep_budget sweep_fan_out_above",

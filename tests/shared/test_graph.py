@@ -533,6 +533,21 @@ async def test_as_many_requests_run_at_once_as_are_set(serve: Serve, connect: Co
     await asyncio.gather(*(graph.keep_alive(CALL, TENANT) for _ in range(256)))
 
 
+async def test_requests_of_all_kinds_together_keep_to_the_set_pace(serve: Serve, connect: Connect) -> None:
+    now = asyncio.get_running_loop().time
+    came: list[float] = []
+
+    async def note(_: web.Request) -> web.Response:
+        came.append(now())
+        return web.Response()
+
+    graph = connect(await serve(note), GRAPH_REQUESTS_PER_SECOND="2")
+    began = now()
+    await asyncio.gather(graph.keep_alive(CALL, TENANT), graph.keep_alive(CALL, TENANT), graph.hang_up(CALL, TENANT))
+
+    assert max(came) - began >= 1
+
+
 async def test_tls_is_checked_against_the_certificates_of_the_environment(
     serve: Serve,
     connect: Connect,

@@ -112,6 +112,8 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("GRAPH_TIMEOUT", "PT0S"),
         ("GRAPH_TIMEOUT", "PT2M"),
         ("GRAPH_TIMEOUT", "Phush-hush"),
+        ("GRAPH_REQUESTS_PER_SECOND", "0"),
+        ("GRAPH_REQUESTS_PER_SECOND", "10001"),
         ("KEEP_ALIVE_CONCURRENCY", "0"),
         ("KEEP_ALIVE_CONCURRENCY", "257"),
         ("KEEP_ALIVE_CONCURRENCY", "hush-hush"),

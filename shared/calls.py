@@ -129,9 +129,12 @@ class Failing:
     subcode: int | None = None
 
 
+type Account = tuple[str, str | None]  # tenant id and app id: what Graph's limits are counted by
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a sweep needs to know of an active call."""
+    """What a sweep needs to know of an active call. `app_id` is the bot's; None: that of GRAPH_APP_ID."""
 
     call_id: str
     tenant_id: str
@@ -139,6 +142,12 @@ class Lease:
     started_at: datetime
     renewed_at: datetime | None = None
     failing: Failing | None = None
+    app_id: str | None = None
+
+    @property
+    def account(self) -> Account:
+        """Whose limits at Graph a keepAlive of this call counts against."""
+        return self.tenant_id, self.app_id
 
     def last_renewal(self, watermark: Watermark | None, timing: Timing) -> datetime:
         """When the lease last began, as far as can be proved: by the row itself, or by the shard's watermark."""
@@ -180,7 +189,10 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call on record. `state` is Graph's word; `known_at` is when it was first written down."""
+    """A call on record. `state` is Graph's word; `known_at` is when it was first written down.
+
+    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID.
+    """
 
     id: str
     tenant_id: str
@@ -197,6 +209,7 @@ class Call:
     hangup: Hangup | None = None
     ended_at: datetime | None = None
     termination: Termination | None = None
+    app_id: str | None = None
 
     @property
     def status(self) -> Status:
@@ -206,7 +219,9 @@ class Call:
     @property
     def lease(self) -> Lease:
         """The part of the record that a sweep reads."""
-        return Lease(self.id, self.tenant_id, self.known_at, self.started_at, self.renewed_at, self.failing)
+        return Lease(
+            self.id, self.tenant_id, self.known_at, self.started_at, self.renewed_at, self.failing, self.app_id
+        )
 
 
 @dataclass(frozen=True, slots=True)

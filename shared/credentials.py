@@ -57,13 +57,15 @@ class GraphTokens:
         self._clock = clock or SystemClock()
         self._tenants: dict[str, _Tenant] = {}
 
-    async def get(self, tenant_id: str, *, refresh: bool = False) -> str:
+    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         """A token of the tenant, from memory while it is good.
 
         Parameters
         ----------
         tenant_id
             A GUID or a domain.
+        app_id
+            The bot's; None: that of GRAPH_APP_ID.
         refresh
             Graph refused the last one: ask for a new one, unless that was done a few seconds ago.
 
@@ -73,6 +75,8 @@ class GraphTokens:
             None could be had. A failure is told again for a few seconds: a sweep must not ask a thousand times.
         """
         tenant_id = _checked(tenant_id)
+        if app_id not in {None, self._settings.graph_app_id}:
+            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is none that this deployment serves.")
         known = self._tenants.setdefault(tenant_id, _Tenant())
         if not refresh and known.token and self._is_good(known.token):
             return known.token.token

@@ -17,7 +17,7 @@ from shared.rows import Record, last_part
 type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
-LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing")
+LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing", "appId")
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
 
@@ -51,6 +51,7 @@ def to_call(row: Row) -> Call:
         hangup=_part(_HANGUP, row, "hangup"),
         ended_at=_maybe_time(row, "endedAt"),
         termination=_part(_TERMINATION, row, "termination"),
+        app_id=_maybe_text(row, "appId"),
     )
 
 
@@ -63,6 +64,7 @@ def to_lease(row: Row) -> Lease:
         _time(row, "startedAt"),
         _maybe_time(row, "renewedAt"),
         _part(_FAILING, row, "failing"),
+        _maybe_text(row, "appId"),
     )
 
 
@@ -76,7 +78,9 @@ def readable_lease(row: Row) -> Lease | None:
     except ValueError as error:
         key, tenant_id = str(row.get("RowKey")), row.get("tenantId")
         telemetry.ROW_UNREADABLE(rowKey=key, error=type(error).__name__)
-    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO) if isinstance(tenant_id, str) else None
+    if not isinstance(tenant_id, str):
+        return None
+    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO, app_id=_maybe_text(row, "appId"))
 
 
 def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
@@ -168,6 +172,7 @@ def _call_cells(call: Call) -> dict[str, Cell]:
     failing = call.failing and replace(call.failing, reason=call.failing.reason[:MOST_OF_A_REASON])
     return {
         "tenantId": call.tenant_id,
+        "appId": call.app_id,
         "state": call.state,
         "knownAt": call.known_at,
         "startedAt": call.started_at,

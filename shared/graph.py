@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from shared import telemetry
-from shared.calls import canonical_id
+from shared.calls import Account, canonical_id
 from shared.clock import Clock, SystemClock
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_of, members, unreachable
@@ -24,8 +24,8 @@ _UNAUTHORIZED = 401
 class Tokens(Protocol):
     """What gives access tokens for Graph."""
 
-    async def get(self, tenant_id: str, *, refresh: bool = False) -> str:
-        """A token of the tenant; a new one with `refresh`.
+    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
+        """A token of the app (None: that of GRAPH_APP_ID) in the tenant; a new one with `refresh`.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class StartedOperation:
 
 
 class GraphCalls:
-    """Graph's calls, each asked for with a token of its own tenant.
+    """Graph's calls, each asked for with a token of its own tenant and app (None: that of GRAPH_APP_ID).
 
     All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
     and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
@@ -78,18 +78,18 @@ class GraphCalls:
         self._record_api = settings.graph_record_api
         self._pace = Pace(settings.graph_requests_per_second)
 
-    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
-        await self._send(_Question("POST", self._call(call_id) + "/keepAlive", tenant_id))
+        await self._send(_Question("POST", self._call(call_id) + "/keepAlive", (tenant_id, app_id)))
 
-    async def hang_up(self, call_id: str, tenant_id: str) -> None:
+    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
-        await self._send(_Question("DELETE", self._call(call_id), tenant_id, span="Graph hang up"))
+        await self._send(_Question("DELETE", self._call(call_id), (tenant_id, app_id), span="Graph hang up"))
 
-    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
         """Ask how the call is: `GET /communications/calls/{id}`."""
         answer = await self._send(
-            _Question("GET", self._call(call_id), tenant_id, wants_body=True, span="Graph look up")
+            _Question("GET", self._call(call_id), (tenant_id, app_id), wants_body=True, span="Graph look up")
         )
         call = members(answer.json())
         state = call.get("state")
@@ -97,7 +97,9 @@ class GraphCalls:
             raise _unclear("Graph's answer is not a call.", answer)
         return GraphCall(state, *_result(call))
 
-    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+    async def record(
+        self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None = None
+    ) -> StartedOperation:
         """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
 
         It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
@@ -105,7 +107,7 @@ class GraphCalls:
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call(call_id, version)}/{self._record_api}"
         answer = await self._send(
-            _Question("POST", url, tenant_id, request.graph_body(), wants_body=True, span="Graph record")
+            _Question("POST", url, (tenant_id, app_id), request.graph_body(), wants_body=True, span="Graph record")
         )
         operation = _started(answer)
         if operation is None:
@@ -118,14 +120,14 @@ class GraphCalls:
         return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
 
     async def _send(self, question: "_Question") -> Answer:
-        answer = await self._once(question, await self._tokens.get(question.tenant_id))
+        answer = await self._once(question, await self._tokens.get(*question.account))
         if answer.status == _UNAUTHORIZED:
-            answer = await self._once(question, await self._tokens.get(question.tenant_id, refresh=True))
+            answer = await self._once(question, await self._tokens.get(*question.account, refresh=True))
         if not answer.succeeded:
             error = error_of(answer, self._clock.now())
             if question.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
                 telemetry.FORBIDDEN(
-                    tenantId=question.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
+                    tenantId=question.account[0], status=403, subcode=error.subcode, requestId=error.request_id
                 )
             raise error
         return answer
@@ -161,7 +163,7 @@ class GraphCalls:
 class _Question:
     method: str
     url: str
-    tenant_id: str
+    account: Account
     body: dict[str, object] | None = None
     wants_body: bool = False
     span: str | None = None  # None: a span for each keepAlive would be most of what is paid for

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 class Calls(Protocol):
     """The part of Graph's calls API that management uses."""
 
-    async def hang_up(self, call_id: str, tenant_id: str) -> None:
+    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
         """End the call, or the bot's leg of it."""
         ...
 
-    async def record(self, call_id: str, tenant_id: str, request: "RecordRequest") -> "StartedOperation":
+    async def record(
+        self, call_id: str, tenant_id: str, request: "RecordRequest", app_id: str | None
+    ) -> "StartedOperation":
         """Start a recording."""
         ...
 
@@ -149,7 +151,7 @@ class Management:
         if call.status is Status.ENDED:
             return Shown(call, None)
         try:
-            await self._graph.hang_up(call_id, call.tenant_id)
+            await self._graph.hang_up(call_id, call.tenant_id, call.app_id)
             gone = False
         except GraphCallNotFound:
             gone = True
@@ -183,7 +185,7 @@ class Management:
         if call.status is Status.ENDED:
             raise Conflict(f"Call {call_id} has ended: nothing can be recorded any more.")
         try:
-            started = await self._graph.record(call_id, call.tenant_id, request)
+            started = await self._graph.record(call_id, call.tenant_id, request, call.app_id)
         except GraphCallNotFound as error:
             await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
             raise Conflict(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error

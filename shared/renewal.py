@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
-from shared.calls import Call, Event, Failing, Lease, Source, Timing, Watermark
+from shared.calls import Account, Call, Event, Failing, Lease, Source, Timing, Watermark
 from shared.clock import Clock
 from shared.errors import (
     GraphCallNotFound,
@@ -36,11 +36,11 @@ DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
 class KeepAlive(Protocol):
     """The part of Graph's calls API that the keeper uses."""
 
-    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
         """Renew the lease."""
         ...
 
-    async def get(self, call_id: str, tenant_id: str) -> "GraphCall":
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None) -> "GraphCall":
         """Look the call up."""
         ...
 
@@ -124,9 +124,9 @@ class Renewer:
         try:
             async with nullcontext() if swept else self.slots:
                 asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
-                await self._graph.keep_alive(lease.call_id, lease.tenant_id)
+                await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphThrottled as error:
-            self._slow_down(lease.tenant_id, error)
+            self._slow_down(lease.account, error)
             if swept:
                 return Outcome.THROTTLED
             return await self.fail(lease, watermark, failure_of(error))
@@ -137,9 +137,9 @@ class Renewer:
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
             failure = failure_of(error)
             if failure.status is None:  # no answer: it may have hung. An answer, be it a refusal, comes quickly
-                self.tenants.hung(lease.tenant_id)
+                self.tenants.hung(lease.account)
             return await self.fail(lease, watermark, failure)
-        self.tenants.answered(lease.tenant_id)
+        self.tenants.answered(lease.account)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
         return Outcome.RENEWED
@@ -167,7 +167,7 @@ class Renewer:
         lease = stored.value.lease
         if message.retry_at is not None and (lease.failing is None or lease.failing.retry_at != message.retry_at):
             return None
-        if slow := self.tenants.slowed(lease.tenant_id):
+        if slow := self.tenants.slowed(lease.account):
             await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
             return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
@@ -205,10 +205,10 @@ class Renewer:
     async def _watermark(self, call_id: str) -> Watermark | None:
         return await self._store.watermark(shard_of(call_id))
 
-    def _slow_down(self, tenant_id: str, error: GraphThrottled) -> None:
+    def _slow_down(self, account: Account, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
-        self.tenants.throttled(tenant_id, wait)
-        telemetry.THROTTLED(tenantId=tenant_id, retryAfterSeconds=wait.total_seconds())
+        self.tenants.throttled(account, wait)
+        telemetry.THROTTLED(tenantId=account[0], retryAfterSeconds=wait.total_seconds())
 
     async def _see_to_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""
@@ -226,7 +226,7 @@ class Renewer:
     async def _look_up(self, lease: Lease) -> Result | None:
         """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""
         try:
-            found = await self._graph.get(lease.call_id, lease.tenant_id)
+            found = await self._graph.get(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphCallNotFound:
             return Result()
         except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)

@@ -110,14 +110,14 @@ class Pass:
 
     async def _renew(self, lease: Lease) -> None:
         """Renew a call; put it off if its tenant is slowed down: the others must not wait for it."""
-        if not self._renewer.tenants.slowed(lease.tenant_id):
+        if not self._renewer.tenants.slowed(lease.account):
             outcome = await self._take(lease, self._renewer.renew(lease, self._watermark, swept=True))
             if outcome is not Outcome.THROTTLED:
                 return
         self._put_off.append(lease)
 
     async def _give_up(self, lease: Lease) -> None:
-        slow = self._renewer.tenants.slowed(lease.tenant_id)
+        slow = self._renewer.tenants.slowed(lease.account)
         wait = slow.until - self._clock.now() if slow else timedelta()
         failure = Failure(slow.reason if slow else "postponed", slow.status if slow else None, retry_after=wait)
         await self._take(lease, self._renewer.fail(lease, self._watermark, failure))
@@ -136,7 +136,7 @@ class Pass:
 
     async def _wait(self) -> bool:
         """Wait for the first of the slowed tenants, if that is soon: other shards wait too."""
-        slowed = [self._renewer.tenants.slowed(lease.tenant_id) for lease in self._put_off]
+        slowed = [self._renewer.tenants.slowed(lease.account) for lease in self._put_off]
         now = self._clock.now()
         until = min((slow.until for slow in slowed if slow), default=now)
         if until >= self._deadline or until - now > LONGEST_WAIT:

@@ -1,10 +1,13 @@
-"""Tenants that have to wait: because Graph asked for it, or because nobody answers for them at the moment."""
+"""Tenants that have to wait: because Graph asked for it, or because nobody answers for them at the moment.
+
+Graph counts per app and tenant ("throttling limits" page), so with several bots each of a tenant's waits alone.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.calls import Timing
+from shared.calls import Account, Timing
 from shared.clock import Clock
 
 IN_VAIN = 32  # keepAlives of a tenant in a row without an answer
@@ -25,32 +28,32 @@ class Tenants:
     def __init__(self, clock: Clock, timing: Timing) -> None:
         self._clock = clock
         self._timing = timing
-        self._slow: dict[str, Slow] = {}
-        self._in_vain: Counter[str] = Counter()  # since the last answer
+        self._slow: dict[Account, Slow] = {}
+        self._in_vain: Counter[Account] = Counter()  # since the last answer
 
-    def slowed(self, tenant_id: str) -> Slow | None:
+    def slowed(self, account: Account) -> Slow | None:
         """Until when the tenant's calls have to wait, None if they need not."""
-        slow = self._slow.get(tenant_id)
+        slow = self._slow.get(account)
         if slow is None or slow.until <= self._clock.now():
-            self._slow.pop(tenant_id, None)
+            self._slow.pop(account, None)
             return None
         return slow
 
-    def throttled(self, tenant_id: str, wait: timedelta) -> None:
+    def throttled(self, account: Account, wait: timedelta) -> None:
         """Graph asked the tenant to wait."""
-        self._slow_down(tenant_id, Slow(self._clock.now() + wait, "throttled", 429))
+        self._slow_down(account, Slow(self._clock.now() + wait, "throttled", 429))
 
-    def hung(self, tenant_id: str) -> None:
+    def hung(self, account: Account) -> None:
         """No answer came. Where none does for any call, they wait a minute, and then one tries for all."""
-        self._in_vain[tenant_id] += 1
-        if self._in_vain[tenant_id] >= IN_VAIN:
-            self._slow_down(tenant_id, Slow(self._clock.now() + self._timing.minute, "postponed", None))
+        self._in_vain[account] += 1
+        if self._in_vain[account] >= IN_VAIN:
+            self._slow_down(account, Slow(self._clock.now() + self._timing.minute, "postponed", None))
 
-    def answered(self, tenant_id: str) -> None:
+    def answered(self, account: Account) -> None:
         """A keepAlive succeeded."""
-        self._in_vain.pop(tenant_id, None)
+        self._in_vain.pop(account, None)
 
-    def _slow_down(self, tenant_id: str, slow: Slow) -> None:
-        known = self._slow.get(tenant_id)
+    def _slow_down(self, account: Account, slow: Slow) -> None:
+        known = self._slow.get(account)
         if known is None or known.until < slow.until:
-            self._slow[tenant_id] = slow
+            self._slow[account] = slow

@@ -62,6 +62,7 @@ calls = st.builds(
         message=st.none() | texts,
         message_truncated=st.booleans(),
     ),
+    app_id=st.none() | texts,
 )
 operations = st.builds(
     Operation,
@@ -104,6 +105,7 @@ LARGEST = Call(
     failing=Failing(NOW, 1, NOW, "\x01" * MOST_OF_A_REASON),
     ended_at=NOW,
     termination=Termination(Source.NOTIFICATION, "reason", "category", message="\U0001f600" * 32_768),
+    app_id="app",
 )
 
 
@@ -161,10 +163,11 @@ def test_progress_comes_back_as_it_was_written(progress: Progress) -> None:
 
 def test_a_damaged_row_is_still_a_call_to_renew_and_goes_first(caplog: pytest.LogCaptureFixture) -> None:
     whole = {**to_row(LARGEST), "RowKey": "active|call"}
+    assert LARGEST.app_id is not None
     for damage in ({"startedAt": None}, {"knownAt": "yesterday"}, {"failing": "{"}, {"failing": '{"since": 5}'}):
         lease = readable_lease({**whole, **damage})
         assert lease is not None
-        assert (lease.call_id, lease.tenant_id) == ("call", LARGEST.tenant_id)
+        assert (lease.call_id, lease.tenant_id, lease.app_id) == ("call", LARGEST.tenant_id, LARGEST.app_id)
         assert lease.started_at < NOW - timedelta(days=365)
     assert len(caplog.records) == 4
     assert readable_lease({"RowKey": "active|call"}) is None

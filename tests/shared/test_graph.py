@@ -35,9 +35,11 @@ class Tokens:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool]] = []
+        self.apps: list[str | None] = []
 
-    async def get(self, tenant_id: str, *, refresh: bool = False) -> str:
+    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         self.asked.append((tenant_id, refresh))
+        self.apps.append(app_id)
         return "second-token" if refresh else "first-token"
 
 
@@ -117,6 +119,20 @@ async def test_hanging_up_is_a_delete(serve: Serve, connect: Connect) -> None:
     await graph.hang_up(CALL, TENANT)
 
     assert (seen[0].method, seen[0].raw_path) == ("DELETE", f"/v1.0/communications/calls/{CALL}")
+
+
+async def test_each_question_is_asked_with_a_token_of_the_calls_app(
+    serve: Serve, connect: Connect, tokens: Tokens
+) -> None:
+    graph = connect(await serve(answering(lambda: web.json_response({"state": "established", "id": "o"}))))
+
+    await graph.keep_alive(CALL, TENANT, "app-b")
+    await graph.hang_up(CALL, TENANT, "app-b")
+    await graph.get(CALL, TENANT, "app-b")
+    await graph.record(CALL, TENANT, DEFAULTS, "app-b")
+    await graph.keep_alive(CALL, TENANT)
+
+    assert tokens.apps == ["app-b"] * 4 + [None]
 
 
 async def test_ids_are_quoted(serve: Serve, connect: Connect) -> None:
@@ -281,7 +297,7 @@ async def test_a_second_refusal_is_final(serve: Serve, connect: Connect, tokens:
 async def test_without_a_token_nothing_is_sent(
     serve: Serve, connect: Connect, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def none(tenant_id: str, *, refresh: bool = False) -> str:
+    async def none(tenant_id: str, _app_id: str | None, *, refresh: bool = False) -> str:
         raise TokenUnavailable(f"No Graph token for tenant {tenant_id} ({refresh}).")
 
     seen: list[web.Request] = []

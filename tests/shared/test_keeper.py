@@ -40,15 +40,20 @@ class World:
     keeper: Keeper
 
     async def call(
-        self, call_id: str, *, tenant: str = TENANT, age: timedelta = timedelta(), known: bool = True
+        self,
+        call_id: str,
+        *,
+        tenant: str = TENANT,
+        app: str | None = None,
+        age: timedelta = timedelta(),
+        known: bool = True,
     ) -> None:
         """A call that began `age` ago, and was made known then."""
         now = self.clock.now()
         self.graph.start(call_id, age=age)
         if known:
-            call = Call(
-                call_id, tenant, "established", known_at=now - age, started_at=now - age, registered_at=now - age
-            )
+            began = now - age
+            call = Call(call_id, tenant, "established", began, began, registered_at=began, app_id=app)
             await self.store.commit(Change(None, call))
 
     async def record(self, call_id: str) -> Call:
@@ -283,7 +288,7 @@ async def test_after_45_minutes_without_success_the_call_is_looked_up_before_it_
 
 
 async def test_a_lookup_that_tells_the_end_tells_its_reason_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def get(_call_id: str, _tenant_id: str) -> GraphCall:
+    async def get(_call_id: str, _tenant_id: str, _app_id: str | None) -> GraphCall:
         return GraphCall("terminated", 408, 8537, "Keep alive timeout")
 
     await world.call("call", age=50 * MINUTE)
@@ -318,6 +323,18 @@ async def test_a_throttled_tenant_waits_as_long_as_graph_asks_and_no_other_tenan
     assert len(slow) == len(quick) == 20
     assert max(slow) >= timedelta(seconds=5.5)
     assert (await world.record("slow-3")).failing is None
+
+
+async def test_another_app_of_a_throttled_tenant_does_not_wait(world: World) -> None:
+    await world.call("hers", app="app-a", age=10 * MINUTE)
+    await world.call("his", app="app-b", age=10 * MINUTE)
+    world.graph.faults["app-a"] = raising(GraphThrottled("429", status=429, retry_after=600))
+
+    await world.sweep()
+
+    assert [len(world.graph.calls[call].keep_alives) for call in ("hers", "his")] == [0, 1]
+    assert world.keeper._renewer.tenants.slowed((TENANT, "app-a"))
+    assert not world.keeper._renewer.tenants.slowed((TENANT, "app-b"))
 
 
 async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world: World) -> None:

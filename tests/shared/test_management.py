@@ -29,18 +29,20 @@ class EndingGraph:
         self._store = store
         self._clock = clock
 
-    async def hang_up(self, call_id: str, tenant_id: str) -> None:  # noqa: ARG002 (the protocol's)
+    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 (the protocol's)
         stored = await self._store.get(call_id)
         assert stored is not None
         await self._store.commit(Change(stored, gone(stored.value, Source.KEEP_ALIVE_NOT_FOUND, self._clock.now())))
 
-    async def record(self, call_id: str, tenant_id: str, request: RecordRequest) -> StartedOperation:
+    async def record(
+        self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
+    ) -> StartedOperation:
         raise NotImplementedError(call_id, tenant_id, request)
 
-    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
         raise NotImplementedError(call_id, tenant_id)
 
-    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None) -> GraphCall:
         raise NotImplementedError(call_id, tenant_id)
 
 

@@ -112,7 +112,7 @@ class VirtualGraph:
         self._lease = lease
         self.calls: dict[str, GraphCallState] = {}
         self.requests: Counter[str] = Counter()
-        self.faults: dict[str, Fault] = {}  # by call id, tenant id or "*"
+        self.faults: dict[str, Fault] = {}  # by call id, app id, tenant id, operation or "*"
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -124,21 +124,21 @@ class VirtualGraph:
         now = self._clock.now()
         return {call_id for call_id, call in self.calls.items() if not call.ended and call.expires_at < now}
 
-    async def keep_alive(self, call_id: str, tenant_id: str) -> None:
-        call = await self._arrive("keepAlive", call_id, tenant_id)
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
+        call = await self._arrive("keepAlive", call_id, tenant_id, app_id)
         call.expires_at = self._clock.now() + self._lease
         call.keep_alives.append(self._clock.now())
 
-    async def get(self, call_id: str, tenant_id: str) -> GraphCall:
-        await self._arrive("get", call_id, tenant_id)
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
+        await self._arrive("get", call_id, tenant_id, app_id)
         return GraphCall("established", None, None, None)
 
-    async def _arrive(self, operation: str, call_id: str, tenant_id: str) -> GraphCallState:
+    async def _arrive(self, operation: str, call_id: str, tenant_id: str, app_id: str | None) -> GraphCallState:
         self.requests[operation] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            for key in (call_id, tenant_id, operation, "*"):
+            for key in (call_id, app_id or "", tenant_id, operation, "*"):
                 if key in self.faults:
                     await self.faults[key](operation, call_id)
             await asyncio.sleep(0)

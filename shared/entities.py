@@ -17,7 +17,10 @@ from shared.rows import Record, last_part
 type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
-LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing", "appId")
+_LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing", "appId")
+_WATERMARK_COLUMNS = ("sweepStartedAt", "finishedAt", "renewed", "ended", "failing", "unwritten")
+_PROGRESS_COLUMNS = ("startedAt", "under", "afterDeadline", "afterId", "renewed", "ended", "failing", "unwritten")
+SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
 
@@ -56,7 +59,7 @@ def to_call(row: Row) -> Call:
 
 
 def to_lease(row: Row) -> Lease:
-    """The lease of an `active|` row of which only LEASE_COLUMNS were read."""
+    """The lease of an `active|` row of which only SWEEP_COLUMNS were read."""
     return Lease(
         last_part(_text(row, "RowKey")),
         _text(row, "tenantId"),

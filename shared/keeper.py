@@ -1,8 +1,8 @@
 """The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
 
 import asyncio
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -11,7 +11,7 @@ from shared.calls import Lease, Progress, Watermark
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
 from shared.renewal import Outcome, Renewer
-from shared.store import SHARDS, CallStore
+from shared.store import SHARDS, CallStore, Stored
 from shared.sweep import Pass, Plan, Tally
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
@@ -19,6 +19,16 @@ PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
 MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
 AGAIN = 5  # minutes in which a shard that failed is left one message
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
+
+
+@dataclass(slots=True)
+class _Shard:
+    """What a sweep reads of a shard."""
+
+    progress: Progress | None = None
+    watermark: Watermark | None = None
+    etag: str | None = None
+    leases: list[Lease] = field(default_factory=list)
 
 
 class Keeper:
@@ -145,13 +155,15 @@ class Keeper:
             self._left[shard] = now
 
     async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
-        now, watermark = self._clock.now(), await self._store.watermark(shard)
-        if watermark and unless_younger_than and now - watermark.sweep_started_at < unless_younger_than:
+        now = self._clock.now()
+        found = await self._read(shard, now - unless_younger_than if unless_younger_than else None)
+        if found is None:
             return Tally(skipped=1)
+        watermark = found.watermark
         progress = Progress(now, watermark.sweep_started_at if watermark else None)
         if unless_younger_than:
-            progress = self._resumed(progress, await self._store.progress(shard))
-        order = sorted([lease async for lease in self._store.active(shard)], key=lambda it: self._place(it, watermark))
+            progress = self._resumed(progress, found.progress)
+        order = sorted(found.leases, key=lambda lease: self._place(lease, watermark))
         if progress.after:
             order = [lease for lease in order if self._place(lease, watermark) > progress.after]
         run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
@@ -165,8 +177,24 @@ class Keeper:
             await self._hand_over(shard, done)
             run.tally.handed_over = 1
         else:
-            await self._write_watermark(shard, done)
+            await self._write_watermark(shard, done, found.etag)
         return run.tally
+
+    async def _read(self, shard: int, fresh_after: datetime | None) -> _Shard | None:
+        """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""
+        found = _Shard()
+        async with aclosing(self._store.scan(shard)) as scan:
+            async for record in scan:
+                match record:
+                    case Lease():
+                        found.leases.append(record)
+                    case Progress():
+                        found.progress = record
+                    case Stored(value=watermark, etag=etag):
+                        if fresh_after and watermark.sweep_started_at > fresh_after:
+                            return None
+                        found.watermark, found.etag = watermark, etag
+        return found
 
     def _place(self, lease: Lease, watermark: Watermark | None) -> tuple[datetime, str]:
         """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
@@ -183,12 +211,10 @@ class Keeper:
         await self._store.put_progress(shard, done)
         await self._renewer.send(SweepShard(shard=shard))
 
-    async def _write_watermark(self, shard: int, done: Progress) -> None:
+    async def _write_watermark(self, shard: int, done: Progress, etag: str | None) -> None:
         """The proof, last. A slower sweep does not take back what a later one has proved."""
-        there = await self._store.watermark(shard)
-        if there is None or there.sweep_started_at <= done.started_at:
-            counts = (done.renewed, done.ended, done.failing, done.unwritten)
-            await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts))
+        counts = (done.renewed, done.ended, done.failing, done.unwritten)
+        await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts), etag)
         telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
 
     async def _purge(self, shards: range, deadline: datetime) -> int:

@@ -1,7 +1,7 @@
 """Calls in memory, for proofs in virtual time: the rules of Table Storage without Table Storage."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, islice
@@ -72,10 +72,17 @@ class MemoryCallStore:
         there = rows.new_events(change).keys() & shard.rows.keys() if change.before else set()
         shard.transact(rows.writes(change, there))
 
-    async def active(self, shard: int) -> AsyncIterator[Lease]:
-        """The leases of all active calls of a shard."""
-        for _, call in self._calls(shard, rows.below("active")):
-            yield call.lease
+    async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        """All that a sweep of a shard reads: progress, watermark, leases."""
+        table = self._shards[shard]
+        for key in table.between(rows.of_a_sweep()):
+            match table.rows.get(key):  # it may be gone since: a scan is no snapshot
+                case Stored(value=Call() as call):
+                    yield call.lease
+                case Stored(value=Progress() as progress):
+                    yield progress
+                case Stored(value=Watermark() as watermark, etag=etag):
+                    yield Stored(watermark, etag)
 
     async def list_calls(
         self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
@@ -103,14 +110,11 @@ class MemoryCallStore:
         stored = self._shards[shard].rows.get(rows.WATERMARK)
         return stored.value if stored and isinstance(stored.value, Watermark) else None
 
-    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
-        """Note that the shard was swept."""
-        self._shards[shard].transact((Put(rows.WATERMARK, watermark),))
-
-    async def progress(self, shard: int) -> Progress | None:
-        """How far the last sweep came that ran out of time."""
-        stored = self._shards[shard].rows.get(rows.PROGRESS)
-        return stored.value if stored and isinstance(stored.value, Progress) else None
+    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002 it spares nothing here
+        """Note that the shard was swept. Of two sweeps the one that began last stands."""
+        there = await self.watermark(shard)
+        if there is None or there.sweep_started_at <= watermark.sweep_started_at:
+            self._shards[shard].transact((Put(rows.WATERMARK, watermark),))
 
     async def put_progress(self, shard: int, progress: Progress) -> None:
         """Note how far a sweep came."""

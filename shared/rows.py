@@ -8,8 +8,8 @@ from shared.calls import Call, Event, Operation, Progress, Status, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction
-WATERMARK = "watermark"
-PROGRESS = "progress"
+PROGRESS = "active-progress"  # these two sort just before the `active|` rows: one scan reads all that a sweep needs
+WATERMARK = "active-watermark"
 SWITCH = "switch"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -117,6 +117,11 @@ def below(prefix: str) -> Window:
 def ended_before(moment: datetime) -> Window:
     """The `recent|` rows of calls that ended before a moment."""
     return Window(f"recent|{_reversed(moment)}}}", "recent}")
+
+
+def of_a_sweep() -> Window:
+    """All that a sweep of a shard reads: its progress, its watermark, and then its active calls."""
+    return Window("active-", below("active").below)
 
 
 def order(key: str) -> bytes:

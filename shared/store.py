@@ -1,6 +1,6 @@
 """Calls on record: what a store can do, and the one way to change a call. Table Storage and memory implement it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -71,8 +71,11 @@ class CallStore(Protocol):
         """
         ...
 
-    def active(self, shard: int) -> AsyncIterator[Lease]:
-        """The leases of all active calls of a shard: only the columns that a sweep needs."""
+    def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        """All that a sweep of a shard reads, in one go: its progress and its watermark, if there are any, come first.
+
+        Then come the leases of all active calls, with only the columns that a sweep needs.
+        """
         ...
 
     async def list_calls(
@@ -99,12 +102,14 @@ class CallStore(Protocol):
         """When the shard was last swept."""
         ...
 
-    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
-        """Note that the shard was swept."""
-        ...
+    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
+        """Note that the shard was swept. Of two sweeps the one that began last stands, whichever writes first.
 
-    async def progress(self, shard: int) -> Progress | None:
-        """How far the last sweep came that ran out of time."""
+        Parameters
+        ----------
+        etag
+            Of the watermark that the scan found. It spares a read; whether it still holds does not matter.
+        """
         ...
 
     async def put_progress(self, shard: int, progress: Progress) -> None:

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import datetime
 from itertools import batched
 
+from azure.data.tables import TableEntity
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
 from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
-from shared.errors import StoreConflict
+from shared.errors import StoreConflict, StoreUnavailable
 from shared.paging import list_page
-from shared.rows import Delete, Put, Window
-from shared.store import Change, Page, Stored, shard_of
+from shared.rows import Create, Delete, Put, Replace, Window
+from shared.store import MAX_ATTEMPTS, Change, Page, Stored, shard_of
 from shared.table import PAGE, Table, etag_of
 
 MOST_EXPIRED = 5 * PAGE  # keys of expired calls that one purge looks at, to find the oldest
@@ -58,12 +59,12 @@ class TableCallStore:
         if writes := rows.writes(change, there):
             await self._table.write(shard, writes)
 
-    async def active(self, shard: int) -> AsyncIterator[Lease]:
-        """The leases of all active calls of a shard, page by page."""
-        async for page in self._table.pages(shard, rows.below("active"), select=entities.LEASE_COLUMNS):
+    async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        """All that a sweep of a shard reads, page by page: progress, watermark, leases."""
+        async for page in self._table.pages(shard, rows.of_a_sweep(), select=entities.SWEEP_COLUMNS):
             for row in page:
-                if lease := entities.readable_lease(row):
-                    yield lease
+                if found := _swept(row):
+                    yield found
 
     async def list_calls(
         self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
@@ -90,13 +91,21 @@ class TableCallStore:
         """When the shard was last swept."""
         return entities.if_readable(entities.to_watermark, await self._table.read(shard, rows.WATERMARK))
 
-    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
-        """Note that the shard was swept."""
-        await self._table.write(shard, [Put(rows.WATERMARK, watermark)])
-
-    async def progress(self, shard: int) -> Progress | None:
-        """How far the last sweep came that ran out of time."""
-        return entities.if_readable(entities.to_progress, await self._table.read(shard, rows.PROGRESS))
+    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
+        """Note that the shard was swept. Of two sweeps the one that began last stands."""
+        for _ in range(MAX_ATTEMPTS):
+            write = Replace(rows.WATERMARK, watermark, etag) if etag else Create(rows.WATERMARK, watermark)
+            try:
+                await self._table.write(shard, [write])
+            except StoreConflict:
+                row = await self._table.read(shard, rows.WATERMARK)
+                there = entities.if_readable(entities.to_watermark, row)
+                if there and there.sweep_started_at > watermark.sweep_started_at:
+                    return
+                etag = etag_of(row) if row else None
+            else:
+                return
+        raise StoreUnavailable(f"The watermark of shard {shard} is being written by too many at once.")
 
     async def put_progress(self, shard: int, progress: Progress) -> None:
         """Note how far a sweep came."""
@@ -145,3 +154,13 @@ class TableCallStore:
 
     async def _keys(self, shard: int, window: Window, most: int | None = None) -> list[str]:
         return [row["RowKey"] for row in await self._table.rows(shard, window, most=most, select=("RowKey",))]
+
+
+def _swept(row: TableEntity) -> Progress | Stored[Watermark] | Lease | None:
+    match row["RowKey"]:
+        case rows.PROGRESS:
+            return entities.if_readable(entities.to_progress, row)
+        case rows.WATERMARK:
+            watermark = entities.if_readable(entities.to_watermark, row)
+            return Stored(watermark, etag_of(row)) if watermark else None
+    return entities.readable_lease(row)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 import aiohttp.connector
 import httpx
@@ -249,9 +250,9 @@ def skipped(results: list[Result]) -> dict[str, str]:
 
 def healthy_storage(method: str, path: str) -> Reply:
     """Tables and queues of an account: all shards were swept just now, and that is all there is."""
-    if "RowKey='watermark'" in path or "RowKey=%27watermark%27" in path:
+    if f"RowKey='{WATERMARK}'" in unquote(path):
         at = datetime.now(UTC)
-        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": "watermark"}
+        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK}
         for name, value in to_row(Watermark(at, at)).items():
             row[name] = value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
             row |= {f"{name}@odata.type": "Edm.DateTime"} if isinstance(value, datetime) else {}

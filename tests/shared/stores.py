@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from random import Random
 
-from shared.calls import Call, Event, Source, Status, Termination
+from shared.calls import Call, Event, Lease, Source, Status, Termination
 from shared.errors import StoreConflict
 from shared.memory_store import MemoryCallStore
 from shared.store import CallStore, Change, Stored, shard_of
@@ -63,6 +63,10 @@ async def read(store: CallStore, call_id: str = "call") -> Stored[Call]:
     stored = await store.get(call_id)
     assert stored is not None
     return stored
+
+
+async def leases(store: CallStore, shard: int) -> list[Lease]:
+    return [record async for record in store.scan(shard) if isinstance(record, Lease)]
 
 
 async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Source, Termination, Watermark
 from shared.entities import (
-    LEASE_COLUMNS,
     MOST_OF_A_REASON,
+    SWEEP_COLUMNS,
     readable_lease,
     to_call,
     to_event,
@@ -128,7 +128,7 @@ def test_a_call_comes_back_as_it_was_written(call: Call) -> None:
 @example(LARGEST)
 def test_a_lease_needs_only_its_columns_and_takes_none_for_a_missing_one(call: Call) -> None:
     row: dict[str, object] = {**to_row(call), "RowKey": f"active|{call.id}"}
-    assert to_lease({name: row.get(name) for name in LEASE_COLUMNS}) == call.lease
+    assert to_lease({name: row.get(name) for name in SWEEP_COLUMNS}) == call.lease
 
 
 def test_a_reason_that_is_too_long_is_cut_rather_than_lost() -> None:

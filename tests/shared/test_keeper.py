@@ -1,14 +1,14 @@
 """What a sweep does, in virtual time, on the memory store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
 
-from shared.calls import Call, Source, Status, Timing, Watermark
+from shared.calls import Call, Lease, Progress, Source, Status, Timing, Watermark
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -21,7 +21,7 @@ from shared.graph import GraphCall
 from shared.keeper import Keeper
 from shared.memory_store import MemoryCallStore
 from shared.renewal import Renewer
-from shared.store import SHARDS, Change, shard_of
+from shared.store import SHARDS, Change, Stored, shard_of
 from shared.sweep import Plan
 from shared.wakeups import Renew, Sweep, SweepShard
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
@@ -486,6 +486,12 @@ class BrokenStore(MemoryCallStore):
             raise StoreUnavailable("Table Storage does not answer (test).")
         return await super().watermark(shard)
 
+    async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        if shard in self.reads_of_shard_fail:
+            raise StoreUnavailable("Table Storage does not answer (test).")
+        async for record in super().scan(shard):
+            yield record
+
 
 class ReadOnlyStore(MemoryCallStore):
     """Reads work, writes are refused: the role is a reader's, or the account fails over."""
@@ -496,7 +502,7 @@ class ReadOnlyStore(MemoryCallStore):
     async def commit(self, change: Change) -> None:
         raise StoreUnavailable(f"may not write {change.after.id} (test)")
 
-    async def put_watermark(self, shard: int, watermark: Watermark) -> None:
+    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002
         raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
 
     async def put_switch_due(self, due: datetime) -> None:

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
-from shared.calls import Call, Event, Failing, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Failing, Lease, Operation, Progress, Status, Watermark
 from shared.errors import InvalidRequest, StoreConflict
-from shared.store import SHARDS, CallStore, Change, shard_of, update
+from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
 from shared.table_store import TableCallStore
 from tests.shared.stores import (
@@ -23,6 +23,7 @@ from tests.shared.stores import (
     a_call,
     create,
     ended,
+    leases,
     listed,
     one_by_one,
     read,
@@ -51,7 +52,7 @@ async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> N
     assert await store.events("call") == []
     assert await store.operations("call") == []
     assert await store.watermark(3) is None
-    assert [lease async for lease in store.active(3)] == []
+    assert await leases(store, 3) == []
     assert await store.purge(3, NOW, 10) == 0
 
 
@@ -63,11 +64,11 @@ async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: 
     await store.commit(Change(None, call, (told("state", state="established"),), ((None, operation),)))
     stored = await read(store, call_id)
     assert stored.value == call
-    assert [lease async for lease in store.active(shard_of(call_id))] == [call.lease]
+    assert await leases(store, shard_of(call_id)) == [call.lease]
 
     await store.commit(Change(stored, ended(call)))
     assert (await read(store, call_id)).value == ended(call)
-    assert [lease async for lease in store.active(shard_of(call_id))] == []
+    assert await leases(store, shard_of(call_id)) == []
     assert await where(store, call_id) == [Status.ENDED]
     assert await store.operations(call_id) == [operation]
 
@@ -274,15 +275,16 @@ async def test_a_shard_gives_its_own_active_calls_only(store: CallStore) -> None
     calls = [a_call(f"call-{number}") for number in range(40)]
     await create(store, *calls, ended(a_call("over")))
     for shard in range(SHARDS):
-        leases = [lease async for lease in store.active(shard)]
-        assert {lease.call_id for lease in leases} == {call.id for call in calls if shard_of(call.id) == shard}
+        found = await leases(store, shard)
+        assert {lease.call_id for lease in found} == {call.id for call in calls if shard_of(call.id) == shard}
 
 
 async def test_calls_that_end_during_a_scan_do_not_disturb_it(store: CallStore) -> None:
     ids = some_ids(5, 6)
     await create(store, *map(a_call, ids))
     seen = []
-    async for lease in store.active(5):
+    async for lease in store.scan(5):
+        assert isinstance(lease, Lease)
         seen.append(lease.call_id)
         for call_id in {lease.call_id, ids[-1]}:
             before = await read(store, call_id)
@@ -294,7 +296,7 @@ async def test_calls_that_end_during_a_scan_do_not_disturb_it(store: CallStore) 
 async def test_300_calls_of_one_shard_are_scanned_and_listed(store: CallStore) -> None:
     ids = some_ids(5, 300)
     await create(store, *map(a_call, ids))
-    assert [lease.call_id async for lease in store.active(5)] == ids
+    assert [lease.call_id for lease in await leases(store, 5)] == ids
     assert [[call.id for call in page] for page in await listed(store, Status.ACTIVE, 200)] == [ids[:200], ids[200:]]
 
 
@@ -381,19 +383,40 @@ async def test_a_continuation_that_is_not_of_this_list_is_refused(store: CallSto
     assert [name for name, _ in refused.value.errors] == ["continuation"]
 
 
-async def test_the_last_watermark_of_a_shard_stands(store: CallStore) -> None:
-    for second in range(2):
-        await store.put_watermark(4, Watermark(NOW + second * SECOND, NOW + 2 * SECOND, 1, 2, 3))
-    assert await store.watermark(4) == Watermark(NOW + SECOND, NOW + 2 * SECOND, 1, 2, 3)
+@pytest.mark.parametrize("etag", [None, "", "W/\"datetime'2001-02-03T04%3A05%3A06.7000000Z'\""])
+async def test_the_watermark_of_the_sweep_that_began_last_stands_whichever_was_written_first(
+    store: CallStore, etag: str | None
+) -> None:
+    for second in (0, 2, 1, 2):
+        await store.put_watermark(4, Watermark(NOW + second * SECOND, NOW + 3 * SECOND, 1, 2, 3), etag)
+    assert await store.watermark(4) == Watermark(NOW + 2 * SECOND, NOW + 3 * SECOND, 1, 2, 3)
     assert await store.watermark(5) is None
+
+
+async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: CallStore) -> None:
+    watermark = Watermark(NOW, NOW + SECOND, 1, 2, 3, frozenset({"a"}))
+    progress = Progress(NOW + SECOND, NOW, (NOW, "call-1"), 1, 2, 3, frozenset({"a", "b"}))
+    call = a_call(some_ids(4, 1)[0])
+    await create(store, call)
+    await store.put_progress(4, progress)
+    await store.put_watermark(4, watermark)
+
+    first, second, third = [record async for record in store.scan(4)]
+
+    assert (first, third) == (progress, call.lease)
+    assert isinstance(second, Stored)
+    assert second.value == watermark
+    newer = replace(watermark, sweep_started_at=NOW + SECOND)
+    await store.put_watermark(4, newer, second.etag)
+    assert await store.watermark(4) == newer
 
 
 async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
     for after in (None, (NOW + SECOND, "call-7")):
         progress = Progress(NOW, None, after, 1, 2, 3, frozenset({"a", "b"}))
         await store.put_progress(4, progress)
-        assert await store.progress(4) == progress
-    assert await store.progress(5) is None
+        assert [record async for record in store.scan(4)] == [progress]
+    assert [record async for record in store.scan(5)] == []
     assert await store.watermark(4) is None
 
 

@@ -21,7 +21,7 @@ from shared.rows import Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table
 from shared.table_store import TableCallStore
-from tests.shared.stores import NOW, SECOND, a_call, create, ended, read, some_ids, told, where
+from tests.shared.stores import NOW, SECOND, a_call, create, ended, leases, read, some_ids, told, where
 
 ONE_TRY = ClientOptions(connection_timeout=3, read_timeout=5, retry_total=0, retry_backoff_factor=0)
 
@@ -115,7 +115,7 @@ async def refusals(store: TableCallStore) -> list[str]:
         store.events("call"),
         store.purge(0, NOW, 10),
         store.ping(),
-        anext(store.active(0)),
+        anext(store.scan(0)),
     ):
         with pytest.raises(StoreUnavailable) as refused:
             await request
@@ -148,7 +148,7 @@ async def test_more_calls_than_one_answer_holds_are_all_scanned(store: TableCall
     table = Table(client)
     for start in range(0, len(ids), 100):
         await table.write(11, [Create(active_key(call_id), a_call(call_id)) for call_id in ids[start : start + 100]])
-    assert [lease.call_id async for lease in store.active(11)] == ids
+    assert [lease.call_id for lease in await leases(store, 11)] == ids
 
 
 async def test_an_end_whose_answer_was_lost_is_done_once(store: TableCallStore, client: Faulty) -> None:

@@ -57,6 +57,12 @@ param notificationIssuers string[] = []
 @description('OpenID metadata of the keys of notification tokens; empty for the cloud\'s.')
 param notificationMetadataUrls string[] = []
 
+@description('The only apps, by client id, that may send notifications (`appid` of their tokens); empty for all.')
+param notificationAppIds string[] = []
+
+@description('Hosts that OpenID metadata may lead to for keys, besides the metadata\'s own.')
+param signingKeyHosts string[] = []
+
 // --- Who may manage calls ---
 
 @description('Audiences of the Entra tokens that management routes need beside the function key. Never empty, so that a key alone opens nothing. By default the bot\'s own registration carries the app roles; where the identity is the bot, name another registration.')
@@ -193,7 +199,9 @@ var settings = {
   NOTIFICATION_AUDIENCES: join(notificationAudiences, ',')
   NOTIFICATION_ISSUERS: join(notificationIssuers, ',')
   NOTIFICATION_METADATA_URLS: join(notificationMetadataUrls, ',')
+  NOTIFICATION_APP_IDS: join(notificationAppIds, ',')
   ALLOWED_TENANT_IDS: join(allowedTenantIds, ',')
+  SIGNING_KEY_HOSTS: join(signingKeyHosts, ',')
   MANAGEMENT_AUDIENCE: empty(hollowAudiences)
     ? join(managementAudiences, ',')
     : fail('managementAudiences names no app registration: set MANAGEMENT_APP_ID')

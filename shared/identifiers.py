@@ -41,3 +41,13 @@ def tenant(text: str) -> str:
 def lower_guids(text: str) -> str:
     """The text with every GUID in it in lower case, the rest as it is."""
     return _GUID.sub(lambda found: found[0].lower(), text)
+
+
+def canonical_issuer(text: str) -> str:
+    """An issuer as it is compared: GUIDs in lower case, without the slash at its end that some tokens have."""
+    return lower_guids(text).removesuffix("/")
+
+
+def guids_in(text: str) -> frozenset[str]:
+    """The GUIDs that stand in the text, in lower case."""
+    return frozenset(map(str.lower, _GUID.findall(text)))

@@ -1,17 +1,18 @@
 """Verifying the bearer tokens that come in: Graph's on notifications, Entra's on management routes."""
 
+import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import httpx
-
 from shared.clock import Clock
 from shared.errors import Unauthenticated
-from shared.identifiers import is_guid, lower_guids
-from shared.signing_keys import SigningKeys
+from shared.identifiers import canonical_issuer, is_guid, lower_guids
+from shared.payload import no_duplicates
+from shared.signing_keys import SigningKey, SigningKeys
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 LEEWAY = timedelta(seconds=300)  # Graph's tokens live 300 s, so clocks that differ must not matter
 MAX_TOKEN = 16 * 1024  # characters
 _MAX_NAMED = 100  # characters of an issuer or kid that a message repeats
+_COMPACT = re.compile(
+    r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"
+)  # RFC 7515, 7.1; decoders skip other characters
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `tenant_id` is a GUID in lower case; `app_id` is `appid` or `azp`."""
+    """What a verified token says.
+
+    `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `audience` is the one of the expected
+    audiences that the token names: whom it calls; GUIDs in it are in lower case.
+    """
 
     tenant_id: str
+    audience: str
     app_id: str | None = None
     subject: str | None = None
     roles: frozenset[str] = frozenset()
@@ -38,23 +47,16 @@ class TokenVerifier:
     ----------
     audiences, issuers
         What `aud` and `iss` may be. GUIDs in them are compared without case, one slash at an issuer's end is ignored.
-    metadata_urls
-        OpenID metadata documents, whose `jwks_uri` leads to the keys. https, or http on this machine.
-    client, clock
-        What fetches the keys, and what tells the time for `exp` and `nbf`.
+    keys
+        What tokens are signed with.
+    clock
+        Tells the time for `exp` and `nbf`.
     """
 
-    def __init__(
-        self,
-        audiences: tuple[str, ...],
-        issuers: tuple[str, ...],
-        metadata_urls: tuple[str, ...],
-        client: httpx.AsyncClient,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, audiences: tuple[str, ...], issuers: tuple[str, ...], keys: SigningKeys, clock: Clock) -> None:
         self._audiences = frozenset(map(lower_guids, audiences))
-        self._issuers = frozenset(map(_issuer, issuers))
-        self._keys = SigningKeys(metadata_urls, client, clock)
+        self._issuers = frozenset(map(canonical_issuer, issuers))
+        self._keys = keys
         self._clock = clock
 
     async def verify(self, authorization: str | None) -> Claims:
@@ -69,67 +71,97 @@ class TokenVerifier:
         """
         token = _bearer(authorization)
         kid = _kid(token)
-        key = await self._keys.get(kid)
-        if key is None:
+        keys = await self._keys.get(kid)
+        if not keys:
             raise Unauthenticated(f"The token's key is unknown: kid {_named(kid)}.")
-        return self._claims(_payload(token, key))
+        fitting = [key for key in keys if _is_signed(token, key.public)]
+        if not fitting:
+            raise Unauthenticated("The token's signature is wrong.")
+        return self._claims(_object(token.split(".")[1]), fitting)
 
-    def _claims(self, payload: Mapping[str, object]) -> Claims:
+    def _claims(self, payload: Mapping[str, object], fitting: list[SigningKey]) -> Claims:
         issuer = payload.get("iss")
-        if not isinstance(issuer, str) or _issuer(issuer) not in self._issuers:
+        if not isinstance(issuer, str) or canonical_issuer(issuer) not in self._issuers:
             raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_named(issuer)}.")
-        if not self._audiences & _audiences(payload.get("aud")):
-            raise Unauthenticated("The token is for another audience.")
+        audience = self._audience(payload.get("aud"))
         _check_lifetime(payload, self._clock.now())
         tenant_id = payload.get("tid")
         if not isinstance(tenant_id, str) or not is_guid(tenant_id):
             raise Unauthenticated("The token has no tenant: its `tid` is missing or no GUID.")
+        if not any(self._keys.may_sign(key, canonical_issuer(issuer), tenant_id.lower()) for key in fitting):
+            raise Unauthenticated(f"The token's key is not one of its issuer: {_named(issuer)}.")
         return Claims(
             tenant_id=tenant_id.lower(),
-            app_id=_text(payload.get("appid")) or _text(payload.get("azp")),
+            audience=audience,
+            app_id=_app_id(payload),
             subject=_text(payload.get("sub")) or _text(payload.get("oid")),
             roles=frozenset(_texts(payload.get("roles"))),
         )
 
+    def _audience(self, value: object) -> str:
+        named = value if isinstance(value, list) else [value]
+        if len(_texts(named)) == len(named):
+            for audience in map(lower_guids, _texts(named)):
+                if audience in self._audiences:
+                    return audience
+        raise Unauthenticated("The token is for another audience.")
+
 
 def _bearer(authorization: str | None) -> str:
-    scheme, _, token = (authorization or "").strip().partition(" ")
-    token = token.strip()
+    scheme, _, token = (authorization or "").strip(" ").partition(" ")
+    token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("There is no bearer token: send `Authorization: Bearer <token>`.")
     if len(token) > MAX_TOKEN or not token.isascii() or " " in token:
         raise Unauthenticated("That is not a token.")
+    if not _COMPACT.fullmatch(token):
+        raise Unauthenticated("That is not a signed token.")
     return token
 
 
 def _kid(token: str) -> str:
-    import jwt  # noqa: PLC0415 slow to import
-
-    try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise Unauthenticated("That is not a signed token.") from None
+    header = _object(token.partition(".")[0])
     if header.get("alg") != "RS256":  # pinned: Graph's metadata misspells it, and a token must not choose
         raise Unauthenticated("The token is not signed with RS256.")
+    if "crit" in header:  # RFC 7515, 4.1.11: it asks for what is not understood here
+        raise Unauthenticated("The token's header asks for more than is understood here.")
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
         raise Unauthenticated("The token names no key: its `kid` is missing.")
     return kid
 
 
-def _payload(token: str, key: "RSAPublicKey") -> Mapping[str, object]:
-    """The payload, once the signature is right. Claims are checked here, by our own clock, not by PyJWT's."""
+def _is_signed(token: str, key: "RSAPublicKey") -> bool:
+    """Whether the signature is this key's. Claims are checked by our own clock, not by PyJWT's."""
     import jwt  # noqa: PLC0415 slow to import
 
     try:
-        payload = json.loads(jwt.PyJWS().decode(token, key, algorithms=["RS256"]))
+        jwt.PyJWS().decode(token, key, algorithms=["RS256"])
     except jwt.InvalidSignatureError:
-        raise Unauthenticated("The token's signature is wrong.") from None
+        return False
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise Unauthenticated("The token cannot be read.") from None
-    if not isinstance(payload, dict):
-        raise Unauthenticated("The token has no claims.")
-    return payload
+    return True
+
+
+def _object(part: str) -> Mapping[str, object]:
+    """A part of a token that is a JSON object in UTF-8. Readers differ about a name that stands twice: refused."""
+    try:
+        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        found = json.loads(raw.decode(), object_pairs_hook=no_duplicates)
+    except (ValueError, RecursionError):
+        raise Unauthenticated("That is not a signed token.") from None
+    if not isinstance(found, dict):
+        raise Unauthenticated("That is not a signed token.")
+    return found
+
+
+def _app_id(payload: Mapping[str, object]) -> str | None:
+    """Entra calls it `appid` in v1 tokens and `azp` in v2 ones; with two that differ nobody knows who calls."""
+    named = {text.lower(): text for text in (_text(payload.get("azp")), _text(payload.get("appid"))) if text}
+    if len(named) > 1:
+        raise Unauthenticated("The token names two calling apps: its `appid` and `azp` differ.")
+    return next(iter(named.values()), None)
 
 
 def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:
@@ -145,14 +177,6 @@ def _moment(payload: Mapping[str, object], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:  # noqa: PLR2004 no NaN
         raise Unauthenticated(f"The token's `{name}` is missing or no time.")
     return float(value)
-
-
-def _issuer(text: str) -> str:
-    return lower_guids(text).removesuffix("/")
-
-
-def _audiences(value: object) -> frozenset[str]:
-    return frozenset(map(lower_guids, _texts(value if isinstance(value, list) else [value])))
 
 
 def _texts(value: object) -> list[str]:

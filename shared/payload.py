@@ -43,7 +43,7 @@ def load(body: bytes) -> Entity:
             parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD else digits,
             parse_float=str,
             parse_constant=_refuse_constant,
-            object_pairs_hook=_no_duplicates,
+            object_pairs_hook=no_duplicates,
         )
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
@@ -58,7 +58,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def no_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    """An object of JSON; a ValueError where a name stands twice, as readers differ in which one they take."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("a name stands twice")

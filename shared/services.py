@@ -15,7 +15,7 @@ from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
 from shared.sweep import Plan
 from shared.wakeups import QUEUE, StorageQueue
-from shared.webhook import Webhook
+from shared.webhook import Admitted, Webhook
 
 if TYPE_CHECKING:
     import httpx
@@ -144,8 +144,8 @@ class Services:
         verifier = self._verifier(
             settings.notification_audiences, settings.notification_issuers, settings.notification_metadata_urls
         )
-        allowed = frozenset(settings.allowed_tenant_ids)
-        return Webhook(self.store, verifier, self.queue, self.clock, allowed)
+        admitted = Admitted(frozenset(settings.allowed_tenant_ids), frozenset(settings.notification_app_ids))
+        return Webhook(self.store, verifier, self.queue, self.clock, admitted)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":
@@ -167,8 +167,10 @@ class Services:
         self, audiences: tuple[str, ...], issuers: tuple[str, ...], metadata_urls: tuple[str, ...]
     ) -> "TokenVerifier":
         from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
+        from shared.signing_keys import SigningKeys  # noqa: PLC0415 (as above)
 
-        return TokenVerifier(audiences, issuers, metadata_urls, self.http, self.clock)
+        keys = SigningKeys(metadata_urls, self.http, self.clock, self.settings.signing_key_hosts)
+        return TokenVerifier(audiences, issuers, keys, self.clock)
 
 
 @contextmanager

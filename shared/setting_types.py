@@ -11,6 +11,7 @@ from shared.clouds import cloud_named
 from shared.identifiers import guid
 from shared.urls import trusted_url
 
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 _NCRONTAB = re.compile(r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){5}")
 
 
@@ -42,6 +43,12 @@ def _schedule(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError("must be a host's name such as login.example.com, without https://")
+    return value.lower()
+
+
 def _cloud_name(value: str) -> str:
     return cloud_named(value).name
 
@@ -52,4 +59,5 @@ type Url = Annotated[str, AfterValidator(trusted_url)]
 type Authority = Annotated[str, AfterValidator(_authority)]
 type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]
 type CloudName = Annotated[str, AfterValidator(_cloud_name)]
+type Host = Annotated[str, AfterValidator(_host)]
 type Schedule = Annotated[str, AfterValidator(_schedule)]

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from shared.calls import LEASE, Timing
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
-from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Schedule, Url
+from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.urls import origin
 
 LONGEST_SWEEP = timedelta(minutes=4, seconds=30)  # host.json: functionTimeout is 5 minutes
@@ -108,6 +108,13 @@ class Settings(BaseSettings):
     notification_metadata_urls: CommaSeparated[Url] = Field(
         (),
         description="OpenID metadata that leads to the keys of notification tokens; the cloud's if not set.",
+    )
+    notification_app_ids: CommaSeparated[Guid] = Field(
+        (),
+        description="The only apps, by client id, that may send notifications (`appid` of a token); all if not set.",
+    )
+    signing_key_hosts: CommaSeparated[Host] = Field(
+        (), description="Hosts that OpenID metadata may lead to for keys, besides the metadata's own."
     )
     allowed_tenant_ids: CommaSeparated[Guid] = Field(
         (), description="The only tenants whose calls are kept, by GUID; all if not set."

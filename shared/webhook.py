@@ -24,7 +24,7 @@ from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
 from shared.wakeups import Queue, Renew
 
 if TYPE_CHECKING:
-    from shared.inbound import TokenVerifier
+    from shared.inbound import Claims, TokenVerifier
 
 AT_ONCE = 8  # calls of one body that are written side by side
 IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
@@ -41,6 +41,21 @@ class Received:
     refused: int
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The only tenants whose calls are kept, and the only apps that may tell of them, by GUID; no one named: all."""
+
+    tenants: frozenset[str] = frozenset()
+    apps: frozenset[str] = frozenset()
+
+    def check(self, claims: "Claims") -> None:
+        """Raise `Forbidden` if a verified token's tenant or app is not among them."""
+        if self.tenants and claims.tenant_id not in self.tenants:
+            raise Forbidden(f"Tenant {claims.tenant_id} is not in ALLOWED_TENANT_IDS.")
+        if self.apps and (claims.app_id or "").lower() not in self.apps:
+            raise Forbidden("The token's app (`appid` or `azp`) is not in NOTIFICATION_APP_IDS.")
+
+
 class Webhook:
     """Takes Graph's notifications. Doubled, late and disordered ones are harmless; see `lifecycle`."""
 
@@ -50,13 +65,13 @@ class Webhook:
         verifier: "TokenVerifier",
         queue: Queue,
         clock: Clock,
-        allowed_tenants: frozenset[str] = frozenset(),
+        admitted: Admitted,
     ) -> None:
         self._store = store
         self._verifier = verifier
         self._queue = queue
         self._clock = clock
-        self._allowed_tenants = allowed_tenants
+        self._admitted = admitted
 
     async def receive(self, authorization: str | None, body: bytes) -> Received:
         """Store what a body tells.
@@ -66,7 +81,7 @@ class Webhook:
         Unauthenticated, KeysUnavailable
             See `TokenVerifier.verify`.
         Forbidden
-            The tenant is not served here, or all notifications are of calls of other tenants.
+            The tenant or the calling app is not served here, or all notifications are of calls of other tenants.
         InvalidRequest
             Nothing of the body can be read.
         LegacyFormat
@@ -75,9 +90,8 @@ class Webhook:
             Something is not stored: Graph should send it again, which does no harm to the rest.
         """
         claims = await self._verifier.verify(authorization)
-        tenant_id = claims.tenant_id.lower()
-        if self._allowed_tenants and tenant_id not in self._allowed_tenants:
-            raise Forbidden(f"Tenant {tenant_id} is not in ALLOWED_TENANT_IDS.")
+        tenant_id = claims.tenant_id
+        self._admitted.check(claims)
         parsed = parse(body)
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))

@@ -6,8 +6,7 @@ from local.doctor.check import check
 from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import Patient
 from local.doctor.probe import NoWay, look
-from shared.signing_keys import usable_keys
-from shared.urls import trusted_url
+from shared.signing_keys import keys_url, usable_keys
 
 ISSUER = "https://api.botframework.com"  # MicrosoftDocs: calling bots' authentication
 
@@ -24,7 +23,8 @@ ISSUERS = Fault(
 KEYS = Fault(
     "keys-unreachable",
     "The keys that notifications are signed with cannot be fetched: they are answered 503, and reasons get lost.",
-    "Let the app reach the metadata and the address of its jwks_uri; correct NOTIFICATION_METADATA_URLS.",
+    "Let the app reach the metadata and the address of its jwks_uri; correct NOTIFICATION_METADATA_URLS "
+    "or SIGNING_KEY_HOSTS.",
 )
 OPEN = Fault(
     "management-audience-missing",
@@ -69,11 +69,8 @@ async def _keys_trouble(patient: Patient, metadata_url: str) -> str | None:
     """What is wrong on the way from the metadata to the keys."""
     try:
         document = await _document(patient, metadata_url)
-        try:
-            keys_url = trusted_url(str(document.get("jwks_uri")))
-        except ValueError:
-            return "the metadata has no jwks_uri that can be used"
-        usable_keys(await _document(patient, keys_url))
+        found = keys_url(document, metadata_url, patient.settings.signing_key_hosts)
+        usable_keys(await _document(patient, found))
     except NoWay as error:
         return str(error)
     except ValueError as error:

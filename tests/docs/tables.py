@@ -25,7 +25,8 @@ GROUPS = {
     "keep-alive": "keep_alive_schedule keep_alive_concurrency keep_alive_lease sweep_budget sweep_fan_out_above",
     "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
     "calls_storage_credential calls_storage_client_id ended_call_retention",
-    "notifications": "notification_audiences notification_issuers notification_metadata_urls allowed_tenant_ids",
+    "notifications": "notification_audiences notification_issuers notification_metadata_urls "
+    "notification_app_ids allowed_tenant_ids signing_key_hosts",
     "management": "management_audience management_tenant_id management_issuers management_metadata_url",
 }
 LEVELS = {20: "information", 30: "warning", 40: "error"}

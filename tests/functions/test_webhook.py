@@ -90,6 +90,14 @@ async def test_only_the_tenants_that_are_allowed_are_served(app: App) -> None:
         assert await post(strict, b'{"value": []}', signed) == 403
 
 
+async def test_only_the_apps_that_are_allowed_may_tell(app: App) -> None:
+    calling = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"  # as it was observed, and as the simulator imitates it
+    async with app.configured(NOTIFICATION_APP_IDS=f"{OTHER},{calling.upper()}") as open_to_it:
+        assert await post(open_to_it, b'{"value": []}') == 202
+    async with app.configured(NOTIFICATION_APP_IDS=OTHER) as strict:
+        assert await post(strict, b'{"value": []}') == 403
+
+
 async def test_nothing_of_another_tenants_call_is_touched(app: App) -> None:
     active, tombstone, mine = await app.register(), str(uuid4()), str(uuid4())
     await app.notify(about_call(tombstone, "deleted", state="terminated"))

@@ -20,7 +20,7 @@ from shared.errors import KeysUnavailable, Unauthenticated
 from shared.http_client import make_http_client
 from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
 from shared.settings import load_settings
-from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, usable_keys
+from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, SigningKeys, keys_url, usable_keys
 
 type Serve = Callable[..., Awaitable[str]]
 
@@ -61,6 +61,7 @@ class Issuer:
     keys: list[dict[str, object]] = field(default_factory=lambda: [jwk("first", FIRST)])
     broken: int | None = None
     jwks_uri: str | None = None
+    named: str = ISSUER
     fetched: int = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -72,7 +73,7 @@ class Issuer:
             return web.json_response({"keys": self.keys})
         own = f"http://{request.host}/keys"
         metadata = {
-            "issuer": ISSUER,
+            "issuer": self.named,
             "jwks_uri": self.jwks_uri or own,
             "id_token_signing_alg_values_supported": ["RSA256"],  # so it is written in Graph's own
         }
@@ -100,7 +101,9 @@ async def client() -> AsyncIterator[AsyncClient]:
 @pytest.fixture
 async def verifier(serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock) -> TokenVerifier:
     metadata = await serve(issuer.answer) + "/metadata"
-    return TokenVerifier((APP,), (ISSUER, "https://graph.microsoft.com"), (metadata,), client, clock)
+    return TokenVerifier(
+        (APP,), (ISSUER, "https://graph.microsoft.com"), SigningKeys((metadata,), client, clock), clock
+    )
 
 
 def claims(**changes: object) -> dict[str, object]:
@@ -142,14 +145,14 @@ async def refused(verifier: TokenVerifier, authorization: str | None) -> str:
 
 
 async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> None:
-    assert await verifier.verify(bearer()) == Claims(TENANT, app_id="26a18ebc-cdf7-4a6a-91cb-beb352805e81")
+    assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id="26a18ebc-cdf7-4a6a-91cb-beb352805e81")
 
 
 async def test_an_entra_tokens_roles_and_subject_are_told(verifier: TokenVerifier) -> None:
     payload = claims(appid=None, azp="the-app", sub="the-subject", roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
 
     assert await verifier.verify(bearer(payload)) == Claims(
-        TENANT, "the-app", "the-subject", frozenset({"Calls.Read", "Calls.Manage"})
+        TENANT, APP, "the-app", "the-subject", frozenset({"Calls.Read", "Calls.Manage"})
     )
 
 
@@ -171,6 +174,7 @@ async def test_the_scheme_has_no_case(verifier: TokenVerifier, scheme: str) -> N
         {"iss": "https://graph.microsoft.com"},
         {"tid": TENANT.upper()},
         {"exp": START.timestamp() + 0.5},
+        {"azp": "26A18EBC-CDF7-4A6A-91CB-BEB352805E81"},
         {"iat": "not a time", "jti": 5, "sub": 7},
     ],
 )
@@ -210,6 +214,8 @@ async def test_what_is_no_token_is_refused(verifier: TokenVerifier, authorizatio
         ({"aud": []}, "another audience"),
         ({"aud": {APP: 1}}, "another audience"),
         ({"aud": APP + " "}, "another audience"),
+        ({"aud": [APP, 5]}, "another audience"),
+        ({"azp": APP}, "two calling apps"),
         ({"iss": None}, "issuer"),
         ({"iss": "https://evil.example"}, r"issuer .* https://evil.example"),
         ({"iss": ISSUER + "//"}, "issuer"),
@@ -392,7 +398,7 @@ async def test_a_fetch_that_was_cancelled_is_made_by_the_next(
             await asyncio.Event().wait()
         return await issuer.answer(request)
 
-    verifier = TokenVerifier((APP,), (ISSUER,), (await serve(answer) + "/metadata",), client, clock)
+    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys((await serve(answer) + "/metadata",), client, clock), clock)
     first = asyncio.create_task(verifier.verify(bearer()))
     await reached.wait()
     second = asyncio.create_task(verifier.verify(bearer()))
@@ -445,7 +451,7 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
 ) -> None:
     other = Issuer(keys=[jwk("second", SECOND)], broken=500)
     urls = (await serve(other.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
-    verifier = TokenVerifier((APP,), (ISSUER,), urls, client, clock)
+    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys(urls, client, clock), clock)
 
     await verifier.verify(bearer())
     with pytest.raises(KeysUnavailable, match="not known"):
@@ -465,6 +471,126 @@ async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, i
         await verifier.verify(bearer())
 
 
+@pytest.mark.parametrize(("named", "taken"), [((), False), (("keys.example",), False), (("localhost",), True)])
+async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
+    serve: Serve, issuer: Issuer, client: AsyncClient, named: tuple[str, ...], taken: bool
+) -> None:
+    clock = SteppedClock()
+    address = await serve(issuer.answer)
+    issuer.jwks_uri = f"{address.replace('127.0.0.1', 'localhost')}/keys"
+    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys((address + "/metadata",), client, clock, named), clock)
+
+    if taken:
+        await verifier.verify(bearer())
+        return
+    with pytest.raises(KeysUnavailable):
+        await verifier.verify(bearer())
+    assert issuer.fetched == 0
+
+
+def test_a_host_that_is_not_named_is_told_with_the_setting() -> None:
+    with pytest.raises(ValueError, match=r"another host, keys\.example, which SIGNING_KEY_HOSTS does not name"):
+        keys_url({"jwks_uri": "https://keys.example/1"}, "https://metadata.example/1")
+
+
+V1, V2 = f"https://sts.windows.net/{TENANT}/", f"https://login.microsoftonline.com/{TENANT}/v2.0"
+ANY_V2, OTHERS_V2 = V2.replace(TENANT, "{tenantid}"), V2.replace(TENANT, APP)
+
+
+@pytest.mark.parametrize(
+    ("says", "issuer_of_token", "taken"),
+    [
+        ({}, ISSUER, True),  # by its metadata
+        ({}, V1, True),  # which nobody calls his
+        ({}, V2, False),  # which the second metadata calls its own
+        ({"issuer": V2}, V2, True),
+        ({"issuer": ANY_V2}, V2, True),
+        ({"issuer": V2.upper()}, V2, False),
+        ({"issuer": ANY_V2}, V1, True),
+        ({"issuer": ANY_V2}, ISSUER, True),  # then no key calls this issuer its own
+        ({"issuer": OTHERS_V2}, V2, False),
+        ({"issuer": OTHERS_V2}, V1, False),  # one tenant's key signs for no other
+    ],
+)
+async def test_a_key_signs_for_its_issuer_alone(
+    serve: Serve,
+    client: AsyncClient,
+    says: dict[str, str],
+    issuer_of_token: str,
+    taken: bool,
+) -> None:
+    clock = SteppedClock()
+    one, other = Issuer(keys=[jwk("first", FIRST, **says)]), Issuer(keys=[jwk("second", SECOND)], named=V2)
+    urls = tuple([await serve(each.answer) + "/metadata" for each in (one, other)])
+    verifier = TokenVerifier((APP,), (ISSUER, V1, V2), SigningKeys(urls, client, clock), clock)
+    token = bearer(claims(iss=issuer_of_token))
+
+    if taken:
+        await verifier.verify(token)
+    else:
+        assert "not one of its issuer" in await refused(verifier, token)
+
+
+async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    """Nobody promises that ids differ among issuers, nor in a key set."""
+    issuer.keys = [jwk("first", SECOND), jwk("first", FIRST, endorsements=["msteams"], key_ops=["verify"])]
+    other = Issuer(keys=[jwk("first", SECOND)], named="https://another.example")
+    urls = tuple([await serve(each.answer) + "/metadata" for each in (other, issuer)])
+    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys(urls, client, clock), clock)
+
+    await verifier.verify(bearer())
+    await verifier.verify(bearer(key=SECOND))
+
+
+async def test_the_audience_that_fits_is_told(
+    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+) -> None:
+    verifier = TokenVerifier(
+        (APP, TENANT), (ISSUER,), SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock), clock
+    )
+
+    for named, told in ((APP.upper(), APP), (TENANT, TENANT), (["another", TENANT], TENANT)):
+        assert (await verifier.verify(bearer(claims(aud=named)))).audience == told
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda token: token + "=",
+        lambda token: token + ".",
+        lambda token: token.replace(".", ".~", 1),
+        lambda token: token.replace(".", "\n.", 1),
+        lambda token: token.replace(" ", " .", 1),
+    ],
+)
+async def test_characters_that_a_decoder_skips_make_it_no_token(
+    verifier: TokenVerifier, spoil: Callable[[str], str]
+) -> None:
+    await verifier.verify(bearer())
+
+    assert "not a signed token" in await refused(verifier, spoil(bearer()))
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (b'{"alg":"none","alg":"RS256","kid":"first"}', None),
+        (b'{"alg":"RS256","kid":"other","kid":"first"}', None),
+        (None, b'{"tid":"%s",' % APP.encode() + json.dumps(claims()).encode()[1:]),
+    ],
+)
+async def test_a_name_that_stands_twice_is_refused(
+    verifier: TokenVerifier, header: bytes | None, payload: bytes | None
+) -> None:
+    head = header or b'{"alg":"RS256","kid":"first"}'
+    signed = f"{_base64(head)}.{_base64(payload or json.dumps(claims()).encode())}"
+    signature = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).sign(signed.encode(), FIRST)
+
+    assert "not a signed token" in await refused(verifier, f"Bearer {signed}.{_base64(signature)}")
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -475,6 +601,8 @@ async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, i
         [jwk("first", FIRST, kty="EC")],
         [jwk("first", FIRST, n="!")],
         [jwk("first", FIRST, e=None)],
+        [jwk("first", FIRST, key_ops=["encrypt"])],
+        [jwk("first", FIRST, key_ops="verify")],
         [jwk("first", SMALL)],
         [jwk("", FIRST)],
         [{"kty": "oct", "use": "sig", "kid": "first", "k": "czNjcmV0"}],
@@ -505,7 +633,10 @@ async def test_guids_of_issuers_and_audiences_have_no_case(
 ) -> None:
     metadata = await serve(issuer.answer) + "/metadata"
     verifier = TokenVerifier(
-        (f"api://{APP.upper()}",), (f"https://sts.windows.net/{TENANT.upper()}/",), (metadata,), client, clock
+        (f"api://{APP.upper()}",),
+        (f"https://sts.windows.net/{TENANT.upper()}/",),
+        SigningKeys((metadata,), client, clock),
+        clock,
     )
 
     await verifier.verify(bearer(claims(aud=f"api://{APP}", iss=f"https://sts.windows.net/{TENANT}")))
@@ -523,7 +654,7 @@ async def test_someone_who_waits_for_old_keys_is_not_held_up(
             await go_on.wait()
         return await issuer.answer(request)
 
-    verifier = TokenVerifier((APP,), (ISSUER,), (await serve(answer) + "/metadata",), client, clock)
+    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys((await serve(answer) + "/metadata",), client, clock), clock)
     await verifier.verify(bearer())
     clock.time += FRESH
     token = bearer(claims(exp=int(clock.time.timestamp())))

@@ -16,7 +16,7 @@ from shared.memory_store import MemoryCallStore
 from shared.recording import RecordRequest
 from shared.renewal import Renewer
 from shared.store import Change
-from shared.webhook import Webhook
+from shared.webhook import Admitted, Webhook
 from tests.support.virtual import VirtualClock, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -57,7 +57,7 @@ class Trusting:
     """Takes every token for one of our tenant's; `TokenVerifier` has tests of its own."""
 
     async def verify(self, authorization: str | None) -> Claims:  # noqa: ARG002 (the protocol's)
-        return Claims(TENANT)
+        return Claims(TENANT, audience="the bot")
 
 
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
@@ -77,7 +77,7 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock)
+    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, Admitted())
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)

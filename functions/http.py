@@ -22,6 +22,7 @@ from shared.errors import (
     SettingsInvalid,
     Unauthenticated,
     Unavailable,
+    UnsupportedBody,
     place,
     words,
 )
@@ -29,7 +30,6 @@ from shared.services import services
 from shared.views import Problem, ProblemError
 
 BODY_LIMIT = 64 * 1024
-WEBHOOK_BODY_LIMIT = 1024 * 1024  # a large meeting's roster must pass
 RETRY_AFTER = 5  # seconds: our own trouble is most often a storage hiccup
 
 
@@ -80,11 +80,13 @@ class Route:
     body_limit: int = BODY_LIMIT
     description: str = ""
     response_headers: dict[str, str] = field(default_factory=dict)
+    is_discreet: bool = False  # its problems tell strangers nothing but the status
 
 
 # The first kind that fits counts.
 STATUSES: tuple[tuple[type[CallKeeperError], int], ...] = (
     (PayloadTooLarge, 413),
+    (UnsupportedBody, 415),
     (InvalidRequest, 400),
     (Unauthenticated, 401),
     (Forbidden, 403),
@@ -95,6 +97,15 @@ STATUSES: tuple[tuple[type[CallKeeperError], int], ...] = (
     (GraphError, 502),
     (SettingsInvalid, 500),
 )
+
+DISCREET = {
+    400: "The body is not what this address takes.",
+    401: "A token that Graph has signed for this address is needed.",
+    403: "The token may not tell this.",
+    413: "The body is too large.",
+    415: "The body must be JSON in UTF-8, not compressed.",
+}
+LATER = "This cannot be taken now. Send it again later."
 
 type Handler = Callable[[func.HttpRequest, Caller], Awaitable[func.HttpResponse]]
 
@@ -130,12 +141,12 @@ def reply(model: BaseModel, status: int = 200, headers: dict[str, str] | None = 
 async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
     try:
         caller = await _authorize(route, req)
-        _check_size(route, req)
+        check_size(req, route.body_limit)
         response = await handler(req, caller)
         if route.role is not None:
             await services().keeper.notice()
     except CallKeeperError as error:
-        response = problem(error)
+        response = problem(error, is_discreet=route.is_discreet)
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             telemetry.REQUEST_FAILED(route=route.name, error=words(error), where=place(error))
         return response
@@ -145,9 +156,10 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
     return response
 
 
-def _check_size(route: Route, req: func.HttpRequest) -> None:
-    if len(req.get_body()) > route.body_limit:
-        raise PayloadTooLarge(f"The body may have {route.body_limit} bytes at most.")
+def check_size(req: func.HttpRequest, limit: int) -> None:
+    """Raise `PayloadTooLarge` if the body has more bytes."""
+    if len(req.get_body()) > limit:
+        raise PayloadTooLarge(f"The body may have {limit} bytes at most.")
 
 
 async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
@@ -164,8 +176,8 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
     return caller
 
 
-def problem(error: CallKeeperError) -> func.HttpResponse:
-    """The one place where errors become HTTP."""
+def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpResponse:
+    """The one place where errors become HTTP. A discreet answer tells no more than its status."""
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 503)
     if isinstance(error, GraphError) and error.status is None:
         status = 504
@@ -175,6 +187,8 @@ def problem(error: CallKeeperError) -> func.HttpResponse:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         asked = error.retry_after if isinstance(error, GraphError) else None
         headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
+    if is_discreet:
+        return _problem_response(status, DISCREET.get(status, LATER), headers)
     return _problem_response(status, str(error), headers, error)
 
 

@@ -2,11 +2,15 @@
 
 import azure.functions as func
 
-from functions.http import WEBHOOK_BODY_LIMIT, Caller, Route, endpoint
+from functions.bodies import check_is_plain_json
+from functions.http import Caller, Route, check_size, endpoint
 from shared import telemetry
 from shared.errors import CallKeeperError
 from shared.notifications import LegacyFormat
 from shared.services import services
+
+BODY_LIMIT = 1024 * 1024  # a large meeting's roster must pass
+HOST_LIMIT = 210 * 1024 * 1024  # what the platform lets in: sizes are checked below, so that a refusal is told
 
 blueprint = func.Blueprint()
 
@@ -22,14 +26,17 @@ blueprint = func.Blueprint()
         "204 asks Graph to send a legacy notification again in the current format.",
         role=None,
         auth_level=func.AuthLevel.ANONYMOUS,
-        body_limit=WEBHOOK_BODY_LIMIT,
+        body_limit=HOST_LIMIT,
+        is_discreet=True,
         responses={202: None, 204: None},
-        errors=(400, 401, 403, 413, 500, 503),
+        errors=(400, 401, 403, 413, 415, 500, 503),
     ),
 )
 async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
-    """Verify, store, and only then 202."""
+    """Verify, store, and only then 202. What costs least is looked at first, and nothing is read before the token."""
     try:
+        check_size(req, BODY_LIMIT)
+        check_is_plain_json(req)
         await services().webhook.receive(req.headers.get("Authorization"), req.get_body())
     except LegacyFormat:
         return func.HttpResponse(status_code=204)

@@ -2,7 +2,8 @@
 
 CallKeeperError
 ├── InvalidRequest         the caller's words are off: says which, and what to send instead
-│   └── PayloadTooLarge
+│   ├── PayloadTooLarge
+│   └── UnsupportedBody    compressed, or no JSON by its own word
 ├── Unauthenticated        no token, or one that does not verify
 ├── Forbidden              a good token that may not do this
 ├── NotFound
@@ -43,6 +44,10 @@ class InvalidRequest(CallKeeperError):
 
 class PayloadTooLarge(InvalidRequest):
     """The body is larger than the route takes."""
+
+
+class UnsupportedBody(InvalidRequest):
+    """The body is compressed, or is by its own word something else than JSON in UTF-8."""
 
 
 class Unauthenticated(CallKeeperError):

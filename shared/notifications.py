@@ -12,10 +12,11 @@ from itertools import groupby
 from urllib.parse import unquote
 
 from shared.calls import canonical_id
-from shared.errors import CallKeeperError, InvalidRequest
+from shared.errors import CallKeeperError, InvalidRequest, PayloadTooLarge
 from shared.payload import MAX_WORD, Entity, Json, camel, clean, code_of, first, load, text_of, whole
 
 MAX_CONTEXT = 256  # recordResponse page: clientContext
+MAX_NOTIFICATIONS = 1000  # of one body; Graph sends one, or a few
 MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
 _DIAGNOSIS = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
@@ -30,6 +31,8 @@ _COMPLETION = {  # recordOperation page (beta) and the Call Automation codes: v1
     8514: "stopToneDetected",
     8515: "maxRecordDurationReached",
 }
+
+_TOO_MANY = f"The body has more than {MAX_NOTIFICATIONS} notifications."
 
 type Notification = CallNotification | OperationNotification | OtherNotification
 
@@ -105,6 +108,8 @@ def parse(body: bytes) -> Parsed:
         An object without `value` and `@odata.type`, with two or more of the old platform's fields.
     InvalidRequest
         Anything else that is no JSON object with a list `value`.
+    PayloadTooLarge
+        There are more than `MAX_NOTIFICATIONS`, not counting what is said twice on end.
     """
     envelope = load(body)
     items = first(envelope, "value")
@@ -113,6 +118,8 @@ def parse(body: bytes) -> Parsed:
         if not names & {"value", "@odata.type"} and len(names & _LEGACY) > 1:
             raise LegacyFormat("This is the old platform's format. Send it in Graph's.")
         raise InvalidRequest("The body has no list `value`. Send Graph's commsNotifications.", (("/value", "no list"),))
+    if len(items) > MAX_NOTIFICATIONS:
+        raise PayloadTooLarge(_TOO_MANY)
     notifications: list[Notification] = []
     faults: list[str] = []
     for place, item in enumerate(items):
@@ -122,6 +129,8 @@ def parse(body: bytes) -> Parsed:
             faults.append(f"value[{place}]: {fault}")
         else:
             notifications += found
+        if len(notifications) > MAX_NOTIFICATIONS:
+            raise PayloadTooLarge(_TOO_MANY)
     if len(faults) > MAX_FAULTS:
         faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more"]
     return Parsed(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
@@ -134,6 +143,8 @@ def _read(item: Json) -> Iterable[Notification]:
     change_type = (text_of(first(item, "changeType"), MAX_WORD) or "").lower()
     deleted = change_type == "deleted"
     entities = _entities(first(item, "resourceData"))
+    if (not rest or rest[0].lower() == "operations") and len(entities) > MAX_NOTIFICATIONS:  # a roster may have more
+        raise InvalidRequest(f"It has more than {MAX_NOTIFICATIONS} entities.")
     if not rest:
         return [_of_call(call_id, entity, deleted) for entity in entities]
     resource = camel(rest[0]) or ""
@@ -162,8 +173,8 @@ def _id(text: str) -> str:
 
 
 def _entities(data: Json) -> list[Entity]:
-    """The entities of a resourceData: one, several, or an empty one where there is none."""
-    several = data if isinstance(data, list) else [data]
+    """The entities of a resourceData: one, several, or an empty one where there is none; the same on end once."""
+    several = [entity for entity, _ in groupby(data)] if isinstance(data, list) else [data]
     return [entity for entity in several if isinstance(entity, dict)] or [{}]
 
 

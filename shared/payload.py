@@ -3,14 +3,18 @@
 import json
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NoReturn
 
 from shared.errors import InvalidRequest
 
 MAX_MESSAGE = 32_768  # UTF-16 code units: what Table Storage takes in one property
 MAX_WORD = 100  # a state, a kind, a code that is no number
+MAX_DEPTH = 64  # of objects and lists within each other; Graph's rosters have about ten
 _INT32 = 2**31  # Graph: resultInfo.code and subcode are Int32
 _NUMBER = re.compile(r"([+-]?[0-9]{1,10})(?:\.0*)?")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # possessive: what is never closed costs no second look
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what storage and logs refuse
 _SPELLING = {  # Graph's own, whatever a payload's case
     word.lower(): word
@@ -37,21 +41,29 @@ def load(body: bytes) -> Entity:
         It is not that, or holds NaN, or is nested too deeply.
     """
     try:
+        text = body.decode("utf-8-sig")
+        _check_depth(text)
         # Numbers with a fraction or without end stay text: they are read where they matter, as other text is.
         loaded: Json = json.loads(
-            body.decode("utf-8-sig"),
+            text,
             parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD else digits,
             parse_float=str,
             parse_constant=_refuse_constant,
             object_pairs_hook=no_duplicates,
         )
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
     except ValueError:
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None  # the cause quotes the body
     if not isinstance(loaded, dict):
         raise InvalidRequest("The body is not a JSON object.")
     return loaded
+
+
+def _check_depth(text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    brackets = filter(_STEPS.__contains__, _STRING.sub("", text))
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
+        raise InvalidRequest("The body is nested too deeply.")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -176,6 +176,12 @@ NOTIFICATIONS_ACCEPTED = LogEvent(
 NOTIFICATIONS_REFUSED = LogEvent(
     "notifications.refused", logging.WARNING, ("why", "detail"), "A webhook body, or a part of it, was not taken."
 )
+OTHER_TENANT = LogEvent(
+    "notifications.other_tenant",
+    logging.ERROR,
+    ("callId", "tenantId"),
+    "A token of this tenant, well signed, told of a call of another tenant. Nothing of that call was touched.",
+)
 KEYS_FAILED = LogEvent(
     "signing_keys.fetch.failed",
     logging.WARNING,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8  # calls of one body that are written side by side
 IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
+ANSWER_WITHIN = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
+MOST_ALARMS = 20  # of one body
 UNDER_WAY = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
 
 
@@ -83,12 +85,19 @@ class Webhook:
         Forbidden
             The tenant or the calling app is not served here, or all notifications are of calls of other tenants.
         InvalidRequest
-            Nothing of the body can be read.
+            Nothing of the body can be read, or it holds too much.
         LegacyFormat
             It is the old platform's format: asked with 204, Graph sends it again in its own.
         StoreUnavailable
-            Something is not stored: Graph should send it again, which does no harm to the rest.
+            Something is not stored, or not soon enough: Graph should send it again, which does no harm to the rest.
         """
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+                return await self._receive(authorization, body)
+        except TimeoutError:
+            raise StoreUnavailable(f"Not all was stored within {ANSWER_WITHIN.total_seconds():g} s.") from None
+
+    async def _receive(self, authorization: str | None, body: bytes) -> Received:
         claims = await self._verifier.verify(authorization)
         tenant_id = claims.tenant_id
         self._admitted.check(claims)
@@ -124,18 +133,21 @@ class Webhook:
         for error in errors:
             if isinstance(error, StoreUnavailable):
                 raise error
-        self._tell_refused(tenant_id, faults, errors)
+        self._tell_refused(
+            tenant_id, faults, [call_id for call_id, error in zip(by_call, errors, strict=True) if error]
+        )
         stored = [by_call[call_id] for call_id, error in zip(by_call, errors, strict=True) if error is None]
         return Received(sum(map(len, stored)), len(stored), faults, len(by_call) - len(stored))
 
-    def _tell_refused(self, tenant_id: str, faults: tuple[str, ...], errors: Iterable[CallKeeperError | None]) -> None:
+    def _tell_refused(self, tenant_id: str, faults: tuple[str, ...], others: list[str]) -> None:
         for fault in faults:
             telemetry.NOTIFICATIONS_REFUSED(why="unreadable", detail=fault)
             telemetry.NOTIFICATIONS.add(outcome="unreadable")
-        for error in errors:
-            if error is not None:
-                telemetry.NOTIFICATIONS_REFUSED(why="otherTenant", detail=f"token of tenant {tenant_id}")
-                telemetry.NOTIFICATIONS.add(outcome="otherTenant")
+        for call_id in others[:MOST_ALARMS]:
+            telemetry.OTHER_TENANT(callId=call_id, tenantId=tenant_id)
+        if others:
+            telemetry.NOTIFICATIONS_REFUSED(why="otherTenant", detail=f"{len(others)} calls, token of {tenant_id}")
+            telemetry.NOTIFICATIONS.add(len(others), outcome="otherTenant")
 
     async def _store_all(self, call_id: str, notifications: list[Notification], tenant_id: str) -> None:
         for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):

@@ -1,4 +1,4 @@
-// Where telemetry goes, who is told, the five alerts, and the workbook. The queries stand in infra/queries.
+// Where telemetry goes, who is told, the six alerts, and the workbook. The queries stand in infra/queries.
 
 @description('Name of the Log Analytics workspace.')
 param workspaceName string
@@ -54,6 +54,14 @@ var alertRules = [
     window: 'PT15M'
     splitBy: ['tenantId']
     query: loadTextContent('../queries/graph-forbidden.kql')
+  }
+  {
+    key: 'other-tenant'
+    title: 'A tenant told of a call of another tenant'
+    severity: 1
+    window: 'PT15M'
+    splitBy: ['tenantId']
+    query: loadTextContent('../queries/other-tenant.kql')
   }
   {
     key: 'webhook-errors'

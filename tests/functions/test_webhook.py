@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from pydantic import JsonValue
 
+from functions.http import DISCREET
 from shared.calls import Call, Operation
 from shared.errors import StoreUnavailable
 from shared.store import Change, Stored
@@ -61,6 +63,74 @@ async def test_a_body_is_answered_as_documented(app: App, content: bytes, status
     assert await post(app, content) == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Content-Type": "application/json"}, 202),
+        ({"Content-Type": "application/json; charset=utf-8"}, 202),
+        ({"Content-Type": 'Application/JSON;odata.metadata=minimal;charset="UTF-8"'}, 202),
+        ({"Content-Type": "application/vnd.microsoft.comms+json"}, 202),
+        ({"Content-Type": "text/plain; charset=us-ascii", "Content-Encoding": "identity"}, 202),
+        ({"Content-Type": "application/octet-stream"}, 202),
+        ({"Content-Type": "application/json; charset=utf-16"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Content-Type": "text/html"}, 415),
+        ({"Content-Type": "application/jsonp"}, 415),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "identity, deflate"}, 415),
+    ],
+)
+async def test_a_body_is_json_in_utf_8_and_not_compressed(app: App, headers: dict[str, str], status: int) -> None:
+    assert await post(app, b'{"value": []}', await app.simulator.signature(app.tenant) | headers) == status
+
+
+async def test_a_refusal_tells_a_stranger_its_status_and_the_log_why(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed = await app.simulator.signature(app.tenant, audience=OTHER)
+    answer = await app.http.post("/api/notifications", content=b"{}", headers=signed)
+
+    assert answer.json()["detail"] == DISCREET[401]
+    assert "audience" not in answer.text
+    assert "why=Unauthenticated detail=The token is for another audience." in caplog.text
+
+
+async def test_a_body_that_is_too_large_is_told_in_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    assert await post(app, b" " * (MIB + 1)) == 413
+    assert "why=PayloadTooLarge" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["notifications/a-tag", "notifications/", "notificationsx"])
+async def test_there_is_one_address_for_all_bots(app: App, path: str) -> None:
+    signed = await app.simulator.signature(app.tenant)
+    answer = await app.http.post(f"/api/{path}", content=b'{"value": []}', headers=signed)
+    assert answer.status_code == (202 if path.endswith("/") else 404)
+
+
+async def test_what_follows_a_question_mark_is_ignored(app: App) -> None:
+    call_id = str(uuid4())
+    signed = await app.simulator.signature(app.tenant)
+    body = {"value": [about_call(call_id, state="established")]}
+    await app.ask("POST", f"notifications?bot={OTHER}&tid={OTHER}", body, expect=202, headers=signed)  # type: ignore[arg-type] # a dict of JSON
+    assert (await app.asked("GET", f"calls/{call_id}"))["tenantId"] == app.tenant
+
+
+async def test_storage_that_hangs_is_a_503_in_good_time(
+    app: App, monkeypatch: pytest.MonkeyPatch, dying: "tuple[App, Dying]"
+) -> None:
+    mortal, store = dying
+
+    async def hang(_call_id: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "get", hang)
+    monkeypatch.setattr("shared.webhook.ANSWER_WITHIN", timedelta(seconds=0.1))
+    await mortal.notify(about_call(str(uuid4()), state="established"), expect=503)
+    assert await post(app, b'{"value": []}') == 202
+
+
 async def test_without_graphs_token_nothing_is_taken(app: App) -> None:
     call_id = str(uuid4())
     body = json.dumps({"value": [about_call(call_id, state="established")]}).encode()
@@ -98,7 +168,7 @@ async def test_only_the_apps_that_are_allowed_may_tell(app: App) -> None:
         assert await post(strict, b'{"value": []}') == 403
 
 
-async def test_nothing_of_another_tenants_call_is_touched(app: App) -> None:
+async def test_nothing_of_another_tenants_call_is_touched(app: App, caplog: pytest.LogCaptureFixture) -> None:
     active, tombstone, mine = await app.register(), str(uuid4()), str(uuid4())
     await app.notify(about_call(tombstone, "deleted", state="terminated"))
     before = [(await app.ask("GET", f"calls/{call_id}", expect=200)).text for call_id in (active, tombstone)]
@@ -106,6 +176,8 @@ async def test_nothing_of_another_tenants_call_is_touched(app: App) -> None:
     intruding = [about_call(active, "deleted", **END), about_call(tombstone, "deleted", **END)]
     intruding.append(about_operation(active, "operation", status="completed"))
     await app.notify(*intruding, expect=403, tenant=OTHER)
+    for call_id in (active, tombstone):
+        assert f"notifications.other_tenant callId={call_id} tenantId={OTHER}" in caplog.text
     await app.notify(*intruding, about_call(mine, state="established"), expect=202, tenant=OTHER)
 
     after = [(await app.ask("GET", f"calls/{call_id}", expect=200)).text for call_id in (active, tombstone)]

@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.calls import canonical_id
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, PayloadTooLarge
 from shared.lifecycle import story
 from shared.notifications import (
     MAX_FAULTS,
+    MAX_NOTIFICATIONS,
     CallNotification,
     LegacyFormat,
     OperationNotification,
@@ -21,7 +22,7 @@ from shared.notifications import (
     Result,
     parse,
 )
-from shared.payload import MAX_MESSAGE
+from shared.payload import MAX_DEPTH, MAX_MESSAGE
 from tests.support.events import EventFile, event_files, readable, shown
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -293,6 +294,41 @@ def test_what_is_said_a_hundred_thousand_times_on_end_counts_once() -> None:
     parsed = parse(body({"resourceUrl": URL, "resourceData": [{}] * 100_000}))
 
     assert parsed.notifications == (CallNotification(CALL, deleted=False),)
+
+
+@pytest.mark.parametrize("where", ["items", "entities"])
+def test_a_body_of_too_many_is_refused_before_they_cost_anything(where: str) -> None:
+    many = [{"resourceUrl": f"{URL[:-4]}{number:04}"} for number in range(MAX_NOTIFICATIONS + 1)]
+    halves: list[object] = [{"resourceUrl": URL, "resourceData": [{"state": f"s{n}"} for n in range(600)]}] * 2
+    assert len(parse(body(*many[1:])).notifications) == MAX_NOTIFICATIONS
+
+    with pytest.raises(PayloadTooLarge):
+        parse(body(*(many if where == "items" else halves)))
+
+
+@pytest.mark.parametrize(("path", "taken"), [("", False), ("/operations", False), ("/participants", True)])
+def test_an_item_of_too_many_entities_is_a_fault_unless_it_is_a_roster(path: str, taken: bool) -> None:
+    data = [{"id": str(number)} for number in range(MAX_NOTIFICATIONS + 1)]
+
+    parsed = parse(body({"resourceUrl": URL + path, "resourceData": data}))
+
+    assert (len(parsed.notifications), len(parsed.faults)) == ((1, 0) if taken else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("depth", "taken"), [(MAX_DEPTH - 1, True), (MAX_DEPTH, False), (300, False)], ids=["deep", "deeper", "deepest"]
+)
+def test_json_may_be_so_deep_and_no_deeper(depth: int, taken: bool) -> None:
+    raw = b'{"x": ' + b"[" * depth + b"]" * depth + b', "value": []}'
+    if taken:
+        assert parse(raw) == Parsed((), ())
+        return
+    with pytest.raises(InvalidRequest, match="deep"):
+        parse(raw)
+
+
+def test_brackets_in_text_have_no_depth() -> None:
+    assert parse(json.dumps({"value": [], "x": '[{"\\\\' * 200, "y": [[]] * 200}).encode()) == Parsed((), ())
 
 
 def test_the_faults_of_a_body_are_bounded() -> None:

@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-import httpx
-
 from shared import telemetry
 from shared.calls import Account, canonical_id
 from shared.clock import Clock, SystemClock
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_of, members, unreachable
-from shared.http_client import Answer, NoAnswer, ask
+from shared.http_client import Answer, HttpClient, NoAnswer, Request
 from shared.pace import Pace
 from shared.recording import RecordRequest
 from shared.settings import Settings
@@ -67,9 +65,7 @@ class GraphCalls:
     than GRAPH_REQUESTS_PER_SECOND are sent in any second.
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, tokens: Tokens, settings: Settings, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, client: HttpClient, tokens: Tokens, settings: Settings, clock: Clock | None = None) -> None:
         self._client = client
         self._tokens = tokens
         self._clock = clock or SystemClock()
@@ -145,11 +141,9 @@ class GraphCalls:
 
     async def _ask(self, question: "_Question", token: str, request_id: str) -> Answer:
         headers = {"authorization": f"Bearer {token}", "client-request-id": request_id, **telemetry.trace_headers()}
-        request = self._client.build_request(question.method, question.url, headers=headers, json=question.body)
         try:
-            return await ask(
-                self._client,
-                request,
+            return await self._client.ask(
+                Request(question.method, question.url, headers, question.body),
                 self._timeout,
                 wants_body=lambda head: question.wants_body or not head.succeeded,
             )

@@ -18,10 +18,10 @@ from shared.wakeups import QUEUE, StorageQueue
 from shared.webhook import Admitted, Webhook
 
 if TYPE_CHECKING:
-    import httpx
     from azure.core.credentials_async import AsyncTokenCredential
 
     from shared.graph import GraphCalls
+    from shared.http_client import HttpClient
     from shared.inbound import TokenVerifier
     from shared.table_store import TableCallStore
 
@@ -46,14 +46,14 @@ class Services:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        for name in ("azure", "httpx", "msal"):  # they log every request and its address at INFO
+        for name in ("azure", "msal"):  # they log every request and its address at INFO
             logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger("azure.identity").setLevel(logging.ERROR)  # its warnings repeat whatever Entra wrote
 
     @cached_property
-    def http(self) -> "httpx.AsyncClient":
+    def http(self) -> "HttpClient":
         """The one HTTP client."""
-        from shared.http_client import make_http_client  # noqa: PLC0415 (httpx and aiohttp load when they are needed)
+        from shared.http_client import make_http_client  # noqa: PLC0415 (as late as all else)
 
         return make_http_client(self.settings)
 

@@ -7,12 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
 from shared import telemetry
 from shared.clock import Clock
 from shared.errors import KeysUnavailable
-from shared.http_client import NoAnswer, ask
+from shared.http_client import HttpClient, NoAnswer, Request
 from shared.identifiers import canonical_issuer, guids_in
 from shared.urls import trusted_url
 
@@ -56,7 +54,7 @@ class SigningKeys:
     """
 
     def __init__(
-        self, metadata_urls: tuple[str, ...], client: httpx.AsyncClient, clock: Clock, hosts: tuple[str, ...] = ()
+        self, metadata_urls: tuple[str, ...], client: HttpClient, clock: Clock, hosts: tuple[str, ...] = ()
     ) -> None:
         self._metadata_urls = metadata_urls
         self._client = client
@@ -128,7 +126,7 @@ class SigningKeys:
         return True
 
     async def _json(self, url: str) -> Mapping[str, object]:
-        answer = await ask(self._client, self._client.build_request("GET", url), _TIMEOUT)
+        answer = await self._client.ask(Request("GET", url), _TIMEOUT)
         document = answer.json()
         if not answer.succeeded or not isinstance(document, dict):
             raise ValueError(f"an answer {answer.status} without a JSON object")

@@ -209,7 +209,7 @@ async def close(parts: Services) -> None:
     """Close what was opened: an app in Azure never does, a test must."""
     built = vars(parts)
     if "http" in built:
-        await parts.http.aclose()
+        await parts.http.close()
     if "store" in built:
         await parts.store.close()
     if "queue" in built:

@@ -1,6 +1,7 @@
 """Graph's calls API over real HTTP: what is sent, and what each kind of answer means."""
 
 import asyncio
+import gzip
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,7 +77,7 @@ async def connect(tokens: Tokens) -> AsyncIterator[Connect]:
 
     yield connected
     for client in clients:
-        await client.aclose()
+        await client.close()
 
 
 def answering(*answers: Callable[[], web.Response], seen: list[web.Request] | None = None) -> Handler:
@@ -581,6 +582,29 @@ async def test_tls_is_checked_against_the_certificates_of_the_environment(
     await connect(url).keep_alive(CALL, TENANT)
 
 
+async def test_a_proxy_of_the_environment_is_not_used(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    await connect(await serve(answering(web.Response))).keep_alive(CALL, TENANT)
+
+
+async def test_a_body_is_not_asked_for_packed_and_would_not_be_unpacked(serve: Serve, connect: Connect) -> None:
+    seen: list[web.Request] = []
+    packed = gzip.compress(b'{"state": "established"}')
+    headers = {"content-encoding": "gzip"}
+    graph = connect(await serve(answering(lambda: web.Response(body=packed, headers=headers), seen=seen)))
+
+    with pytest.raises(errors.GraphUnavailable):
+        await graph.get(CALL, TENANT)
+
+    assert seen[0].headers["accept-encoding"] == "identity"
+
+
 async def test_a_cancelled_request_leaves_the_client_usable(serve: Serve, connect: Connect) -> None:
     async def slow_first(_: web.Request) -> web.Response:
         if not started.is_set():
@@ -611,4 +635,4 @@ def test_the_client_is_made_outside_a_loop_and_quietens_its_libraries() -> None:
     make_http_client(settings)
 
     assert settings.graph_timeout == timedelta(seconds=10)
-    assert all(logging.getLogger(name).level == logging.WARNING for name in ("httpx", "azure"))
+    assert all(logging.getLogger(name).level == logging.WARNING for name in ("aiohttp", "azure"))

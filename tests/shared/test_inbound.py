@@ -14,10 +14,9 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from httpx import AsyncClient
 
 from shared.errors import KeysUnavailable, Unauthenticated
-from shared.http_client import make_http_client
+from shared.http_client import HttpClient, make_http_client
 from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
 from shared.settings import load_settings
 from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, SigningKeys, keys_url, usable_keys
@@ -91,15 +90,16 @@ def clock() -> SteppedClock:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[AsyncClient]:
-    async with make_http_client(
+async def client() -> AsyncIterator[HttpClient]:
+    made = make_http_client(
         load_settings({"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"})
-    ) as made:
-        yield made
+    )
+    yield made
+    await made.close()
 
 
 @pytest.fixture
-async def verifier(serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock) -> TokenVerifier:
+async def verifier(serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock) -> TokenVerifier:
     metadata = await serve(issuer.answer) + "/metadata"
     return TokenVerifier(
         (APP,), (ISSUER, "https://graph.microsoft.com"), SigningKeys((metadata,), client, clock), clock
@@ -388,7 +388,7 @@ async def test_keys_at_hand_last_through_an_outage(
 
 
 async def test_a_fetch_that_was_cancelled_is_made_by_the_next(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     reached = asyncio.Event()
 
@@ -447,7 +447,7 @@ async def test_garbage_needs_no_keys_to_be_refused(verifier: TokenVerifier, issu
 
 
 async def test_of_several_issuers_one_that_fails_spoils_no_other(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     other = Issuer(keys=[jwk("second", SECOND)], broken=500)
     urls = (await serve(other.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
@@ -473,7 +473,7 @@ async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, i
 
 @pytest.mark.parametrize(("named", "taken"), [((), False), (("keys.example",), False), (("localhost",), True)])
 async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
-    serve: Serve, issuer: Issuer, client: AsyncClient, named: tuple[str, ...], taken: bool
+    serve: Serve, issuer: Issuer, client: HttpClient, named: tuple[str, ...], taken: bool
 ) -> None:
     clock = SteppedClock()
     address = await serve(issuer.answer)
@@ -514,7 +514,7 @@ ANY_V2, OTHERS_V2 = V2.replace(TENANT, "{tenantid}"), V2.replace(TENANT, APP)
 )
 async def test_a_key_signs_for_its_issuer_alone(
     serve: Serve,
-    client: AsyncClient,
+    client: HttpClient,
     says: dict[str, str],
     issuer_of_token: str,
     taken: bool,
@@ -532,7 +532,7 @@ async def test_a_key_signs_for_its_issuer_alone(
 
 
 async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     """Nobody promises that ids differ among issuers, nor in a key set."""
     issuer.keys = [jwk("first", SECOND), jwk("first", FIRST, endorsements=["msteams"], key_ops=["verify"])]
@@ -545,7 +545,7 @@ async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
 
 
 async def test_the_audience_that_fits_is_told(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     verifier = TokenVerifier(
         (APP, TENANT), (ISSUER,), SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock), clock
@@ -629,7 +629,7 @@ def test_one_bad_key_does_not_spoil_the_good_ones() -> None:
 
 
 async def test_guids_of_issuers_and_audiences_have_no_case(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     metadata = await serve(issuer.answer) + "/metadata"
     verifier = TokenVerifier(
@@ -643,7 +643,7 @@ async def test_guids_of_issuers_and_audiences_have_no_case(
 
 
 async def test_someone_who_waits_for_old_keys_is_not_held_up(
-    serve: Serve, issuer: Issuer, client: AsyncClient, clock: SteppedClock
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     """Keys are a day old and their source hangs: one request waits for it, the others go on."""
     reached, go_on = asyncio.Event(), asyncio.Event()

@@ -41,6 +41,7 @@ class Keeper:
         self._plan = plan
         self._left: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
         self._switch_left_at: datetime | None = None
+        self._switch_due = clock.now()
         self._next_look: datetime | None = None
         self._look_at = count()
 
@@ -76,7 +77,7 @@ class Keeper:
             else:  # also where the queue, which fanning out needs, does not take the message
                 total.add(await self._try_shard(shard, deadline, unless_younger_than))
         if total.skipped < SHARDS:
-            await self._leave_switch()
+            await self._leave_switch(self._plan.timing.stale)
         total.purged = await self._purge(range(SHARDS), deadline)
         self._tell(wake_up, total, began)
         if total.failed == SHARDS:
@@ -110,7 +111,7 @@ class Keeper:
         self._next_look = now + self._plan.timing.minute
         try:
             async with asyncio.timeout(LOOK_PATIENCE):
-                if self._is_stale(await self._store.watermark(next(self._look_at) % SHARDS)):
+                if self._until_stale(await self._store.watermark(next(self._look_at) % SHARDS)) <= timedelta():
                     await self._renewer.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
             telemetry.LOOK_FAILED(error=words(error))
@@ -132,11 +133,12 @@ class Keeper:
 
     async def _see_to_stale(self, message: Sweep) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
-        if await self._any_stale():
+        stale_in = await self._stale_in()
+        if stale_in <= timedelta():
             with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
                 await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
-        elif message.due:
-            await self._leave_switch()  # shards that were swept one by one left none, and the timer may be dead
+        elif message.due:  # shards that were swept one by one left none, and the timer may be dead
+            await self._leave_switch(max(stale_in, self._plan.timing.minute))
 
     async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:
@@ -229,14 +231,14 @@ class Keeper:
                 telemetry.SHARD_FAILED(shard=shard, error=words(error))
         return purged
 
-    async def _leave_switch(self) -> None:
+    async def _leave_switch(self, delay: timedelta) -> None:
         """The message before the row: should the row not be written, two switches come, which is better than none."""
         now = self._clock.now()
-        if self._switch_left_at and now - self._switch_left_at < self._plan.timing.fresh:
-            return
-        due = now + self._plan.timing.stale
-        if await self._renewer.send(Sweep(wake_up="watchdog", due=due), self._plan.timing.stale):
-            self._switch_left_at = now
+        due = now + delay
+        if self._switch_left_at and now - self._switch_left_at < self._plan.timing.fresh and now < self._switch_due:
+            return  # one was just left, and is still to come
+        if await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
+            self._switch_left_at, self._switch_due = now, due
             try:
                 await self._store.put_switch_due(due)
             except StoreUnavailable as error:
@@ -247,12 +249,17 @@ class Keeper:
         last = await self._store.switch_due() if message.due else None
         return last is not None and message.due is not None and message.due < last
 
-    async def _any_stale(self) -> bool:
-        return any(map(self._is_stale, await self._watermarks()))
+    async def _stale_in(self) -> timedelta:
+        """How long it is until the first shard is stale: nothing or less if one is, by this machine's clock.
 
-    def _is_stale(self, watermark: Watermark | None) -> bool:
-        stale_before = self._clock.now() - self._plan.timing.stale
-        return watermark is None or watermark.sweep_started_at <= stale_before
+        The sweeper's may have been ahead: then the switch comes early, and must not wait for as long once more.
+        """
+        return min(map(self._until_stale, await self._watermarks()))
+
+    def _until_stale(self, watermark: Watermark | None) -> timedelta:
+        if watermark is None:
+            return timedelta()
+        return watermark.sweep_started_at + self._plan.timing.stale - self._clock.now()
 
     async def _too_many(self) -> bool:
         active = sum(mark.renewed + mark.failing for mark in await self._watermarks() if mark)

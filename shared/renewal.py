@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -131,7 +131,7 @@ class Renewer:
                 return Outcome.THROTTLED
             return await self.fail(lease, watermark, failure_of(error))
         except GraphCallNotFound as error:
-            if self._clock.now() - lease.started_at < self._timing.skew:
+            if self._clock.now() - lease.started_at < self._timing.young:
                 return await self.fail(lease, watermark, failure_of(error))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
@@ -165,8 +165,12 @@ class Renewer:
         if stored is None or stored.value.ended_at is not None:
             return None
         lease = stored.value.lease
-        if message.retry_at is not None and (lease.failing is None or lease.failing.retry_at != message.retry_at):
-            return None
+        if message.retry_at is not None:
+            if lease.failing is None or lease.failing.retry_at != message.retry_at:
+                return None
+            # This message is that retry, whatever this machine's clock says: none is under way any more.
+            retry_at = min(message.retry_at, self._clock.now())
+            lease = replace(lease, failing=replace(lease.failing, retry_at=retry_at))
         if slow := self.tenants.slowed(lease.account):
             await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
             return None

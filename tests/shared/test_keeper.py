@@ -141,8 +141,8 @@ async def test_a_call_that_graph_does_not_know_is_ended_by_the_sweep(world: Worl
     assert call.ended_at == world.clock.now()
 
 
-async def test_a_404_in_the_first_two_minutes_is_asked_again_before_it_counts(world: World) -> None:
-    await world.call("new", age=MINUTE / 2)
+async def test_a_404_early_in_a_calls_life_is_asked_again_before_it_counts(world: World) -> None:
+    await world.call("new", age=4.5 * MINUTE)  # half a minute, for clocks of which each is off by two
     del world.graph.calls["new"]
 
     await world.sweep()
@@ -150,7 +150,7 @@ async def test_a_404_in_the_first_two_minutes_is_asked_again_before_it_counts(wo
 
     await world.clock.advance(MINUTE)
     await world.drain()
-    assert (await world.record("new")).status is Status.ACTIVE  # 90 seconds old
+    assert (await world.record("new")).status is Status.ACTIVE
 
     await world.clock.advance(2 * MINUTE)
     await world.drain()
@@ -417,6 +417,30 @@ async def test_the_dead_mans_switch_sweeps_when_the_timer_is_dead(world: World) 
     assert not world.graph.lapsed()
     gaps = zip(world.graph.calls["call"].keep_alives, world.graph.calls["call"].keep_alives[1:], strict=False)
     assert max(later - earlier for earlier, later in gaps) <= 21 * MINUTE
+
+
+async def test_a_switch_that_is_early_by_its_takers_clock_comes_again_when_a_shard_is_stale(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep()
+    ahead = Watermark(world.clock.now() + 4 * MINUTE, world.clock.now() + 4 * MINUTE)  # the sweeper's clock was
+    for shard in range(SHARDS):
+        await world.store.put_watermark(shard, ahead)
+    await live(world, 26, timer=False)
+    assert len(world.graph.calls["call"].keep_alives) == 2
+
+
+async def test_a_retry_taken_by_a_clock_that_is_behind_leaves_the_next_one(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    behind = VirtualClock(world.clock.now() - 3 * MINUTE)
+    renewer = Renewer(world.store, world.graph, world.queue, behind, Timing())
+    [message] = [each for _, each in world.queue.waiting() if isinstance(each, Renew)]
+    await renewer.retry(message)
+    retries = [each.retry_at for _, each in world.queue.waiting() if isinstance(each, Renew)]
+    failing = (await world.record("call")).failing
+    assert failing is not None
+    assert failing.retry_at in retries[1:]
 
 
 async def test_the_dead_mans_switch_does_nothing_while_the_timer_lives(world: World) -> None:

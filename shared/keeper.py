@@ -1,34 +1,23 @@
 """The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
 
 import asyncio
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import count
 
 from shared import telemetry
-from shared.calls import Lease, Progress, Watermark
+from shared.calls import Watermark
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
 from shared.renewal import Outcome, Renewer
-from shared.store import SHARDS, CallStore, Stored
-from shared.sweep import Pass, Plan, Tally
+from shared.shard import ShardSweeper
+from shared.store import SHARDS, CallStore
+from shared.sweep import Plan, Tally
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
 PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
-MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
 AGAIN = 5  # minutes in which a shard that failed is left one message
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
-
-
-@dataclass(slots=True)
-class _Shard:
-    """What a sweep reads of a shard."""
-
-    progress: Progress | None = None
-    watermark: Watermark | None = None
-    etag: str | None = None
-    leases: list[Lease] = field(default_factory=list)
 
 
 class Keeper:
@@ -39,6 +28,7 @@ class Keeper:
         self._renewer = renewer
         self._clock = clock
         self._plan = plan
+        self._sweeper = ShardSweeper(store, renewer, clock, plan)
         self._left: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
         self._switch_left_at: datetime | None = None
         self._switch_due = clock.now()
@@ -48,7 +38,7 @@ class Keeper:
     async def sweep(
         self, wake_up: str, *, unless_younger_than: timedelta | None = None, budget: timedelta | None = None
     ) -> Tally:
-        """Sweep all shards, one after another; leave the dead man's switch; tell what was done.
+        """Sweep all shards; leave the dead man's switch; tell what was done.
 
         Parameters
         ----------
@@ -66,16 +56,20 @@ class Keeper:
         """
         began = self._clock.now()
         deadline = began + min(budget or self._plan.budget, self._plan.budget)
-        fan_out = wake_up == "timer" and await self._too_many()
+        shards = _order(began)
+        fan_out = wake_up != "operator" and await self._too_many(shards[0])
         total = Tally()
-        for shard in range(SHARDS):
-            late = self._clock.now() >= deadline  # with the store away each shard takes seconds to fail
-            if (fan_out or late) and await self._renewer.send(SweepShard(shard=shard)):
+
+        async def sweep_one(shard: int) -> None:
+            if fan_out and await self._renewer.send(SweepShard(shard=shard)):
                 total.handed_over += 1
-            elif late:
-                total.failed += 1
             else:  # also where the queue, which fanning out needs, does not take the message
-                total.add(await self._try_shard(shard, deadline, unless_younger_than))
+                tally = await self._try_shard(shard, deadline, unless_younger_than)
+                total.add(tally)
+
+        async with asyncio.TaskGroup() as group:
+            for shard in shards:
+                group.create_task(sweep_one(shard))
         if total.skipped < SHARDS:
             await self._leave_switch(self._plan.timing.stale)
         total.purged = await self._purge(range(SHARDS), deadline)
@@ -124,7 +118,7 @@ class Keeper:
                 began = self._clock.now()
                 deadline = began + self._plan.budget
                 self._left.pop(message.shard, None)
-                tally = await self._sweep_shard(message.shard, deadline, self._plan.timing.fresh)
+                tally = await self._sweeper.sweep(message.shard, deadline, self._plan.timing.fresh)
                 tally.purged = await self._purge(range(message.shard, message.shard + 1), deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
@@ -142,7 +136,7 @@ class Keeper:
 
     async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:
-            return await self._sweep_shard(shard, deadline, unless_younger_than)
+            return await self._sweeper.sweep(shard, deadline, unless_younger_than)
         except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
             telemetry.SHARD_FAILED(shard=shard, error=words(error))
             await self._sweep_again(shard)
@@ -155,69 +149,6 @@ class Keeper:
             return
         if await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute):
             self._left[shard] = now
-
-    async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
-        now = self._clock.now()
-        found = await self._read(shard, now - unless_younger_than if unless_younger_than else None)
-        if found is None:
-            return Tally(skipped=1)
-        watermark = found.watermark
-        progress = Progress(now, watermark.sweep_started_at if watermark else None)
-        if unless_younger_than:
-            progress = self._resumed(progress, found.progress)
-        order = sorted(found.leases, key=lambda lease: self._place(lease, watermark))
-        if progress.after:
-            order = [lease for lease in order if self._place(lease, watermark) > progress.after]
-        run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
-        if order:
-            run.tally.see(order[0].expires_at(watermark, self._plan.timing) - now)
-        left = await run.renew_all(order)
-        done = _after(progress, run, self._place(order[-left - 1], watermark) if left < len(order) else progress.after)
-        if len(done.unwritten) > MOST_UNWRITTEN:
-            raise StoreUnavailable(f"What became of {len(done.unwritten)} calls could not be written.")
-        if left:
-            await self._hand_over(shard, done)
-            run.tally.handed_over = 1
-        else:
-            await self._write_watermark(shard, done, found.etag)
-        return run.tally
-
-    async def _read(self, shard: int, fresh_after: datetime | None) -> _Shard | None:
-        """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""
-        found = _Shard()
-        async with aclosing(self._store.scan(shard)) as scan:
-            async for record in scan:
-                match record:
-                    case Lease():
-                        found.leases.append(record)
-                    case Progress():
-                        found.progress = record
-                    case Stored(value=watermark, etag=etag):
-                        if fresh_after and watermark.sweep_started_at > fresh_after:
-                            return None
-                        found.watermark, found.etag = watermark, etag
-        return found
-
-    def _place(self, lease: Lease, watermark: Watermark | None) -> tuple[datetime, str]:
-        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
-        return lease.expires_at(watermark, self._plan.timing), lease.call_id
-
-    def _resumed(self, new: Progress, old: Progress | None) -> Progress:
-        """Go on where a sweep ran out of time, unless the order is another by now, or that is too long ago."""
-        age = new.started_at - old.started_at if old else timedelta()
-        is_of_use = old and old.under == new.under and age < self._plan.timing.at_risk_after
-        return old if old and is_of_use else new
-
-    async def _hand_over(self, shard: int, done: Progress) -> None:
-        """The row first: should the message be lost, the next wake-up goes on from there, and nobody starves."""
-        await self._store.put_progress(shard, done)
-        await self._renewer.send(SweepShard(shard=shard))
-
-    async def _write_watermark(self, shard: int, done: Progress, etag: str | None) -> None:
-        """The proof, last. A slower sweep does not take back what a later one has proved."""
-        counts = (done.renewed, done.ended, done.failing, done.unwritten)
-        await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts), etag)
-        telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
 
     async def _purge(self, shards: range, deadline: datetime) -> int:
         """Delete calls that ended long ago, when everything else is done, and while there is time."""
@@ -261,21 +192,21 @@ class Keeper:
             return timedelta()
         return watermark.sweep_started_at + self._plan.timing.stale - self._clock.now()
 
-    async def _too_many(self) -> bool:
-        active = sum(mark.renewed + mark.failing for mark in await self._watermarks() if mark)
-        return active > self._plan.fan_out_above
+    async def _too_many(self, shard: int) -> bool:
+        """Whether there are more calls than one process shall sweep. One shard tells for all: ids are hashed."""
+        mark = await self._watermark(shard)
+        return mark is not None and SHARDS * (mark.renewed + mark.failing) > self._plan.fan_out_above
 
     async def _watermarks(self) -> list[Watermark | None]:
-        """All of them; one that cannot be read counts as none, as it must not stop the others' sweep."""
+        return await asyncio.gather(*map(self._watermark, range(SHARDS)))
 
-        async def read(shard: int) -> Watermark | None:
-            try:
-                return await self._store.watermark(shard)
-            except Exception as error:  # noqa: BLE001 (see above)
-                telemetry.LOOK_FAILED(error=words(error))
-                return None
-
-        return await asyncio.gather(*map(read, range(SHARDS)))
+    async def _watermark(self, shard: int) -> Watermark | None:
+        """One that cannot be read counts as none: it must not stop the others' sweep."""
+        try:
+            return await self._store.watermark(shard)
+        except Exception as error:  # noqa: BLE001 (see above)
+            telemetry.LOOK_FAILED(error=words(error))
+            return None
 
     def _tell(self, wake_up: str, tally: Tally, began: datetime, shards: int = SHARDS) -> None:
         margin = None if tally.margin is None else round(tally.margin / timedelta(minutes=1), 1)
@@ -299,13 +230,7 @@ class Keeper:
             telemetry.MARGIN.add(margin, wakeUp=wake_up)
 
 
-def _after(progress: Progress, run: Pass, after: tuple[datetime, str] | None) -> Progress:
-    """The progress with what a pass has done."""
-    return replace(
-        progress,
-        after=after,
-        renewed=progress.renewed + run.tally.renewed,
-        ended=progress.ended + run.tally.ended,
-        failing=progress.failing + run.tally.failing,
-        unwritten=progress.unwritten | run.unwritten,
-    )
+def _order(now: datetime) -> list[int]:
+    """The shards, from another one each time: should sweeps end early, the same would always come last."""
+    first = int(now.timestamp()) // 60 * 7 % SHARDS  # at a tick each quarter of an hour: 0, 9, 2, 11, …
+    return [*range(first, SHARDS), *range(first)]

@@ -1,6 +1,5 @@
 """Renewing one call: what Graph's answer to a keepAlive means, and what is written down of it."""
 
-import asyncio
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from shared.errors import (
     TokenUnavailable,
 )
 from shared.notifications import Result
+from shared.slots import Slots
 from shared.store import CallStore, shard_of, update
 from shared.tenants import Tenants
 from shared.wakeups import Queue, Renew, WakeUp
@@ -109,7 +109,7 @@ class Renewer:
         self._queue = queue
         self._clock = clock
         self._timing = timing
-        self.slots = asyncio.Semaphore(concurrency)  # of the process, however many sweeps and retries there are
+        self.slots = Slots(concurrency)  # of the process, however many sweeps and retries there are
         self._queue_away_until: datetime | None = None
         self.tenants = Tenants(clock, timing)
 
@@ -122,7 +122,7 @@ class Renewer:
             A sweep asks: its watermark will prove the renewal, it deals with throttling itself, and has taken a slot.
         """
         try:
-            async with nullcontext() if swept else self.slots:
+            async with nullcontext() if swept else self.slots.one(lambda: lease):
                 asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
                 await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphThrottled as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sized
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,6 +10,7 @@ from shared import telemetry
 from shared.calls import Lease, Timing, Watermark
 from shared.clock import Clock
 from shared.errors import words
+from shared.line import Line
 from shared.renewal import Failure, Outcome, Renewer
 from shared.wakeups import Renew
 
@@ -74,38 +75,52 @@ class Pass:
         self.tally = Tally()
         self.unwritten: set[str] = set()
 
-    async def renew_all(self, leases: Iterable[Lease]) -> int:
-        """Renew in order, as long as there is time; come back to tenants in trouble. How many were not taken."""
-        pending = deque(leases)
-        await self._round(pending)
+    async def renew_all(self, line: Line, taken: Callable[[], None]) -> None:
+        """Renew in order, as long as there is time; come back to tenants in trouble. What was not taken stays in line.
+
+        Parameters
+        ----------
+        taken
+            Is told of each lease that was taken from the line.
+        """
+        await self._round(line, taken)
         for _ in range(MAX_ROUNDS - 1):
-            if pending or not self._put_off or not await self._wait():
+            if line or not self._put_off or not await self._wait():
                 break
-            again, self._put_off = deque(self._put_off), []
+            again, self._put_off = Line(self._put_off, self._renewer.slots.has_room), []
             await self._round(again)
-            self._put_off.extend(again)
+            self._put_off.extend(again.rest())
         # These were taken too: their rows say what holds them up, and each gets a retry of its own.
-        rest = deque(self._put_off)
-        await self._side_by_side(rest, lambda: self._give_up(rest.popleft()))
-        return len(pending)
+        put_off = deque(self._put_off)
+        await self._side_by_side(put_off, lambda: self._give_up(put_off.popleft()))
 
-    async def _round(self, pending: deque[Lease]) -> None:
+    async def _round(self, line: Line, taken: Callable[[], None] = lambda: None) -> None:
+        slots = self._renewer.slots
+
+        def is_late() -> bool:
+            return self._clock.now() >= self._deadline
+
         async def renew_next() -> None:
-            async with self._renewer.slots:  # before the look at the time: the wait for a slot may be long
-                if pending and self._clock.now() < self._deadline:
-                    await self._renew(pending.popleft())
+            # The choice comes as late as can be: the wait for a slot may be long, and others have room then.
+            async with slots.one(lambda: None if is_late() else line.take()) as lease:
+                if lease is not None:
+                    taken()
+                    await self._renew(lease)
+                    return
+            if line and not is_late():
+                await slots.change()
 
-        await self._side_by_side(pending, renew_next, until=self._deadline)
+        await self._side_by_side(line, renew_next, is_late)
 
     async def _side_by_side(
-        self, pending: deque[Lease], one: Callable[[], Awaitable[None]], until: datetime | None = None
+        self, left: Sized, one: Callable[[], Awaitable[None]], stop: Callable[[], bool] = bool
     ) -> None:
         async def work() -> None:
-            while pending and (until is None or self._clock.now() < until):
+            while left and not stop():
                 await one()
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._plan.concurrency, len(pending))):
+            for _ in range(min(self._plan.concurrency, len(left))):
                 group.create_task(work())
 
     async def _renew(self, lease: Lease) -> None:

@@ -1,6 +1,7 @@
 """What a sweep does, in virtual time, on the memory store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from shared import shard
 from shared.calls import Call, Lease, Progress, Source, Status, Timing, Watermark
 from shared.errors import (
     GraphForbidden,
@@ -892,3 +894,88 @@ async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: 
     assert len(told) == 1
     assert "smallestMarginMinutes=5.0" in told[0]
     assert "renewed=2" in told[0]
+
+
+async def test_a_tenant_that_answers_slowly_does_not_hold_up_the_others() -> None:
+    world = make_world(Plan(concurrency=8))
+    done: dict[str, datetime] = {}
+
+    async def answer(_operation: str, call_id: str) -> None:
+        await world.clock.sleep(9 if call_id.startswith("slow") else 0.2)
+        done[call_id] = world.clock.now()
+
+    for number in range(160):
+        await world.call(f"slow-{number}", tenant=OTHER, age=20 * MINUTE)
+        await world.call(f"quick-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = answer
+    began = world.clock.now()
+    await world.sweep()
+
+    assert all(call.keep_alives for call in world.graph.calls.values())
+    quick = max(at - began for call_id, at in done.items() if call_id.startswith("quick"))
+    slow = max(at - began for call_id, at in done.items() if call_id.startswith("slow"))
+    assert quick < slow / 2
+
+
+async def test_what_a_slow_tenant_left_undone_is_handed_over_and_done() -> None:
+    world = make_world(Plan(concurrency=4, budget=20 * timedelta(seconds=1)))
+
+    async def answer(_operation: str, call_id: str) -> None:
+        await world.clock.sleep(9 if call_id.startswith("slow") else 0.2)
+
+    ids = [call_id for number in range(900) if shard_of(call_id := f"{('slow', 'quick')[number % 2]}-{number}") == 5]
+    for call_id in ids[:30]:
+        await world.call(call_id, tenant=OTHER if call_id.startswith("slow") else TENANT, age=10 * MINUTE)
+    world.graph.faults["*"] = answer
+    began = world.clock.now()
+    await world.sweep()
+    assert await world.store.watermark(5) is None
+    assert all(world.graph.calls[call_id].keep_alives for call_id in ids[:30] if call_id.startswith("quick"))
+
+    for _ in range(3):
+        await world.drain()
+    watermark = await world.store.watermark(5)
+    assert watermark is not None
+    assert watermark.sweep_started_at == began
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_sweeps_begin_with_another_shard_each_time() -> None:
+    world = make_world()
+    first: list[int] = []
+
+    async def note(_operation: str, call_id: str) -> None:
+        shards.append(shard_of(call_id))
+
+    for number in range(60):
+        await world.call(f"call-{number}")
+    world.graph.faults["*"] = note
+    for _ in range(16):
+        shards: list[int] = []
+        await world.sweep()
+        first.append(shards[0])
+        await world.clock.advance(15 * MINUTE)
+    assert sorted(first) == list(range(SHARDS))
+
+
+@pytest.mark.parametrize(("most", "shards"), [(8_000, SHARDS), (30, 4)])
+async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other(
+    most: int, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "MOST_IN_HAND", most)
+    world = make_world(Plan(concurrency=64))
+
+    async def slow(_operation: str, call_id: str) -> None:
+        in_hand[shard_of(call_id)] += 1
+        most_seen.append(len(+in_hand))
+        await world.clock.sleep(1)
+        in_hand[shard_of(call_id)] -= 1
+
+    in_hand: Counter[int] = Counter()
+    most_seen: list[int] = []
+    for number in range(640):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    await world.sweep()
+    assert max(most_seen) <= shards
+    assert all(call.keep_alives for call in world.graph.calls.values())

@@ -1,0 +1,157 @@
+"""The sweep of one shard: read it, renew its calls, and write the proof, or how far it came."""
+
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from shared import telemetry
+from shared.calls import Lease, Progress, Watermark
+from shared.clock import Clock
+from shared.errors import StoreUnavailable
+from shared.line import Hand, Line
+from shared.renewal import Renewer
+from shared.store import CallStore, Stored
+from shared.sweep import Pass, Plan, Tally
+from shared.wakeups import SweepShard
+
+MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
+MOST_IN_HAND = 8_000  # leases that wait in a process while it reads another shard: a few megabytes
+
+type Place = tuple[datetime, str]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a sweep reads of a shard."""
+
+    progress: Progress | None = None
+    watermark: Watermark | None = None
+    etag: str | None = None
+    leases: list[Lease] = field(default_factory=list)
+
+
+class ShardSweeper:
+    """Sweeps shards: any number at once, in any number of processes, and any may die anywhere."""
+
+    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, plan: Plan) -> None:
+        self._store = store
+        self._renewer = renewer
+        self._clock = clock
+        self._plan = plan
+        self._hand = Hand(MOST_IN_HAND)
+
+    async def sweep(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
+        """Sweep a shard, until `deadline`; what is left then goes to the queue.
+
+        Parameters
+        ----------
+        unless_younger_than
+            A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could not be read, or what was done could not be written.
+        """
+        async with self._hand.turn():
+            now = self._clock.now()
+            if now >= deadline:  # the wait for the turn may be long
+                return await self._leave(shard)
+            found = await self._read(shard, now - unless_younger_than if unless_younger_than else None)
+            if found is None:
+                return Tally(skipped=1)
+            progress = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
+            if unless_younger_than:
+                progress = self._resumed(progress, found.progress)
+            order = self._order(found, progress.after)
+            line = Line(order, self._renewer.slots.has_room)
+            self._hand.add(line)
+        try:
+            run = await self._renew(line, found.watermark, deadline)
+        finally:
+            self._hand.remove(line)
+        if order:
+            run.tally.see(order[0].expires_at(found.watermark, self._plan.timing) - now)
+        done = _after(progress, run, self._last_taken(order, line, found.watermark) or progress.after)
+        return await self._conclude(shard, run.tally, done, found.etag, is_done=not line)
+
+    async def _leave(self, shard: int) -> Tally:
+        """It has to wait for the queue."""
+        sent = await self._renewer.send(SweepShard(shard=shard))
+        return Tally(handed_over=1) if sent else Tally(failed=1)
+
+    async def _read(self, shard: int, fresh_after: datetime | None) -> Found | None:
+        """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""
+        found = Found()
+        async with aclosing(self._store.scan(shard)) as scan:
+            async for record in scan:
+                match record:
+                    case Lease():
+                        found.leases.append(record)
+                    case Progress():
+                        found.progress = record
+                    case Stored(value=watermark, etag=etag):
+                        if fresh_after and watermark.sweep_started_at > fresh_after:
+                            return None
+                        found.watermark, found.etag = watermark, etag
+        return found
+
+    def _resumed(self, new: Progress, old: Progress | None) -> Progress:
+        """Go on where a sweep ran out of time, unless the order is another by now, or that is too long ago."""
+        age = new.started_at - old.started_at if old else timedelta()
+        is_of_use = old and old.under == new.under and age < self._plan.timing.at_risk_after
+        return old if old and is_of_use else new
+
+    def _order(self, found: Found, after: Place | None) -> list[Lease]:
+        """Those that are to be renewed, the earliest deadline first."""
+        order = sorted(found.leases, key=lambda lease: self._place(lease, found.watermark))
+        return [lease for lease in order if self._place(lease, found.watermark) > after] if after else order
+
+    def _place(self, lease: Lease, watermark: Watermark | None) -> Place:
+        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
+        return lease.expires_at(watermark, self._plan.timing), lease.call_id
+
+    async def _renew(self, line: Line, watermark: Watermark | None, deadline: datetime) -> Pass:
+        run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
+        with self._renewer.slots.shared_by(lease.account for lease in line.rest()):
+            await run.renew_all(line, self._hand.look)
+        return run
+
+    def _last_taken(self, order: list[Lease], line: Line, watermark: Watermark | None) -> Place | None:
+        """The last call before which none was left. Of those behind it some may be renewed twice."""
+        first_left = min((self._place(lease, watermark) for lease in line.rest()), default=None)
+        places = (self._place(lease, watermark) for lease in reversed(order))
+        return next((place for place in places if first_left is None or place < first_left), None)
+
+    async def _conclude(self, shard: int, tally: Tally, done: Progress, etag: str | None, *, is_done: bool) -> Tally:
+        if len(done.unwritten) > MOST_UNWRITTEN:
+            raise StoreUnavailable(f"What became of {len(done.unwritten)} calls could not be written.")
+        if is_done:
+            await self._write_watermark(shard, done, etag)
+        else:
+            await self._hand_over(shard, done)
+            tally.handed_over = 1
+        return tally
+
+    async def _hand_over(self, shard: int, done: Progress) -> None:
+        """The row first: should the message be lost, the next wake-up goes on from there, and nobody starves."""
+        await self._store.put_progress(shard, done)
+        await self._renewer.send(SweepShard(shard=shard))
+
+    async def _write_watermark(self, shard: int, done: Progress, etag: str | None) -> None:
+        """The proof, last."""
+        counts = (done.renewed, done.ended, done.failing, done.unwritten)
+        await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts), etag)
+        telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
+
+
+def _after(progress: Progress, run: Pass, after: Place | None) -> Progress:
+    """The progress with what a pass has done."""
+    return replace(
+        progress,
+        after=after,
+        renewed=progress.renewed + run.tally.renewed,
+        ended=progress.ended + run.tally.ended,
+        failing=progress.failing + run.tally.failing,
+        unwritten=progress.unwritten | run.unwritten,
+    )

@@ -1,0 +1,62 @@
+"""How many requests are in flight at once, and how tenants share them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from shared.calls import Account, Lease
+
+
+class Slots:
+    """So many requests in flight in a process; three quarters of them at most for one tenant while sweeps have others.
+
+    Without that, a tenant whose answers take seconds would hold all slots, and the calls of the others would wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self._share = max(1, limit * 3 // 4)
+        self._held: Counter[Account] = Counter()
+        self._present: Counter[Account] = Counter()  # tenants of the sweeps that run
+        self._change = asyncio.Event()
+
+    def has_room(self, account: Account) -> bool:
+        """Whether the tenant may have one more."""
+        return len(self._present) <= 1 or self._held[account] < self._share
+
+    @contextmanager
+    def shared_by(self, accounts: Iterable[Account]) -> Iterator[None]:
+        """A sweep of these tenants' calls runs as long as this lasts."""
+        distinct = set(accounts)
+        self._present.update(distinct)
+        try:
+            yield
+        finally:
+            self._drop(self._present, distinct)
+
+    @asynccontextmanager
+    async def one(self, choose: Callable[[], Lease | None]) -> AsyncGenerator[Lease | None]:
+        """Hold a slot for the lease that `choose` names as soon as one is free. None: for nobody."""
+        async with self._free:
+            lease = choose()
+            if lease is None:
+                yield None
+                return
+            self._held[lease.account] += 1
+            try:
+                yield lease
+            finally:
+                self._drop(self._held, {lease.account})
+
+    async def change(self) -> None:
+        """Wait until somebody may have room who had none."""
+        await self._change.wait()
+
+    def _drop(self, counter: Counter[Account], accounts: set[Account]) -> None:
+        counter.subtract(accounts)
+        for account in accounts:
+            if not counter[account]:
+                del counter[account]
+        self._change.set()
+        self._change = asyncio.Event()

@@ -1,0 +1,106 @@
+"""How tenants share the requests in flight."""
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from shared.calls import Account, Lease
+from shared.slots import Slots
+from tests.shared.stores import NOW
+
+A, B = Lease("call-a", "tenant-a", NOW, NOW), Lease("call-b", "tenant-b", NOW, NOW)
+
+
+class Crowd:
+    """Asks for slots as sweeps do: for A where it has room, else for B."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.held: Counter[Account] = Counter()
+        self._leave = {lease.account: asyncio.Semaphore(0) for lease in (A, B)}
+
+    async def work(self, *leases: Lease) -> None:
+        while True:
+            async with self.slots.one(lambda: next(filter(self._has_room, leases), None)) as lease:
+                if lease:
+                    self.held[lease.account] += 1
+                    try:
+                        await self._leave[lease.account].acquire()
+                    finally:
+                        self.held[lease.account] -= 1
+                    continue
+            await self.slots.change()
+
+    def _has_room(self, lease: Lease) -> bool:
+        return self.slots.has_room(lease.account)
+
+    async def let_go(self, lease: Lease, times: int = 1) -> None:
+        for _ in range(times):
+            self._leave[lease.account].release()
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_tenant_alone_has_all_slots() -> None:
+    crowd = Crowd(Slots(8))
+    with crowd.slots.shared_by([A.account, A.account]):
+        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
+        await settled()
+        assert crowd.held == {A.account: 8}
+        await end(tasks)
+
+
+async def test_beside_another_a_tenant_has_its_share_however_many_sweeps_run() -> None:
+    crowd = Crowd(Slots(8))
+    with crowd.slots.shared_by([A.account]), crowd.slots.shared_by([A.account, B.account]):
+        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
+        tasks += [asyncio.create_task(crowd.work(A, B)) for _ in range(20)]
+        await settled()
+        assert crowd.held == {A.account: 6, B.account: 2}
+        await crowd.let_go(A, 5)
+        assert crowd.held == {A.account: 6, B.account: 2}
+        await end(tasks)
+
+
+async def test_who_waits_for_room_is_told_as_soon_as_the_other_tenant_is_gone() -> None:
+    crowd = Crowd(Slots(4))
+    with crowd.slots.shared_by([A.account]):
+        with crowd.slots.shared_by([B.account]):
+            tasks = [asyncio.create_task(crowd.work(A)) for _ in range(9)]
+            await settled()
+            assert crowd.held == {A.account: 3}
+        await settled()
+        assert crowd.held == {A.account: 4}
+        await end(tasks)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
+    random, slots = Random(seed), Slots(3)
+    with slots.shared_by([A.account]):
+        crowd = Crowd(slots)
+        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(30)]
+        for task in random.sample(tasks, 30):
+            if random.random() < 0.5:
+                await crowd.let_go(A)
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait(tasks)
+
+        again = Crowd(slots)
+        tasks = [asyncio.create_task(again.work(A)) for _ in range(5)]
+        await settled()
+        assert again.held == {A.account: 3}
+        await end(tasks)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared import shard
+from shared import shard as shard_module
 from shared.calls import Call, Lease, Progress, Source, Status, Timing, Watermark
 from shared.errors import (
     GraphForbidden,
@@ -962,7 +962,7 @@ async def test_sweeps_begin_with_another_shard_each_time() -> None:
 async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other(
     most: int, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "MOST_IN_HAND", most)
+    monkeypatch.setattr(shard_module, "MOST_IN_HAND", most)
     world = make_world(Plan(concurrency=64))
 
     async def slow(_operation: str, call_id: str) -> None:

@@ -29,7 +29,7 @@ from shared.views import (
 )
 
 if TYPE_CHECKING:
-    from shared.management import Shown
+    from shared.management import Management, Shown
 
 blueprint = func.Blueprint()
 
@@ -58,15 +58,15 @@ ANY = (400, 401, 403, 500, 503)
         request=RegisterCall,
         parameters=(CALL_ID,),
         responses={201: CallView, 200: CallView},
-        errors=(*ANY, 409, 413),
+        errors=(*ANY, 404, 409, 413, 415),
         response_headers={"Location": "Where the record is."},
     ),
 )
-async def register_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Make a call known."""
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RegisterCall, req.get_body() or b"{}")
-    shown, new = await services().management.register(call_id, wish.tenant_id, wish.started_at, wish.metadata)
+    shown, new = await _management(caller).register(call_id, wish.tenant_id, wish.started_at, wish.metadata)
     return _call(shown, 201 if new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
 
 
@@ -93,12 +93,12 @@ async def register_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResp
         errors=ANY,
     ),
 )
-async def list_calls(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """A page of calls."""
     status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
     tenant_id = _tenant(req.params.get("tenantId"))
-    page, continuation = await services().management.list_calls(
-        status, tenant_id, limit, req.params.get("continuation")
+    page, continuation = await _management(caller).list_calls(
+        status, tenant_id, limit, req.params.get("continuation"), caller.name
     )
     return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
 
@@ -115,9 +115,9 @@ async def list_calls(req: func.HttpRequest, _caller: Caller) -> func.HttpRespons
         errors=(*ANY, 404),
     ),
 )
-async def read_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def read_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """The record: state, lease, termination."""
-    shown = await services().management.read(canonical_id(req.route_params["callId"]))
+    shown = await _management(caller).read(canonical_id(req.route_params["callId"]))
     return _call(shown)
 
 
@@ -133,9 +133,9 @@ async def read_call(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse
         errors=(*ANY, 404),
     ),
 )
-async def list_events(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def list_events(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What happened to a call, oldest first."""
-    events = await services().management.events(canonical_id(req.route_params["callId"]))
+    events = await _management(caller).events(canonical_id(req.route_params["callId"]))
     return reply(EventList(value=[EventView.model_validate(event) for event in events]))
 
 
@@ -150,12 +150,12 @@ async def list_events(req: func.HttpRequest, _caller: Caller) -> func.HttpRespon
         role=Role.MANAGE,
         parameters=(CALL_ID,),
         responses={202: CallView, 200: CallView},
-        errors=(*ANY, 404, 413, 502, 504),
+        errors=(*ANY, 404, 502, 504),
     ),
 )
 async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """End a call at Graph."""
-    shown = await services().management.hang_up(canonical_id(req.route_params["callId"]), caller.name)
+    shown = await _management(caller).hang_up(canonical_id(req.route_params["callId"]), caller.name)
     return _call(shown, 200 if shown.call.status is Status.ENDED else 202)
 
 
@@ -172,7 +172,7 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         request=RecordRequest,
         parameters=(CALL_ID,),
         responses={202: RecordingView},
-        errors=(*ANY, 404, 409, 413, 502, 504),
+        errors=(*ANY, 404, 409, 413, 415, 502, 504),
         response_headers={"Location": "Where to read what became of it."},
     ),
 )
@@ -180,7 +180,7 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
     """Start a recording."""
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
-    call, operation = await services().management.record(call_id, wish, caller.name)
+    call, operation = await _management(caller).record(call_id, wish, caller.name)
     place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
     view = recording_view(operation, call, secrets=caller.may(Role.RECORDINGS))
     return reply(view, 202, {"Location": place})
@@ -198,9 +198,9 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         errors=(*ANY, 404),
     ),
 )
-async def list_operations(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def list_operations(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Recordings, prompts, …; without places and tokens."""
-    call, operations = await services().management.operations(canonical_id(req.route_params["callId"]))
+    call, operations = await _management(caller).operations(canonical_id(req.route_params["callId"]))
     return reply(OperationList(value=[operation_view(operation, call) for operation in operations]))
 
 
@@ -220,8 +220,12 @@ async def list_operations(req: func.HttpRequest, _caller: Caller) -> func.HttpRe
 async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What became of a recording."""
     call_id, operation_id = (canonical_id(req.route_params[name]) for name in ("callId", "operationId"))
-    call, operation = await services().management.operation(call_id, operation_id)
+    call, operation = await _management(caller).operation(call_id, operation_id)
     return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
+
+
+def _management(caller: Caller) -> "Management":
+    return services().management.seen_by(caller.scope)
 
 
 def _view(shown: "Shown") -> CallView:

@@ -1,6 +1,5 @@
-"""Declares routes, for the host and OpenAPI; errors → problem+json, authorization, body limits: once, for all."""
+"""Declares routes, for the host and OpenAPI; authorization, and what a request may hold: once, for all."""
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,28 +8,22 @@ from http import HTTPStatus
 import azure.functions as func
 from pydantic import BaseModel
 
+from functions.bodies import STRICTLY_JSON, check_is_plain_json
+from functions.problems import problem, unforeseen
 from shared import telemetry
+from shared.callers import EVERYTHING, Scope, scope_of
 from shared.errors import (
     CallKeeperError,
-    Conflict,
     Forbidden,
-    GraphError,
-    GraphThrottled,
     InvalidRequest,
-    NotFound,
     PayloadTooLarge,
-    SettingsInvalid,
-    Unauthenticated,
-    Unavailable,
-    UnsupportedBody,
     place,
     words,
 )
 from shared.services import services
-from shared.views import Problem, ProblemError
+from shared.validation import check_query
 
 BODY_LIMIT = 64 * 1024
-RETRY_AFTER = 5  # seconds: our own trouble is most often a storage hiccup
 
 
 class Role(StrEnum):
@@ -47,6 +40,7 @@ class Caller:
 
     name: str
     roles: frozenset[str]
+    scope: Scope = EVERYTHING
 
     def may(self, role: Role) -> bool:
         """Whether the role is theirs; who may manage calls may read them."""
@@ -83,30 +77,6 @@ class Route:
     is_discreet: bool = False  # its problems tell strangers nothing but the status
 
 
-# The first kind that fits counts.
-STATUSES: tuple[tuple[type[CallKeeperError], int], ...] = (
-    (PayloadTooLarge, 413),
-    (UnsupportedBody, 415),
-    (InvalidRequest, 400),
-    (Unauthenticated, 401),
-    (Forbidden, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (Unavailable, 503),
-    (GraphThrottled, 503),
-    (GraphError, 502),
-    (SettingsInvalid, 500),
-)
-
-DISCREET = {
-    400: "The body is not what this address takes.",
-    401: "A token that Graph has signed for this address is needed.",
-    403: "The token may not tell this.",
-    413: "The body is too large.",
-    415: "The body must be JSON in UTF-8, not compressed.",
-}
-LATER = "This cannot be taken now. Send it again later."
-
 type Handler = Callable[[func.HttpRequest, Caller], Awaitable[func.HttpResponse]]
 
 ROUTES: list[Route] = []
@@ -141,7 +111,9 @@ def reply(model: BaseModel, status: int = 200, headers: dict[str, str] | None = 
 async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
     try:
         caller = await _authorize(route, req)
-        check_size(req, route.body_limit)
+        if route.role is not None:
+            check_query(req.url, {parameter.name for parameter in route.parameters if parameter.place == "query"})
+            _check_body(route, req)
         response = await handler(req, caller)
         if route.role is not None:
             await services().keeper.notice()
@@ -152,7 +124,7 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
         return response
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
         telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
-        return _problem_response(500, "An unforeseen error. It is in the log of Call Keeper.", {})
+        return unforeseen()
     return response
 
 
@@ -160,6 +132,15 @@ def check_size(req: func.HttpRequest, limit: int) -> None:
     """Raise `PayloadTooLarge` if the body has more bytes."""
     if len(req.get_body()) > limit:
         raise PayloadTooLarge(f"The body may have {limit} bytes at most.")
+
+
+def _check_body(route: Route, req: func.HttpRequest) -> None:
+    """A body where one is wanted, not too large, and plain JSON by its own word."""
+    if route.request is None and req.get_body():
+        raise InvalidRequest("This request takes no body: leave it out.", (("", "no body here"),))
+    check_size(req, route.body_limit)
+    if req.get_body():
+        check_is_plain_json(req, STRICTLY_JSON)
 
 
 async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
@@ -170,45 +151,8 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
     if verifier is None:
         return Caller("function key", frozenset(Role))
     claims = await verifier.verify(req.headers.get("Authorization"))
-    caller = Caller(claims.app_id or claims.subject or "unknown", claims.roles)
+    scope = scope_of(claims.app_id, services().settings.management_callers)
+    caller = Caller(claims.app_id or claims.subject or "unknown", claims.roles, scope)
     if not caller.may(route.role):
         raise Forbidden(f"The token lacks the app role {route.role.value}.")
     return caller
-
-
-def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpResponse:
-    """The one place where errors become HTTP. A discreet answer tells no more than its status."""
-    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 503)
-    if isinstance(error, GraphError) and error.status is None:
-        status = 504
-    headers = {}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        asked = error.retry_after if isinstance(error, GraphError) else None
-        headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
-    if is_discreet:
-        return _problem_response(status, DISCREET.get(status, LATER), headers)
-    return _problem_response(status, str(error), headers, error)
-
-
-def _problem_response(
-    status: int, detail: str, headers: dict[str, str], error: CallKeeperError | None = None
-) -> func.HttpResponse:
-    faults = error.errors if isinstance(error, InvalidRequest) else ()
-    graph = error if isinstance(error, GraphError) else None
-    body = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        errors=[ProblemError(pointer=pointer, detail=text) for pointer, text in faults] or None,
-        graph_status=graph.status if graph else None,
-        graph_subcode=graph.subcode if graph else None,
-        graph_request_id=graph.request_id if graph else None,
-    )
-    return func.HttpResponse(
-        body.model_dump_json(by_alias=True, exclude_none=True),
-        status_code=status,
-        headers={"Cache-Control": "no-store", **headers},
-        mimetype="application/problem+json",
-    )

@@ -6,7 +6,7 @@ import azure.functions as func
 
 from functions.http import Caller, Role, Route, endpoint, reply
 from shared import telemetry
-from shared.errors import StoreUnavailable, words
+from shared.errors import Forbidden, StoreUnavailable, words
 from shared.services import services
 from shared.store import SHARDS
 from shared.views import SweepView
@@ -44,11 +44,13 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
         description="Renews all active calls at once: for an operator or an outside scheduler.",
         role=Role.MANAGE,
         responses={200: SweepView},
-        errors=(401, 403, 500, 503),
+        errors=(400, 401, 403, 500, 503),
     ),
 )
-async def keep_alive_now(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
+async def keep_alive_now(_req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Sweep, whatever the watermarks say."""
+    if not caller.scope.everything:
+        raise Forbidden("A sweep renews the calls of all tenants: it is not for a caller who is bound to some.")
     tally = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
     if tally.failed:
         raise StoreUnavailable(f"{tally.failed} of {SHARDS} shards could not be swept; they are tried again.")

@@ -59,7 +59,7 @@ async def openapi(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
         path="termination-codes",
         summary="The catalogue of end codes",
         responses={200: TerminationCodeList},
-        errors=(401, 403, 500, 503),
+        errors=(400, 401, 403, 500, 503),
     ),
 )
 async def list_termination_codes(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:

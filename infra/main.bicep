@@ -80,6 +80,9 @@ param managementIssuers string[] = []
 @description('OpenID metadata of the keys of those tokens; empty for the tenant\'s.')
 param managementMetadataUrl string = ''
 
+@description('Which calls each caller may see and touch: client ids, or * for all others, each with {tenants: [...]} (1 to 10 tenant ids) or with \'all\'. Callers that it does not name are refused. Empty: every caller with an app role sees all calls.')
+param managementCallers object = {}
+
 // --- Keeping calls alive ---
 
 @description('When all calls are renewed: NCRONTAB, six fields, UTC. Every 5 to 15 minutes; a lease is 45.')
@@ -210,6 +213,7 @@ var settings = {
     : managementTenantId
   MANAGEMENT_ISSUERS: join(managementIssuers, ',')
   MANAGEMENT_METADATA_URL: managementMetadataUrl
+  MANAGEMENT_CALLERS: empty(managementCallers) ? '' : string(managementCallers)
 }
 
 module identity 'modules/identity.bicep' = {

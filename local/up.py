@@ -78,7 +78,8 @@ def _welcome(stack: Stack, speed: float) -> None:
     curl -X POST {simulator}/control/calls -H 'Content-Type: application/json' -d \\
       '{{"id":"{CALL}","tenantId":"{TENANT}","appId":"{APP_ID}","callbackUri":"{stack.api}/notifications"}}'
   Its bot registers it, and Call Keeper keeps it:
-    curl -X PUT {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}' -d '{{"tenantId":"{TENANT}"}}'
+    curl -X PUT {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}' \\
+      -H 'Content-Type: application/json' -d '{{"tenantId":"{TENANT}"}}'
   How is it, and why did it end?
     curl {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}'
 """)

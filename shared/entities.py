@@ -155,6 +155,11 @@ def to_due(row: Row) -> datetime:
     return _time(row, "due")
 
 
+def to_secret(row: Row) -> bytes:
+    """The key of this deployment."""
+    return bytes.fromhex(_text(row, "key"))
+
+
 def _cells(record: Record) -> dict[str, Cell]:
     match record:
         case Call():
@@ -167,8 +172,8 @@ def _cells(record: Record) -> dict[str, Cell]:
             return _watermark_cells(record)
         case Progress():
             return _progress_cells(record)
-        case datetime():
-            return {"due": record}
+        case datetime() | bytes():
+            return {"due": record} if isinstance(record, datetime) else {"key": record.hex()}
 
 
 def _call_cells(call: Call) -> dict[str, Cell]:

@@ -10,8 +10,14 @@ CallKeeperError
 │   ├── CallNotFound
 │   └── OperationNotFound
 ├── Conflict               the request contradicts what is recorded
+│   ├── CallEnded
+│   ├── OfAnotherTenant
+│   ├── RequestInProgress  the same Idempotency-Key is being worked on
+│   └── OutcomeUnknown     the same Idempotency-Key may have done it
+├── KeyReused              the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
+│   │   └── NotNoted       Graph did it, but it could not be written down
 │   ├── TokenUnavailable   no Graph token for a tenant
 │   └── KeysUnavailable    no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
@@ -80,12 +86,36 @@ class Conflict(CallKeeperError):
     """The request contradicts what is recorded."""
 
 
+class CallEnded(Conflict):
+    """The call is over, or Graph does not know it any more."""
+
+
+class OfAnotherTenant(Conflict):
+    """The call is registered for another tenant."""
+
+
+class RequestInProgress(Conflict):
+    """The request that first had this Idempotency-Key is being worked on."""
+
+
+class OutcomeUnknown(Conflict):
+    """The request that first had this Idempotency-Key may have done its work or not: it is not done again."""
+
+
+class KeyReused(CallKeeperError):
+    """The Idempotency-Key was used for another request."""
+
+
 class Unavailable(CallKeeperError):
     """Our own trouble or a dependency's: the same request may succeed later."""
 
 
 class StoreUnavailable(Unavailable):
     """Table Storage or Queue Storage did not take or give what it should."""
+
+
+class NotNoted(StoreUnavailable):
+    """Graph did what was asked, but it could not be written down."""
 
 
 class TokenUnavailable(Unavailable):

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.calls import Call, Event, Failing, Hangup, Operation, Source, Termination
-from shared.errors import Conflict, Forbidden
+from shared.errors import Forbidden, OfAnotherTenant
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
 from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
 from shared.termination import explain
@@ -40,14 +40,14 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
 
     Raises
     ------
-    Conflict
+    OfAnotherTenant
         The call is registered for another tenant. One known only by notifications has its tenant corrected.
     """
     tenant_id = registration.tenant_id.lower()
     if call is None:
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
-        raise Conflict(f"Call {call.id} is registered for another tenant.")
+        raise OfAnotherTenant(f"Call {call.id} is registered for another tenant.")
     call = replace(call, metadata={**registration.metadata, **call.metadata})
     if call.registered_at is not None:
         return call

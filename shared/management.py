@@ -1,15 +1,18 @@
 """What bots and operators ask: register, read, hang up, record."""
 
+import copy
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from shared import lifecycle, telemetry
+from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, Operation, Status, Timing, Watermark
 from shared.clock import TICK, Clock
 from shared.errors import (
+    CallEnded,
     CallNotFound,
-    Conflict,
+    Forbidden,
     GraphCallNotFound,
     InvalidRequest,
     OperationNotFound,
@@ -18,6 +21,7 @@ from shared.errors import (
 )
 from shared.lifecycle import Registration
 from shared.renewal import Renewer
+from shared.seals import Seals
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Page, Stored, shard_of, update
 from shared.views import check_metadata
 from shared.wakeups import Renew
@@ -68,6 +72,14 @@ class Management:
         self._clock = clock
         self._timing = timing
         self._default_tenant = default_tenant
+        self._seals = Seals(store)
+        self._scope = EVERYTHING
+
+    def seen_by(self, scope: Scope) -> Self:
+        """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
+        bound = copy.copy(self)
+        bound._scope = scope  # noqa: SLF001 (its own class)
+        return bound
 
     async def register(
         self, call_id: str, tenant_id: str | None, started_at: datetime | None, metadata: dict[str, str]
@@ -78,16 +90,25 @@ class Management:
         ------
         InvalidRequest
             There is no tenant, the start lies in the future, or metadata outgrows its bounds by what is added.
-        Conflict
+        OfAnotherTenant
             The call is registered for another tenant.
+        Forbidden
+            The caller is bound, and not to this tenant.
+        CallNotFound
+            The call is on record, and is none of the caller's.
         """
         now = self._clock.now()
-        registration = Registration(call_id, self._tenant(tenant_id), self._started(started_at, now), metadata)
+        tenant = self._tenant(tenant_id)
+        if not self._scope.covers(tenant):
+            raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
+        registration = Registration(call_id, tenant, self._started(started_at, now), metadata)
         new = False
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             nonlocal new
             new = call is None
+            if call and not self._scope.holds(call):
+                raise CallNotFound(call_id)
             after = lifecycle.registered(call, registration, now)
             _check_grown(call, after)
             first = call is None or call.registered_at is None
@@ -111,15 +132,18 @@ class Management:
         return Shown(call, await self._store.watermark(shard_of(call_id)))
 
     async def list_calls(
-        self, status: Status, tenant_id: str | None, limit: int, continuation: str | None
+        self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
     ) -> tuple[list[Shown], str | None]:
-        """A page of calls, and the continuation that asks for the next."""
-        page: Page = await self._store.list_calls(
-            status, tenant_id=tenant_id and tenant_id.lower(), limit=limit, continuation=continuation
-        )
+        """A page of calls, and the continuation that asks for the next, which is good for the same caller alone."""
+        place = None if continuation is None else await self._seals.open(continuation, by)
+        tenants = self._scope.narrowed(tenant_id)
+        if tenants is not None and not tenants:
+            return [], None
+        page: Page = await self._store.list_calls(status, tenants=tenants, limit=limit, continuation=place)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
         marks = {shard: await self._store.watermark(shard) for shard in shards}
-        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], page.continuation
+        following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
+        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
 
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call. Raises `CallNotFound`."""
@@ -176,19 +200,19 @@ class Management:
         ------
         CallNotFound, GraphError, TokenUnavailable
             See `hang_up`.
-        Conflict
+        CallEnded
             The call has ended, or Graph does not know it any more.
         StoreUnavailable
             It was started, but could not be written down; its notification will make it known.
         """
         call = (await self._stored(call_id)).value
         if call.status is Status.ENDED:
-            raise Conflict(f"Call {call_id} has ended: nothing can be recorded any more.")
+            raise CallEnded(f"Call {call_id} has ended: nothing can be recorded any more.")
         try:
             started = await self._graph.record(call_id, call.tenant_id, request, call.app_id)
         except GraphCallNotFound as error:
             await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
-            raise Conflict(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
+            raise CallEnded(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
         operation = await self._note_recording(call_id, started, by)
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
@@ -219,6 +243,10 @@ class Management:
 
     async def _stored(self, call_id: str) -> Stored[Call]:
         stored = await self._store.get(call_id)
+        if stored and not self._scope.holds(stored.value):
+            if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
+                await self._store.get_operation(call_id, call_id)
+            stored = None
         if stored is None:
             raise CallNotFound(call_id)
         return stored

@@ -14,11 +14,12 @@ from shared.store import SHARDS, Page
 VERSION = 1  # of the continuation; another one is refused
 _KINDS = {Status.ACTIVE: "active", Status.ENDED: "recent"}
 
+type Tenants = frozenset[str] | None  # None: all
 type Fetch = Callable[[int, Window, int], Awaitable[list[tuple[str, Call]]]]
 """(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are."""
 
 
-async def list_page(fetch: Fetch, status: Status, tenant_id: str | None, limit: int, continuation: str | None) -> Page:
+async def list_page(fetch: Fetch, status: Status, tenants: Tenants, limit: int, continuation: str | None) -> Page:
     """One page of calls, by their keys.
 
     Raises
@@ -28,12 +29,12 @@ async def list_page(fetch: Fetch, status: Status, tenant_id: str | None, limit: 
     """
     window = below(_KINDS[status])
     if continuation is not None:
-        window = Window(_last_key(continuation, status, tenant_id, window), window.below)
+        window = Window(_last_key(continuation, status, tenants, window), window.below)
     rows = await _merge(fetch, window, limit + 1)
     more = len(rows) > limit > 0
     return Page(
         tuple(call for _, call in rows[:limit]),
-        _continuation(status, tenant_id, rows[limit - 1][0]) if more else None,
+        _continuation(status, tenants, rows[limit - 1][0]) if more else None,
     )
 
 
@@ -63,18 +64,18 @@ async def _merge(fetch: Fetch, window: Window, count: int) -> list[tuple[str, Ca
     return rows
 
 
-def _continuation(status: Status, tenant_id: str | None, key: str) -> str:
-    return urlsafe_b64encode(json.dumps([VERSION, status, tenant_id, key]).encode()).decode().rstrip("=")
+def _continuation(status: Status, tenants: Tenants, key: str) -> str:
+    return urlsafe_b64encode(json.dumps([VERSION, status, _listed(tenants), key]).encode()).decode().rstrip("=")
 
 
-def _last_key(continuation: str, status: Status, tenant_id: str | None, window: Window) -> str:
+def _last_key(continuation: str, status: Status, tenants: Tenants, window: Window) -> str:
     try:
         text = urlsafe_b64decode(continuation + "=" * (-len(continuation) % 4))
         match json.loads(text):
-            case [version, its_status, its_tenant, str(key)] if (version, its_status, its_tenant) == (
+            case [version, its_status, its_tenants, str(key)] if (version, its_status, its_tenants) == (
                 VERSION,
                 status,
-                tenant_id,
+                _listed(tenants),
             ) and _is_key(key, window):
                 return key
     except (ValueError, RecursionError, InvalidRequest):  # not base64, not UTF-8, not JSON, no id
@@ -83,6 +84,10 @@ def _last_key(continuation: str, status: Status, tenant_id: str | None, window: 
         "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
     )
     raise InvalidRequest("The continuation cannot be used.", (("continuation", detail),))
+
+
+def _listed(tenants: Tenants) -> list[str] | None:
+    return None if tenants is None else sorted(tenants)
 
 
 def _is_key(key: str, window: Window) -> bool:

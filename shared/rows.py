@@ -1,5 +1,6 @@
 """The rows of a call: their keys, and the writes that one change of a call is made of. Both stores go by it."""
 
+import secrets
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,11 @@ MOST_ROWS = 100  # Table Storage: rows in one transaction
 PROGRESS = "active-progress"  # these two sort just before the `active|` rows: one scan reads all that a sweep needs
 WATERMARK = "active-watermark"
 SWITCH = "switch"  # in shard 0
+SEAL = "seal"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-type Record = Call | Operation | Event | Watermark | Progress | datetime
+type Record = Call | Operation | Event | Watermark | Progress | datetime | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,11 @@ def ended_before(moment: datetime) -> Window:
 def of_a_sweep() -> Window:
     """All that a sweep of a shard reads: its progress, its watermark, and then its active calls."""
     return Window("active-", below("active").below)
+
+
+def new_secret() -> bytes:
+    """A key for HMAC-SHA-256."""
+    return secrets.token_bytes(32)
 
 
 def order(key: str) -> bytes:

@@ -1,12 +1,14 @@
 """The kinds of values that settings have, each with what a wrong one is told."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from shared.callers import Scope, read_callers
 from shared.clouds import cloud_named
 from shared.identifiers import guid
 from shared.urls import trusted_url
@@ -58,6 +60,7 @@ type Guid = Annotated[str, AfterValidator(guid)]
 type Url = Annotated[str, AfterValidator(trusted_url)]
 type Authority = Annotated[str, AfterValidator(_authority)]
 type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]
+type Callers = Annotated[Mapping[str, Scope] | None, NoDecode, BeforeValidator(read_callers)]
 type CloudName = Annotated[str, AfterValidator(_cloud_name)]
 type Host = Annotated[str, AfterValidator(_host)]
 type Schedule = Annotated[str, AfterValidator(_schedule)]

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from shared.calls import LEASE, Timing
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
-from shared.setting_types import Authority, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
+from shared.setting_types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.urls import origin
 
 LONGEST_SWEEP = timedelta(minutes=4, seconds=30)  # host.json: functionTimeout is 5 minutes
@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         None, description="Their OpenID metadata; MANAGEMENT_TENANT_ID's if not set."
     )
 
+    management_callers: Callers = Field(
+        None,
+        description='Which calls each caller may see and touch: JSON, such as `{"<client id>": {"tenants": '
+        '["<tenant id>"]}, "*": "all"}`. Callers that it does not name are refused; without it all see all.',
+    )
+
     @field_validator("graph_client_secret", "graph_certificate_path")
     @classmethod
     def _credential_is_whole[Value](cls, value: Value, info: ValidationInfo) -> Value:
@@ -165,6 +171,13 @@ class Settings(BaseSettings):
         if info.field_name == "notification_audiences":
             return (info.data["graph_app_id"],)
         return CLOUDS[info.data["graph_cloud"]].metadata_urls
+
+    @field_validator("management_callers")
+    @classmethod
+    def _callers_have_names[Value](cls, value: Value, info: ValidationInfo) -> Value:
+        if value and not info.data.get("management_audience", "wrong"):
+            raise ValueError("needs MANAGEMENT_AUDIENCE: a function key does not tell who asks")
+        return value
 
     @field_validator("management_issuers", "management_metadata_url")
     @classmethod

@@ -79,9 +79,14 @@ class CallStore(Protocol):
         ...
 
     async def list_calls(
-        self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
+        self,
+        status: Status,
+        *,
+        tenants: frozenset[str] | None = None,
+        limit: int = 100,
+        continuation: str | None = None,
     ) -> Page:
-        """Calls of all shards: active ones by id, ended ones newest first.
+        """Calls of all shards, of these tenants or of all (None): active ones by id, ended ones newest first.
 
         Raises
         ------
@@ -122,6 +127,10 @@ class CallStore(Protocol):
 
     async def put_switch_due(self, due: datetime) -> None:
         """Note when the dead man's switch comes: earlier ones are leftovers."""
+        ...
+
+    async def secret(self) -> bytes:
+        """A key that nobody outside knows, the same for all instances: made when it is first asked for."""
         ...
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:

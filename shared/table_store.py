@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from datetime import datetime
 from itertools import batched
 
@@ -67,15 +68,20 @@ class TableCallStore:
                     yield found
 
     async def list_calls(
-        self, status: Status, *, tenant_id: str | None = None, limit: int = 100, continuation: str | None = None
+        self,
+        status: Status,
+        *,
+        tenants: frozenset[str] | None = None,
+        limit: int = 100,
+        continuation: str | None = None,
     ) -> Page:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
         async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
-            found = await self._table.rows(shard, window, most=most, tenant_id=tenant_id)
+            found = await self._table.rows(shard, window, most=most, tenants=tenants)
             return [(row["RowKey"], entities.to_call(row)) for row in found]
 
-        return await list_page(fetch, status, tenant_id, limit, continuation)
+        return await list_page(fetch, status, tenants, limit, continuation)
 
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call, oldest first."""
@@ -118,6 +124,23 @@ class TableCallStore:
     async def put_switch_due(self, due: datetime) -> None:
         """Note when the dead man's switch comes."""
         await self._table.write(0, [Put(rows.SWITCH, due)])
+
+    async def secret(self) -> bytes:
+        """A key that nobody outside knows, the same for all instances: made when it is first asked for.
+
+        Raises
+        ------
+        StoreUnavailable
+            The row that holds it is damaged: delete it.
+        """
+        row = await self._table.read(0, rows.SEAL)
+        if row is None:
+            with suppress(StoreConflict):  # another instance was quicker: its key counts
+                await self._table.write(0, [Create(rows.SEAL, rows.new_secret())])
+            row = await self._table.read(0, rows.SEAL)
+        if secret := entities.if_readable(entities.to_secret, row):
+            return secret
+        raise StoreUnavailable(f"The row {rows.SEAL} of shard 00 is damaged. Delete it: a new one is made.")
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
         """Delete up to `limit` calls that ended before that time, the oldest first. How many it were."""

@@ -1,8 +1,40 @@
-"""From pydantic's findings to `InvalidRequest`, for every body that comes in."""
+"""What comes in, refused by name where it is off: bodies, and the parameters of a query."""
+
+import json
+from collections.abc import Set as AbstractSet
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import InvalidRequest
+
+KEY_PARAMETERS = frozenset({"code", "clientId"})  # Azure's host takes the function key by these
+_MOST_PARAMETERS = 50
+
+
+class _TwiceError(Exception):
+    """A name stands twice in an object; `json` lets a ValueError pass for bad JSON."""
+
+
+def check_query(url: str, known: AbstractSet[str]) -> None:
+    """Hold a query to the parameters that a route has, each once. Those without a value count as left out.
+
+    Azure's host joins what is repeated by commas, so that the address alone tells.
+
+    Raises
+    ------
+    InvalidRequest
+        Names each parameter that is unknown or repeated.
+    """
+    try:
+        given = [name for name, _ in parse_qsl(url.partition("?")[2], max_num_fields=_MOST_PARAMETERS)]
+    except ValueError:
+        raise InvalidRequest("The query has too many parameters.", (("", "too many parameters"),)) from None
+    faults = {name: "no such parameter here" for name in given if name not in known | KEY_PARAMETERS}
+    faults |= {name: "stands more than once" for name in given if given.count(name) > 1}
+    if faults:
+        listed = "; ".join(f"{name}: {detail}" for name, detail in faults.items())
+        raise InvalidRequest(f"The query is not valid. {listed}.", tuple(faults.items()))
 
 
 def read_json[Model: BaseModel](model: type[Model], raw: bytes, context: object = None) -> Model:
@@ -11,12 +43,35 @@ def read_json[Model: BaseModel](model: type[Model], raw: bytes, context: object 
     Raises
     ------
     InvalidRequest
-        The body is no JSON, or not as the model wants it; each fault has the JSON pointer of its place.
+        The body is no JSON, has a name twice in an object, or is not as the model wants it; each fault has the JSON
+        pointer of its place.
     """
+    _refuse_twice(raw)
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
         raise invalid_request(error) from None
+
+
+def _refuse_twice(raw: bytes) -> None:
+    """Parsers differ in which of the two they take, so that one would check what another uses."""
+    try:
+        json.loads(raw, object_pairs_hook=_once)
+    except _TwiceError as error:
+        raise InvalidRequest(
+            f"The body is not valid. A name stands twice in one object: {error}.", (("", f"{error} stands twice"),)
+        ) from None
+    except (ValueError, RecursionError):  # the model finds words for it
+        return
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members: dict[str, object] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _TwiceError(name)
+        members[name] = value
+    return members
 
 
 def invalid_request(error: ValidationError) -> InvalidRequest:

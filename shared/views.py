@@ -255,10 +255,10 @@ class ProblemError(Model):
 class Problem(Model):
     """An error (RFC 9457)."""
 
-    type: str = "about:blank"
-    title: str
+    type: str = Field(description="The kind of problem, an URN that stays the same for good; docs/api.md lists them.")
+    title: str = Field(description="The same for all problems of this type.")
     status: int
-    detail: str
+    detail: str = Field(description="What happened here, and what to do.")
     errors: list[ProblemError] | None = None
     graph_status: int | None = None
     graph_subcode: int | None = None

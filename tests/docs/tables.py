@@ -27,7 +27,8 @@ GROUPS = {
     "calls_storage_credential calls_storage_client_id ended_call_retention",
     "notifications": "notification_audiences notification_issuers notification_metadata_urls "
     "notification_app_ids allowed_tenant_ids signing_key_hosts",
-    "management": "management_audience management_tenant_id management_issuers management_metadata_url",
+    "management": "management_audience management_tenant_id management_issuers management_metadata_url "
+    "management_callers",
 }
 LEVELS = {20: "information", 30: "warning", 40: "error"}
 

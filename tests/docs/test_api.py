@@ -15,8 +15,9 @@ import pytest
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 import function_app
-from functions.http import ROUTES, STATUSES, Role, Route, problem
-from shared import VERSION, notifications, paging, views, wakeups
+from functions.http import ROUTES, Role, Route
+from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, problem
+from shared import VERSION, notifications, paging, seals, views, wakeups
 from shared.calls import Status
 from shared.errors import InvalidRequest, SettingsInvalid
 from shared.graph_errors import error_of
@@ -42,6 +43,7 @@ class Curl:
     path: str
     query: dict[str, str]
     body: str | None
+    typed: bool
 
 
 def _curls() -> Iterator[Curl]:
@@ -52,7 +54,13 @@ def _curls() -> Iterator[Curl]:
             value = dict(pairwise(words))
             url = next(word for word in words if "/api/" in word)
             parts = urlsplit(url.replace("<your app>", "app").replace("$KEEPER", "https://keeper"))
-            yield Curl(value.get("-X", "GET"), parts.path, dict(parse_qsl(parts.query)), value.get("-d"))
+            yield Curl(
+                value.get("-X", "GET"),
+                parts.path,
+                dict(parse_qsl(parts.query)),
+                value.get("-d"),
+                "content-type: application/json" in words,
+            )
 
 
 def _route_of(curl: Curl) -> Route | None:
@@ -112,8 +120,14 @@ def test_a_section_shows_a_request(route: Route) -> None:
 
 def test_every_status_of_an_error_is_explained() -> None:
     told = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
-    assert {status for _, status in STATUSES} | {504} == told
+    assert {kind.status for kind in (*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN)} == told
     assert {status for route in ROUTES for status in route.errors} <= told
+
+
+def test_every_type_of_a_problem_is_listed_as_it_comes() -> None:
+    told = {(code(row[0])[0], int(row[1]), row[2]) for row in rows(section(API, "Types of problems"))}
+    kinds = {*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN}
+    assert told == {(TYPE + kind.name, kind.status, kind.title) for kind in kinds}
 
 
 def test_every_role_is_explained() -> None:
@@ -134,6 +148,7 @@ def test_a_request_in_the_documents_is_one_that_a_route_takes(curl: Curl) -> Non
     assert set(curl.query) <= {parameter.name for parameter in route.parameters}
     if curl.body is not None:
         assert route.request is not None
+        assert curl.typed
         read_json(route.request, curl.body.encode(), context="recordResponse")
 
 
@@ -204,7 +219,9 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     page = json.loads(next(block for block in JSON_BLOCKS if block.kind == "CallList").body)
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
-    assert page["continuation"] == paging._continuation(Status.ENDED, None, key)
+    place, _, seal = page["continuation"].partition(".")
+    assert place == paging._continuation(Status.ENDED, None, key)
+    assert len(seal) == len(seals._mac(b"", place, "function key"))
 
 
 def _ends(told: JsonValue) -> Iterator[dict[str, JsonValue]]:

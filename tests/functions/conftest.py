@@ -17,7 +17,17 @@ from local.host.keys import Keys
 from local.host.run import Options as HostOptions
 from local.host.run import _listening_socket, _Server
 from local.host.worker import Worker, index
-from tests.functions.harness import FUNCTION_KEY, ROOT, App, Simulator, composed, environment, simulator_process
+from shared.services import Services
+from tests.functions.harness import (
+    FUNCTION_KEY,
+    ROOT,
+    App,
+    Simulator,
+    asking_for_tokens,
+    composed,
+    environment,
+    simulator_process,
+)
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +95,10 @@ def app(whole_app: App, simulator: Simulator) -> App:  # noqa: ARG001 (it is cle
     """The app, with a tenant of this test's own."""
     whole_app.clock.ahead *= 0
     return replace(whole_app, tenant=str(uuid4()))
+
+
+@pytest.fixture
+async def guarded(app: App) -> AsyncIterator[App]:
+    """The app with MANAGEMENT_AUDIENCE set."""
+    async with app.configured(Services, **asking_for_tokens(app.simulator)) as with_audience:
+        yield with_audience

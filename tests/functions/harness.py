@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 import function_app
 from functions.http import ROUTES as DECLARED
+from functions.http import Role
 from local.host.functions import Function
 from local.host.worker import Worker
 from local.processes import Children
@@ -27,6 +28,9 @@ ROUTES = tuple(DECLARED)  # declared by the import of the app
 ROOT = Path(__file__).resolve().parents[2]
 APP_ID = "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21"
 FUNCTION_KEY = "a-function-key-for-tests"
+AUDIENCE = "api://call-keeper-for-tests"
+MANAGEMENT_TENANT = "1d4c7b2a-6e5f-4a3b-8c9d-0e1f2a3b4c5d"
+ISSUER = f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0"
 KEY = {"x-functions-key": FUNCTION_KEY}
 
 type Json = dict[str, JsonValue]
@@ -136,6 +140,23 @@ class App:
 
     async def handle(self, message: str) -> str | None:
         return await self.invoke("keep_alive_queue", Datum(message, "string"))
+
+
+def asking_for_tokens(simulator: Simulator) -> dict[str, str]:
+    """The settings with which management routes ask for an Entra token."""
+    return {
+        "MANAGEMENT_AUDIENCE": AUDIENCE,
+        "MANAGEMENT_TENANT_ID": MANAGEMENT_TENANT,
+        "MANAGEMENT_METADATA_URL": f"{simulator.address}/{MANAGEMENT_TENANT}/v2.0/.well-known/openid-configuration",
+        "MANAGEMENT_ISSUERS": ISSUER,
+    }
+
+
+async def bearer(app: App, *roles: Role, **other: JsonValue) -> dict[str, str]:
+    """The headers of a caller with these roles."""
+    wanted: Json = {"tenantId": MANAGEMENT_TENANT, "audience": AUDIENCE, "issuer": ISSUER, "roles": [*roles], **other}
+    token = await app.simulator.token(**wanted)
+    return KEY | {"Authorization": f"Bearer {token}"}
 
 
 def about_call(call_id: str, change: str = "updated", **data: JsonValue) -> Json:

@@ -1,47 +1,18 @@
 """Who may ask: the function key by the host, and Entra's token with a role once an audience is set."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from pydantic import JsonValue
 
 from functions.http import Role, Route
-from tests.functions.harness import APP_ID, FUNCTION_KEY, KEY, ROUTES, App, about_operation
+from tests.functions.harness import APP_ID, AUDIENCE, FUNCTION_KEY, KEY, ROUTES, App, about_operation, bearer
 
-AUDIENCE = "api://call-keeper-for-tests"
-MANAGEMENT_TENANT = "1d4c7b2a-6e5f-4a3b-8c9d-0e1f2a3b4c5d"
 GUARDED = [route for route in ROUTES if route.role is not None]
 
 
 def path_of(route: Route, call_id: str = "some-call", operation_id: str = "some-operation") -> str:
     return "/api/" + route.path.replace("{callId}", call_id).replace("{operationId}", operation_id)
-
-
-@pytest.fixture
-async def guarded(app: App) -> AsyncIterator[App]:
-    """The app with MANAGEMENT_AUDIENCE set."""
-    entra = f"{app.simulator.address}/{MANAGEMENT_TENANT}"
-    async with app.configured(
-        MANAGEMENT_AUDIENCE=AUDIENCE,
-        MANAGEMENT_TENANT_ID=MANAGEMENT_TENANT,
-        MANAGEMENT_METADATA_URL=f"{entra}/v2.0/.well-known/openid-configuration",
-        MANAGEMENT_ISSUERS=f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0",
-    ) as with_audience:
-        yield with_audience
-
-
-async def bearer(app: App, *roles: Role, **other: JsonValue) -> dict[str, str]:
-    """The headers of a caller with these roles."""
-    wanted: dict[str, JsonValue] = {
-        "tenantId": MANAGEMENT_TENANT,
-        "audience": AUDIENCE,
-        "issuer": f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0",
-        "roles": [*roles],
-        **other,
-    }
-    return KEY | {"Authorization": f"Bearer {await app.simulator.token(**wanted)}"}
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)

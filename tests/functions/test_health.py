@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from functions.http import LATER
+from functions.problems import LATER
 from shared import health as shared_health
 from tests.functions.harness import App, close
 

@@ -92,6 +92,11 @@ async def test_a_route_stands_whatever_it_is_sent_and_answers_as_it_says(
         await asyncio.to_thread(_fuzz, app.address, route, mode, mine)
 
 
+def _is_blank(value: object) -> bool:
+    """Whether nothing of it gets into a query; of an object only the keys do."""
+    return all(map(_is_blank, value)) if isinstance(value, list | dict) else value in ("", None)
+
+
 def _fuzz(address: str, route: Route, mode: GenerationMode, path_parameters: dict[str, Any] | None) -> None:
     # Without security: the answers to a missing key are the host's, and it has no problem+json.
     described: Any = copy.deepcopy(document())
@@ -110,7 +115,7 @@ def _fuzz(address: str, route: Route, mode: GenerationMode, path_parameters: dic
     )
     @given(case=operation.as_strategy(mode, path_parameters=path_parameters))
     def stands(case: schemathesis.Case[Any]) -> None:
-        assume("" not in (case.query or {}).values())  # Azure's host leaves these out: no fault of the caller
+        assume(not any(map(_is_blank, (case.query or {}).values())))  # Azure's host leaves these out: no fault
         case.call_and_validate(base_url=address, headers=KEY, checks=CHECKS)
 
     stands()

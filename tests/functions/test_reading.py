@@ -28,7 +28,7 @@ async def test_a_call_that_is_not_on_record_is_a_404_that_says_what_to_do(app: A
         ("POST", "/record"),
     ):
         problem = await app.asked(method, f"calls/{unknown}{path}", expect=404)
-        assert problem["title"] == "Not Found"
+        assert problem["type"] == "urn:call-keeper:problem:call-not-found"
         assert "Register it with PUT" in str(problem["detail"])
 
 

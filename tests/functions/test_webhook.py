@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from pydantic import JsonValue
 
-from functions.http import DISCREET
+from functions.problems import DISCREET
 from shared.calls import Call, Operation
 from shared.errors import StoreUnavailable
 from shared.store import Change, Stored

@@ -85,8 +85,9 @@ async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:
 async def listed(store: CallStore, status: Status, limit: int = 100, tenant_id: str | None = None) -> list[list[Call]]:
     """All pages of a list."""
     pages, continuation = [], None
+    tenants = None if tenant_id is None else frozenset({tenant_id})
     while True:
-        page = await store.list_calls(status, tenant_id=tenant_id, limit=limit, continuation=continuation)
+        page = await store.list_calls(status, tenants=tenants, limit=limit, continuation=continuation)
         pages.append(list(page.calls))
         continuation = page.continuation
         if continuation is None:

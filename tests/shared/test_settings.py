@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
+from shared.callers import EVERYTHING, Scope
 from shared.errors import SettingsInvalid
 from shared.settings import Settings, load_settings, setting_name
 
@@ -235,6 +236,57 @@ def test_management_tokens_may_come_from_elsewhere() -> None:
     )
 
     assert settings.management_issuers == ("http://127.0.0.1/issuer",)
+
+
+def with_callers(text: str) -> Settings:
+    audience = {"MANAGEMENT_AUDIENCE": "api://keeper", "MANAGEMENT_TENANT_ID": TENANT}
+    return load_settings({**LEAST, **audience, "MANAGEMENT_CALLERS": text})
+
+
+def test_callers_are_bound_by_their_client_ids() -> None:
+    settings = with_callers(f'{{"{APP.upper()}": {{"tenants": ["{TENANT.upper()}"]}}, "*": "all"}}')
+
+    assert settings.management_callers == {APP: Scope(frozenset({TENANT})), "*": EVERYTHING}
+
+
+def test_without_the_setting_no_caller_is_bound() -> None:
+    assert load_settings(LEAST).management_callers is None
+    assert with_callers("").management_callers is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "[]",
+        "{}",
+        "7",
+        "NaN",
+        "[" * 9_999,
+        '{"a-name": "all"}',
+        f'{{"{APP}": "none"}}',
+        f'{{"{APP}": {{}}}}',
+        f'{{"{APP}": {{"tenants": []}}}}',
+        f'{{"{APP}": {{"tenants": "{TENANT}"}}}}',
+        f'{{"{APP}": {{"tenants": ["contoso.com"]}}}}',
+        f'{{"{APP}": {{"tenants": [null]}}}}',
+        f'{{"{APP}": {{"tenants": ["{TENANT}"], "apps": []}}}}',
+        f'{{"{APP}": {{"tenants": [{", ".join([f'"{TENANT}"'] * 11)}]}}}}',
+        f'{{"{APP}": "all", "{APP.upper()}": {{"tenants": ["{TENANT}"]}}}}',
+    ],
+)
+def test_callers_that_are_off_are_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        with_callers(text)
+
+    assert [name for name, _ in refused.value.faults] == ["MANAGEMENT_CALLERS"]
+    assert APP not in str(refused.value)
+    assert TENANT not in str(refused.value)
+
+
+def test_callers_without_tokens_have_no_names() -> None:
+    with pytest.raises(SettingsInvalid, match="MANAGEMENT_CALLERS needs MANAGEMENT_AUDIENCE"):
+        load_settings({**LEAST, "MANAGEMENT_CALLERS": '{"*": "all"}'})
 
 
 def test_secrets_do_not_show() -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
+from shared.callers import MOST_TENANTS
 from shared.calls import Call, Event, Failing, Lease, Operation, Progress, Status, Watermark
 from shared.errors import InvalidRequest, StoreConflict
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
@@ -342,6 +343,25 @@ async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
     ]
     assert [call.id for page in await listed(store, Status.ENDED, tenant_id=ours) for call in page] == ["over"]
     assert await listed(store, Status.ENDED, tenant_id="nobody") == [[]]
+
+
+async def test_calls_of_several_tenants_are_listed_together(store: CallStore) -> None:
+    tenants = [str(uuid4()) for _ in range(MOST_TENANTS)]
+    await create(store, *(a_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
+    await create(store, a_call("another", tenant=str(uuid4())))
+    page = await store.list_calls(Status.ACTIVE, tenants=frozenset(tenants), limit=7)
+    following = await store.list_calls(
+        Status.ACTIVE, tenants=frozenset(tenants), limit=7, continuation=page.continuation
+    )
+    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_TENANTS)]
+    with pytest.raises(InvalidRequest):
+        await store.list_calls(Status.ACTIVE, tenants=frozenset(tenants[:1]), continuation=page.continuation)
+
+
+async def test_the_secret_is_made_once_for_all(store: CallStore) -> None:
+    first, *others = await asyncio.gather(*(store.secret() for _ in range(5)))
+    assert len(first) == 32
+    assert {first, *others, await store.secret()} == {first}
 
 
 async def test_a_full_last_page_has_no_continuation(store: CallStore) -> None:

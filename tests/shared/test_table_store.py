@@ -10,14 +10,14 @@ from uuid import uuid4
 
 import pytest
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-from azure.data.tables import TableEntity
+from azure.data.tables import TableEntity, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
 from shared.calls import Operation, Status, Watermark
 from shared.errors import StoreUnavailable
-from shared.rows import Create, active_key
+from shared.rows import SEAL, Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table
 from shared.table_store import TableCallStore
@@ -223,6 +223,17 @@ async def test_two_purges_at_once_delete_a_call_once(store: TableCallStore, clie
     counts = await asyncio.gather(*(store.purge(1, NOW + SECOND, 10) for _ in range(3)))
     assert sum(counts) == 6
     assert await rows_left(client) == []
+
+
+async def test_a_secret_that_is_damaged_is_told_and_made_anew_once_deleted(
+    store: TableCallStore, client: Faulty
+) -> None:
+    await store.secret()
+    await client.update_entity({"PartitionKey": "00", "RowKey": SEAL, "key": "no hex"}, mode=UpdateMode.REPLACE)
+    with pytest.raises(StoreUnavailable, match="seal of shard 00 is damaged"):
+        await store.secret()
+    await client.delete_entity("00", SEAL)
+    assert len(await store.secret()) == 32
 
 
 async def test_what_an_operator_deleted_by_hand_does_not_stop_the_purge(store: TableCallStore, client: Faulty) -> None:

@@ -1,0 +1,129 @@
+"""Errors of the domain as HTTP: a status, and a problem (RFC 9457) whose `type` stays the same for good."""
+
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import azure.functions as func
+
+from shared.errors import (
+    CallEnded,
+    CallKeeperError,
+    CallNotFound,
+    Forbidden,
+    GraphError,
+    GraphThrottled,
+    GraphUnavailable,
+    InvalidRequest,
+    KeyReused,
+    KeysUnavailable,
+    OfAnotherTenant,
+    OperationNotFound,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    RequestInProgress,
+    SettingsInvalid,
+    StoreUnavailable,
+    TokenUnavailable,
+    Unauthenticated,
+    UnsupportedBody,
+)
+from shared.views import Problem, ProblemError
+
+TYPE = "urn:call-keeper:problem:"  # before the name of a kind; compared as a whole, never fetched
+RETRY_AFTER = 5  # seconds: our own trouble is most often a storage hiccup
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: the last part of its `type`, its status, its `title`."""
+
+    name: str
+    status: int
+    title: str
+
+
+UNFORESEEN = Kind("unforeseen", 500, "Something nobody foresaw")
+NO_ANSWER = Kind("graph-no-answer", 504, "Graph gave no answer in time")
+# The first kind that fits counts.
+KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
+    (PayloadTooLarge, Kind("body-too-large", 413, "The body is too large")),
+    (UnsupportedBody, Kind("unsupported-body", 415, "The body is compressed, or no JSON by its own word")),
+    (InvalidRequest, Kind("invalid-request", 400, "The request is off")),
+    (Unauthenticated, Kind("unauthenticated", 401, "No token, or one that does not verify")),
+    (Forbidden, Kind("forbidden", 403, "The token may not do this")),
+    (CallNotFound, Kind("call-not-found", 404, "The call is not on record")),
+    (OperationNotFound, Kind("operation-not-found", 404, "The operation is not on record")),
+    (CallEnded, Kind("call-ended", 409, "The call is over")),
+    (OfAnotherTenant, Kind("tenant-differs", 409, "The call is registered for another tenant")),
+    (RequestInProgress, Kind("request-in-progress", 409, "The same request is still being worked on")),
+    (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows what became of the first request")),
+    (KeyReused, Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")),
+    (StoreUnavailable, Kind("storage-unavailable", 503, "Storage is not to be had")),
+    (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
+    (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
+    (GraphThrottled, Kind("graph-throttled", 503, "Graph asks to wait")),
+    (GraphUnavailable, Kind("graph-failed", 502, "Graph is in trouble")),
+    (GraphError, Kind("graph-refused", 502, "Graph refused")),
+    (SettingsInvalid, Kind("settings-invalid", 500, "Settings are missing or wrong")),
+    (CallKeeperError, Kind("unavailable", 503, "It cannot be done now")),
+)
+
+
+HUSHED = {500: UNFORESEEN, 503: KINDS[-1][1]}  # where several kinds have one status
+DISCREET = {
+    400: "The body is not what this address takes.",
+    401: "A token that Graph has signed for this address is needed.",
+    403: "The token may not tell this.",
+    413: "The body is too large.",
+    415: "The body must be JSON in UTF-8, not compressed.",
+}
+LATER = "This cannot be taken now. Send it again later."
+
+
+def kind_of(error: CallKeeperError) -> Kind:
+    """What HTTP makes of an error."""
+    if isinstance(error, GraphError) and error.status is None:
+        return NO_ANSWER
+    return next(kind for fits, kind in KINDS if isinstance(error, fits))
+
+
+def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpResponse:
+    """The one place where errors become HTTP. A discreet answer tells no more than its status."""
+    kind, headers = kind_of(error), dict[str, str]()
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, RequestInProgress):
+        asked = error.retry_after if isinstance(error, GraphError) else None
+        headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
+    if is_discreet:
+        return _response(HUSHED.get(kind.status, kind), DISCREET.get(kind.status, LATER), headers)
+    return _response(kind, str(error), headers, error)
+
+
+def unforeseen() -> func.HttpResponse:
+    """What is told of an error that nobody foresaw: nothing."""
+    return _response(UNFORESEEN, "An unforeseen error. It is in the log of Call Keeper.", {})
+
+
+def _response(
+    kind: Kind, detail: str, headers: dict[str, str], error: CallKeeperError | None = None
+) -> func.HttpResponse:
+    faults = error.errors if isinstance(error, InvalidRequest) else ()
+    graph = error if isinstance(error, GraphError) else None
+    body = Problem(
+        type=TYPE + kind.name,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        errors=[ProblemError(pointer=pointer, detail=text) for pointer, text in faults] or None,
+        graph_status=graph.status if graph else None,
+        graph_subcode=graph.subcode if graph else None,
+        graph_request_id=graph.request_id if graph else None,
+    )
+    return func.HttpResponse(
+        body.model_dump_json(by_alias=True, exclude_none=True),
+        status_code=kind.status,
+        headers={"Cache-Control": "no-store", **headers},
+        mimetype="application/problem+json",
+    )

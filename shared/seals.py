@@ -1,0 +1,54 @@
+"""Seals on what a caller keeps for us, so that it comes back as it was given, and from whom it was given to."""
+
+import hmac
+from base64 import urlsafe_b64encode
+from typing import Protocol
+
+from shared.errors import InvalidRequest
+
+_SEAL = 16  # bytes of HMAC-SHA-256: nobody guesses 128 bits
+_DETAIL = "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
+
+
+class Secrets(Protocol):
+    """Where the key of this deployment is."""
+
+    async def secret(self) -> bytes:
+        """The key: the same for all instances."""
+        ...
+
+
+class Seals:
+    """Seals continuations with the deployment's own key, which is read once."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        self._key: bytes | None = None
+
+    async def seal(self, text: str, owner: str) -> str:
+        """The text with a seal that holds for this owner alone."""
+        return f"{text}.{_mac(await self._secret(), text, owner)}"
+
+    async def open(self, sealed: str, owner: str) -> str:
+        """The text of a seal that is unbroken, and its owner's.
+
+        Raises
+        ------
+        InvalidRequest
+            It is not: invented, changed, or another caller's.
+        """
+        text, _, mac = sealed.rpartition(".")
+        if not sealed.isascii() or not hmac.compare_digest(mac, _mac(await self._secret(), text, owner)):
+            raise InvalidRequest("The continuation cannot be used.", (("continuation", _DETAIL),))
+        return text
+
+    async def _secret(self) -> bytes:
+        if self._key is None:
+            self._key = await self._secrets.secret()
+        return self._key
+
+
+def _mac(key: bytes, text: str, owner: str) -> str:
+    # The text has no line break: it is base64.
+    seal = hmac.digest(key, f"continuation\n{text}\n{owner}".encode(), "sha256")[:_SEAL]
+    return urlsafe_b64encode(seal).decode().rstrip("=")

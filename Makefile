@@ -49,8 +49,8 @@ package: setup ## Build the zip that is deployed, dist/call-keeper.zip, list it,
 package-check: package ## Prove the zip with its requirements.txt alone, installed afresh
 	@$(RUN) local.package_check dist/call-keeper.zip
 
-soak: setup ## A thousand hard lives of the keeper in virtual time (SEEDS=0-999)
-	@KEEPER_SEEDS="$(or $(SEEDS),0-999)" $(BIN)/pytest -q -n 2 -p no:cacheprovider --show-capture=no tests/shared/test_keeper_simulation.py
+soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
+	@$(RUN) soak $(ARGS)
 
 checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py

@@ -30,6 +30,7 @@ ARROWS = [  # folder, what it must not import
     ("simulator", {"shared", "functions", "function_app", "local", "tests"}),
     ("local", {"shared", "functions", "function_app", "tests"}),
     ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
+    ("soak", {"functions", "function_app", "simulator", "local", "tests"}),
     ("local/doctor", {"functions", "function_app", "simulator", "tests"}),
 ]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
@@ -185,7 +186,7 @@ def test_the_version_is_one() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION
 
 
-@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local"])
+@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak"])
 def test_every_module_begins_with_what_it_is_for(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     heads = {path.relative_to(ROOT): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in modules}

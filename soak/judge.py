@@ -1,0 +1,178 @@
+"""Holds the promise against what happens: at each write, at each end of a call, at each moment that a lease lapses."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared.calls import Call, Status, Timing, Watermark
+from shared.store import Change, shard_of
+from soak.cloud import Cloud, Held
+from soak.liveness import FRESH, SKEW, Liveness
+from soak.spans import MINUTE
+from soak.storage import at_once
+from soak.weather import TICK
+from soak.wire import START
+
+if TYPE_CHECKING:
+    from shared.memory_store import MemoryCallStore
+
+TIMING = Timing()
+YOUNG = TIMING.skew.total_seconds() + SKEW  # a 404 in so short a life is asked again, by clocks that differ
+MOST_SWITCHES = 12
+MOST_WAITING = 1_000
+
+
+@dataclass
+class Findings:
+    """What came out of one life. Times in seconds."""
+
+    seed: int
+    violations: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    margin: float = float("inf")  # the least that a lease had left when it was renewed, while the condition held
+    least: float = float("inf")  # the same, whatever the weather
+    digest: str = ""
+
+
+@dataclass(slots=True)
+class Known:
+    """What the store holds of a call, and since when. `told` is when its lease began for all that we were told."""
+
+    held: Held
+    call: Call
+    since: float
+    told: float
+
+
+class Judge:
+    """Sees every write of every process."""
+
+    def __init__(
+        self, findings: Findings, cloud: Cloud, liveness: Liveness, now: Callable[[], float], tell: Callable[..., None]
+    ) -> None:
+        self._findings = findings
+        self._cloud = cloud
+        self._liveness = liveness
+        self._now = now
+        self._tell = tell
+        self.store: MemoryCallStore | None = None
+        self.known: dict[str, Known] = {}
+        self._live: dict[int, dict[str, Known]] = {}
+        self._ended_lines: Counter[str] = Counter()
+
+    def committed(self, change: Change) -> None:
+        """A call was written."""
+        call, held = change.after, self._cloud.calls[change.after.id]
+        known = self.known.get(call.id)
+        if known is None:
+            known = self.known[call.id] = Known(held, call, self._now(), self._now())
+        was_active = change.before is None or change.before.value.status is Status.ACTIVE
+        known.call = call
+        self._ended_lines[call.id] += sum(event.kind == "ended" for event in change.events)
+        if call.status is Status.ENDED:
+            self._live.get(shard_of(call.id), {}).pop(call.id, None)
+            if was_active:
+                self._closed(held, call, new=change.before is None)
+            if self._ended_lines[call.id] > 1:
+                self._violated("closed twice", call.id)
+        else:
+            self._live.setdefault(shard_of(call.id), {})[call.id] = known
+            self._check_claim(known, self._watermark(shard_of(call.id)))
+
+    def swept(self, shard: int) -> None:
+        """A watermark was written: what it claims must be so."""
+        watermark = self._watermark(shard)
+        self._findings.counts["watermarks"] += 1
+        for known in self._live.get(shard, {}).values():
+            self._check_claim(known, watermark)
+
+    def kept(self, held: Held) -> None:
+        """Graph got a keepAlive, just before the lease begins anew."""
+        now, known = self._now(), self.known.get(held.id)
+        self._findings.counts["keepAlives"] += 1
+        left = held.lapses - now
+        self._findings.least = min(self._findings.least, left)
+        if (
+            left < self._findings.margin
+            and known
+            and self._liveness.saves(held.tenant, max(held.lease_from, known.since), held.lapses)
+        ):
+            self._findings.margin = left
+
+    def ended(self, held: Held) -> None:
+        """Graph let a call go."""
+        counts, known = self._findings.counts, self.known.get(held.id)
+        counts["ends"] += 1
+        self._tell("Graph", "ends", held.id, held.cause)
+        if held.cause != "lapsed":
+            return
+        path = known and self._liveness.saves(held.tenant, max(held.lease_from, known.since), self._now())
+        counts["lapses excused"] += known is not None and not path
+        counts["lapses unknown"] += known is None
+        if path:
+            self._violated(f"lapsed, though it could have been kept ({path})", held.id)
+
+    def due(self, held: Held) -> None:
+        """A sweep period and 60 seconds after the end: by now it must be on record, if all was fine."""
+        known = self.known.get(held.id)
+        if known is None or held.ended is None or known.call.status is Status.ENDED or known.since > held.ended:
+            return
+        start, end = held.ended - FRESH - TICK, self._now()
+        if not self._liveness.found_by(held.tenant, start, end):
+            return
+        if held.ended - held.started < YOUNG and not self._liveness.queue_clear(start, end):
+            return
+        self._violated("its end was not found within a sweep period and 60 s", held.id)
+
+    def waiting(self, switches: int, messages: int) -> None:
+        """So many messages are on the queue."""
+        counts = self._findings.counts
+        counts["most switches"] = max(counts["most switches"], switches)
+        counts["most messages"] = max(counts["most messages"], messages)
+        if switches > MOST_SWITCHES or messages > MOST_WAITING:
+            self._violated("the queue grows", f"{switches} switches, {messages} messages")
+
+    def settle(self) -> None:
+        """After an hour of peace: the record and Graph agree, but for ends that no sweep can have found yet."""
+        for known in self.known.values():
+            if known.held.ended is not None and self._now() - known.held.ended < TICK + FRESH + MINUTE:
+                continue
+            if (known.held.ended is None) != (known.call.status is Status.ACTIVE):
+                self._violated("the record and Graph differ in the end", known.held.id)
+
+    def _closed(self, held: Held, call: Call, *, new: bool) -> None:
+        counts, source = self._findings.counts, call.termination and str(call.termination.source)
+        counts["closed"] += 1
+        counts[f"closed by {source}"] += 1
+        held.closed += 1
+        if held.ended is None:
+            self._violated("ended by us while Graph held it", held.id)
+        if source not in held.words:
+            self._violated(f"ended without Graph's word ({source})", held.id)
+        if held.closed > 1:
+            self._violated("closed twice", held.id)
+        self._tell("record", "tombstone" if new else "ended", held.id, source)
+
+    def _check_claim(self, known: Known, watermark: Watermark | None) -> None:
+        """No renewal is claimed that Graph did not see, but for the clock of who wrote it."""
+        claimed = _seconds(known.call.lease.last_renewal(watermark, TIMING))
+        true = max(known.held.lease_from, known.told)
+        if claimed > true + SKEW / 2 + 1:
+            self._violated(
+                f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", known.held.id
+            )
+
+    def _watermark(self, shard: int) -> Watermark | None:
+        assert self.store is not None  # noqa: S101 the world sets it
+        return at_once(self.store.watermark(shard))
+
+    def _violated(self, what: str, who: str) -> None:
+        at = START + timedelta(seconds=self._now())
+        self._findings.violations.append(f"{at:%d %H:%M:%S} {who}: {what}")
+        self._tell("JUDGE", "violation", who, what)
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment - START).total_seconds()

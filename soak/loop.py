@@ -1,0 +1,45 @@
+"""An event loop in which no time is waited for: where nothing can run, the clock moves to the next timer.
+
+The product's own `asyncio.sleep` and `asyncio.timeout` live by it, so a day takes seconds, and runs alike each time.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Deadlock(Exception):
+    """Nothing can run, and no timer will change that: something waits for what nobody brings."""
+
+
+class _Timeless(selectors.SelectSelector):
+    """Watches no file. Asked to wait, it moves the time instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Deadlock("All tasks wait, and no timer is set.")
+        self.now += max(timeout, 0.0)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose `time()`, in seconds from 0, is virtual."""
+
+    def __init__(self) -> None:
+        self._timeless = _Timeless()
+        super().__init__(self._timeless)
+
+    def time(self) -> float:
+        """Virtual seconds since the loop began."""
+        return self._timeless.now
+
+
+def run[T](work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)

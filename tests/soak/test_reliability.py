@@ -1,0 +1,18 @@
+"""docs/reliability.md says what the judge goes by."""
+
+from soak.judge import MOST_SWITCHES, MOST_WAITING
+from soak.liveness import Liveness
+from soak.spans import MINUTE
+from soak.weather import Climate, forecast
+from tests.docs.documents import read, rows, section
+
+
+def test_the_page_has_the_condition_of_the_judge() -> None:
+    told = [(row[0], row[2], row[3]) for row in rows(section(read("docs/reliability.md"), "The condition"))]
+    paths = Liveness(forecast(0, Climate(hours=1))).paths
+    assert told == [(path.name, f"{path.window / MINUTE:g}", f"{path.graph / MINUTE:g}") for path in paths]
+
+
+def test_the_page_names_the_bounds_of_the_queue() -> None:
+    told = read("docs/reliability.md")
+    assert f"At most {MOST_SWITCHES} dead man's switches and {MOST_WAITING:,} messages" in told

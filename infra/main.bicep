@@ -103,7 +103,7 @@ param sweepBudget string = 'PT4M'
 
 @description('With more active calls than this the shards are swept by one queue message each, on as many instances as that needs.')
 @minValue(0)
-param sweepFanOutAbove int = 5000
+param sweepFanOutAbove int = 20000
 
 @description('How long ended calls stay on record.')
 param endedCallRetention string = 'P30D'

@@ -14,6 +14,7 @@ from typing import Annotated, get_type_hints
 HOURS = 730  # of a month, as Azure counts
 SECONDS = HOURS * 3600
 SHARDS = 16  # shared/store.py
+HEAD_ROWS = 2  # shared/rows.py: of a shard, read with its active rows
 PAGE = 1000  # rows a query of Table Storage answers with at most
 MINIMUM = 1.0  # seconds: the shortest active time that is billed (Learn: Flex Consumption plan, Billing)
 
@@ -29,7 +30,7 @@ class Load:
     sweep_minutes: Annotated[float, "period of KEEP_ALIVE_SCHEDULE"] = 15
     keep_alive_seconds: Annotated[float, "Graph's answer to one keepAlive"] = 0.2
     concurrency: Annotated[float, "KEEP_ALIVE_CONCURRENCY: keepAlives in flight"] = 32
-    fan_out_above: Annotated[float, "SWEEP_FAN_OUT_ABOVE: more calls are swept by a message a shard"] = 5000
+    fan_out_above: Annotated[float, "SWEEP_FAN_OUT_ABOVE: more calls are swept by a message a shard"] = 20_000
     request_seconds: Annotated[float, "one webhook or API request"] = 0.15
     http_concurrency: Annotated[float, "requests that an instance serves at once"] = 16
     memory_gb: Annotated[float, "memory of an instance: 0.5, 2 or 4"] = 2
@@ -117,11 +118,12 @@ def active_gb_seconds(load: Load) -> float:
 def transactions(load: Load) -> float:
     """Requests to Table and Queue Storage. The host's own (leases, timer state, polling) are not known here.
 
-    A sweep reads a watermark and the pages of active rows a shard, and writes a watermark; a message is put, got and
-    deleted. A request reads a call and, if it changes it, writes one batch; health reads all watermarks.
+    A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows and of its
+    expired ones, and writes a watermark. A message is put, got and deleted; the dead man's switch has a row too, which
+    is written and read. A request reads a call and, if it changes it, writes one batch; health reads all watermarks.
     """
-    pages = math.ceil(load.calls / SHARDS / PAGE)
-    sweeping = sweeps(load) * SHARDS * (2 + pages) + messages(load) * 3
+    pages = math.ceil((load.calls / SHARDS + HEAD_ROWS) / PAGE)
+    sweeping = sweeps(load) * (1 + SHARDS * (pages + 2) + 2) + messages(load) * 3
     return sweeping + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS
 
 

@@ -76,7 +76,9 @@ class Settings(BaseSettings):
         "function after 5 minutes.",
     )
     sweep_fan_out_above: int = Field(
-        5000, ge=0, description="With more active calls than this the shards are swept by one queue message each."
+        20_000,
+        ge=0,
+        description="With more active calls than about this the shards are swept by one queue message each.",
     )
     ended_call_retention: Annotated[Duration, Field(gt=timedelta(0))] = Field(
         timedelta(days=30), description="How long ended calls stay on record."

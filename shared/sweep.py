@@ -56,7 +56,7 @@ class Plan:
     timing: Timing = field(default_factory=Timing)
     concurrency: int = 32
     budget: timedelta = timedelta(minutes=4)
-    fan_out_above: int = 5000
+    fan_out_above: int = 20_000
     retention: timedelta = timedelta(days=30)
 
 

@@ -31,7 +31,7 @@ def test_the_figures_of_the_keeper_are_the_keepers() -> None:
 def test_a_month_without_calls_is_the_timer_and_its_dead_mans_switch() -> None:
     assert cost.executions(IDLE) == 2 * 2920
     assert cost.active_gb_seconds(IDLE) == 2920 * 2 * 2  # a second each, 2 GB
-    assert cost.transactions(IDLE) == 2920 * (16 * 2 + 3)
+    assert cost.transactions(IDLE) == 2920 * (16 * 3 + 1 + 2 + 3)
     assert cost.stored_gb(IDLE) == 0
 
 
@@ -43,7 +43,7 @@ def test_calls_bring_requests() -> None:
 
 
 def test_many_calls_are_handed_over_by_a_message_a_shard() -> None:
-    few, many = Load(calls=5000), Load(calls=5001)
+    few, many = Load(calls=20_000), Load(calls=20_001)
     assert cost.messages(many) - cost.messages(few) == 2920 * 16
 
 
@@ -80,8 +80,8 @@ def test_prices_and_free_grants_make_a_sum(capsys: pytest.CaptureFixture[str]) -
     )
     told = capsys.readouterr().out
     assert "5,840  executions: 840.00" in told
-    assert f"storage transactions: {2920 * 35 / 10_000 * 2:.2f}" in told
-    assert f"together, of what has a price: {840 + 2920 * 35 / 10_000 * 2:.2f}" in told
+    assert f"storage transactions: {2920 * 54 / 10_000 * 2:.2f}" in told
+    assert f"together, of what has a price: {840 + 2920 * 54 / 10_000 * 2:.2f}" in told
 
 
 def test_more_free_than_used_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from local import publish
+from shared.store import SHARDS
 from tests.deploy.reading import ROOT
 from tests.functions.harness import ROUTES
 
@@ -120,5 +121,6 @@ def test_host_json_is_what_this_workload_needs() -> None:
     assert host["extensionBundle"]["version"] == "[4.*, 5.0.0)", "the queue trigger comes with the bundle"
     queues = host["extensions"]["queues"]
     assert queues["messageEncoding"] == "base64"
-    assert 1 <= queues["batchSize"] <= 32
-    assert queues["newBatchThreshold"] <= queues["batchSize"]
+    at_once = queues["batchSize"] + queues["newBatchThreshold"]
+    assert 0 < queues["newBatchThreshold"] <= queues["batchSize"], "with 0 a retry waits until a shard is swept"
+    assert SHARDS / at_once >= 4, "the platform scales out by messages over this: a fan-out must take some instances"

@@ -1,0 +1,63 @@
+"""The whole corpus against the running host, as a stranger would try it: over a socket, seeing answers alone."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from local.stack import APP_ID, Options, Stack, running
+from tests.attacks.corpus import CASES
+from tests.attacks.judge import assert_tells_nothing, secrets_of
+from tests.attacks.keys import OTHER_TENANT, Issuers
+from tests.attacks.scene import Case, Scene, send
+
+pytestmark = [pytest.mark.xdist_group("attacks"), pytest.mark.timeout(180)]
+
+VICTIM = "9d0e4c2a-7f51-4b8e-a3d6-5c1f0b7e90f4"
+AT_ONCE = 4
+NO_SWEEPS = "0 0 0 1 1 *"
+
+
+@pytest.fixture(scope="module")
+def stack(published: Issuers) -> Iterator[Stack]:
+    with running(Options(speed=1, schedule=NO_SWEEPS, settings=published.settings)) as stack:
+        yield stack
+
+
+async def test_all_that_must_be_refused_is_and_all_that_is_genuine_is_stored(stack: Stack, published: Issuers) -> None:
+    begun = time.monotonic()
+    sent: set[str] = set()
+    async with httpx.AsyncClient(base_url=stack.api, headers={"x-functions-key": stack.function_key}) as client:
+        registered = await client.put(f"/calls/{VICTIM}", json={"tenantId": OTHER_TENANT})
+        assert registered.is_success
+        slots = asyncio.Semaphore(AT_ONCE)
+        held = await asyncio.gather(*(_holds(client, stack, case, sent, slots) for case in CASES))
+        untouched = await client.get(f"/calls/{VICTIM}")
+
+    assert [str(case) for case, holds in zip(CASES, held, strict=True) if not holds] == []
+    assert _without_lease(untouched) == _without_lease(registered)  # the simulator does not know it
+    assert sent
+    assert [secret for secret in sent if secret in stack.host.output] == []
+    assert "notifications.refused" in stack.host.output
+    assert "notifications.other_tenant" in stack.host.output
+    minutes = 1 + (time.monotonic() - begun) // 60
+    assert published.asked.count("/graph/keys") <= 1 + minutes  # whatever kid the tokens name
+    assert set(published.asked) == {"/graph/metadata", "/graph/keys", "/other/metadata", "/other/keys"}
+
+
+def _without_lease(answer: httpx.Response) -> dict[str, object]:
+    return {name: value for name, value in answer.json().items() if name != "lease"}
+
+
+async def _holds(client: httpx.AsyncClient, stack: Stack, case: Case, sent: set[str], slots: asyncio.Semaphore) -> bool:
+    """Whether it is answered as it must be, and what it tells of is on record only if it is genuine."""
+    async with slots:
+        scene = Scene(APP_ID, VICTIM)
+        request = case.build(scene)
+        sent |= secrets_of(request)
+        answer = await send(stack.address, request)
+        assert_tells_nothing(case, request, answer, scene)
+        known = await client.get(f"/calls/{scene.call_id}")
+    return answer.status in case.statuses and known.is_success == case.is_genuine

@@ -1,4 +1,4 @@
-"""Azurite for the laptop and the tests: Table, Queue and Blob Storage by their real protocol, in memory."""
+"""Azurite for the laptop and the tests: Table, Queue and Blob Storage by their real protocol."""
 
 import os
 import re
@@ -19,13 +19,14 @@ ACCOUNT = "devstoreaccount1"
 # The account and key that Microsoft publishes for every Azurite (Learn: "Use the Azurite emulator"); no secret.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 START_TIMEOUT = 30.0  # seconds; it takes one, on a busy machine a few
+STOP_TIMEOUT = 10.0  # seconds; it takes none
 OLDEST_NODE = 20
 
 _SERVICES = ("Blob", "Queue", "Table")
+_CLOSED = "service successfully closed"
 _LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at http://[\d.]+:(\d+)")
 _IN_USE = re.compile(r"EADDRINUSE\D*[\d.]+:(\d+)")
 _FLAGS = (
-    "--inMemoryPersistence",
     "--skipApiVersionCheck",
     "--disableProductStyleUrl",
     "--disableTelemetry",
@@ -59,16 +60,88 @@ class Azurite:
         )
 
 
-@contextmanager
-def running(
-    *, blob_port: int = 0, queue_port: int = 0, table_port: int = 0, node: str | None = None, root: Path = ROOT
-) -> Iterator[Azurite]:
-    """Run Azurite for as long as the block lasts; what it held is gone afterwards.
+class Server:
+    """An Azurite that may be stopped and started again, on the ports it had.
 
     Parameters
     ----------
-    blob_port, queue_port, table_port
+    program
+        The command that starts it.
+    wanted
         The ports on 127.0.0.1; 0 takes a free one.
+    folder
+        Where it keeps what it holds. None: in memory, and what it held is gone when it stops.
+
+    Raises
+    ------
+    AzuriteError
+        A port is in use, or it did not start.
+    """
+
+    def __init__(self, program: list[str], wanted: Azurite, folder: Path | None) -> None:
+        self._program = program
+        self._keep = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
+        self._log: IO[str]
+        self._process: subprocess.Popen[bytes]
+        self.storage = wanted
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its group."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, or start it again with what it had kept."""
+        command = [*self._program, *_FLAGS, *self._keep, "--blobPort", str(self.storage.blob_port)]
+        command += ["--queuePort", str(self.storage.queue_port), "--tablePort", str(self.storage.table_port)]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `kill` closes it
+        self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+            command,
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self.storage = _wait_until_listening(self._process, self._log)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Let it finish what it does and write down what it holds. From then on connections are refused."""
+        self._process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while _read(self._log).count(_CLOSED) < len(_SERVICES):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AzuriteError(f"Azurite did not close its files within {STOP_TIMEOUT:.0f} s: data may be lost.")
+            time.sleep(0.02)
+        self.kill()  # closed, it would still wait for its stdin
+
+    def kill(self) -> None:
+        """End it at once; no harm if it has ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._log.close()
+
+
+@contextmanager
+def serving(
+    wanted: Azurite, *, folder: Path | None = None, node: str | None = None, root: Path = ROOT
+) -> Iterator[Server]:
+    """Run Azurite for as long as the block lasts.
+
+    Parameters
+    ----------
+    wanted
+        The ports on 127.0.0.1; 0 takes a free one.
+    folder
+        Where it keeps what it holds, so that it can be stopped and started. None: in memory.
     node
         The Node executable. If None: the one of the virtual environment, where the set-up had to put one there, else
         the one on the PATH.
@@ -80,21 +153,21 @@ def running(
     AzuriteError
         Node or Azurite is not installed or too old, a port is in use, or it did not start.
     """
-    command = [*_program(node, root), *_FLAGS, "--blobPort", str(blob_port)]
-    command += ["--queuePort", str(queue_port), "--tablePort", str(table_port)]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-            command,
-            cwd=tempfile.gettempdir(),
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield _wait_until_listening(process, log)
-        finally:
-            _stop(process)
+    server = Server(_program(node, root), wanted, folder)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def running(
+    *, blob_port: int = 0, queue_port: int = 0, table_port: int = 0, node: str | None = None, root: Path = ROOT
+) -> Iterator[Azurite]:
+    """Run one in memory for as long as the block lasts. Parameters and errors are those of `serving`."""
+    ports = (blob_port, queue_port, table_port)
+    with serving(Azurite(*ports), node=node, root=root) as server:
+        yield server.storage
 
 
 def _program(node: str | None, root: Path) -> list[str]:
@@ -147,12 +220,3 @@ def _why(said: str) -> str:
     lines = said.strip().splitlines() or ["nothing"]
     told = next((line for line in lines if "Error" in line), lines[-1])  # after an error Node tells its version last
     return f"Azurite ended at its start. It said: {told.strip()}"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """It keeps nothing, so it need not be asked politely."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin:
-        process.stdin.close()

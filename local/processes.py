@@ -126,7 +126,7 @@ class Child:
         return code
 
     def _read(self, log: Path | None) -> None:
-        file = log.open("w", encoding="utf-8") if log else None
+        file = log.open("a", encoding="utf-8") if log else None
         try:
             if self._process.stdout:
                 with self._process.stdout as lines:

@@ -1,21 +1,21 @@
 """The whole of Call Keeper on one machine: Azurite, the simulator and the host, wired by settings alone."""
 
 import secrets
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from local import azurite
+from local.folders import temporary_folder
 from local.processes import Child, Children
 
 ROOT = Path(__file__).resolve().parent.parent
 APP_ID = "3f1d9a52-7c84-4e0b-a6d9-1b5c2e8f7a60"  # of a bot that exists nowhere
 LEASE_MINUTES = 45  # Graph: call-keepAlive page
 LOGIN_TIMEOUT = 60.0  # seconds; the first start on a slow machine compiles everything
+CORE_TOOLS_PORT = 7071
 CORE_TOOLS_TIMEOUT = 240.0  # seconds; at their first start they download the extension bundle
 
 
@@ -39,48 +39,105 @@ class Options:
     ports: Ports = field(default_factory=Ports)
     core_tools: bool = False
     echo: bool = False
+    keep_storage: bool = False  # so that Azurite can be stopped and started
     settings: dict[str, str] = field(default_factory=dict)
 
 
-class Stack:
-    """What runs: addresses, the function key, and the host, which may be ended and started again."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A program that runs function apps: its command, what it says when it serves, how many seconds that may take."""
 
-    def __init__(self, options: Options, children: Children, storage: azurite.Azurite, folder: Path) -> None:
-        self._options = options
-        self._children = children
-        self.storage = storage
-        self.folder = folder
-        self.function_key = secrets.token_urlsafe(24)
-        self._secret = secrets.token_urlsafe(24)
-        self._simulator_child, self.simulator, self._login = self._start_simulator()
-        self.host = self.start_host()
+    command: tuple[str, ...]
+    ready: str
+    patience: float
+
+
+_LOCAL = _Kind((sys.executable, "-m", "local.host"), r"host ready: http://127\.0\.0\.1:(\d+)", LOGIN_TIMEOUT)
+_CORE_TOOLS = _Kind(("func", "start"), r"(?i)host lock lease acquired|Functions:", CORE_TOOLS_TIMEOUT)
+
+
+class Host:
+    """A Functions host, which may be ended and started again on the port it had; 0 takes any free one at first."""
+
+    def __init__(self, kind: _Kind, port: int, start: Callable[[list[str], dict[str, str]], Child]) -> None:
+        self._kind = kind
+        self._port = port
+        self._start = start
+        self.child = self.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def api(self) -> str:
         """Where the routes of the app begin."""
         return f"{self.address}/api"
 
+    def start(self, **settings: str) -> Child:
+        """Start it, or start it again, with these settings beside the stack's, until it serves."""
+        self.child = self._start([*self._kind.command, "--port", str(self._port)], settings)
+        found = self.child.wait_for(self._kind.ready, self._kind.patience)
+        self._port = int(found[1]) if found.groups() else self._port
+        return self.child
+
+
+class Stack:
+    """What runs: Azurite, the simulator, the function key, and the hosts; the first one is there from the start."""
+
+    def __init__(self, options: Options, children: Children, azurite_server: azurite.Server, folder: Path) -> None:
+        self._options = options
+        self._children = children
+        self.azurite = azurite_server
+        self.folder = folder
+        self.function_key = secrets.token_urlsafe(24)
+        self._secret = secrets.token_urlsafe(24)
+        self._simulator_child, self.simulator, self._login = self._start_simulator()
+        self.hosts: list[Host] = []
+        self.add_host(options.ports.host or (CORE_TOOLS_PORT if options.core_tools else 0))
+
+    @property
+    def storage(self) -> azurite.Azurite:
+        """Where Azurite listens."""
+        return self.azurite.storage
+
+    @property
+    def host(self) -> Child:
+        """The first host."""
+        return self.hosts[0].child
+
+    @property
+    def address(self) -> str:
+        """Where the first host listens."""
+        return self.hosts[0].address
+
+    @property
+    def api(self) -> str:
+        """Where the routes of the app begin, at the first host."""
+        return self.hosts[0].api
+
     def start_host(self) -> Child:
-        """Start the Functions host, or start it again, on the port it had."""
-        port = self._options.ports.host or getattr(self, "_port", 0)
-        if self._options.core_tools:
-            command: list[str] = ["func", "start", "--port", str(port or 7071)]
-            ready = r"(?i)host lock lease acquired|Functions:"
-        else:
-            command = [sys.executable, "-m", "local.host", "--port", str(port)]
-            ready = r"host ready: http://127\.0\.0\.1:(\d+)"
-        log = None if self._options.echo else self.folder / "host.log"
-        child = self._children.start("host", command, env=self.settings(), cwd=ROOT, log=log, echo=self._options.echo)
-        found = child.wait_for(ready, CORE_TOOLS_TIMEOUT if self._options.core_tools else LOGIN_TIMEOUT)
-        self._port = port if self._options.core_tools else int(found[1])
-        self.address = f"http://127.0.0.1:{self._port or 7071}"
-        self.host = child
-        return child
+        """Start the first host again."""
+        return self.hosts[0].start()
+
+    def add_host(self, port: int = 0, settings: Mapping[str, str] | None = None) -> Host:
+        """Start one more host on the same storage, with these settings beside the stack's; its log is its own."""
+        name = "host" if not self.hosts else f"host-{len(self.hosts) + 1}"
+        log = None if self._options.echo else self.folder / f"{name}.log"
+
+        def start(command: list[str], others: dict[str, str]) -> Child:
+            env = {**self.settings(), **(settings or {}), **others}
+            return self._children.start(name, command, env=env, cwd=ROOT, log=log, echo=self._options.echo)
+
+        self.hosts.append(Host(_CORE_TOOLS if self._options.core_tools else _LOCAL, port, start))
+        return self.hosts[-1]
 
     def check(self) -> None:
-        """Raise `ProcessError` if the simulator or the host has ended."""
+        """Raise `ProcessError` if the simulator or a host has ended."""
         self._simulator_child.check()
-        self.host.check()
+        for host in self.hosts:
+            host.child.check()
 
     def settings(self) -> dict[str, str]:
         """The app settings, as a deployment has them."""
@@ -123,13 +180,8 @@ def running(options: Options) -> Iterator[Stack]:
     AzuriteError, ProcessError
         A part could not be started. The message says what to do.
     """
-    folder = Path(tempfile.mkdtemp(prefix="call-keeper-"))
-    ports = options.ports
-    try:
-        with (
-            Children() as children,
-            azurite.running(blob_port=ports.blob, queue_port=ports.queue, table_port=ports.table) as storage,
-        ):
-            yield Stack(options, children, storage, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder, Children() as children:
+        kept = folder / "azurite" if options.keep_storage else None
+        ports = azurite.Azurite(options.ports.blob, options.ports.queue, options.ports.table)
+        with azurite.serving(ports, folder=kept) as server:
+            yield Stack(options, children, server, folder)

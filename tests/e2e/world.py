@@ -26,8 +26,9 @@ class _Model(BaseModel):
 
 
 class Attempt(_Model):
-    """One POST of a notification; `status` None: no answer."""
+    """One POST of a notification; `status` None: no answer. The time is simulated."""
 
+    at: AwareDatetime
     status: int | None
 
 
@@ -35,6 +36,8 @@ class Sent(_Model):
     """A notification, and what became of it."""
 
     id: str
+    change_type: str
+    state: str | None
     lost: bool
     attempts: list[Attempt]
 
@@ -51,11 +54,20 @@ class Operation(_Model):
     status: str
 
 
+class SimulatedLease(_Model):
+    """The lease of a call, as Graph knows it."""
+
+    renewed_at: AwareDatetime
+
+
 class Simulated(_Model):
     """A call, as Graph knows it. Times are simulated."""
 
     id: str
+    lease: SimulatedLease
     over: bool
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None
     code: int | None
     subcode: int | None
     keep_alives: int
@@ -120,18 +132,17 @@ class World:
 
     tenant = TENANT
 
-    def __init__(self, stack: Stack, client: httpx.Client, azurite: int) -> None:
+    def __init__(self, stack: Stack, client: httpx.Client) -> None:
         self.stack = stack
         self._client = client
-        self._azurite = azurite
 
     # Graph and the bots
 
-    def begin(self, *, shard: int | None = None, tenant: str = TENANT, quiet: bool = False) -> str:
-        """A call is established, and notifies it unless it is quiet; its id."""
+    def begin(self, *, shard: int | None = None, tenant: str = TENANT, host: int = 0) -> str:
+        """A call is established, and notifies this host; its id."""
         call_id = _call_id(shard)
-        call = {"id": call_id, "tenantId": tenant, "appId": APP_ID, "quiet": quiet}
-        call["callbackUri"] = f"{self.stack.api}/notifications"
+        call = {"id": call_id, "tenantId": tenant, "appId": APP_ID}
+        call["callbackUri"] = f"{self.stack.hosts[host].api}/notifications"
         self.control("POST", "/calls", call)
         return call_id
 
@@ -228,27 +239,39 @@ class World:
         assert answer.is_success, answer.text
         return answer
 
-    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
-        """Ask the API, whatever it answers."""
+    def request(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, host: int = 0
+    ) -> httpx.Response:
+        """Ask the API at a host, whatever it answers."""
         key = {"x-functions-key": self.stack.function_key}
-        return self._client.request(method, f"{self.stack.api}{path}", headers=key, json=body)
+        return self._client.request(method, f"{self.stack.hosts[host].api}{path}", headers=key, json=body)
 
-    def sweeps(self) -> list[tuple[str, int]]:
-        """The finished sweeps of this host, by its log: what woke them, and how many calls they renewed."""
-        lines = [line for line in self.stack.host.output.splitlines() if "keep_alive.sweep.finished" in line]
+    def sweeps(self, host: int = 0) -> list[tuple[str, int]]:
+        """The finished sweeps of a host since its start, by its log: what woke them, how many calls they renewed."""
+        said = self.stack.hosts[host].child.output.splitlines()
+        lines = [line for line in said if "keep_alive.sweep.finished" in line]
         fields = [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in lines]
         return [(one["wakeUp"], int(one["renewed"])) for one in fields]
 
     # Trouble
 
     @contextmanager
-    def storage_outage(self) -> Iterator[None]:
-        """Storage neither answers nor refuses, and has everything again afterwards."""
-        os.killpg(self._azurite, signal.SIGSTOP)
+    def storage_stopped(self) -> Iterator[None]:
+        """Storage refuses connections, and has everything again afterwards. Needs `keep_storage`."""
+        self.stack.azurite.stop()
         try:
             yield
         finally:
-            os.killpg(self._azurite, signal.SIGCONT)
+            self.stack.azurite.start()
+
+    @contextmanager
+    def storage_outage(self) -> Iterator[None]:
+        """Storage neither answers nor refuses, and has everything again afterwards."""
+        os.killpg(self.stack.azurite.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.stack.azurite.pid, signal.SIGCONT)
 
     def until(self, holds: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until it holds: what happens in other processes cannot be stepped."""
@@ -269,10 +292,8 @@ class World:
 @contextmanager
 def running(options: Options) -> Iterator[World]:
     """Everything, for as long as the block lasts."""
-    before = children()
     with stack_running(options) as stack, httpx.Client(timeout=30) as client:
-        azurite = next(pid for pid in children() - before if "azurite.js" in command_of(pid))
-        yield World(stack, client, azurite)
+        yield World(stack, client)
 
 
 def children(pid: int | None = None) -> set[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from local.azurite import ROOT, AzuriteError, running
+from local.azurite import ROOT, Azurite, AzuriteError, running, serving
 
 
 def listens(port: int) -> bool:
@@ -31,6 +31,18 @@ def test_it_is_gone_after_the_block() -> None:
         ports = (storage.blob_port, storage.queue_port, storage.table_port)
         assert all(listens(port) for port in ports)
     assert not any(listens(port) for port in ports)
+
+
+async def test_one_with_a_folder_has_everything_again_after_it_was_stopped(tmp_path: Path) -> None:
+    with serving(Azurite(0, 0, 0), folder=tmp_path) as server:
+        before = server.storage
+        async with TableServiceClient.from_connection_string(before.connection_string) as service:
+            await service.create_table("smoke")
+            server.stop()
+            assert not listens(before.table_port)
+            server.start()
+            assert server.storage == before
+            assert [table.name async for table in service.list_tables()] == ["smoke"]
 
 
 def test_a_port_in_use_is_named() -> None:

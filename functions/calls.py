@@ -66,7 +66,9 @@ async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespo
     """Make a call known."""
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RegisterCall, req.get_body() or b"{}")
-    shown, new = await _management(caller).register(call_id, wish.tenant_id, wish.started_at, wish.metadata)
+    shown, new = await _management(caller).register(
+        call_id, wish.tenant_id, wish.started_at, wish.metadata, app_id=wish.app_id
+    )
     return _call(shown, 201 if new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
 
 
@@ -230,7 +232,7 @@ def _management(caller: Caller) -> "Management":
 
 def _view(shown: "Shown") -> CallView:
     now, timing = services().clock.now(), services().settings.timing
-    return call_view(shown.call, shown.watermark, timing, now, _action(shown))
+    return call_view(services().apps.owned(shown.call), shown.watermark, timing, now, _action(shown))
 
 
 def _action(shown: "Shown") -> str | None:

@@ -1,4 +1,4 @@
-// Call Keeper in a resource group: one deployment serves one bot. No parameter, setting or output is a secret.
+// Call Keeper in a resource group: one deployment serves one bot, or several by graphApps. No parameter, setting or output is a secret.
 targetScope = 'resourceGroup'
 
 // --- What it is called and where it runs ---
@@ -37,6 +37,9 @@ param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4'
 
 @description('The tenant, by GUID, of calls that are registered without one; empty to refuse those.')
 param graphTenantId string = ''
+
+@description('Further bots beside graphAppId: appId, credential (`federated`), tenantId if they have one of their own; see docs/settings.md. No secrets here.')
+param graphApps object[] = []
 
 @description('Graph\'s action for recordings: `recordResponse`, or the old beta `record`.')
 @allowed(['recordResponse', 'record'])
@@ -191,6 +194,7 @@ var settings = {
   GRAPH_APP_ID: startsWith(graphAppId, nobody) ? fail('graphAppId is all zeros: set GRAPH_APP_ID') : graphAppId
   GRAPH_TENANT_ID: graphTenantId
   GRAPH_CREDENTIAL: graphCredential
+  GRAPH_APPS: empty(graphApps) ? '' : string(graphApps)
   GRAPH_RECORD_API: graphRecordApi
   GRAPH_TIMEOUT: graphTimeout
   GRAPH_REQUESTS_PER_SECOND: string(graphRequestsPerSecond)

@@ -1,14 +1,14 @@
-"""Graph's tokens, by azure-identity: one credential for each tenant of this app in this cloud."""
+"""Graph's tokens, by azure-identity: one credential for each app and tenant in this cloud."""
 
 import asyncio
-import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
 
-from shared import telemetry
+from shared import entra_errors, telemetry
+from shared.apps import BotApp
 from shared.clock import Clock, SystemClock
 from shared.errors import TokenUnavailable
 from shared.identifiers import tenant
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
 
 REFRESH_PAUSE = timedelta(seconds=10)  # between new credentials of a tenant, however many calls see a 401
-FAILURE_PAUSE = timedelta(seconds=5)  # for which a failure is told again, without asking
+FAILURE_PAUSE = timedelta(seconds=5)  # for which a failure is told again, without asking; doubled by each further one
 BEFORE_EXPIRY = timedelta(minutes=5)  # from then on azure-identity is asked again
 _TIMEOUT = 20.0  # seconds for one token, azure-identity's own retries included
-_AADSTS = re.compile(r"AADSTS\d+")
 _RETRIES = 2  # within that time
 
 
@@ -39,23 +38,26 @@ class Credential(Protocol):
 
 @dataclass(slots=True)
 class _Tenant:
-    """What is at hand for a tenant. Whoever changes it holds the lock."""
+    """What is at hand for an app in a tenant. Whoever changes it holds the lock."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     credential: Credential | None = None
     token: "AccessToken | None" = None
     made_at: datetime | None = None
     failure: str | None = None
-    failed_at: datetime | None = None
+    failures: int = 0  # in a row
+    asked_again_at: datetime | None = None
 
 
 class GraphTokens:
-    """Tokens for Graph with the credential that GRAPH_CREDENTIAL names. Nothing is opened before the first `get`."""
+    """Tokens for Graph, each app's by its own credential. Nothing is opened before the first `get`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
+        self._apps = settings.apps
         self._clock = clock or SystemClock()
-        self._tenants: dict[str, _Tenant] = {}
+        self._longest_pause = max(settings.timing.minute, FAILURE_PAUSE)
+        self._tenants: dict[tuple[str, str], _Tenant] = {}
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         """A token of the tenant, from memory while it is good.
@@ -72,16 +74,17 @@ class GraphTokens:
         Raises
         ------
         TokenUnavailable
-            None could be had. A failure is told again for a few seconds: a sweep must not ask a thousand times.
+            None could be had. A failure is told again for a few seconds, up to a minute while it lasts: a sweep must
+            not ask a thousand times, nor all sweeps and retries of an outage. A token that is still good outlives it.
         """
-        tenant_id = _checked(tenant_id)
-        if app_id not in {None, self._settings.graph_app_id}:
-            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is none that this deployment serves.")
-        known = self._tenants.setdefault(tenant_id, _Tenant())
-        if not refresh and known.token and self._is_good(known.token):
+        tenant_id, app = _checked(tenant_id), self._apps.get(app_id)
+        if app is None:
+            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
+        known = self._tenants.setdefault((app.app_id, tenant_id), _Tenant())
+        if not refresh and known.token and self._left(known.token) > self._least(known):
             return known.token.token
         async with known.lock:  # those who waited find it done
-            return await self._get(tenant_id, known, refresh=refresh)
+            return await self._get(app, tenant_id, known, refresh=refresh)
 
     async def close(self) -> None:
         """Close all credentials' connections."""
@@ -90,41 +93,59 @@ class GraphTokens:
             if known.credential:
                 await known.credential.close()
 
-    async def _get(self, tenant_id: str, known: _Tenant, *, refresh: bool) -> str:
+    async def _get(self, app: BotApp, tenant_id: str, known: _Tenant, *, refresh: bool) -> str:
         now = self._clock.now()
-        if known.failed_at and now - known.failed_at < FAILURE_PAUSE:
+        pausing = known.asked_again_at is not None and now < known.asked_again_at
+        if pausing and (refresh or not self._lasts(known.token)):
             raise TokenUnavailable(known.failure)
         if refresh and known.made_at and now - known.made_at >= REFRESH_PAUSE:
             await _forget(known)
-        if not (known.token and self._is_good(known.token)):
-            known.token = await self._ask(tenant_id, known)
+        if known.token and (pausing or self._left(known.token) > BEFORE_EXPIRY):
+            return known.token.token
+        try:
+            known.token = await self._ask(app, tenant_id, known)
+        except TokenUnavailable:
+            if known.token is None or not self._lasts(known.token):
+                raise
         return known.token.token
 
-    async def _ask(self, tenant_id: str, known: _Tenant) -> "AccessToken":
+    async def _ask(self, app: BotApp, tenant_id: str, known: _Tenant) -> "AccessToken":
         try:
             async with asyncio.timeout(_TIMEOUT):
                 if known.credential is None:
-                    known.credential = _credential(self._settings, tenant_id)
+                    known.credential = _credential(self._settings, app, tenant_id)
                     known.made_at = self._clock.now()
                 token = await known.credential.get_token(self._settings.graph_scope)
         except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
-            known.failed_at = self._clock.now()
-            known.failure = f"No Graph token for tenant {tenant_id}: {self._reason(error)}."
-            telemetry.TOKEN_FAILED(tenantId=tenant_id, error=known.failure)
+            self._note_failure(known, f"No Graph token for app {app.app_id} in tenant {tenant_id}: {_why(app, error)}")
+            telemetry.TOKEN_FAILED(tenantId=tenant_id, appId=app.app_id, error=known.failure)
             raise TokenUnavailable(known.failure) from error
-        known.failed_at = None
+        known.failures, known.asked_again_at = 0, None
         return token
 
-    def _is_good(self, token: "AccessToken") -> bool:
-        return token.expires_on - self._clock.now().timestamp() > BEFORE_EXPIRY.total_seconds()
+    def _note_failure(self, known: _Tenant, failure: str) -> None:
+        pause = min(FAILURE_PAUSE * 2 ** min(known.failures, 8), self._longest_pause)
+        known.failure = failure
+        known.failures += 1
+        known.asked_again_at = self._clock.now() + pause
 
-    def _reason(self, error: Exception) -> str:
-        """The credential and Entra's code. Not the message, which may hold more than is fit for a caller."""
-        kind = self._settings.graph_credential
-        code = _AADSTS.search(str(error))
-        if code:
-            return f"Entra refused the credential ({kind}) with {code[0]}"
-        return f"the credential ({kind}) gave none ({type(error).__name__})"
+    def _least(self, known: _Tenant) -> timedelta:
+        """What must be left of a token: it is renewed early, but who meets the renewal does not wait for it."""
+        return timedelta() if known.lock.locked() else BEFORE_EXPIRY
+
+    def _lasts(self, token: "AccessToken | None") -> bool:
+        return token is not None and self._left(token) > timedelta()
+
+    def _left(self, token: "AccessToken") -> timedelta:
+        return timedelta(seconds=token.expires_on - self._clock.now().timestamp())
+
+
+def _why(app: BotApp, error: Exception) -> str:
+    """The credential, Entra's code and what to do. Not its message, which may hold more than is fit for a caller."""
+    code = entra_errors.code_of(error)
+    if code:
+        return f"Entra refused the credential ({app.credential}) with {code}. {entra_errors.advice(code)}"
+    return f"the credential ({app.credential}) gave none ({type(error).__name__})."
 
 
 async def _forget(known: _Tenant) -> None:
@@ -141,31 +162,31 @@ def _checked(tenant_id: str) -> str:
         raise TokenUnavailable(f"No Graph token: the tenant {error}.") from None
 
 
-def _credential(settings: Settings, tenant_id: str) -> Credential:
-    """The credential that GRAPH_CREDENTIAL names, for one tenant. A managed identity's is always its own tenant's."""
+def _credential(settings: Settings, app: BotApp, tenant_id: str) -> Credential:
+    """The app's credential, for one tenant. A managed identity's is always its own tenant's."""
     from azure.identity import aio  # noqa: PLC0415 slow to import
 
-    app_id, authority = settings.graph_app_id, settings.authority
-    match settings.graph_credential:
+    app_id, authority = app.app_id, settings.authority
+    match app.credential:
         case "managedIdentity":
-            return _managed_identity(settings)
+            return _managed_identity(settings, app)
         case "federated":
-            return _Federated(settings, tenant_id)
+            return _Federated(settings, app, tenant_id)
         case "certificate":
-            password = _revealed(settings.graph_certificate_password)
-            path = settings.graph_certificate_path
+            password = _revealed(app.certificate_password)
+            path = app.certificate_path
             return aio.CertificateCredential(
                 tenant_id, app_id, path, password=password, authority=authority, retry_total=_RETRIES
             )
         case "secret":
-            secret = _revealed(settings.graph_client_secret) or ""
+            secret = _revealed(app.client_secret) or ""
             return aio.ClientSecretCredential(tenant_id, app_id, secret, authority=authority, retry_total=_RETRIES)
 
 
-def _managed_identity(settings: Settings) -> Credential:
+def _managed_identity(settings: Settings, app: BotApp) -> Credential:
     from azure.identity.aio import ManagedIdentityCredential  # noqa: PLC0415 slow to import
 
-    return ManagedIdentityCredential(client_id=settings.azure_client_id)
+    return ManagedIdentityCredential(client_id=app.identity_client_id or settings.azure_client_id)
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
@@ -175,15 +196,15 @@ def _revealed(secret: SecretStr | None) -> str | None:
 class _Federated:
     """A managed identity's token as the app's client assertion: no secret anywhere (workload identity federation)."""
 
-    def __init__(self, settings: Settings, tenant_id: str) -> None:
+    def __init__(self, settings: Settings, app: BotApp, tenant_id: str) -> None:
         from azure.identity.aio import ClientAssertionCredential  # noqa: PLC0415 slow to import
 
         self._assertion = ""
         self._audience = f"{settings.cloud.assertion_audience}/.default"
-        self._identity = _managed_identity(settings)
+        self._identity = _managed_identity(settings, app)
         self._app = ClientAssertionCredential(
             tenant_id,
-            settings.graph_app_id,
+            app.app_id,
             lambda: self._assertion,  # azure-identity asks for it without await
             authority=settings.authority,
             retry_total=_RETRIES,

@@ -6,12 +6,14 @@ CallKeeperError
 │   └── UnsupportedBody    compressed, or no JSON by its own word
 ├── Unauthenticated        no token, or one that does not verify
 ├── Forbidden              a good token that may not do this
+│   └── TokenOfAnotherApp  for a call of another bot of this deployment
 ├── NotFound
 │   ├── CallNotFound
 │   └── OperationNotFound
 ├── Conflict               the request contradicts what is recorded
 │   ├── CallEnded
 │   ├── OfAnotherTenant
+│   ├── OfAnotherApp
 │   ├── RequestInProgress  the same Idempotency-Key is being worked on
 │   └── OutcomeUnknown     the same Idempotency-Key may have done it
 ├── KeyReused              the same Idempotency-Key, another request
@@ -64,6 +66,10 @@ class Forbidden(CallKeeperError):
     """The token is good, but may not do this."""
 
 
+class TokenOfAnotherApp(Forbidden):
+    """The token's audience is one bot of this deployment, the call another's."""
+
+
 class NotFound(CallKeeperError):
     """What was asked for is not there."""
 
@@ -92,6 +98,10 @@ class CallEnded(Conflict):
 
 class OfAnotherTenant(Conflict):
     """The call is registered for another tenant."""
+
+
+class OfAnotherApp(Conflict):
+    """The call is another bot's of this deployment."""
 
 
 class RequestInProgress(Conflict):

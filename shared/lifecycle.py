@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.calls import Call, Event, Failing, Hangup, Operation, Source, Termination
-from shared.errors import Forbidden, OfAnotherTenant
+from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnotherApp
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
 from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
 from shared.termination import explain
@@ -25,12 +25,13 @@ _FAILED = 400  # a code from here on is a failure, as in HTTP
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A bot's word that a call is there. `started_at` is None where the bot does not say."""
+    """A bot's word that a call is there. `started_at` and `app_id` are None where the bot does not say."""
 
     call_id: str
     tenant_id: str
     started_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    app_id: str | None = None
 
 
 def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
@@ -42,31 +43,41 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
     ------
     OfAnotherTenant
         The call is registered for another tenant. One known only by notifications has its tenant corrected.
+    OfAnotherApp
+        It is another app's, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
     if call is None:
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
         raise OfAnotherTenant(f"Call {call.id} is registered for another tenant.")
-    call = replace(call, metadata={**registration.metadata, **call.metadata})
+    elif _of_another_app(call, registration.app_id):
+        raise OfAnotherApp(f"Call {call.id} is another app's.")
+    app_id = call.app_id or registration.app_id
+    call = replace(call, metadata={**registration.metadata, **call.metadata}, app_id=app_id)
     if call.registered_at is not None:
         return call
     started_at = min(registration.started_at or at, call.started_at, call.ended_at or at)
     return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
 
 
-def notified(call: Call | None, notification: Notification, tenant_id: str, at: datetime) -> Call:
+def notified(
+    call: Call | None, notification: Notification, tenant_id: str, at: datetime, app_id: str | None = None
+) -> Call:
     """Merge a notification. An unknown call becomes known by it; one that is ended leaves a tombstone.
 
     Raises
     ------
     Forbidden
-        The call belongs to another tenant than `tenant_id`, the one in Graph's token.
+        The call belongs to another tenant than `tenant_id`, the one in Graph's token, or to another app than `app_id`,
+        the one of the token's audience.
     """
     if call is None:
-        call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at)
+        call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at, app_id=app_id)
     elif call.tenant_id.lower() != tenant_id.lower():
         raise Forbidden(f"Call {call.id} belongs to another tenant than the token.")
+    elif _of_another_app(call, app_id):
+        raise TokenOfAnotherApp(f"Call {call.id} belongs to another app than the token.")
     if not isinstance(notification, CallNotification):
         return call
     call = replace(
@@ -80,6 +91,10 @@ def notified(call: Call | None, notification: Notification, tenant_id: str, at: 
         told = notification.result or Result()
         return _ended(call, _termination(Source.NOTIFICATION, told, notification.termination_reason), at)
     return call
+
+
+def _of_another_app(call: Call, app_id: str | None) -> bool:
+    return app_id is not None and call.app_id not in {None, app_id}
 
 
 def renewed(call: Call, at: datetime) -> Call:

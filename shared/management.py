@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from shared import lifecycle, telemetry
+from shared.apps import Apps, BotApp
 from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, Operation, Status, Timing, Watermark
 from shared.clock import TICK, Clock
@@ -64,14 +65,14 @@ class Management:
         clock: Clock,
         timing: Timing,
         *,
-        default_tenant: str | None = None,
+        apps: Apps,
     ) -> None:
         self._store = store
         self._graph = graph
         self._renewer = renewer
         self._clock = clock
         self._timing = timing
-        self._default_tenant = default_tenant
+        self._apps = apps
         self._seals = Seals(store)
         self._scope = EVERYTHING
 
@@ -82,42 +83,50 @@ class Management:
         return bound
 
     async def register(
-        self, call_id: str, tenant_id: str | None, started_at: datetime | None, metadata: dict[str, str]
+        self,
+        call_id: str,
+        tenant_id: str | None,
+        started_at: datetime | None,
+        metadata: dict[str, str],
+        *,
+        app_id: str | None = None,
     ) -> tuple[Shown, bool]:
         """Make a call known; whether it is new. One with little left of its lease is renewed at once.
 
         Raises
         ------
         InvalidRequest
-            There is no tenant, the start lies in the future, or metadata outgrows its bounds by what is added.
-        OfAnotherTenant
-            The call is registered for another tenant.
+            There is no tenant, the app is missing or not served here, the start lies in the future, or metadata
+            outgrows its bounds by what is added.
+        OfAnotherTenant, OfAnotherApp
+            The call is registered for another tenant, or is another app's.
         Forbidden
             The caller is bound, and not to this tenant.
         CallNotFound
             The call is on record, and is none of the caller's.
         """
         now = self._clock.now()
-        tenant = self._tenant(tenant_id)
-        if not self._scope.covers(tenant):
-            raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
-        registration = Registration(call_id, tenant, self._started(started_at, now), metadata)
+        started_at = self._started(started_at, now)
         new = False
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             nonlocal new
             new = call is None
-            if call and not self._scope.holds(call):
+            known = self._apps.owned(call) if call and self._scope.holds(call) else None
+            app = self._app(app_id, known)
+            tenant = self._tenant(tenant_id or app.tenant_id)
+            if call and not known:
                 raise CallNotFound(call_id)
-            after = lifecycle.registered(call, registration, now)
+            after = lifecycle.registered(known, Registration(call_id, tenant, started_at, metadata, app.app_id), now)
             _check_grown(call, after)
             first = call is None or call.registered_at is None
-            told = Event("registered", now + TICK, {"tenantId": after.tenant_id})  # after the line of becoming known
+            about = {"tenantId": after.tenant_id, "appId": after.app_id}
+            told = Event("registered", now + TICK, about)  # after the line of becoming known
             return after, (told,) if first else ()
 
         call = await update(self._store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
-        telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, status=call.status)
+        telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
         return await self._safe(call), new
 
     async def read(self, call_id: str) -> Shown:
@@ -251,14 +260,25 @@ class Management:
             raise CallNotFound(call_id)
         return stored
 
+    def _app(self, app_id: str | None, known: Call | None) -> BotApp:
+        """The bot whose call it is. Among several it is not guessed: Graph may call a call of another app unknown."""
+        app_id = app_id or (known.app_id if known else None)
+        if app_id is None and self._apps.several:
+            raise InvalidRequest("Several bots are served here: send appId, the bot's.", (("/appId", "required"),))
+        app = self._apps.get(app_id)
+        if app is None:
+            raise InvalidRequest(f"App {app_id} is not served here: see GRAPH_APPS.", (("/appId", "not served"),))
+        return app
+
     def _tenant(self, tenant_id: str | None) -> str:
-        tenant = tenant_id or self._default_tenant
-        if not tenant:
+        if not tenant_id:
             raise InvalidRequest(
                 "The call's tenant is missing: send tenantId, or set GRAPH_TENANT_ID.",
                 (("/tenantId", "required"),),
             )
-        return tenant.lower()
+        if not self._scope.covers(tenant_id):
+            raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
+        return tenant_id.lower()
 
     def _started(self, started_at: datetime | None, now: datetime) -> datetime | None:
         if started_at is not None and started_at - now > self._timing.skew:

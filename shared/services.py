@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
+from shared.apps import Apps
 from shared.clock import Clock, SystemClock
 from shared.errors import SettingsInvalid
 from shared.keeper import Keeper
@@ -56,6 +57,11 @@ class Services:
         from shared.http_client import make_http_client  # noqa: PLC0415 (as late as all else)
 
         return make_http_client(self.settings)
+
+    @cached_property
+    def apps(self) -> Apps:
+        """The bots whose calls are kept."""
+        return self.settings.apps
 
     @cached_property
     def graph(self) -> "GraphCalls":
@@ -133,19 +139,17 @@ class Services:
     def management(self) -> Management:
         """What bots and operators ask."""
         settings = self.settings
-        return Management(
-            self.store, self.graph, self.renewer, self.clock, settings.timing, default_tenant=settings.graph_tenant_id
-        )
+        return Management(self.store, self.graph, self.renewer, self.clock, settings.timing, apps=self.apps)
 
     @cached_property
     def webhook(self) -> Webhook:
         """What Graph tells."""
         settings = self.settings
         verifier = self._verifier(
-            settings.notification_audiences, settings.notification_issuers, settings.notification_metadata_urls
+            self.apps.audiences, settings.notification_issuers, settings.notification_metadata_urls
         )
         admitted = Admitted(frozenset(settings.allowed_tenant_ids), frozenset(settings.notification_app_ids))
-        return Webhook(self.store, verifier, self.queue, self.clock, admitted)
+        return Webhook(self.store, verifier, self.queue, self.clock, admitted, apps=self.apps)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":

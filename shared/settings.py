@@ -3,17 +3,25 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from shared.apps import Apps, BotApp, CredentialKind, a_list, check_apps, read_apps
 from shared.calls import LEASE, Timing
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
 from shared.setting_types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
-from shared.urls import origin
+from shared.urls import is_loopback, origin
 
 LONGEST_SWEEP = timedelta(minutes=4, seconds=30)  # host.json: functionTimeout is 5 minutes
 
@@ -24,9 +32,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True, env_ignore_empty=True)
 
     graph_cloud: CloudName = Field("global", description="Graph's cloud: `global`, `usgov-l4` or `usgov-l5`.")
+    allow_custom_graph_base_url: bool = Field(
+        False, description="Whether GRAPH_BASE_URL may be another host's than Graph's own: it gets Graph's tokens."
+    )
     graph_base_url: Url | None = Field(
         None,
-        description="Where Graph is, instead of the cloud's address: https, or http on this machine (a simulator).",
+        description="Where Graph is, instead of the cloud's address: Graph's own in another cloud, or this machine "
+        "(a simulator; http too). Another https address only with ALLOW_CUSTOM_GRAPH_BASE_URL=true.",
     )
     graph_app_id: Guid = Field(description="The calling bot's application (client) id.")
     graph_tenant_id: Guid | None = Field(
@@ -38,7 +50,7 @@ class Settings(BaseSettings):
     azure_authority_host: Authority | None = Field(
         None, description="Where tokens are issued, instead of the cloud's authority. https."
     )
-    graph_credential: Literal["managedIdentity", "federated", "certificate", "secret"] = Field(
+    graph_credential: CredentialKind = Field(
         "managedIdentity",
         description="How the app proves who it is: `managedIdentity`, `federated` (a managed identity vouches for the "
         "app), `certificate` or `secret`.",
@@ -103,6 +115,9 @@ class Settings(BaseSettings):
     notification_audiences: CommaSeparated[str] = Field(
         (), description="Audiences of Graph's notification tokens; GRAPH_APP_ID if not set."
     )
+    graph_apps: Annotated[tuple[BotApp, ...], NoDecode, BeforeValidator(a_list)] = Field(
+        (), description="Further bots beside GRAPH_APP_ID, a JSON list; see [Several bots](#several-bots)."
+    )
     notification_issuers: CommaSeparated[str] = Field(
         ("https://api.botframework.com", "https://graph.microsoft.com"),
         description="Issuers of Graph's notification tokens.",
@@ -144,6 +159,26 @@ class Settings(BaseSettings):
         needed = {"graph_client_secret": "secret", "graph_certificate_path": "certificate"}[str(info.field_name)]
         if info.data.get("graph_credential") == needed and not value:
             raise ValueError(f"is missing: GRAPH_CREDENTIAL={needed} needs it")
+        return value
+
+    @field_validator("graph_base_url")
+    @classmethod
+    def _tokens_stay_with_graph(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = {cloud.graph_root for cloud in CLOUDS.values()}
+        if value is None or is_loopback(value) or origin(value) in known:
+            return value
+        if info.data.get("allow_custom_graph_base_url", True):  # what is wrong there is told there
+            return value
+        raise ValueError(
+            "is neither Graph's address nor this machine's, and would get Graph's tokens: remove it, or set "
+            "ALLOW_CUSTOM_GRAPH_BASE_URL=true if the host is to have them"
+        )
+
+    @field_validator("graph_apps")
+    @classmethod
+    def _told_apart(cls, value: tuple[BotApp, ...], info: ValidationInfo) -> tuple[BotApp, ...]:
+        if {"graph_app_id", "notification_audiences"} <= info.data.keys():  # what is wrong there is told there
+            check_apps(value, _first_app(info.data))
         return value
 
     @field_validator("calls_storage_table_service_uri", "calls_storage_queue_service_uri")
@@ -227,9 +262,27 @@ class Settings(BaseSettings):
         return self.azure_authority_host or self.cloud.authority
 
     @property
+    def apps(self) -> Apps:
+        """The bots: that of GRAPH_APP_ID first."""
+        return Apps((_first_app(dict(self)), *self.graph_apps))
+
+    @property
     def timing(self) -> Timing:
         """How long things may take, in proportion to the lease."""
         return Timing(self.keep_alive_lease)
+
+
+def _first_app(fields: Mapping[str, Any]) -> BotApp:
+    """The app of GRAPH_APP_ID; its fields were checked where they are declared."""
+    return BotApp.model_construct(
+        app_id=fields["graph_app_id"],
+        credential=fields.get("graph_credential", "managedIdentity"),
+        tenant_id=fields.get("graph_tenant_id"),
+        client_secret=fields.get("graph_client_secret"),
+        certificate_path=fields.get("graph_certificate_path"),
+        certificate_password=fields.get("graph_certificate_password"),
+        notification_audiences=fields["notification_audiences"],
+    )
 
 
 def setting_name(field: str) -> str:
@@ -248,11 +301,14 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     source = EnvSettingsSource(Settings)
     variables = os.environ if env is None else env
     source.env_vars = {name.lower(): value for name, value in variables.items() if value}
+    values = source()
+    if "graph_apps" in values:
+        values["graph_apps"] = read_apps(values["graph_apps"], source.env_vars)
     try:
-        return Settings(**source())
+        return Settings(**values)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        faults = tuple((_name(fault["loc"]), _fault(fault)) for fault in found)
+        faults = tuple((_name(fault["loc"]), _place(fault["loc"]) + _fault(fault)) for fault in found)
         told = "; ".join(f"{name} {fault}" for name, fault in faults)
         raise SettingsInvalid(f"Settings to correct: {told}.", faults) from None
 
@@ -260,6 +316,14 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
 def _name(loc: tuple[int | str, ...]) -> str:
     field = str(loc[0])
     return setting_name(field) if field in Settings.model_fields else field
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Which app and which of its words, in a list of apps; nothing elsewhere."""
+    if loc[0] != "graph_apps" or len(loc) == 1:
+        return ""
+    number, *words = loc[1:]
+    return f"app {int(number) + 1}: {''.join(f'{to_camel(str(word))} ' for word in words)}"
 
 
 def _fault(fault: ErrorDetails) -> str:

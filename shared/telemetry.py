@@ -145,7 +145,9 @@ FORBIDDEN = LogEvent(
 THROTTLED = LogEvent(
     "graph.throttled", logging.WARNING, ("tenantId", "retryAfterSeconds"), "Graph asked a tenant to slow down."
 )
-TOKEN_FAILED = LogEvent("graph.token.failed", logging.ERROR, ("tenantId", "error"), "No Graph token could be had.")
+TOKEN_FAILED = LogEvent(
+    "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No Graph token could be had."
+)
 QUEUE_FAILED = LogEvent(
     "queue.send.failed", logging.ERROR, ("kind", "error"), "A wake-up could not be left; the next sweep does its work."
 )
@@ -179,8 +181,9 @@ NOTIFICATIONS_REFUSED = LogEvent(
 OTHER_TENANT = LogEvent(
     "notifications.other_tenant",
     logging.ERROR,
-    ("callId", "tenantId"),
-    "A token of this tenant, well signed, told of a call of another tenant. Nothing of that call was touched.",
+    ("callId", "tenantId", "appId"),
+    "A token of this tenant for this bot, well signed, told of a call of another tenant or another bot. Nothing of "
+    "that call was touched.",
 )
 KEYS_FAILED = LogEvent(
     "signing_keys.fetch.failed",
@@ -192,7 +195,9 @@ HANGUP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "
 RECORDING = LogEvent(
     "call.recording", logging.INFO, ("callId", "tenantId", "operationId", "status"), "A recording was started."
 )
-REGISTERED = LogEvent("call.registered", logging.INFO, ("callId", "tenantId", "status"), "A bot registered a call.")
+REGISTERED = LogEvent(
+    "call.registered", logging.INFO, ("callId", "tenantId", "appId", "status"), "A bot registered a call."
+)
 REQUEST_FAILED = LogEvent(
     "request.failed",
     logging.ERROR,

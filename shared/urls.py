@@ -28,6 +28,11 @@ def trusted_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL is of this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
 def origin(url: str) -> str:
     """Scheme, host and port of a URL."""
     parts = urlsplit(url)

@@ -73,6 +73,10 @@ class RegisterCall(Model):
     tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
         default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
     )
+    app_id: Annotated[str, Field(pattern=TENANT_ID, description="The bot's client id, a GUID.")] | None = Field(
+        default=None,
+        description="The bot whose call it is. Needed with GRAPH_APPS, while the call is not known.",
+    )
     started_at: PlausibleMoment | None = Field(
         default=None,
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
@@ -139,6 +143,7 @@ class CallView(Model):
 
     id: str
     tenant_id: str
+    app_id: str | None = Field(description="The bot whose call it is: its client id.")
     status: Status
     state: str = Field(description="Graph's word for the state, camelCase.")
     ever_established: bool

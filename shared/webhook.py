@@ -1,14 +1,16 @@
 """Graph's webhook: verify, parse, merge, store. What returns without an error is stored."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import batched
+from itertools import batched, islice
 from typing import TYPE_CHECKING
 
 from shared import lifecycle, telemetry
-from shared.calls import Call, Event, Operation
+from shared.apps import Apps
+from shared.calls import Account, Call, Event, Operation
 from shared.clock import TICK, Clock
 from shared.errors import (
     CallKeeperError,
@@ -16,6 +18,7 @@ from shared.errors import (
     InvalidRequest,
     StoreConflict,
     StoreUnavailable,
+    TokenOfAnotherApp,
     place,
     words,
 )
@@ -61,19 +64,22 @@ class Admitted:
 class Webhook:
     """Takes Graph's notifications. Doubled, late and disordered ones are harmless; see `lifecycle`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what it is composed of
         self,
         store: CallStore,
         verifier: "TokenVerifier",
         queue: Queue,
         clock: Clock,
         admitted: Admitted,
+        *,
+        apps: Apps,
     ) -> None:
         self._store = store
         self._verifier = verifier
         self._queue = queue
         self._clock = clock
         self._admitted = admitted
+        self._apps = apps
 
     async def receive(self, authorization: str | None, body: bytes) -> Received:
         """Store what a body tells.
@@ -83,7 +89,7 @@ class Webhook:
         Unauthenticated, KeysUnavailable
             See `TokenVerifier.verify`.
         Forbidden
-            The tenant or the calling app is not served here, or all notifications are of calls of other tenants.
+            The tenant or the calling app is not served here, or all notifications are of other tenants' or bots' calls.
         InvalidRequest
             Nothing of the body can be read, or it holds too much.
         LegacyFormat
@@ -104,9 +110,10 @@ class Webhook:
         parsed = parse(body)
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
-        received = await self._take(_by_call(parsed.notifications), tenant_id, parsed.faults)
+        teller = tenant_id, self._apps.of_audience(claims.audience)
+        received = await self._take(_by_call(parsed.notifications), teller, parsed.faults)
         if received.refused and not received.calls:
-            raise Forbidden("These calls belong to another tenant than the token.")
+            raise Forbidden("These calls belong to another tenant, or another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
             tenantId=tenant_id,
             notifications=received.notifications,
@@ -115,13 +122,13 @@ class Webhook:
         )
         return received
 
-    async def _take(self, by_call: dict[str, list[Notification]], tenant_id: str, faults: tuple[str, ...]) -> Received:
+    async def _take(self, by_call: dict[str, list[Notification]], teller: Account, faults: tuple[str, ...]) -> Received:
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(call_id: str) -> CallKeeperError | None:
             async with slots:
                 try:
-                    await self._store_all(call_id, by_call[call_id], tenant_id)
+                    await self._store_all(call_id, by_call[call_id], teller)
                 except (Forbidden, StoreUnavailable) as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
@@ -133,25 +140,28 @@ class Webhook:
         for error in errors:
             if isinstance(error, StoreUnavailable):
                 raise error
-        self._tell_refused(
-            tenant_id, faults, [call_id for call_id, error in zip(by_call, errors, strict=True) if error]
-        )
+        refused = {call_id: error for call_id, error in zip(by_call, errors, strict=True) if error}
+        self._tell_refused(teller, faults, refused)
         stored = [by_call[call_id] for call_id, error in zip(by_call, errors, strict=True) if error is None]
         return Received(sum(map(len, stored)), len(stored), faults, len(by_call) - len(stored))
 
-    def _tell_refused(self, tenant_id: str, faults: tuple[str, ...], others: list[str]) -> None:
+    def _tell_refused(self, teller: Account, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:
             telemetry.NOTIFICATIONS_REFUSED(why="unreadable", detail=fault)
             telemetry.NOTIFICATIONS.add(outcome="unreadable")
-        for call_id in others[:MOST_ALARMS]:
-            telemetry.OTHER_TENANT(callId=call_id, tenantId=tenant_id)
-        if others:
-            telemetry.NOTIFICATIONS_REFUSED(why="otherTenant", detail=f"{len(others)} calls, token of {tenant_id}")
-            telemetry.NOTIFICATIONS.add(len(others), outcome="otherTenant")
+        tenant_id, app_id = teller
+        for call_id in islice(refused, MOST_ALARMS):
+            telemetry.OTHER_TENANT(callId=call_id, tenantId=tenant_id, appId=app_id)
+        others = Counter(
+            "otherApp" if isinstance(error, TokenOfAnotherApp) else "otherTenant" for error in refused.values()
+        )
+        for why, count in others.items():
+            telemetry.NOTIFICATIONS_REFUSED(why=why, detail=f"{count} calls, token of {tenant_id} for app {app_id}")
+            telemetry.NOTIFICATIONS.add(count, outcome=why)
 
-    async def _store_all(self, call_id: str, notifications: list[Notification], tenant_id: str) -> None:
+    async def _store_all(self, call_id: str, notifications: list[Notification], teller: Account) -> None:
         for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):
-            before, after = await self._store_chunk(call_id, chunk, tenant_id)
+            before, after = await self._store_chunk(call_id, chunk, teller)
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
             if after.termination and (before is None or before.termination != after.termination):
                 telemetry.tell_end(after)
@@ -159,12 +169,12 @@ class Webhook:
                 await self._renew_soon(call_id)
 
     async def _store_chunk(
-        self, call_id: str, notifications: tuple[Notification, ...], tenant_id: str
+        self, call_id: str, notifications: tuple[Notification, ...], teller: Account
     ) -> tuple[Call | None, Call]:
         at = self._clock.now()
         for _ in range(MAX_ATTEMPTS):
             before = await self._store.get(call_id)
-            change = await self._merge(before, call_id, notifications, tenant_id, at)
+            change = await self._merge(before, call_id, notifications, teller, at)
             try:
                 await self._store.commit(change)
             except StoreConflict:
@@ -177,14 +187,14 @@ class Webhook:
         before: Stored[Call] | None,
         call_id: str,
         notifications: tuple[Notification, ...],
-        tenant_id: str,
+        teller: Account,
         at: datetime,
     ) -> Change:
-        call = before.value if before else None
+        call = self._apps.owned(before.value) if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):
-            call = lifecycle.notified(call, item, tenant_id, at)
+            call = lifecycle.notified(call, item, teller[0], at, teller[1])
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
                 if known is None:

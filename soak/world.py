@@ -8,6 +8,7 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from shared.apps import Apps, BotApp
 from shared.errors import CallKeeperError
 from shared.inbound import Claims, TokenVerifier
 from shared.keeper import Keeper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from shared.store import CallStore
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
+APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))
 
 
 class Verifier:
@@ -57,8 +59,8 @@ class App(Process):
         )
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, clock, plan)
-        self.management = Management(store, graph, renewer, clock, plan.timing)
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, Admitted())
+        self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, Admitted(), apps=APPS)
         self.clock = clock
 
 

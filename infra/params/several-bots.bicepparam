@@ -1,6 +1,5 @@
-// Several bots: one deployment each, in one resource group or in several; with privateNetwork in a resource group each, as
-// the privatelink DNS zones have fixed names. Graph lets only the app that made a call
-// manage it, and a deployment has one app. Run it once for each bot, with its BOT_NAME and GRAPH_APP_ID in the environment:
+// Several bots that share nothing: one deployment each (one for all takes graphApps in main.bicep), in one resource group or in several; with privateNetwork in a resource group each, as
+// the privatelink DNS zones have fixed names. Run it once for each bot, with its BOT_NAME and GRAPH_APP_ID in the environment:
 //   BOT_NAME=sales GRAPH_APP_ID=... az deployment group create -g calls -p infra/params/several-bots.bicepparam
 using '../main.bicep'
 

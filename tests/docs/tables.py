@@ -11,6 +11,8 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
+from shared.apps import BotApp
+from shared.entra_errors import ADVICE
 from shared.settings import Settings, setting_name
 from shared.telemetry import LogEvent, Metric
 from shared.termination import catalogue
@@ -18,10 +20,11 @@ from shared.termination import catalogue
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
 GROUPS = {
-    "graph": "graph_cloud graph_base_url graph_app_id graph_tenant_id graph_record_api graph_timeout "
-    "graph_requests_per_second",
+    "graph": "graph_cloud graph_base_url allow_custom_graph_base_url graph_app_id graph_tenant_id graph_record_api "
+    "graph_timeout graph_requests_per_second",
     "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
     "azure_client_id azure_authority_host",
+    "several-bots": "graph_apps",
     "keep-alive": "keep_alive_schedule keep_alive_concurrency keep_alive_lease sweep_budget sweep_fan_out_above",
     "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
     "calls_storage_credential calls_storage_client_id ended_call_retention",
@@ -154,7 +157,19 @@ def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
+def _apps() -> str:
+    fields = {field.alias: field for field in BotApp.model_fields.values() if field.description}
+    rows = ((f"`{name}`", default_of(field), field.description or "") for name, field in fields.items())
+    return _markdown(("member", "default", "meaning"), rows)
+
+
+def _entra_errors() -> str:
+    return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in ADVICE.items()))
+
+
 _TABLES: dict[str, Callable[[], str]] = {
+    "apps": _apps,
+    "entra-errors": _entra_errors,
     "categories": _categories,
     "sources": _sources,
     "codes": _codes,

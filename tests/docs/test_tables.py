@@ -31,7 +31,19 @@ def test_a_generated_table_is_as_the_code_makes_it(path: Path) -> None:
 
 def test_every_table_that_can_be_generated_is_in_one_document() -> None:
     there = sorted(found["name"] for path in DOCS for found in BLOCK.finditer(path.read_text(encoding="utf-8")))
-    assert there == sorted([*GROUPS, "categories", "codes", "log-events", "metrics", "sources", "termination-reasons"])
+    assert there == sorted(
+        [
+            *GROUPS,
+            "apps",
+            "categories",
+            "codes",
+            "entra-errors",
+            "log-events",
+            "metrics",
+            "sources",
+            "termination-reasons",
+        ]
+    )
 
 
 def test_every_setting_is_in_one_group() -> None:

@@ -62,6 +62,7 @@ PLATFORM_SETTINGS: Mapping[str, str] = {
 # Settings of Call Keeper that are not for a deployment.
 NOT_DEPLOYED: Mapping[str, str] = {
     "GRAPH_BASE_URL": "another Graph than the cloud's is a simulator",
+    "ALLOW_CUSTOM_GRAPH_BASE_URL": "likewise",
     "KEEP_ALIVE_LEASE": "another lease than Graph's is a simulator's",
     "CALLS_STORAGE": "a connection string is a secret; the addresses are deployed",
     "GRAPH_CLIENT_SECRET": "a secret; the identity proves the app",

@@ -259,7 +259,8 @@ async def test_a_refusal_names_the_tenant_the_credential_and_entras_code(make: M
         await make(**SECRET).get(TENANT)
 
     assert str(caught.value) == (
-        f"No Graph token for tenant {TENANT}: Entra refused the credential (secret) with AADSTS7000215."
+        f"No Graph token for app {APP} in tenant {TENANT}: Entra refused the credential (secret) with AADSTS7000215. "
+        "The secret is wrong. Set its value, not its id, and see that it is this app's."
     )
 
 

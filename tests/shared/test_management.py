@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from shared.apps import Apps, BotApp
 from shared.calls import Call, Source, Status, Timing
 from shared.clock import SystemClock
 from shared.errors import StoreConflict, StoreUnavailable
@@ -20,6 +21,8 @@ from shared.webhook import Admitted, Webhook
 from tests.support.virtual import VirtualClock, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
+APP = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
+APPS = Apps((BotApp.model_construct(app_id=APP, credential="managedIdentity"),))
 
 
 class EndingGraph:
@@ -57,14 +60,14 @@ class Trusting:
     """Takes every token for one of our tenant's; `TokenVerifier` has tests of its own."""
 
     async def verify(self, authorization: str | None) -> Claims:  # noqa: ARG002 (the protocol's)
-        return Claims(TENANT, audience="the bot")
+        return Claims(TENANT, APP)
 
 
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
     renewer = Renewer(store, graph, queue, clock, timing)
-    management = Management(store, graph, renewer, clock, timing)
+    management = Management(store, graph, renewer, clock, timing, apps=APPS)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
 
     shown = await management.hang_up("call", "somebody")
@@ -77,7 +80,7 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, Admitted())
+    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, Admitted(), apps=APPS)
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)

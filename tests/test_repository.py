@@ -25,7 +25,7 @@ HEAVY = (
     *("httpx", "jwt", "msal", "opentelemetry.sdk"),
 )
 ARROWS = [  # folder, what it must not import
-    ("shared", {"azure.functions", "functions", "function_app", "simulator", "local", "tests"}),
+    ("shared", {"azure.functions", "functions", "function_app", "simulator", "local", "bench", "tests"}),
     ("functions", {"function_app", "simulator", "local", "tests"}),
     ("simulator", {"shared", "functions", "function_app", "local", "tests"}),
     ("local", {"shared", "functions", "function_app", "tests"}),
@@ -186,7 +186,7 @@ def test_the_version_is_one() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION
 
 
-@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak"])
+@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak", "bench"])
 def test_every_module_begins_with_what_it_is_for(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     heads = {path.relative_to(ROOT): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in modules}

@@ -1,0 +1,102 @@
+"""The command line: `python -m bench [--sizes 1000,10000] [--parts keep-alive,webhook,cold-start] [--report PATH]`."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.contest import SDK, BenchError, Json, contest
+from bench.table import tables
+from local.azurite import AzuriteError
+from local.processes import ProcessError
+
+PARTS = ("keep-alive", "webhook", "cold-start")
+_LIBRARIES = ("aiohttp", "azure-data-tables", "azure-functions", "azure-identity", "azure-storage-queue")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is asked for, tell it, write the report; the exit code. A goal that is missed is no failure."""
+    args = _parser().parse_args(arguments)
+    try:
+        results = {"run": _about(args), **_measured(args)}
+    except (AzuriteError, BenchError, ProcessError, OSError, subprocess.SubprocessError) as error:
+        reason = error.reason if isinstance(error, ProcessError) else " ".join(str(error).split())
+        print(f"bench: failed: {reason}", file=sys.stderr)
+        return 1
+    print(tables(results))
+    if args.report:
+        Path(args.report).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> Json:
+    """The parts that were asked for. Each imports what it needs when its turn comes: this process stays small."""
+    results: Json = {}
+    if "cold-start" in args.parts:
+        from bench.cold_start import INSTALLED, measure  # noqa: PLC0415 (see above)
+
+        results["cold_start"] = measure(INSTALLED if INSTALLED.exists() else Path(sys.executable), 2 * args.rounds + 1)
+    if "keep-alive" in args.parts:
+        found = dict(contest(args.sizes, args.rounds, args.workers, sdk=SDK.exists()))
+        results |= {"pace": found.pop("pace"), "keep_alive": found}
+    if "webhook" in args.parts:
+        from bench.webhook import webhook  # noqa: PLC0415 (see above)
+
+        results["webhook"] = webhook(args.calls, args.rounds)
+    return results
+
+
+def _about(args: argparse.Namespace) -> Json:
+    """When and where it was measured, and how busy the machine was with other things before."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.process_cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "load_before": os.getloadavg()[0],
+        "rounds": args.rounds,
+        "notified_calls": args.calls,
+        "began": time.strftime("%H:%M", time.gmtime()),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Call Keeper on this machine.")
+    parser.add_argument("--sizes", type=_sizes, default=[1_000, 10_000, 100_000], help="numbers of calls to keep alive")
+    parser.add_argument("--parts", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=_positive, default=3, help="how often each is measured (default: %(default)s)")
+    parser.add_argument("--workers", type=_positive, default=2, help="queue instances for a fan-out (default: 2)")
+    parser.add_argument(
+        "--calls", type=_positive, default=500, help="calls that are notified of (default: %(default)s)"
+    )
+    parser.add_argument("--report", metavar="PATH", help="write the results as JSON too")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _sizes(text: str) -> list[int]:
+    return [_positive(part) for part in text.split(",")]
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if not set(parts) <= set(PARTS):
+        raise argparse.ArgumentTypeError(f"parts are {', '.join(PARTS)}")
+    return parts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

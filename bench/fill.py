@@ -1,0 +1,63 @@
+"""Fills a storage with calls as the app writes them: `python -m bench.fill COUNT`, settings from the environment.
+
+Only the rows that a sweep reads: lines of a call's story lie behind them, and are not read.
+"""
+
+import asyncio
+import sys
+from datetime import datetime, timedelta
+from itertools import batched
+
+from azure.data.tables.aio import TableClient
+
+from bench.load import TENANT, call_ids
+from shared import rows
+from shared.calls import Call, Watermark
+from shared.clock import SystemClock
+from shared.rows import Put
+from shared.services import TABLE
+from shared.settings import load_settings
+from shared.store import SHARDS, shard_of
+from shared.table import CLIENT_OPTIONS, Table
+
+AGE = timedelta(minutes=30)  # of each call
+LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one
+
+
+async def fill(storage: str, count: int) -> None:
+    """Write so many live calls, and a watermark a shard."""
+    now = SystemClock().now()
+    async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+        table = Table(client)
+        by_shard: list[list[str]] = [[] for _ in range(SHARDS)]
+        for call_id in call_ids(count):
+            by_shard[shard_of(call_id)].append(call_id)
+        for shard, ids in enumerate(by_shard):
+            await _fill_shard(table, shard, ids, now)
+
+
+async def _fill_shard(table: Table, shard: int, ids: list[str], now: datetime) -> None:
+    swept = now - LAST_SWEEP
+    await table.write(shard, [Put(rows.WATERMARK, Watermark(swept, swept, renewed=len(ids)))])
+    for some in batched(ids, rows.MOST_ROWS, strict=False):
+        await table.write(shard, [Put(rows.active_key(call_id), _call(call_id, now - AGE)) for call_id in some])
+
+
+def _call(call_id: str, at: datetime) -> Call:
+    return Call(
+        call_id,
+        TENANT,
+        "established",
+        known_at=at,
+        started_at=at,
+        registered_at=at,
+        ever_established=True,
+        direction="outgoing",
+        call_chain_id="2f1a7c64-9b0e-4d53-8a21-6e0f3b7c9d15",
+        metadata={"ticket": "4711", "queue": "support"},
+    )
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    asyncio.run(fill(settings.calls_storage.get_secret_value() if settings.calls_storage else "", int(sys.argv[1])))

@@ -1,0 +1,130 @@
+"""A Graph that only counts: `python -m bench.graph`. Each keepAlive gets 200; what was asked, and how fast, is told.
+
+As little as can be over a plain asyncio protocol, so that it holds up none of those who are measured. It also gives the
+tokens of a managed identity (App Service's endpoint) and the OpenID metadata and keys for notification tokens.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from bench.load import call_ids
+
+ISSUER = "https://api.botframework.com"  # of notification tokens
+_END = b"\r\n\r\n"
+_RENEWED = (
+    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncache-control: private\r\nstrict-transport-security: max-age=31536000\r\n"
+    b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\nclient-request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n"
+    b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
+)
+_WINDOW = 1.0  # seconds
+
+
+class Counts:
+    """Who was asked for, and when."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[bytes] = Counter()
+        self.times = array("d")
+
+    def count(self, call_id: bytes) -> None:
+        """One keepAlive has come."""
+        self.calls[call_id] += 1
+        self.times.append(time.monotonic())
+
+    def told(self, expected: int) -> dict[str, int]:
+        """What came, held to the first so many of `call_ids`."""
+        wanted = {call_id.encode() for call_id in call_ids(expected)}
+        return {
+            "asked": self.calls.total(),
+            "missing": len(wanted - self.calls.keys()),
+            "strange": len(self.calls.keys() - wanted),
+            "repeated": self.calls.total() - len(self.calls),
+            "peak_per_second": busiest(self.times),
+        }
+
+
+def busiest(times: Iterable[float], window: float = _WINDOW) -> int:
+    """The most of these moments, in order, that lie within any window of so many seconds."""
+    within: deque[float] = deque()
+    most = 0
+    for moment in times:
+        within.append(moment)
+        while within[0] <= moment - window:
+            within.popleft()
+        most = max(most, len(within))
+    return most
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, counts: Counts, keys: str, token_life: int = 24 * 3600) -> None:
+        self._counts = counts
+        self._keys = keys
+        self._token_life = token_life
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (what create_server gives)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(_END)) >= 0:
+            head = self._buffer[:end]
+            whole = end + len(_END) + _content_length(head)
+            if len(self._buffer) < whole:
+                return
+            self._buffer = self._buffer[whole:]
+            method, target, _ = head.split(b" ", 2)
+            self._answer(method, target)
+
+    def _answer(self, method: bytes, target: bytes) -> None:
+        if method == b"POST" and target.endswith(b"/keepAlive"):
+            self._counts.count(target.rsplit(b"/", 2)[1])
+            self._transport.write(_RENEWED)
+            return
+        path = target.partition(b"?")[0].decode()
+        self._transport.write(_json_answer(self._told(path)))
+
+    def _told(self, path: str) -> object:
+        base = "http://{}:{}".format(*self._transport.get_extra_info("sockname")[:2])
+        match path.strip("/").split("/"):
+            case ["counts", expected]:
+                return self._counts.told(int(expected))
+            case ["reset"]:
+                self._counts.__init__()  # type: ignore[misc] # all of it anew
+                return {}
+            case ["openid"]:
+                return {"issuer": ISSUER, "jwks_uri": f"{base}/keys"}
+            case ["keys"]:
+                return json.loads(self._keys)
+            case _:
+                expires = int(time.time()) + self._token_life
+                return {"access_token": "a" * 1500, "expires_on": str(expires), "token_type": "Bearer", "resource": ""}
+
+
+def _content_length(head: bytes) -> int:
+    found = head.lower().partition(b"\r\ncontent-length:")[2]
+    return int(found.partition(b"\r\n")[0]) if found else 0
+
+
+def _json_answer(content: object) -> bytes:
+    body = json.dumps(content).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def serve(keys: str) -> None:
+    """Serve on a free port of 127.0.0.1 until the process is ended."""
+    counts = Counts()
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(counts, keys), "127.0.0.1", 0)
+    print(f"graph ready: http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1] if len(sys.argv) > 1 else "{}"))

@@ -123,6 +123,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """The last dead man's switch that was left: when it comes, and when the last sweep of all shards began."""
+
+    due: datetime
+    sweep_began_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failing:
     """That keepAlive does not succeed for a call, since when, and when it is tried again."""
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from shared import telemetry
-from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Termination, Watermark
+from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Switch, Termination, Watermark
 from shared.rows import Record, last_part
 
 type Cell = str | bool | int | datetime | None
@@ -150,9 +150,9 @@ def to_progress(row: Row) -> Progress:
     )
 
 
-def to_due(row: Row) -> datetime:
-    """When the dead man's switch comes."""
-    return _time(row, "due")
+def to_switch(row: Row) -> Switch:
+    """The last dead man's switch."""
+    return Switch(_time(row, "due"), _maybe_time(row, "sweepBeganAt"))
 
 
 def to_secret(row: Row) -> bytes:
@@ -160,7 +160,7 @@ def to_secret(row: Row) -> bytes:
     return bytes.fromhex(_text(row, "key"))
 
 
-def _cells(record: Record) -> dict[str, Cell]:
+def _cells(record: Record) -> dict[str, Cell]:  # noqa: PLR0911 one for each kind
     match record:
         case Call():
             return _call_cells(record)
@@ -172,8 +172,10 @@ def _cells(record: Record) -> dict[str, Cell]:
             return _watermark_cells(record)
         case Progress():
             return _progress_cells(record)
-        case datetime() | bytes():
-            return {"due": record} if isinstance(record, datetime) else {"key": record.hex()}
+        case Switch(due=due, sweep_began_at=began):
+            return {"due": due, "sweepBeganAt": began}
+        case bytes():
+            return {"key": record.hex()}
 
 
 def _call_cells(call: Call) -> dict[str, Cell]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from shared import telemetry
-from shared.calls import Watermark
+from shared.calls import Switch, Watermark
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
 from shared.renewal import Outcome, Renewer
@@ -38,7 +38,7 @@ class Keeper:
     async def sweep(
         self, wake_up: str, *, unless_younger_than: timedelta | None = None, budget: timedelta | None = None
     ) -> Tally:
-        """Sweep all shards; leave the dead man's switch; tell what was done.
+        """Leave the dead man's switch; sweep all shards; tell what was done.
 
         Parameters
         ----------
@@ -57,21 +57,20 @@ class Keeper:
         began = self._clock.now()
         deadline = began + min(budget or self._plan.budget, self._plan.budget)
         shards = _order(began)
-        fan_out = wake_up != "operator" and await self._too_many(shards[0])
-        total = Tally()
+        switch_left = await self._leave_switch(self._plan.timing.stale, began)
+        for_others = await self._fan_out(shards) if wake_up != "operator" else set[int]()
+        total = Tally(handed_over=len(for_others))
 
         async def sweep_one(shard: int) -> None:
-            if fan_out and await self._renewer.send(SweepShard(shard=shard)):
-                total.handed_over += 1
-            else:  # also where the queue, which fanning out needs, does not take the message
-                tally = await self._try_shard(shard, deadline, unless_younger_than)
-                total.add(tally)
+            tally = await self._try_shard(shard, deadline, unless_younger_than)
+            total.add(tally)
 
         async with asyncio.TaskGroup() as group:
             for shard in shards:
-                group.create_task(sweep_one(shard))
-        if total.skipped < SHARDS:
-            await self._leave_switch(self._plan.timing.stale)
+                if shard not in for_others:
+                    group.create_task(sweep_one(shard))
+        if not switch_left:
+            await self._leave_switch(self._plan.timing.stale, began)
         total.purged = await self._purge(range(SHARDS), deadline)
         self._tell(wake_up, total, began)
         if total.failed == SHARDS:
@@ -122,17 +121,29 @@ class Keeper:
                 tally.purged = await self._purge(range(message.shard, message.shard + 1), deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
-                if not await self._is_leftover(message):
-                    await self._see_to_stale(message)
+                last = await self._store.switch()
+                if last is None or not self._is_seen_to(message, last):
+                    await self._see_to_stale(message, last.sweep_began_at if last else None)
 
-    async def _see_to_stale(self, message: Sweep) -> None:
+    def _is_seen_to(self, message: Sweep, last: Switch) -> bool:
+        """Whether others do it. There is one chain of switches, and the last that was left counts.
+
+        While a sweep is under way watermarks are still stale, and requests notice it again and again: sweeps must not
+        pile up, each slowing the others down, just when there is much to do.
+        """
+        if message.due:
+            return message.due < last.due
+        began = last.sweep_began_at
+        return began is not None and self._clock.now() - began < self._plan.budget
+
+    async def _see_to_stale(self, message: Sweep, last_began: datetime | None) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
         stale_in = await self._stale_in()
         if stale_in <= timedelta():
             with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
                 await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
         elif message.due:  # shards that were swept one by one left none, and the timer may be dead
-            await self._leave_switch(max(stale_in, self._plan.timing.minute))
+            await self._leave_switch(max(stale_in, self._plan.timing.minute), last_began)
 
     async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:
@@ -162,23 +173,23 @@ class Keeper:
                 telemetry.SHARD_FAILED(shard=shard, error=words(error))
         return purged
 
-    async def _leave_switch(self, delay: timedelta) -> None:
-        """The message before the row: should the row not be written, two switches come, which is better than none."""
+    async def _leave_switch(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:
+        """Whether one lies on the queue now: each sweep leaves one as it begins, so that it may die anywhere.
+
+        The message before the row: should the row not be written, two switches come, which is better than none.
+        """
         now = self._clock.now()
         due = now + delay
         if self._switch_left_at and now - self._switch_left_at < self._plan.timing.fresh and now < self._switch_due:
-            return  # one was just left, and is still to come
-        if await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
-            self._switch_left_at, self._switch_due = now, due
-            try:
-                await self._store.put_switch_due(due)
-            except StoreUnavailable as error:
-                telemetry.LOOK_FAILED(error=words(error))
-
-    async def _is_leftover(self, message: Sweep) -> bool:
-        """One chain of switches is enough: each sweep leaves one, and only the last that was left counts."""
-        last = await self._store.switch_due() if message.due else None
-        return last is not None and message.due is not None and message.due < last
+            return True  # one was just left, and is still to come
+        if not await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
+            return False
+        self._switch_left_at, self._switch_due = now, due
+        try:
+            await self._store.put_switch(Switch(due, sweep_began_at))
+        except StoreUnavailable as error:
+            telemetry.LOOK_FAILED(error=words(error))
+        return True
 
     async def _stale_in(self) -> timedelta:
         """How long it is until the first shard is stale: nothing or less if one is, by this machine's clock.
@@ -192,8 +203,19 @@ class Keeper:
             return timedelta()
         return watermark.sweep_started_at + self._plan.timing.stale - self._clock.now()
 
+    async def _fan_out(self, shards: list[int]) -> set[int]:
+        """Leave a message a shard, if there are more calls than one process shall sweep; those shards.
+
+        A stale shard is not among them: the message of the sweep before was not done, so the queue may stand still.
+        """
+        if not await self._too_many(shards[0]):
+            return set()
+        marks = await self._watermarks()
+        current = [shard for shard in shards if self._until_stale(marks[shard]) > timedelta()]
+        return {shard for shard in current if await self._renewer.send(SweepShard(shard=shard))}
+
     async def _too_many(self, shard: int) -> bool:
-        """Whether there are more calls than one process shall sweep. One shard tells for all: ids are hashed."""
+        """One shard tells for all: ids are hashed."""
         mark = await self._watermark(shard)
         return mark is not None and SHARDS * (mark.renewed + mark.failing) > self._plan.fan_out_above
 

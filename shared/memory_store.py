@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import count, islice
 
 from shared import rows
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Record, Replace, Window, Write, order
@@ -125,14 +125,14 @@ class MemoryCallStore:
         """Note how far a sweep came."""
         self._shards[shard].transact((Put(rows.PROGRESS, progress),))
 
-    async def switch_due(self) -> datetime | None:
-        """When the last dead man's switch that was left comes."""
+    async def switch(self) -> Switch | None:
+        """The last dead man's switch that was left."""
         stored = self._shards[0].rows.get(rows.SWITCH)
-        return stored.value if stored and isinstance(stored.value, datetime) else None
+        return stored.value if stored and isinstance(stored.value, Switch) else None
 
-    async def put_switch_due(self, due: datetime) -> None:
-        """Note when the dead man's switch comes."""
-        self._shards[0].transact((Put(rows.SWITCH, due),))
+    async def put_switch(self, switch: Switch) -> None:
+        """Note that a dead man's switch was left."""
+        self._shards[0].transact((Put(rows.SWITCH, switch),))
 
     async def secret(self) -> bytes:
         """A key that nobody outside knows: made when it is first asked for."""

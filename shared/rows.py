@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from shared.calls import Call, Event, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Operation, Progress, Status, Switch, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction
@@ -16,7 +16,7 @@ SEAL = "seal"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-type Record = Call | Operation | Event | Watermark | Progress | datetime | bytes
+type Record = Call | Operation | Event | Watermark | Progress | Switch | bytes
 
 
 @dataclass(frozen=True, slots=True)

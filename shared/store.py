@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 
 SHARDS = 16  # fixed: it is part of every key
@@ -121,12 +121,12 @@ class CallStore(Protocol):
         """Note how far a sweep came."""
         ...
 
-    async def switch_due(self) -> datetime | None:
-        """When the last dead man's switch that was left comes."""
+    async def switch(self) -> Switch | None:
+        """The last dead man's switch that was left."""
         ...
 
-    async def put_switch_due(self, due: datetime) -> None:
-        """Note when the dead man's switch comes: earlier ones are leftovers."""
+    async def put_switch(self, switch: Switch) -> None:
+        """Note that a dead man's switch was left: earlier ones are leftovers."""
         ...
 
     async def secret(self) -> bytes:

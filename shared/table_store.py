@@ -11,7 +11,7 @@ from azure.data.tables import TableEntity
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Replace, Window
@@ -117,13 +117,13 @@ class TableCallStore:
         """Note how far a sweep came."""
         await self._table.write(shard, [Put(rows.PROGRESS, progress)])
 
-    async def switch_due(self) -> datetime | None:
-        """When the last dead man's switch that was left comes."""
-        return entities.if_readable(entities.to_due, await self._table.read(0, rows.SWITCH))
+    async def switch(self) -> Switch | None:
+        """The last dead man's switch that was left."""
+        return entities.if_readable(entities.to_switch, await self._table.read(0, rows.SWITCH))
 
-    async def put_switch_due(self, due: datetime) -> None:
-        """Note when the dead man's switch comes."""
-        await self._table.write(0, [Put(rows.SWITCH, due)])
+    async def put_switch(self, switch: Switch) -> None:
+        """Note that a dead man's switch was left."""
+        await self._table.write(0, [Put(rows.SWITCH, switch)])
 
     async def secret(self) -> bytes:
         """A key that nobody outside knows, the same for all instances: made when it is first asked for.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from shared import shard as shard_module
-from shared.calls import Call, Lease, Progress, Source, Status, Timing, Watermark
+from shared.calls import Call, Lease, Progress, Source, Status, Switch, Timing, Watermark
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -66,8 +66,8 @@ class World:
     async def sweep(self, wake_up: str = "operator") -> object:
         return await self.clock.run(self.keeper.sweep(wake_up))
 
-    async def drain(self) -> None:
-        while message := self.queue.due():
+    async def drain(self, by: datetime | None = None) -> None:
+        while message := self.queue.due(by):
             await self.clock.run(self.keeper.handle(message))
 
 
@@ -531,8 +531,8 @@ class ReadOnlyStore(MemoryCallStore):
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002
         raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
 
-    async def put_switch_due(self, due: datetime) -> None:
-        raise StoreUnavailable(f"may not write {due} (test)")
+    async def put_switch(self, switch: Switch) -> None:
+        raise StoreUnavailable(f"may not write {switch} (test)")
 
 
 def make_broken() -> tuple[World, BrokenStore]:
@@ -648,7 +648,7 @@ async def live(world: World, minutes: int, *, timer: bool) -> None:
     for minute in range(minutes):
         if timer and minute % 15 == 0:
             await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
-        await world.drain()
+        await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
 
 
@@ -714,7 +714,7 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
                 await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
-        await world.drain()
+        await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
     assert len(world.queue.messages) < 500  # they were 150,000 after two hours when each failure left its own
     assert not world.graph.lapsed()
@@ -727,7 +727,7 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
         await world.clock.sleep(10)
         raise StoreUnavailable("no answer (test)")
 
-    store.watermark = store.put_switch_due = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
+    store.watermark = store.put_switch = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
     began = world.clock.now()
     with pytest.raises(StoreUnavailable):
         await world.sweep("timer")
@@ -979,3 +979,52 @@ async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other
     await world.sweep()
     assert max(most_seen) <= shards
     assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_requests_do_not_pile_up_sweeps_while_one_is_under_way() -> None:
+    world = make_world(Plan(concurrency=1))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(5)
+
+    for number in range(40):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    under_way = asyncio.ensure_future(world.keeper.sweep("request"))
+    await world.clock.advance(MINUTE)
+    for _ in range(3):
+        await world.clock.run(world.keeper.handle(Sweep(wake_up="request")))
+    await world.clock.run(under_way)
+    assert world.graph.requests["keepAlive"] == 40
+
+
+async def test_a_sweep_that_died_has_a_successor_and_requests_are_heard_again() -> None:
+    for wake_up in (Sweep(wake_up="request"), None):
+        world = make_world()
+
+        async def hang(_operation: str, _call_id: str, world: World = world) -> None:
+            await world.clock.sleep(3600)
+
+        await world.call("call", age=10 * MINUTE)
+        world.graph.faults["*"] = hang
+        dies = asyncio.ensure_future(world.keeper.sweep("timer"))
+        await world.clock.advance(MINUTE)
+        dies.cancel()
+        world.graph.faults.clear()
+        await world.clock.advance((5 if wake_up else 20) * MINUTE)
+        if wake_up:
+            await world.clock.run(world.keeper.handle(wake_up))
+        await world.drain()
+        assert len(world.graph.calls["call"].keep_alives) == 1
+
+
+async def test_where_the_queue_stands_still_the_timer_alone_keeps_a_large_fleet() -> None:
+    world = make_world(Plan(fan_out_above=10))
+    for number in range(60):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    for _ in range(180):
+        if _ % 15 == 0:
+            await world.sweep("timer")
+        await world.clock.advance(MINUTE)
+    assert not world.graph.lapsed()
+    assert len(world.queue.messages) < 15 * SHARDS

@@ -11,7 +11,7 @@ import pytest
 from azure.data.tables.aio import TableClient
 
 from shared.callers import MOST_TENANTS
-from shared.calls import Call, Event, Failing, Lease, Operation, Progress, Status, Watermark
+from shared.calls import Call, Event, Failing, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import InvalidRequest, StoreConflict
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
@@ -441,10 +441,11 @@ async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
 
 
 async def test_the_last_switch_stands(store: CallStore) -> None:
-    assert await store.switch_due() is None
-    for second in range(2):
-        await store.put_switch_due(NOW + second * SECOND)
-    assert await store.switch_due() == NOW + SECOND
+    assert await store.switch() is None
+    for second, began in enumerate((NOW, None)):
+        switch = Switch(NOW + second * SECOND, began)
+        await store.put_switch(switch)
+        assert await store.switch() == switch
 
 
 async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallStore) -> None:

@@ -83,9 +83,9 @@ class VirtualQueue:
             raise StoreUnavailable("Queue Storage did not take a message (test).")
         heapq.heappush(self.messages, (self._clock.now() + delay, next(self._order), message.model_dump_json()))
 
-    def due(self) -> WakeUp | None:
-        """The next message that is visible by now, taken off the queue."""
-        if self.messages and self.messages[0][0] <= self._clock.now():
+    def due(self, by: datetime | None = None) -> WakeUp | None:
+        """The next message that is visible by now, or was by then, taken off the queue."""
+        if self.messages and self.messages[0][0] <= (by or self._clock.now()):
             return parse(heapq.heappop(self.messages)[2])
         return None
 

@@ -20,7 +20,7 @@ ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/p
 	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Is the package index reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
 	&& touch $(VENV)/$(1)/.ready
 
-.PHONY: help setup demo up doctor test check smoke package package-check soak bench checkov lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check soak soak-real bench checkov lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ package: setup ## Build the zip that is deployed, dist/call-keeper.zip, list it,
 
 package-check: package ## Prove the zip with its requirements.txt alone, installed afresh
 	@$(RUN) local.package_check dist/call-keeper.zip
+
+soak-real: setup ## Minutes of faults on real processes: hosts killed, storage stopped, Graph away (MINUTES=5 SEED=0)
+	@$(RUN) tests.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)

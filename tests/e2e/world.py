@@ -22,7 +22,7 @@ TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
 class Attempt(_Model):

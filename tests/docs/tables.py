@@ -33,6 +33,35 @@ GROUPS = {
     "management": "management_audience management_tenant_id management_issuers management_metadata_url "
     "management_callers",
 }
+GUARDS = {  # settings that guard something, and what their default keeps shut
+    "graph_cloud": "tokens go to Graph's public cloud alone",
+    "graph_base_url": "tokens go to the cloud's own address; another one must be https, or this machine",
+    "allow_custom_graph_base_url": "tokens go to no other host, even if `GRAPH_BASE_URL` is set to one",
+    "azure_authority_host": "tokens come from the cloud's own authority; another one must be https",
+    "graph_credential": "there is no secret that could be stolen",
+    "graph_client_secret": "as above",
+    "graph_certificate_path": "as above",
+    "graph_certificate_password": "as above",
+    "calls_storage": "no account key: storage is reached with the app's identity",
+    "ended_call_retention": "what is known of a call does not stay for ever",
+    "notification_audiences": "tokens for the bot's own app alone",
+    "notification_issuers": "the two issuers that Graph uses, each with its own keys",
+    "notification_metadata_urls": "keys of the cloud's own calling service alone",
+    "notification_app_ids": "open: the calling service's id was observed, it is not documented",
+    "allowed_tenant_ids": "open: a bot may serve any tenant. Narrow it to those you serve",
+    "signing_key_hosts": "metadata cannot lead to keys at a host of somebody else",
+    "management_audience": "the function key alone, for a laptop; `infra/` always sets it and refuses an empty one",
+    "management_tenant_id": "nobody: required once `MANAGEMENT_AUDIENCE` is set",
+    "management_issuers": "the issuers of that one tenant",
+    "management_metadata_url": "the keys of that one tenant",
+    "management_callers": "open: each caller with a role sees all calls. Bind them where several share a deployment",
+}
+NO_GUARDS = {  # settings that open and shut nothing
+    *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),
+    *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "keep_alive_lease", "sweep_budget"),
+    *("sweep_fan_out_above", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
+    *("calls_storage_credential", "calls_storage_client_id"),
+}
 LEVELS = {20: "information", 30: "warning", 40: "error"}
 
 
@@ -141,6 +170,21 @@ def _metrics() -> str:
     return _markdown(("metric", "kind", "unit", "meaning", "split by"), rows)
 
 
+def _guards() -> str:
+    known = Settings.model_fields
+    rows = ((f"`{setting_name(name)}`", default_of(known[name]), kept) for name, kept in GUARDS.items())
+    return _markdown(("setting", "default", "what the default keeps shut"), rows)
+
+
+def _attacks() -> str:
+    from tests.attacks.corpus import MEANINGS, counts  # noqa: PLC0415 (it makes keys)
+
+    found = counts()
+    rows = [(kind, MEANINGS[kind], str(refused), str(let_in or "")) for kind, refused, let_in in found]
+    total = ("all", "", str(sum(row[1] for row in found)), str(sum(row[2] for row in found)))
+    return _markdown(("kind", "what is tried", "refused", "odd but genuine, let in"), [*rows, total])
+
+
 def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -176,6 +220,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "termination-reasons": _named_reasons,
     "log-events": _log_events,
     "metrics": _metrics,
+    "guards": _guards,
+    "attacks": _attacks,
 }
 
 if __name__ == "__main__":

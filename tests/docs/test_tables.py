@@ -13,7 +13,7 @@ from shared.rows import SEAL, SWITCH
 from shared.settings import Settings, setting_name
 from shared.termination import catalogue
 from tests.docs.documents import code, documents, read, rows, section
-from tests.docs.tables import BLOCK, GROUPS, ROOT, default_of, log_events, metrics, renewed
+from tests.docs.tables import BLOCK, GROUPS, GUARDS, NO_GUARDS, ROOT, default_of, log_events, metrics, renewed
 
 SETTINGS = {setting_name(name): field for name, field in Settings.model_fields.items()}
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -35,9 +35,11 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
         [
             *GROUPS,
             "apps",
+            "attacks",
             "categories",
             "codes",
             "entra-errors",
+            "guards",
             "log-events",
             "metrics",
             "sources",
@@ -48,6 +50,12 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
 
 def test_every_setting_is_in_one_group() -> None:
     assert sorted(" ".join(GROUPS.values()).split()) == sorted(Settings.model_fields)
+
+
+def test_of_every_setting_it_is_said_whether_it_guards_something() -> None:
+    """A new one goes into GUARDS, with what its default keeps shut, or into NO_GUARDS (tests/docs/tables.py)."""
+    assert GUARDS.keys() | NO_GUARDS == Settings.model_fields.keys()
+    assert not GUARDS.keys() & NO_GUARDS
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -20,7 +20,7 @@ MEANINGS: dict[Kind, str] = {
 }
 
 
-def counts() -> list[tuple[str, int, int]]:
+def counts() -> list[tuple[Kind, int, int]]:
     """Each kind, with how many cases are refused, and how many odd ones are let in."""
     found = Counter((case.kind, case.is_genuine) for case in CASES)
     return [(kind, found[kind, False], found[kind, True]) for kind in MEANINGS]

@@ -1,14 +1,17 @@
 """Management routes: register, list, read, hang up, record, operations."""
 
 import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import azure.functions as func
 
-from functions.http import Caller, Parameter, Role, Route, endpoint, reply
-from shared.calls import MAX_ID_LENGTH, Status, canonical_id
+from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
+from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
+from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, key_of
 from shared.identifiers import is_guid
 from shared.recording import RecordRequest
 from shared.services import services
@@ -42,6 +45,13 @@ ID = {
     "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F]+$",
 }
 CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
+IDEMPOTENCY_KEY = Parameter(
+    HEADER,
+    "header",
+    f"In double quotes. For {KEPT // timedelta(hours=1)} hours the same key and request get the same answer, and Graph "
+    "is not asked again.",
+    {"type": "string", "minLength": 3, "maxLength": LONGEST + 2, "pattern": PATTERN},
+)
 OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
 ANY = (400, 401, 403, 500, 503)
 
@@ -150,15 +160,21 @@ async def list_events(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         summary="Hang up",
         description="Graph's DELETE. 202: asked, the end is told later. 200: the call had ended already.",
         role=Role.MANAGE,
-        parameters=(CALL_ID,),
+        parameters=(CALL_ID, IDEMPOTENCY_KEY),
         responses={202: CallView, 200: CallView},
-        errors=(*ANY, 404, 502, 504),
+        errors=(*ANY, 404, 409, 422, 502, 504),
     ),
 )
 async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """End a call at Graph."""
-    shown = await _management(caller).hang_up(canonical_id(req.route_params["callId"]), caller.name)
-    return _call(shown, 200 if shown.call.status is Status.ENDED else 202)
+    call_id = canonical_id(req.route_params["callId"])
+
+    async def act() -> Answered:
+        shown = await _management(caller).hang_up(call_id, caller.name)
+        status = 200 if shown.call.status is Status.ENDED else 202
+        return Answered(status, _view(shown).model_dump_json(by_alias=True))
+
+    return await _once(req, caller, call_id, "hangup", act, repeatable=True)
 
 
 @endpoint(
@@ -172,9 +188,9 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         "whole call. The call must have service-hosted media.",
         role=Role.MANAGE,
         request=RecordRequest,
-        parameters=(CALL_ID,),
+        parameters=(CALL_ID, IDEMPOTENCY_KEY),
         responses={202: RecordingView},
-        errors=(*ANY, 404, 409, 413, 415, 502, 504),
+        errors=(*ANY, 404, 409, 413, 415, 422, 502, 504),
         response_headers={"Location": "Where to read what became of it."},
     ),
 )
@@ -182,10 +198,14 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
     """Start a recording."""
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
-    call, operation = await _management(caller).record(call_id, wish, caller.name)
-    place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
-    view = recording_view(operation, call, secrets=caller.may(Role.RECORDINGS))
-    return reply(view, 202, {"Location": place})
+
+    async def act() -> Answered:
+        call, operation = await _management(caller).record(call_id, wish, caller.name)
+        place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
+        # Without place and token: the answer may be kept, and only the operation's own row and route hold these.
+        return Answered(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
+
+    return await _once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
 
 
 @endpoint(
@@ -224,6 +244,29 @@ async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResp
     call_id, operation_id = (canonical_id(req.route_params[name]) for name in ("callId", "operationId"))
     call, operation = await _management(caller).operation(call_id, operation_id)
     return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
+
+
+async def _once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
+    req: func.HttpRequest,
+    caller: Caller,
+    call_id: str,
+    asked: str,
+    act: Callable[[], Awaitable[Answered]],
+    *,
+    repeatable: bool,
+) -> func.HttpResponse:
+    """Do it; with an `Idempotency-Key` once, however often it is asked for."""
+    key = key_of(req.headers.get(HEADER), caller.name, asked)
+    if key is None:
+        return _answer(await act())
+    await _management(caller).check(call_id)
+    once = Once(services().store, services().clock)
+    return _answer(await once.answer(call_id, key, act, repeatable=repeatable))
+
+
+def _answer(answered: Answered) -> func.HttpResponse:
+    headers = {"Location": answered.location} if answered.location else {}
+    return json_reply(answered.body, answered.status, headers)
 
 
 def _management(caller: Caller) -> "Management":

@@ -100,8 +100,13 @@ def endpoint(blueprint: func.Blueprint, route: Route) -> Callable[[Handler], Han
 
 def reply(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
     """A JSON answer."""
+    return json_reply(model.model_dump_json(by_alias=True), status, headers)
+
+
+def json_reply(text: str, status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
+    """An answer that is JSON already."""
     return func.HttpResponse(
-        model.model_dump_json(by_alias=True),
+        text,
         status_code=status,
         headers={"Cache-Control": "no-store", **(headers or {})},
         mimetype="application/json",

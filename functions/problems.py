@@ -17,6 +17,7 @@ from shared.errors import (
     InvalidRequest,
     KeyReused,
     KeysUnavailable,
+    NotNoted,
     OfAnotherApp,
     OfAnotherTenant,
     OperationNotFound,
@@ -61,6 +62,7 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
     (RequestInProgress, Kind("request-in-progress", 409, "The same request is still being worked on")),
     (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows what became of the first request")),
     (KeyReused, Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")),
+    (NotNoted, Kind("recording-not-noted", 503, "The recording has begun, and could not be written down")),
     (StoreUnavailable, Kind("storage-unavailable", 503, "Storage is not to be had")),
     (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
     (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
@@ -95,7 +97,9 @@ def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpRe
     kind, headers = kind_of(error), dict[str, str]()
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, RequestInProgress):
+    if isinstance(error, RequestInProgress) or (
+        kind.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, NotNoted)
+    ):
         asked = error.retry_after if isinstance(error, GraphError) else None
         headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
     if is_discreet:

@@ -264,6 +264,28 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of the API, to be given again: status, body, and where its Location points."""
+
+    status: int
+    body: str
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with an `Idempotency-Key`. Without an answer it is being worked on, or whoever did that has died.
+
+    `outcome_lost`: it failed in a way that leaves open whether Graph did it.
+    """
+
+    fingerprint: str
+    began_at: datetime
+    answered: Answered | None = None
+    outcome_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of a call's story. `detail` is flat and holds no secret and no personal data.
 

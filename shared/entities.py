@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from shared import telemetry
-from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Switch, Termination, Watermark
+from shared.calls import (
+    Answered,
+    Call,
+    Event,
+    Failing,
+    Hangup,
+    KeyedRequest,
+    Lease,
+    Operation,
+    Progress,
+    Switch,
+    Termination,
+    Watermark,
+)
 from shared.rows import Record, last_part
 
 type Cell = str | bool | int | datetime | None
@@ -29,6 +42,7 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _FAILING = TypeAdapter(Failing)
 _HANGUP = TypeAdapter(Hangup)
 _TERMINATION = TypeAdapter(Termination)
+_ANSWERED = TypeAdapter(Answered)
 
 
 def to_row(record: Record) -> dict[str, Cell]:
@@ -155,12 +169,18 @@ def to_switch(row: Row) -> Switch:
     return Switch(_time(row, "due"), _maybe_time(row, "sweepBeganAt"))
 
 
+def to_keyed(row: Row) -> KeyedRequest:
+    """The request of an `idempotency|` row."""
+    answered, lost = _part(_ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
+    return KeyedRequest(_text(row, "fingerprint"), _time(row, "beganAt"), answered, lost)
+
+
 def to_secret(row: Row) -> bytes:
     """The key of this deployment."""
     return bytes.fromhex(_text(row, "key"))
 
 
-def _cells(record: Record) -> dict[str, Cell]:  # noqa: PLR0911 one for each kind
+def _cells(record: Record) -> dict[str, Cell]:
     match record:
         case Call():
             return _call_cells(record)
@@ -172,10 +192,23 @@ def _cells(record: Record) -> dict[str, Cell]:  # noqa: PLR0911 one for each kin
             return _watermark_cells(record)
         case Progress():
             return _progress_cells(record)
+        case _:
+            return _small_cells(record)
+
+
+def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
+    match record:
         case Switch(due=due, sweep_began_at=began):
             return {"due": due, "sweepBeganAt": began}
         case bytes():
             return {"key": record.hex()}
+        case KeyedRequest():
+            return {
+                "fingerprint": record.fingerprint,
+                "beganAt": record.began_at,
+                "answered": _part_json(_ANSWERED, record.answered),
+                "outcomeLost": record.outcome_lost,
+            }
 
 
 def _call_cells(call: Call) -> dict[str, Cell]:

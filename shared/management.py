@@ -16,6 +16,7 @@ from shared.errors import (
     Forbidden,
     GraphCallNotFound,
     InvalidRequest,
+    NotNoted,
     OperationNotFound,
     StoreConflict,
     StoreUnavailable,
@@ -154,6 +155,10 @@ class Management:
         following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
         return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
 
+    async def check(self, call_id: str) -> None:
+        """Raise `CallNotFound` if the call is not on record."""
+        await self._stored(call_id)
+
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call. Raises `CallNotFound`."""
         await self._stored(call_id)
@@ -211,7 +216,7 @@ class Management:
             See `hang_up`.
         CallEnded
             The call has ended, or Graph does not know it any more.
-        StoreUnavailable
+        NotNoted
             It was started, but could not be written down; its notification will make it known.
         """
         call = (await self._stored(call_id)).value
@@ -222,7 +227,13 @@ class Management:
         except GraphCallNotFound as error:
             await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
             raise CallEnded(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
-        operation = await self._note_recording(call_id, started, by)
+        try:
+            operation = await self._note_recording(call_id, started, by)
+        except (StoreUnavailable, CallNotFound) as error:
+            raise NotNoted(
+                f"Recording {started.id} has begun, but could not be written down. Do not ask for it again: "
+                "its notification makes it known."
+            ) from error
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
 
@@ -239,7 +250,7 @@ class Management:
             except StoreConflict:
                 continue
             return operation
-        raise StoreUnavailable(f"Recording {started.id} has begun, but could not be written down.")
+        raise StoreUnavailable(f"Call {call_id} is being written by too many at once.")
 
     async def _safe(self, call: Call) -> Shown:
         """Renew a call that was registered late; what becomes of it is on record either way."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import count, islice
 
 from shared import rows
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Record, Replace, Window, Write, order
@@ -134,6 +134,24 @@ class MemoryCallStore:
         """Note that a dead man's switch was left."""
         self._shards[0].transact((Put(rows.SWITCH, switch),))
 
+    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+        """The request that had this `Idempotency-Key`."""
+        return self._read(call_id, rows.idempotency_key(call_id, name), KeyedRequest)
+
+    async def claim_key(
+        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+    ) -> None:
+        """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
+        key = rows.idempotency_key(call_id, name)
+        write = Replace(key, request, before.etag) if before else Create(key, request)
+        self._shards[shard_of(call_id)].transact((write,))
+
+    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
+        """Write down what became of the request that has the key; None: give the key back."""
+        key, table = rows.idempotency_key(call_id, name), self._shards[shard_of(call_id)]
+        if request or key in table.rows:
+            table.transact((Put(key, request) if request else Delete(key),))
+
     async def secret(self) -> bytes:
         """A key that nobody outside knows: made when it is first asked for."""
         table = self._shards[0]
@@ -150,7 +168,7 @@ class MemoryCallStore:
         for key in expired:
             call_id = rows.last_part(key)
             keys = [key, rows.ended_key(call_id)]
-            for kind in ("event", "operation"):
+            for kind in ("event", "operation", "idempotency"):
                 keys += table.between(rows.below(f"{kind}|{call_id}"))
             table.transact(tuple(Delete(each) for each in keys))
         return len(expired)

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from shared.calls import Call, Event, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Operation, Progress, Status, Switch, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction
@@ -16,7 +16,7 @@ SEAL = "seal"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-type Record = Call | Operation | Event | Watermark | Progress | Switch | bytes
+type Record = Call | Operation | Event | Watermark | Progress | Switch | bytes | KeyedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,11 @@ def first_key(call_id: str) -> str:
 def operation_key(call_id: str, operation_id: str) -> str:
     """The row of an operation."""
     return f"operation|{call_id}|{operation_id}"
+
+
+def idempotency_key(call_id: str, name: str) -> str:
+    """The row of a request with an `Idempotency-Key`."""
+    return f"idempotency|{call_id}|{name}"
 
 
 def call_key(call: Call) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 
 SHARDS = 16  # fixed: it is part of every key
@@ -127,6 +127,20 @@ class CallStore(Protocol):
 
     async def put_switch(self, switch: Switch) -> None:
         """Note that a dead man's switch was left: earlier ones are leftovers."""
+        ...
+
+    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+        """The request that had this `Idempotency-Key`."""
+        ...
+
+    async def claim_key(
+        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+    ) -> None:
+        """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
+        ...
+
+    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
+        """Write down what became of the request that has the key; None: give the key back."""
         ...
 
     async def secret(self) -> bytes:

@@ -11,7 +11,7 @@ from azure.data.tables import TableEntity
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
-from shared.calls import Call, Event, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Replace, Window
@@ -125,6 +125,25 @@ class TableCallStore:
         """Note that a dead man's switch was left."""
         await self._table.write(0, [Put(rows.SWITCH, switch)])
 
+    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+        """The request that had this `Idempotency-Key`."""
+        row = await self._table.read(shard_of(call_id), rows.idempotency_key(call_id, name))
+        return Stored(entities.to_keyed(row), etag_of(row)) if row else None
+
+    async def claim_key(
+        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+    ) -> None:
+        """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
+        key = rows.idempotency_key(call_id, name)
+        write = Replace(key, request, before.etag) if before else Create(key, request)
+        await self._table.write(shard_of(call_id), [write])
+
+    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
+        """Write down what became of the request that has the key; None: give the key back."""
+        key = rows.idempotency_key(call_id, name)
+        with suppress(StoreConflict):  # it is given back already, with an answer that was lost, or purged
+            await self._table.write(shard_of(call_id), [Put(key, request) if request else Delete(key)])
+
     async def secret(self) -> bytes:
         """A key that nobody outside knows, the same for all instances: made when it is first asked for.
 
@@ -156,7 +175,9 @@ class TableCallStore:
         call_id = rows.last_part(recent_key)
         first, ended = rows.first_key(call_id), await self._table.read(shard, rows.ended_key(call_id))
         events = await self._keys(shard, rows.below(f"event|{call_id}"))
-        keys = [*events, *await self._keys(shard, rows.below(f"operation|{call_id}"))]
+        keys = list(events)
+        for kind in ("operation", "idempotency"):
+            keys += await self._keys(shard, rows.below(f"{kind}|{call_id}"))
         last = [Delete(recent_key)]
         if first in events:
             last.append(Delete(first))

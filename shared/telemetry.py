@@ -148,6 +148,12 @@ THROTTLED = LogEvent(
 TOKEN_FAILED = LogEvent(
     "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No Graph token could be had."
 )
+KEY_UNSETTLED = LogEvent(
+    "management.key.unsettled",
+    logging.WARNING,
+    ("callId", "error"),
+    "What became of a request with an Idempotency-Key could not be written; a repetition of it may be answered 409.",
+)
 QUEUE_FAILED = LogEvent(
     "queue.send.failed", logging.ERROR, ("kind", "error"), "A wake-up could not be left; the next sweep does its work."
 )

@@ -186,7 +186,9 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
     async with app.configured(Parts) as overtaken:
         operation: Any = await overtaken.asked("POST", f"calls/{call_id}/record", {}, expect=202)
     assert (operation["status"], operation["requestedBy"]) == ("completed", "function key")
-    assert operation["recordingLocation"] == "https://x.example/1"
+    assert operation["recordingLocation"] is None  # its own route alone tells
+    told: Any = await app.asked("GET", f"calls/{call_id}/operations/{operation['id']}")
+    assert told["recordingLocation"] == "https://x.example/1"
 
 
 async def test_an_odd_operation_id_is_quoted_in_its_place(app: App) -> None:
@@ -209,4 +211,5 @@ async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) ->
         vars(troubled.parts)["store"] = losing
         problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=503)
         assert "could not be written down" in str(problem["detail"])
+        assert problem["type"] == "urn:call-keeper:problem:recording-not-noted"
         del vars(troubled.parts)["store"]

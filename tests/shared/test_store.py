@@ -11,7 +11,19 @@ import pytest
 from azure.data.tables.aio import TableClient
 
 from shared.callers import MOST_TENANTS
-from shared.calls import Call, Event, Failing, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import (
+    Answered,
+    Call,
+    Event,
+    Failing,
+    KeyedRequest,
+    Lease,
+    Operation,
+    Progress,
+    Status,
+    Switch,
+    Watermark,
+)
 from shared.errors import InvalidRequest, StoreConflict
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
@@ -356,6 +368,40 @@ async def test_calls_of_several_tenants_are_listed_together(store: CallStore) ->
     assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_TENANTS)]
     with pytest.raises(InvalidRequest):
         await store.list_calls(Status.ACTIVE, tenants=frozenset(tenants[:1]), continuation=page.continuation)
+
+
+async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
+    await create(store, a_call())
+    assert await store.keyed("call", "name") is None
+    claim = KeyedRequest("fingerprint", NOW)
+    await store.claim_key("call", "name", claim, None)
+    stale = await store.keyed("call", "name")
+    assert stale is not None
+    assert stale.value == claim
+    with pytest.raises(StoreConflict):
+        await store.claim_key("call", "name", claim, None)
+
+    done = replace(claim, answered=Answered(202, "é" * 40_000, "/place"), outcome_lost=True)
+    await store.settle_key("call", "name", done)
+    kept = await store.keyed("call", "name")
+    assert kept is not None
+    assert kept.value == done
+    with pytest.raises(StoreConflict):
+        await store.claim_key("call", "name", claim, stale)
+    await store.claim_key("call", "name", claim, kept)
+
+    for _ in range(2):
+        await store.settle_key("call", "name", None)
+        assert await store.keyed("call", "name") is None
+
+
+async def test_keys_go_with_their_call(store: CallStore) -> None:
+    await create(store, ended(a_call()), a_call("call-2"))
+    for call_id in ("call", "call-2"):
+        await store.claim_key(call_id, "name", KeyedRequest("fingerprint", NOW), None)
+    assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
+    assert await store.keyed("call", "name") is None
+    assert await store.keyed("call-2", "name") is not None
 
 
 async def test_the_secret_is_made_once_for_all(store: CallStore) -> None:

@@ -1,0 +1,229 @@
+"""Requests with an Idempotency-Key, in virtual time on the memory store: what is done again, and what never is."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from shared.calls import Answered, KeyedRequest
+from shared.errors import (
+    CallKeeperError,
+    GraphForbidden,
+    GraphThrottled,
+    GraphUnavailable,
+    InvalidRequest,
+    KeyReused,
+    NotNoted,
+    OutcomeUnknown,
+    RequestInProgress,
+    StoreUnavailable,
+    TokenUnavailable,
+)
+from shared.idempotency import KEPT, WORKED_ON, Key, Once, key_of
+from shared.memory_store import MemoryCallStore
+from shared.store import Stored
+from tests.support.virtual import VirtualClock
+
+SECOND = timedelta(seconds=1)
+
+
+def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> Key:
+    found = key_of(header, caller, request)
+    assert found is not None
+    return found
+
+
+class Work:
+    """What is asked for: counts how often it is done, and fails as told."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.done = 0
+
+    async def __call__(self) -> Answered:
+        self.done += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return Answered(202, f'{{"time": {self.done}}}', "/somewhere")
+
+
+class World:
+    def __init__(self, store: MemoryCallStore | None = None) -> None:
+        self.clock, self.store = VirtualClock(), store or MemoryCallStore()
+        self.once = Once(self.store, self.clock)
+
+    async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> Answered:
+        return await self.once.answer("call", a_key, work, repeatable=repeatable)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_the_same_request_gets_the_same_answer_and_is_done_once(world: World) -> None:
+    work = Work()
+    first = await world.ask(work, key())
+    await world.clock.advance(KEPT - SECOND)
+    assert await world.ask(work, key()) == first
+    assert work.done == 1
+
+
+async def test_another_request_with_the_same_key_is_refused_and_not_done(world: World) -> None:
+    work = Work()
+    await world.ask(work, key())
+    for other in ('record {"playBeep": false}', "hangup"):
+        with pytest.raises(KeyReused):
+            await world.ask(work, key(request=other))
+    assert work.done == 1
+
+
+async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
+    work = Work()
+    for other in (key(), key('"two"'), key(caller="another")):
+        await world.ask(work, other)
+    assert work.done == 3
+
+
+async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
+    work = Work()
+    await world.ask(work, key())
+    await world.clock.advance(KEPT)
+    await world.ask(work, key(request="hangup"))
+    assert work.done == 2
+
+
+async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Work):
+        async def __call__(self) -> Answered:
+            begun.set()
+            await go_on.wait()
+            return await super().__call__()
+
+    work = Slow()
+    first = asyncio.create_task(world.ask(work, key()))
+    await begun.wait()
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    with pytest.raises(KeyReused):
+        await world.ask(work, key(request="hangup"))
+    go_on.set()
+    assert await first == await world.ask(work, key())
+    assert work.done == 1
+
+
+async def test_of_many_at_once_one_is_done(world: World) -> None:
+    class GivingWay(MemoryCallStore):
+        async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+            found = await super().keyed(call_id, name)
+            await asyncio.sleep(0)
+            return found
+
+    world, work = World(GivingWay()), Work()
+    answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
+    assert work.done == 1
+    assert sum(isinstance(answer, Answered) for answer in answers) == 1
+    assert sum(isinstance(answer, RequestInProgress) for answer in answers) == 8
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TokenUnavailable("x"), StoreUnavailable("x"), GraphForbidden("x", status=403), GraphThrottled("x", status=429)],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error: CallKeeperError) -> None:
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, key())
+    assert (await world.ask(work, key())).status == 202
+    assert work.done == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [GraphUnavailable("x"), GraphUnavailable("x", status=503), NotNoted("x"), RuntimeError("x")],
+    ids=["no-answer", "503", "not-noted", "unforeseen"],
+)
+async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, key())
+    with pytest.raises(OutcomeUnknown, match="operations"):
+        await world.ask(work, key())
+    assert work.done == 1
+
+    repeatable = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(repeatable, key('"two"'), repeatable=True)
+    assert (await world.ask(repeatable, key('"two"'), repeatable=True)).status == 202
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
+    world: World, *, repeatable: bool
+) -> None:
+    class Dying(Work):
+        async def __call__(self) -> Answered:
+            if self.done == 0:
+                self.done += 1
+                raise Killed
+            return await super().__call__()
+
+    work = Dying()
+    with pytest.raises(Killed):
+        await world.ask(work, key(), repeatable=repeatable)
+    await world.clock.advance(WORKED_ON - SECOND)
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key(), repeatable=repeatable)
+    await world.clock.advance(SECOND)
+    if repeatable:
+        assert (await world.ask(work, key(), repeatable=True)).status == 202
+    else:
+        with pytest.raises(OutcomeUnknown):
+            await world.ask(work, key())
+    assert work.done == 1 + repeatable
+
+
+async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
+    class Forgetful(MemoryCallStore):
+        async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
+            raise StoreUnavailable(f"{call_id} {name} {request is None}")
+
+    world, work = World(Forgetful()), Work()
+    assert (await world.ask(work, key())).status == 202
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    await world.clock.advance(WORKED_ON)
+    with pytest.raises(OutcomeUnknown):
+        await world.ask(work, key())
+    assert work.done == 1
+
+
+@pytest.mark.parametrize(
+    "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
+)
+def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
+    assert key_of(header, "bot", "x") is not None
+
+
+def test_without_the_header_there_is_no_key() -> None:
+    assert key_of(None, "bot", "x") is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", '""', "x", "8e03978e-40d5-43dd", '"x', 'x"', "'x'", '"x","y"', '"x";a=1', '"é"', '"a\tb"'),
+        *('"a\\b"', '"a"b"', '"x"\n', f'"{"x" * 256}"', ":eA==:", "?1", '("x")'),
+    ],
+)
+def test_what_is_no_such_string_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        key_of(header, "bot", "x")
+    assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

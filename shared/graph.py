@@ -143,7 +143,7 @@ class GraphCalls:
         headers = {"authorization": f"Bearer {token}", "client-request-id": request_id, **telemetry.trace_headers()}
         try:
             return await self._client.ask(
-                Request(question.method, question.url, headers, question.body),
+                Request(question.method, question.url, headers, question.body, bare=question.span is None),
                 self._timeout,
                 wants_body=lambda head: question.wants_body or not head.succeeded,
             )

@@ -1,7 +1,7 @@
 """The one HTTP client of the app, and one careful way to ask with it.
 
-aiohttp without a layer over it: the Azure SDK brings it along, and a keepAlive costs less than half of
-what it did with httpx (docs/decisions/0018).
+httpx over aiohttp's connections; a keepAlive, which has no words in either direction and is sent by the hundred
+thousand, goes to aiohttp itself, for less than half of the cost (docs/decisions/0018).
 """
 
 import asyncio
@@ -9,15 +9,18 @@ import json
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     import aiohttp
+    import httpx
 
 MAX_BODY = 256 * 1024  # bytes: Graph's answers about a call have a few thousand
 _BESIDE_THE_SWEEP = 32  # connections left for hang-ups, recordings and signing keys while a sweep runs
@@ -28,12 +31,13 @@ _HEADERS = {"accept-encoding": "identity", "user-agent": "call-keeper"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `content` is sent as JSON."""
+    """What is asked. `content` is sent as JSON; one without it may be `bare`: then httpx is passed by."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, object] | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class Answer:
             return None
 
 
+type _Sent = tuple[Answer, AsyncIterator[bytes]]
+"""The head of an answer, and the pieces of its body."""
+
+
 class NoAnswer(Exception):
     """There was no whole answer. `head` is what came of it, `args[0]` the reason in words without secrets."""
 
@@ -74,7 +82,6 @@ class HttpClient:
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
 
     async def ask(
         self,
@@ -93,36 +100,64 @@ class HttpClient:
             Time-out, no or a broken connection, or something that is not HTTP or too large.
         """
         import aiohttp  # noqa: PLC0415 slow to import
+        import httpx  # noqa: PLC0415 slow to import
 
         head: Answer | None = None
         try:
-            async with asyncio.timeout(timeout.total_seconds()), self._sent(request) as response:
-                head = Answer(response.status, response.headers)
-                return Answer(head.status, head.headers, await _body(response)) if wants_body(head) else head
+            async with asyncio.timeout(timeout.total_seconds()), self._sent(request) as (head, pieces):
+                return Answer(head.status, head.headers, await _body(pieces)) if wants_body(head) else head
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout.total_seconds():g} s", head) from None
         except _TooLarge:
             raise NoAnswer(f"an answer of more than {MAX_BODY} bytes", head) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoAnswer(f"no usable answer ({type(error).__name__})", head) from error
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoAnswer(f"no usable answer ({_kind(error)})", head) from error
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
 
-    def _sent(self, request: Request) -> "aiohttp.client._RequestContextManager":
-        if self._session is None:
-            self._session = _session(self._connections)
-        headers, data = request.headers, None
-        if request.content is not None:
-            headers, data = {**headers, "content-type": "application/json"}, json.dumps(request.content).encode()
-        return self._session.request(request.method, request.url, headers=headers, data=data, allow_redirects=False)
+    @cached_property
+    def _session(self) -> "aiohttp.ClientSession":
+        return _session(self._connections, self._certificates)
+
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        return _certificates()
+
+    @cached_property
+    def _client(self) -> "httpx.AsyncClient":
+        import httpx  # noqa: PLC0415 slow to import
+        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 slow to import
+
+        return httpx.AsyncClient(
+            transport=AiohttpTransport(client=self._session, verify=self._certificates),
+            timeout=None,  # noqa: S113 `ask` limits the whole of a request, where httpx knows of single steps only
+            follow_redirects=False,
+            trust_env=False,
+            headers=_HEADERS,
+        )
+
+    def _sent(self, request: Request) -> AbstractAsyncContextManager[_Sent]:
+        return self._by_aiohttp(request) if request.bare else self._by_httpx(request)
+
+    @asynccontextmanager
+    async def _by_httpx(self, request: Request) -> AsyncGenerator[_Sent]:
+        headers, client = dict(request.headers), self._client
+        async with client.stream(request.method, request.url, headers=headers, json=request.content) as response:
+            client.cookies.clear()  # one tenant's answers must not mark another's requests
+            yield Answer(response.status_code, response.headers), response.aiter_raw()
+
+    @asynccontextmanager
+    async def _by_aiohttp(self, request: Request) -> AsyncGenerator[_Sent]:
+        sent = self._session.request(request.method, request.url, headers=request.headers, allow_redirects=False)
+        async with sent as response:
+            yield Answer(response.status, response.headers), response.content.iter_chunked(_CHUNK)
 
 
 def make_http_client(settings: Settings) -> HttpClient:
     """The client that all of the app shares: as many connections as a sweep may use, and some for the rest."""
-    for name in ("azure", "aiohttp", "msal"):
+    for name in ("httpx", "azure", "aiohttp", "msal"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
     return HttpClient(settings.keep_alive_concurrency + _BESIDE_THE_SWEEP)
 
@@ -131,20 +166,27 @@ class _TooLarge(Exception):
     """The body is larger than MAX_BODY."""
 
 
-async def _body(response: "aiohttp.ClientResponse") -> bytes:
+def _kind(error: Exception) -> str:
+    """What it was: httpx wraps the errors of aiohttp in its own."""
+    import httpx  # noqa: PLC0415 slow to import
+
+    return type(error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error).__name__
+
+
+async def _body(pieces: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK):
-        body += chunk
+    async for piece in pieces:
+        body += piece
         if len(body) > MAX_BODY:
             raise _TooLarge
     return bytes(body)
 
 
-def _session(connections: int) -> "aiohttp.ClientSession":
+def _session(connections: int, certificates: ssl.SSLContext) -> "aiohttp.ClientSession":
     import aiohttp  # noqa: PLC0415 slow to import
 
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=_certificates(), keepalive_timeout=_IDLE),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=certificates, keepalive_timeout=_IDLE),
         headers=_HEADERS,
         skip_auto_headers=("content-type",),  # aiohttp would name one for an empty body
         timeout=aiohttp.ClientTimeout(total=None),  # `ask` limits the whole, the wait for a connection included

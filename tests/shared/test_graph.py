@@ -355,7 +355,7 @@ async def test_a_body_that_drips_ends_with_the_same_time_out(serve: Serve, conne
             await response.write(b" ")
             await asyncio.sleep(0.01)
 
-    graph = connect(await serve(dripping), GRAPH_TIMEOUT="PT0.2S")
+    graph = connect(await serve(dripping), GRAPH_TIMEOUT="PT1S")
 
     with pytest.raises(errors.GraphUnavailable) as caught:
         await graph.keep_alive(CALL, TENANT)

@@ -11,7 +11,7 @@ from shared import entra_errors, telemetry
 from shared.apps import BotApp
 from shared.clock import Clock, SystemClock
 from shared.errors import TokenUnavailable
-from shared.identifiers import tenant
+from shared.identifiers import guid
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class GraphTokens:
         Parameters
         ----------
         tenant_id
-            A GUID or a domain.
+            A GUID.
         app_id
             The bot's; None: that of GRAPH_APP_ID.
         refresh
@@ -157,7 +157,7 @@ async def _forget(known: _Tenant) -> None:
 def _checked(tenant_id: str) -> str:
     """The tenant in lower case; it becomes part of a URL."""
     try:
-        return tenant(tenant_id)
+        return guid(tenant_id)
     except ValueError as error:
         raise TokenUnavailable(f"No Graph token: the tenant {error}.") from None
 

@@ -1,9 +1,8 @@
-"""GUIDs and tenants as Entra writes them."""
+"""GUIDs as Entra writes them."""
 
 import re
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_DOMAIN = re.compile(r"(?=.{4,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
 def is_guid(text: str) -> bool:
@@ -22,20 +21,6 @@ def guid(text: str) -> str:
     if not is_guid(text):
         raise ValueError("must be a GUID such as 11111111-2222-3333-4444-555555555555")
     return text.lower()
-
-
-def tenant(text: str) -> str:
-    """A tenant's GUID or domain, in lower case, safe to stand in a URL.
-
-    Raises
-    ------
-    ValueError
-        It is neither. `common` and `organizations` name no tenant: Graph refuses their tokens for calls (7505).
-    """
-    lowered = text.lower()
-    if not is_guid(lowered) and not _DOMAIN.fullmatch(lowered):
-        raise ValueError("must be one tenant: its GUID, or a domain such as contoso.onmicrosoft.com (not `common`)")
-    return lowered
 
 
 def lower_guids(text: str) -> str:

@@ -311,13 +311,20 @@ async def test_without_a_token_nothing_is_sent(
     assert seen == []
 
 
-async def test_a_redirect_is_not_followed(serve: Serve, connect: Connect) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_the_token_follows_no_redirect(serve: Serve, connect: Connect, status: int) -> None:
     seen: list[web.Request] = []
     elsewhere = await serve(answering(web.Response, seen=seen))
-    graph = connect(await serve(answering(lambda: web.Response(status=307, headers={"location": elsewhere}))))
+    graph = connect(await serve(answering(lambda: web.Response(status=status, headers={"location": elsewhere}))))
 
-    with pytest.raises(errors.GraphUnavailable, match="redirect"):
-        await graph.keep_alive(CALL, TENANT)
+    for asked in (
+        graph.keep_alive(CALL, TENANT),
+        graph.hang_up(CALL, TENANT),
+        graph.get(CALL, TENANT),
+        graph.record(CALL, TENANT, DEFAULTS),
+    ):
+        with pytest.raises(errors.GraphUnavailable, match="redirect"):
+            await asked
 
     assert seen == []
 

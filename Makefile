@@ -20,7 +20,7 @@ ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/p
 	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Is the package index reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
 	&& touch $(VENV)/$(1)/.ready
 
-.PHONY: help setup demo up doctor test check smoke package package-check soak soak-real bench checkov lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check soak soak-real bench checkov audit lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a b
 
 checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
+
+audit: setup ## Look up what is deployed for known vulnerabilities (needs the network)
+	@$(RUN) local.audit
 
 lock: setup ## Compile the pinned requirements anew from pyproject.toml
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml -o requirements.txt

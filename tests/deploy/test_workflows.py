@@ -25,6 +25,7 @@ PERMISSIONS = {
     "ci.yml package": {"contents"},
     "ci.yml func": {"contents"},
     "ci.yml bicep": {"contents"},
+    "ci.yml dependencies": {"contents"},
     "ci.yml workflows": {"contents"},
     "deploy.yml what-if": {"contents", "id-token"},
     "deploy.yml build": {"contents", "actions"},

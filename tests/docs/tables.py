@@ -5,6 +5,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from importlib.metadata import metadata
 from pathlib import Path
 
 from pydantic import SecretStr, TypeAdapter
@@ -62,6 +63,9 @@ NO_GUARDS = {  # settings that open and shut nothing
     *("sweep_fan_out_above", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
     *("calls_storage_credential", "calls_storage_client_id"),
 }
+PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+LONGEST_LICENCE = 30  # characters
+ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
 LEVELS = {20: "information", 30: "warning", 40: "error"}
 
 
@@ -207,12 +211,27 @@ def _apps() -> str:
     return _markdown(("member", "default", "meaning"), rows)
 
 
+def licence(name: str) -> str:
+    """What a package declares: an SPDX expression, or the like in its older places."""
+    told = metadata(name)
+    word = str(told.get("License-Expression") or told.get("License") or "").strip()
+    if not word or len(word) > LONGEST_LICENCE:  # some have the whole text there
+        word = next((each for each in told.get_all("Classifier", []) if each.startswith("License ::")), "none told")
+    return ALIASES.get(word, word.rpartition(" :: ")[2])
+
+
+def _dependencies() -> str:
+    pins = PIN.findall((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    return _markdown(("package", "version", "licence"), ((f"`{name}`", pin, licence(name)) for name, pin in pins))
+
+
 def _entra_errors() -> str:
     return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in ADVICE.items()))
 
 
 _TABLES: dict[str, Callable[[], str]] = {
     "apps": _apps,
+    "dependencies": _dependencies,
     "entra-errors": _entra_errors,
     "categories": _categories,
     "sources": _sources,

@@ -216,7 +216,9 @@ def licence(name: str) -> str:
     told = metadata(name)
     word = str(told.get("License-Expression") or told.get("License") or "").strip()
     if not word or len(word) > LONGEST_LICENCE:  # some have the whole text there
-        word = next((each for each in told.get_all("Classifier", []) if each.startswith("License ::")), "none told")
+        text, kinds = word, [each for each in told.get_all("Classifier", []) if each.startswith("License ::")]
+        of_bsd = "BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause"
+        word = next(iter(kinds), of_bsd if "Redistribution and use in source and binary forms" in text else "none told")
     return ALIASES.get(word, word.rpartition(" :: ")[2])
 
 

@@ -74,11 +74,14 @@ class Run:
         bots = Bots(self._world.stack, self._seed)
         self._lives = bots.lives
         ends, troubles = time.monotonic() + seconds, Troubles(self._scene)
-        self._calm()
-        while time.monotonic() < ends:
-            self._trouble(troubles.draw())
+        try:
             self._calm()
-            bots.check()
+            while time.monotonic() < ends:
+                self._trouble(troubles.draw())
+                self._calm()
+                bots.check()
+        finally:
+            bots.tire()
         bots.rest()
         findings = self._judge()
         findings.violations += [f"no fault explains it: {text}" for text in bots.surprises]

@@ -66,9 +66,13 @@ class Bots:
         if self._acting.done():
             self._acting.result()
 
-    def rest(self) -> None:
-        """Begin no more calls, end no more; return when nobody waits for an answer. Raises what has stopped them."""
+    def tire(self) -> None:
+        """Let them begin no more calls, end no more."""
         self._resting.set()
+
+    def rest(self) -> None:
+        """The same; return when nobody waits for an answer. Raises what has stopped them."""
+        self.tire()
         self._pool.shutdown()
         self._acting.result()
 

@@ -21,6 +21,8 @@ def _world() -> Iterator[World]:
     with running(OPTIONS) as world:
         world.stack.add_host()
         yield world
+        for host in world.stack.hosts:
+            host.child.kill()  # quicker than asking both politely
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/p
 	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Is the package index reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
 	&& touch $(VENV)/$(1)/.ready
 
-.PHONY: help setup demo up doctor test check smoke package package-check soak soak-real bench checkov audit lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check fuzz soak soak-real bench checkov audit lock clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ package-check: package ## Prove the zip with its requirements.txt alone, install
 
 soak-real: setup ## Minutes of faults on real processes: hosts killed, storage stopped, Graph away (MINUTES=5 SEED=0)
 	@$(RUN) tests.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
+
+fuzz: setup ## Send the running host whatever its OpenAPI document allows and forbids (MINUTES=5 SEED=1)
+	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/e2e/test_fuzz.py
 
 soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)

@@ -13,39 +13,13 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import JsonValue
-from schemathesis import CheckContext, GenerationMode, Response
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from schemathesis import GenerationMode
 
 from functions.http import Route
 from functions.openapi import document
+from tests.functions.fuzzing import CHECKS, is_blank
 from tests.functions.harness import KEY, ROUTES, App, about_operation
 
-
-# Left out of CHECKS: those that try methods, keys and tokens, which the tests of the host and of authorization do;
-# those that follow a resource over several requests; and positive_data_acceptance, as bounds over all metadata, the
-# time of now and Graph's own refusals do not fit into a schema.
-def invalid_data_rejection(context: CheckContext, response: Response, case: schemathesis.Case[Any]) -> bool | None:
-    """Theirs, which does not know that a body may be too large before it is anything else."""
-    if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-        return None
-    return negative_data_rejection(context, response, case)
-
-
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    invalid_data_rejection,
-]
 EXAMPLES = {"keep_alive_now": 2, "openapi": 1, "health": 2, "list_termination_codes": 2}  # these take no input
 FUZZED = [route for route in ROUTES if route.name != "receive_notifications"]  # its body is Graph's, not ours to tell
 
@@ -100,11 +74,6 @@ async def test_a_route_stands_whatever_it_is_sent_and_answers_as_it_says(
         await asyncio.to_thread(_fuzz, app.address, route, mode, mine)
 
 
-def _is_blank(value: object) -> bool:
-    """Whether nothing of it gets into a query; of an object only the keys do."""
-    return all(map(_is_blank, value)) if isinstance(value, list | dict) else value in ("", None)
-
-
 def _fuzz(address: str, route: Route, mode: GenerationMode, path_parameters: dict[str, Any] | None) -> None:
     # Without security: the answers to a missing key are the host's, and it has no problem+json.
     described: Any = copy.deepcopy(document())
@@ -123,7 +92,7 @@ def _fuzz(address: str, route: Route, mode: GenerationMode, path_parameters: dic
     )
     @given(case=operation.as_strategy(mode, path_parameters=path_parameters))
     def stands(case: schemathesis.Case[Any]) -> None:
-        assume(not any(map(_is_blank, (case.query or {}).values())))  # Azure's host leaves these out: no fault
+        assume(not any(map(is_blank, (case.query or {}).values())))  # Azure's host leaves these out: no fault
         case.call_and_validate(base_url=address, headers=KEY, checks=CHECKS)
 
     stands()

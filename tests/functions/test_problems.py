@@ -1,0 +1,228 @@
+"""Each type of problem, by a request that leads to it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, Kind
+from shared.calls import KeyedRequest
+from shared.errors import StoreConflict, StoreUnavailable
+from shared.idempotency import key_of
+from shared.services import Services
+from shared.table_store import TableCallStore
+from tests.functions.harness import KEY, App, about_call, asking_for_tokens, bearer
+
+type Case = Callable[[App], Awaitable[httpx.Response]]
+
+KEYED = KEY | {"Idempotency-Key": '"one"'}
+CASES: dict[str, Case] = {}
+
+
+def leads_to(name: str) -> Callable[[Case], Case]:
+    def register(case: Case) -> Case:
+        CASES[name] = case
+        return case
+
+    return register
+
+
+class Broken:
+    """Stands for a part that fails at whatever it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> object:
+        raise self._error
+
+
+async def with_broken(app: App, part: str, error: Exception) -> httpx.Response:
+    async with app.configured() as broken:
+        vars(broken.parts)[part] = Broken(error)
+        answer = await broken.http.get("/api/calls/a-call", headers=KEY)
+        del vars(broken.parts)[part]
+    return answer
+
+
+async def with_fault(app: App, **fault: Any) -> httpx.Response:  # noqa: ANN401 (JSON)
+    call_id = await app.register()
+    await app.simulator.fault(operation="delete", callId=call_id, **fault)
+    return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEY)
+
+
+@leads_to("invalid-request")
+async def _(app: App) -> httpx.Response:
+    return await app.http.get("/api/calls?limit=0", headers=KEY)
+
+
+@leads_to("body-too-large")
+async def _(app: App) -> httpx.Response:
+    return await app.http.put("/api/calls/a-call", content=b" " * 65_537, headers=KEY)
+
+
+@leads_to("unsupported-body")
+async def _(app: App) -> httpx.Response:
+    return await app.http.put("/api/calls/a-call", content=b"{}", headers=KEY | {"Content-Type": "text/plain"})
+
+
+@leads_to("unauthenticated")
+async def _(app: App) -> httpx.Response:
+    async with app.configured(Services, **asking_for_tokens(app.simulator)) as guarded:
+        return await guarded.http.get("/api/calls", headers=KEY)
+
+
+@leads_to("forbidden")
+async def _(app: App) -> httpx.Response:
+    async with app.configured(Services, **asking_for_tokens(app.simulator)) as guarded:
+        return await guarded.http.get("/api/calls", headers=await bearer(guarded))
+
+
+@leads_to("signing-keys-unavailable")
+async def _(app: App) -> httpx.Response:
+    closed = {"MANAGEMENT_METADATA_URL": "http://127.0.0.1:9/"}
+    async with app.configured(Services, **asking_for_tokens(app.simulator) | closed) as cut_off:
+        return await cut_off.http.get("/api/calls", headers=await bearer(cut_off))
+
+
+@leads_to("call-not-found")
+async def _(app: App) -> httpx.Response:
+    return await app.http.get(f"/api/calls/{uuid4()}", headers=KEY)
+
+
+@leads_to("operation-not-found")
+async def _(app: App) -> httpx.Response:
+    return await app.http.get(f"/api/calls/{await app.register()}/operations/none", headers=KEY)
+
+
+@leads_to("call-ended")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    await app.notify(about_call(call_id, "deleted", state="terminated"))
+    return await app.http.post(f"/api/calls/{call_id}/record", headers=KEY)
+
+
+@leads_to("tenant-differs")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    return await app.http.put(f"/api/calls/{call_id}", json={"tenantId": str(uuid4())}, headers=KEY)
+
+
+@leads_to("app-differs")
+async def _(app: App) -> httpx.Response:
+    call_id, other = await app.register(), str(uuid4())
+    bots = f'[{{"appId": "{other}", "credential": "managedIdentity"}}]'
+    async with app.configured(GRAPH_APPS=bots) as several:
+        wish = {"tenantId": app.tenant, "appId": other}
+        return await several.http.put(f"/api/calls/{call_id}", json=wish, headers=KEY)
+
+
+@leads_to("request-in-progress")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    key = key_of(KEYED["Idempotency-Key"], "function key", "hangup")
+    assert key is not None
+    await app.parts.store.claim_key(call_id, key.name, KeyedRequest(key.fingerprint, app.clock.now()), None)
+    return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
+
+
+@leads_to("outcome-unknown")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    await app.simulator.fault(operation="recordResponse", callId=call_id, dropConnection=True)
+    await app.ask("POST", f"calls/{call_id}/record", expect=504, headers=KEYED)
+    return await app.http.post(f"/api/calls/{call_id}/record", headers=KEYED)
+
+
+@leads_to("idempotency-key-reused")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    await app.ask("POST", f"calls/{call_id}/record", expect=202, headers=KEYED)
+    return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
+
+
+@leads_to("recording-not-noted")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+
+    class Losing(TableCallStore):
+        async def commit(self, change: object) -> None:  # noqa: ARG002 (as in the class above it)
+            raise StoreConflict("Somebody else wrote the row (test).")
+
+    losing = Losing.__new__(Losing)
+    losing._table = app.parts.store._table
+    async with app.configured() as troubled:
+        vars(troubled.parts)["store"] = losing
+        answer = await troubled.http.post(f"/api/calls/{call_id}/record", headers=KEY)
+        del vars(troubled.parts)["store"]
+    assert "retry-after" not in answer.headers  # to try again would begin a second one
+    return answer
+
+
+@leads_to("storage-unavailable")
+async def _(app: App) -> httpx.Response:
+    return await with_broken(app, "management", StoreUnavailable("Away (test)."))
+
+
+@leads_to("unavailable")
+async def _(app: App) -> httpx.Response:
+    return await with_broken(app, "management", StoreConflict("Nobody caught it (test)."))
+
+
+@leads_to("unforeseen")
+async def _(app: App) -> httpx.Response:
+    answer = await with_broken(app, "management", RuntimeError("with a secret"))
+    assert "secret" not in answer.text
+    return answer
+
+
+@leads_to("settings-invalid")
+async def _(app: App) -> httpx.Response:
+    async with app.configured(CALLS_STORAGE="nonsense") as wrong:
+        return await wrong.http.get("/api/calls", headers=KEY)
+
+
+@leads_to("graph-token-unavailable")
+async def _(app: App) -> httpx.Response:
+    call_id = await app.register()
+    await app.simulator.fault(operation="token", status=400, tenantId=app.tenant)
+    async with app.configured() as fresh:
+        return await fresh.http.post(f"/api/calls/{call_id}/hangup", headers=KEY)
+
+
+@leads_to("graph-throttled")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, status=429, retryAfter="1")
+
+
+@leads_to("graph-failed")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, status=500)
+
+
+@leads_to("graph-refused")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, status=403, subcode=7505)
+
+
+@leads_to("graph-no-answer")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, dropConnection=True)
+
+
+ALL = list(dict.fromkeys([*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN]))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+async def test_a_request_leads_to_it_with_its_type_status_and_title(app: App, kind: Kind) -> None:
+    answer = await CASES[kind.name](app)
+    problem = answer.json()
+    assert (problem["type"], problem["title"], problem["status"]) == (TYPE + kind.name, kind.title, kind.status)
+    assert (answer.status_code, answer.headers["content-type"]) == (kind.status, "application/problem+json")
+    assert problem["detail"]
+
+
+def test_no_two_kinds_have_one_name() -> None:
+    assert len({kind.name for kind in ALL}) == len(ALL) == len(CASES)

@@ -37,7 +37,7 @@ class Source(StrEnum):
 class Timing:
     """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
 
-    With Graph's 45 minutes: skew 2, young 6, retry 1, fresh 3, dead man's switch 20, renew on registration below 30,
+    With Graph's 45 minutes: skew 4, young 6, retry 1, fresh 3, dead man's switch 20, renew on registration below 30,
     at risk after 30.
     """
 
@@ -50,13 +50,13 @@ class Timing:
 
     @property
     def skew(self) -> timedelta:
-        """By how much two clocks may differ."""
-        return 2 * self.minute
+        """By how much two clocks may differ: each may be off by two minutes."""
+        return 4 * self.minute
 
     @property
     def young(self) -> timedelta:
-        """The age below which a 404 is asked again: two minutes, by two clocks of which each may be off by two."""
-        return 3 * self.skew
+        """The age below which a 404 is asked again: two minutes, by clocks that differ."""
+        return 2 * self.minute + self.skew
 
     @property
     def fresh(self) -> timedelta:

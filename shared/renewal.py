@@ -131,8 +131,9 @@ class Renewer:
                 return Outcome.THROTTLED
             return await self.fail(lease, watermark, failure_of(error))
         except GraphCallNotFound as error:
-            if self._clock.now() - lease.started_at < self._timing.young:
-                return await self.fail(lease, watermark, failure_of(error))
+            young_for = lease.started_at + self._timing.young - self._clock.now()
+            if young_for > timedelta():
+                return await self.fail(lease, watermark, replace(failure_of(error), retry_after=young_for))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
             failure = failure_of(error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import CallKeeperError, InvalidRequest
+from shared.store import shard_of
 from soak.cloud import Held
 from soak.spans import HOUR, MINUTE
 from soak.weather import TENANTS
@@ -27,7 +28,7 @@ class Bots:
         self._random = Random(f"{seed}/bots")
         self._number = 0
         self._climate = world.weather.climate
-        self._heard = [self._random.choice((0.0, 0.1, 0.5, 1.0)) for _ in range(2)]  # lost, late
+        self._heard = [self._random.choice(self._climate.heard) for _ in range(2)]  # lost, late
 
     def begin(self) -> None:
         """The first calls, and the other traffic."""
@@ -53,10 +54,12 @@ class Bots:
 
     async def _live(self, random: Random) -> None:
         """A call, as its bot lives it."""
-        held = self._world.cloud.create(str(UUID(int=random.getrandbits(128))), random.choice(TENANTS))
+        held = self._world.cloud.create(self._id(random), random.choice(TENANTS))
         self._world.tell("bot", "calls", held.id)
         ends = held.started + (
-            random.uniform(1, 600) if random.random() < 0.15 else random.expovariate(1 / self._climate.lives) * HOUR
+            random.uniform(1, 600)
+            if random.random() < self._climate.short
+            else random.expovariate(1 / self._climate.lives) * HOUR
         )
         self._tell(held, {"state": "establishing"}, random.random())
         if random.random() < 0.1:
@@ -68,6 +71,12 @@ class Bots:
         if random.random() < 0.3:
             await self._hang_up(held)
         self._world.cloud.end(held, "left")
+
+    def _id(self, random: Random) -> str:
+        while True:
+            call_id = str(UUID(int=random.getrandbits(128)))
+            if shard_of(call_id) == 0 or not self._climate.one_shard:
+                return call_id
 
     async def _register(self, held: Held, random: Random) -> None:
         late = random.random() < 0.1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.calls import Call, Status, Timing, Watermark
 from shared.store import Change, shard_of
 from soak.cloud import Cloud, Held
-from soak.liveness import FRESH, SKEW, Liveness
+from soak.liveness import Liveness
 from soak.spans import MINUTE
 from soak.storage import at_once
 from soak.weather import TICK
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.memory_store import MemoryCallStore
 
 TIMING = Timing()
-YOUNG = TIMING.skew.total_seconds() + SKEW  # a 404 in so short a life is asked again, by clocks that differ
+YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again
 MOST_SWITCHES = 12
 MOST_WAITING = 1_000
 
@@ -38,12 +38,11 @@ class Findings:
 
 @dataclass(slots=True)
 class Known:
-    """What the store holds of a call, and since when. `told` is when its lease began for all that we were told."""
+    """What the store holds of a call, and since when."""
 
     held: Held
     call: Call
     since: float
-    told: float
 
 
 class Judge:
@@ -67,7 +66,7 @@ class Judge:
         call, held = change.after, self._cloud.calls[change.after.id]
         known = self.known.get(call.id)
         if known is None:
-            known = self.known[call.id] = Known(held, call, self._now(), self._now())
+            known = self.known[call.id] = Known(held, call, self._now())
         was_active = change.before is None or change.before.value.status is Status.ACTIVE
         known.call = call
         self._ended_lines[call.id] += sum(event.kind == "ended" for event in change.events)
@@ -108,7 +107,9 @@ class Judge:
         self._tell("Graph", "ends", held.id, held.cause)
         if held.cause != "lapsed":
             return
-        path = known and self._liveness.saves(held.tenant, max(held.lease_from, known.since), self._now())
+        path = known and self._liveness.saves(
+            held.tenant, max(held.lease_from, known.since), self._now(), self._rank(held)
+        )
         counts["lapses excused"] += known is not None and not path
         counts["lapses unknown"] += known is None
         if path:
@@ -119,10 +120,10 @@ class Judge:
         known = self.known.get(held.id)
         if known is None or held.ended is None or known.call.status is Status.ENDED or known.since > held.ended:
             return
-        start, end = held.ended - FRESH - TICK, self._now()
+        start, end = held.ended - self._liveness.fresh - TICK, self._now()
         if not self._liveness.found_by(held.tenant, start, end):
             return
-        if held.ended - held.started < YOUNG and not self._liveness.queue_clear(start, end):
+        if held.ended - held.started < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return
         self._violated("its end was not found within a sweep period and 60 s", held.id)
 
@@ -137,7 +138,7 @@ class Judge:
     def settle(self) -> None:
         """After an hour of peace: the record and Graph agree, but for ends that no sweep can have found yet."""
         for known in self.known.values():
-            if known.held.ended is not None and self._now() - known.held.ended < TICK + FRESH + MINUTE:
+            if known.held.ended is not None and self._now() - known.held.ended < TICK + self._liveness.fresh + MINUTE:
                 continue
             if (known.held.ended is None) != (known.call.status is Status.ACTIVE):
                 self._violated("the record and Graph differ in the end", known.held.id)
@@ -155,11 +156,19 @@ class Judge:
             self._violated("closed twice", held.id)
         self._tell("record", "tombstone" if new else "ended", held.id, source)
 
+    def _rank(self, held: Held) -> int:
+        """How many calls of the shard come before it, the earliest deadline first."""
+        live = self._live.get(shard_of(held.id), {}).values()
+        return sum(each.held.lease_from < held.lease_from for each in live)
+
     def _check_claim(self, known: Known, watermark: Watermark | None) -> None:
-        """No renewal is claimed that Graph did not see, but for the clock of who wrote it."""
+        """No renewal is claimed that Graph did not see, but for the clock of who wrote it.
+
+        The start is a bot's word, or, where it gave none, the time at which it came: that is no claim of ours.
+        """
         claimed = _seconds(known.call.lease.last_renewal(watermark, TIMING))
-        true = max(known.held.lease_from, known.told)
-        if claimed > true + SKEW / 2 + 1:
+        true = max(known.held.lease_from, _seconds(known.call.started_at))
+        if claimed > true + self._liveness.skew / 2 + 1:
             self._violated(
                 f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", known.held.id
             )

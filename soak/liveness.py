@@ -10,19 +10,16 @@ from soak.cloud import LEASE
 from soak.spans import MINUTE, Span, Spans, gaps, stretched, union
 from soak.weather import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weather
 
-SKEW = 4 * MINUTE  # two clocks, each off by two
-FRESH = 3 * MINUTE + SKEW  # a tick may find another's sweep that is as old as this, and leave the shard alone
+FRESH = 3 * MINUTE
+STALE = 20 * MINUTE
+LOOKS = 16 * MINUTE  # a request looks at one shard of sixteen, once a minute
 SWEEP = 2 * MINUTE  # a sweep, where all answer
-STALE = 20 * MINUTE + SKEW
+TROUBLED = 6 * MINUTE  # a sweep until the first retries, where Graph does not
 RETRIES = 8 * MINUTE  # the longest pause between two retries
-
-BY_TIMER = TICK + FRESH + SWEEP
-BY_TIMER_AND_RETRIES = TICK + FRESH + 6 * MINUTE
-BY_SWITCH = STALE + 20 * MINUTE
-BY_REQUESTS = STALE + 16 * MINUTE
-BY_RETRIES = RETRIES + 1.5 * MINUTE  # of it Graph must answer as long as this
+SPREAD = 1.5 * MINUTE  # of retries, and until a message is handed out
 AFTER_GRAPH = LONGEST_RETRY_AFTER + MINUTE  # 429's wait, and the spread of what waited
 CHAIN = 16 * MINUTE  # a retry that was lost may have been due as late as this
+BUDGET = 4 * MINUTE  # SWEEP_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,9 @@ class Liveness:
     """The condition for one life."""
 
     def __init__(self, weather: Weather) -> None:
+        self.skew = 2 * weather.climate.clock_off  # between two clocks
+        self.fresh = FRESH + self.skew  # a tick may leave a shard alone, as another's sweep seems so young
+        self._slow = weather.climate.graph_seconds / min(weather.climate.concurrency)
         tables = [span for span in weather.storage if span.where in {"tables", "both"}]
         queue = [
             *[span for span in weather.storage if span.where in {"queues", "both"}],
@@ -53,14 +53,17 @@ class Liveness:
         requests = union(posted, weather.quiet, _kills(weather, "http", 0))
         retried = union(tables, queue, stretched(loses, after=CHAIN))
         both = union(timer, retried)
-        broken = list(_broken(loses, union(timer, queue), requests, weather.seconds))
+        by_timer, retries = TICK + self.fresh + SWEEP, RETRIES + SPREAD
+        by_switch, by_requests = STALE + self.skew + 20 * MINUTE, STALE + self.skew + LOOKS
+        mends = ((union(timer, queue), by_timer), (requests, by_requests))
+        broken = list(_broken(loses, mends, weather.seconds))
         self.timer = timer
         self.queue = posted
         self.paths = (
-            Path("timer", timer, BY_TIMER, BY_TIMER),
-            Path("timer and retries", both, BY_TIMER_AND_RETRIES, BY_RETRIES),
-            Path("switch", union(retried, broken), BY_SWITCH, BY_RETRIES),
-            Path("requests", union(requests, retried), BY_REQUESTS, BY_RETRIES),
+            Path("timer", timer, by_timer, by_timer),
+            Path("timer and retries", both, TICK + self.fresh + TROUBLED, retries),
+            Path("switch", union(retried, broken), by_switch, retries),
+            Path("requests", union(requests, retried), by_requests, retries),
         )
         self.graph = {
             tenant: union(
@@ -69,9 +72,17 @@ class Liveness:
             for tenant in TENANTS
         }
 
-    def saves(self, tenant: str, start: float, end: float) -> str | None:
-        """The path by which a call of this tenant must have been renewed in that time; None if there was none."""
-        return next((path.name for path in self.paths if self._fits(path, self.graph[tenant], start, end)), None)
+    def saves(self, tenant: str, start: float, end: float, rank: int = 0) -> str | None:
+        """The path by which a call of this tenant must have been renewed in that time; None if there was none.
+
+        `rank` is the number of calls whose lease began before its own: they come first.
+        """
+        work = (rank + 1) * self._slow
+        for path in self.paths:
+            parts = int(work / BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for a tick
+            if self._fits(path, self.graph[tenant], (start, end), work + parts * TICK):
+                return path.name
+        return None
 
     def share(self, seconds: float, *, step: float = 5 * MINUTE) -> tuple[int, int]:
         """Of how many moments and tenants the lease before would have been saved, and of how many in all."""
@@ -88,13 +99,13 @@ class Liveness:
         return _clear(self.queue, start, end)
 
     @staticmethod
-    def _fits(path: Path, graph: Spans, start: float, end: float) -> bool:
-        for good_from, good_to in gaps(path.bad, start, end):
-            if good_to - good_from < path.window:
+    def _fits(path: Path, graph: Spans, between: tuple[float, float], longer: float) -> bool:
+        window, graph_window = path.window + longer, path.graph + longer
+        for good_from, good_to in gaps(path.bad, *between):
+            if good_to - good_from < window:
                 continue
-            for answers_from, answers_to in gaps(graph, good_from, good_to):
-                until = answers_to
-                if until - good_from >= path.window and until - answers_from >= path.graph:
+            for answers_from, until in gaps(graph, good_from, good_to):
+                if until - good_from >= window and until - answers_from >= graph_window:
                     return True
         return False
 
@@ -108,12 +119,12 @@ def _kills(weather: Weather, group: str, after: float) -> list[Span]:
     return [Span(kill.at, kill.at + ARMED + kill.down + after) for kill in weather.kills if kill.group == group]
 
 
-def _broken(loses: list[Span], timer: Spans, requests: Spans, seconds: float) -> Iterator[Span]:
+def _broken(loses: list[Span], mends: tuple[tuple[Spans, float], ...], seconds: float) -> Iterator[Span]:
     """From when a dead man's switch may be lost until a sweep by another path must have left one again."""
     for span in loses:
         ends = [
             good_from + window
-            for bad, window in ((timer, BY_TIMER), (requests, BY_REQUESTS))
+            for bad, window in mends
             for good_from, good_to in gaps(bad, span.end, seconds)
             if good_to - good_from >= window
         ]

@@ -1,8 +1,62 @@
-"""Kinds of life."""
+"""Kinds of life: the usual one, and some in which little but one safety stands between a call and its end."""
 
-from soak.weather import Climate
+from dataclasses import replace
+
+from soak.weather import Climate, Kind
+
+NEVER = Kind(0, 0, 0)
+ALWAYS = Kind(0.01, 100_000, 100_000)
+USUAL = Climate()
+QUIET = Climate(  # nothing goes wrong, and calls last: what a preset names comes on top
+    hours=4,
+    calls=12,
+    intensities=(1.0,),
+    storage=NEVER,
+    graph=NEVER,
+    tenant=NEVER,
+    timer_paused=NEVER,
+    timer_doubled=NEVER,
+    timer_dies=0,
+    queue_loses=NEVER,
+    queue_stands=NEVER,
+    queue_doubles=NEVER,
+    quiet=NEVER,
+    kills=NEVER,
+    lives=1_000,
+    short=0,
+    late=0,
+    heard=(0.0,),
+)
+DEAD_TIMER = replace(QUIET, timer_paused=ALWAYS)
 
 PRESETS = {
-    "usual": Climate(),
-    "wide": Climate(fan_out_above=10, queues=4, https=3),  # the timer leaves a message a shard
+    "usual": USUAL,
+    "wide": replace(USUAL, fan_out_above=10, queues=4, https=3),  # the timer leaves a message a shard
+    # Graph is away over most ticks.
+    "ticks": replace(QUIET, graph=Kind(11, 24, 25, ("503",))),
+    # Only the dead man's switch is left.
+    "switch": replace(DEAD_TIMER, quiet=ALWAYS),
+    # Only requests are left: the queue has lost the switch, early on.
+    "requests": replace(DEAD_TIMER, queue_loses=Kind(1_000, 1, 60)),
+    # Only the switch is left, and tables are away for longer than five tries last.
+    "outages": replace(DEAD_TIMER, quiet=ALWAYS, storage=Kind(40, 15, 20, ("away",), ("tables",))),
+    # One shard, whose sweep takes longer than a tick.
+    "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
+    # The same without the queue: each tick has four minutes.
+    "unhanded": replace(QUIET, calls=44, one_shard=True, concurrency=(1,), graph_seconds=6.0, queue_stands=ALWAYS),
+    # Everybody writes the same calls, and writing takes its time.
+    "races": replace(
+        QUIET,
+        calls=40,
+        lives=0.3,
+        short=0.5,
+        storage=Kind(10, 15, 20, ("slow",), ("tables",)),
+        graph=Kind(20, 5, 10, ("mixed",)),
+        queue_doubles=ALWAYS,
+        heard=(0.5,),
+    ),
+    # Calls are registered late, at machines with other clocks.
+    "late": replace(QUIET, calls=60, lives=1.0, late=1.0),
+    # Graph renews, and its answer is lost.
+    "lost": replace(QUIET, graph=Kind(30, 60, 90, ("lost",))),
 }

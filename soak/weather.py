@@ -74,6 +74,10 @@ class Climate:
     graph_seconds: float = 0.15
     lives: float = 4.0  # hours that a call lasts on average
     request_every: float = 0.75
+    one_shard: bool = False  # all calls in one shard, one after the other
+    short: float = 0.15  # the share of calls that last minutes
+    late: float = 0.1  # the share of bots that register late
+    heard: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of a life: the share of notifications that are lost, or late
 
 
 @dataclass(frozen=True, slots=True)

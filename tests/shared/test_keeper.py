@@ -148,7 +148,9 @@ async def test_a_404_early_in_a_calls_life_is_asked_again_before_it_counts(world
     del world.graph.calls["new"]
 
     await world.sweep()
-    assert (await world.record("new")).status is Status.ACTIVE
+    failing = (await world.record("new")).failing
+    assert failing is not None
+    assert failing.retry_at >= world.clock.now() + 1.5 * MINUTE  # as soon as it would count
 
     await world.clock.advance(MINUTE)
     await world.drain()

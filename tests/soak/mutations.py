@@ -1,0 +1,132 @@
+"""What keeps calls alive, taken away: one safety at a time, from the real classes."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.calls import Lease, Timing, Watermark
+from shared.errors import StoreUnavailable
+from shared.keeper import Keeper
+from shared.memory_store import _Shard
+from shared.notifications import Result
+from shared.renewal import Renewer
+from shared.rows import Delete
+from shared.shard import ShardSweeper
+from shared.sweep import Tally
+from shared.wakeups import Renew
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A safety, the kind of life that needs it, in how many seeds it is missed at the latest, and how to take it."""
+
+    safety: str
+    preset: str
+    seeds: int
+    take: Callable[[pytest.MonkeyPatch], None]
+
+
+async def nothing(*_: object, **__: object) -> None:
+    """Done."""
+
+
+def no_retries(patch: pytest.MonkeyPatch) -> None:
+    send = Renewer.send
+
+    async def sends(self: Renewer, message: Any, delay: timedelta = timedelta()) -> bool:
+        return isinstance(message, Renew) or await send(self, message, delay)
+
+    patch.setattr(Renewer, "send", sends)
+
+
+def no_switch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Keeper, "_leave_switch", nothing)
+
+
+def no_notice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Keeper, "notice", nothing)
+
+
+def no_put_back(patch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> None:
+        raise StoreUnavailable("not put back (test)")
+
+    patch.setattr(Renewer, "put_back", fails)
+
+
+def watermark_first(patch: pytest.MonkeyPatch) -> None:
+    renew = ShardSweeper.sweep
+
+    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> Tally:
+        now, there = self._clock.now(), await self._store.watermark(shard)
+        if there and younger and now - there.sweep_started_at < younger:
+            return Tally(skipped=1)
+        await self._store.put_watermark(shard, Watermark(now, now))
+        return await renew(self, shard, deadline, None)
+
+    patch.setattr(ShardSweeper, "sweep", sweep)
+
+
+def watermark_always(patch: pytest.MonkeyPatch) -> None:
+    conclude: Callable[..., Awaitable[Tally]] = ShardSweeper._conclude
+
+    async def concludes(self: ShardSweeper, *args: Any, is_done: bool) -> Tally:
+        return await conclude(self, *args, is_done=True)
+
+    patch.setattr(ShardSweeper, "_conclude", concludes)
+
+
+def latest_first(patch: pytest.MonkeyPatch) -> None:
+    order = ShardSweeper._order
+    patch.setattr(ShardSweeper, "_order", lambda *args: order(*args)[::-1])
+
+
+def no_progress(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ShardSweeper, "_resumed", lambda _self, new, _old: new)
+
+
+def no_etags(patch: pytest.MonkeyPatch) -> None:
+    apply = _Shard._apply
+
+    def applies(self: _Shard, write: Any) -> None:
+        if not isinstance(write, Delete) or write.key in self.rows:
+            apply(self, write)
+
+    patch.setattr(_Shard, "_fits", lambda _self, _write: True)
+    patch.setattr(_Shard, "_apply", applies)
+
+
+def no_skew(patch: pytest.MonkeyPatch) -> None:
+    young = Timing().young
+    patch.setattr(Timing, "skew", timedelta())
+    patch.setattr(Timing, "young", young)
+
+
+def first_404(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Timing, "young", timedelta())
+
+
+def no_look_up(patch: pytest.MonkeyPatch) -> None:
+    async def finds_nothing(_self: Renewer, _lease: Lease) -> Result:
+        return Result()
+
+    patch.setattr(Renewer, "_look_up", finds_nothing)
+
+
+MUTATIONS = (
+    Mutation("retries", "ticks", 6, no_retries),
+    Mutation("the dead man's switch", "switch", 3, no_switch),
+    Mutation("requests that notice", "requests", 6, no_notice),
+    Mutation("messages put back in an outage", "outages", 6, no_put_back),
+    Mutation("the watermark written last", "ticks", 6, watermark_first),
+    Mutation("the watermark only when all is done", "unhanded", 3, watermark_always),
+    Mutation("the earliest deadline first", "crowded", 3, latest_first),
+    Mutation("the row that says how far a sweep came", "unhanded", 3, no_progress),
+    Mutation("the ETag condition", "races", 6, no_etags),
+    Mutation("the minutes for clocks that differ", "late", 6, no_skew),
+    Mutation("a second look at an early 404", "late", 6, first_404),
+    Mutation("the look-up before a silent call is ended", "lost", 6, no_look_up),
+)

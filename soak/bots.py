@@ -39,14 +39,20 @@ class Bots:
     def ended(self, held: Held) -> None:
         """A call is over: Graph tells of it, and another one begins."""
         random = self._random
+        if held.deaf:
+            self._succeed()
+            return
         result = {"code": 408, "subcode": 8537} if held.cause == "lapsed" else {"code": 200, "subcode": 5010}
         if random.random() >= self._heard[0]:
             late = random.random() * 30 * MINUTE if random.random() < self._heard[1] else random.random()
             self._tell(held, {"state": "terminated", "resultInfo": result}, late)
             if random.random() < 0.3:
                 self._tell(held, {"state": "terminated", "resultInfo": result}, late + random.random() * 120)
+        self._succeed()
+
+    def _succeed(self) -> None:
         if self._world.loop.time() < self._world.weather.seconds:
-            self._world.loop.call_later(random.expovariate(1 / 180), self._next)
+            self._world.loop.call_later(self._random.expovariate(1 / 180), self._next)
 
     def _next(self) -> None:
         self._number += 1
@@ -61,8 +67,10 @@ class Bots:
             if random.random() < self._climate.short
             else random.expovariate(1 / self._climate.lives) * HOUR
         )
-        self._tell(held, {"state": "establishing"}, random.random())
-        if random.random() < 0.1:
+        held.deaf = random.random() < self._climate.deaf
+        if not held.deaf:
+            self._tell(held, {"state": "establishing"}, random.random())
+        if not held.deaf and random.random() < 0.1:
             for delay in (2.0, 20.0, 60.0, 300.0):
                 self._tell(held, {"state": "established"}, delay)
         else:
@@ -79,7 +87,7 @@ class Bots:
                 return call_id
 
     async def _register(self, held: Held, random: Random) -> None:
-        late = random.random() < 0.1
+        late = random.random() < self._climate.late
         await asyncio.sleep(random.uniform(600, 2400) if late else random.random() * 5)
         started: datetime | None = START + timedelta(seconds=held.started)
         if not late and random.random() < 0.2:

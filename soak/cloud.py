@@ -37,6 +37,7 @@ class Held:
     ended: float | None = None
     cause: str = ""
     keep_alives: int = 0
+    deaf: bool = False  # its notifications do not come to us
     closed: int = 0  # how often the record was ended
     words: set[str] = field(default_factory=set)  # by what ways Graph told us that it is over
 
@@ -60,7 +61,7 @@ class Cloud:
     def create(self, call_id: str, tenant: str) -> Held:
         """A bot makes a call."""
         now = self._loop.time()
-        unseen = self.random.random() * UNSEEN if self.random.random() < 0.1 else 0.0
+        unseen = self.random.random() * UNSEEN if self.random.random() < self.weather.climate.unseen else 0.0
         call = self.calls[call_id] = Held(call_id, tenant, now, now, now + unseen)
         self._loop.call_at(call.lapses, self._look, call)
         return call
@@ -149,7 +150,10 @@ class GraphOf:
 
     def _travel(self, mode: str) -> float:
         random, usual = self._cloud.random, self._cloud.weather.climate.graph_seconds
-        return random.uniform(3, 9.9) if mode == "slow" else 0.02 + random.expovariate(1 / usual) % (PATIENCE - 1)
+        if mode == "slow":
+            return random.uniform(3, 9.9)
+        tail = random.random() * 3 if random.random() < 0.01 else 0.0
+        return min(random.uniform(0.5, 1.5) * usual + tail, PATIENCE - 0.1)
 
     async def _pass(self, tenant: str) -> str:
         """Meet the trouble that keeps a request from its effect; what is left of it otherwise."""

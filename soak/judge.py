@@ -121,7 +121,7 @@ class Judge:
         if known is None or held.ended is None or known.call.status is Status.ENDED or known.since > held.ended:
             return
         start, end = held.ended - self._liveness.fresh - TICK, self._now()
-        if not self._liveness.found_by(held.tenant, start, end):
+        if start < 0 or not self._liveness.found_by(held.tenant, start, end):
             return
         if held.ended - held.started < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return

@@ -12,24 +12,26 @@ from soak.weather import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weathe
 
 FRESH = 3 * MINUTE
 STALE = 20 * MINUTE
-LOOKS = 16 * MINUTE  # a request looks at one shard of sixteen, once a minute
+HANDED = 4 * MINUTE  # until a message is handed out, and what it asks for is done
+LOOKS = 8 * MINUTE  # a request looks at one shard of sixteen, once a minute
 SWEEP = 2 * MINUTE  # a sweep, where all answer
 TROUBLED = 6 * MINUTE  # a sweep until the first retries, where Graph does not
 RETRIES = 8 * MINUTE  # the longest pause between two retries
 SPREAD = 1.5 * MINUTE  # of retries, and until a message is handed out
-AFTER_GRAPH = LONGEST_RETRY_AFTER + MINUTE  # 429's wait, and the spread of what waited
+AFTER_429 = LONGEST_RETRY_AFTER + MINUTE  # the wait that was asked for, and the spread of what waited
+AFTER_SILENCE = 1.5 * MINUTE  # a tenant for which nobody answered waits a minute
 CHAIN = 16 * MINUTE  # a retry that was lost may have been due as late as this
 BUDGET = 4 * MINUTE  # SWEEP_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way by which a call is renewed: what must not be out of order, for how long, and Graph at the end of it."""
+    """A way by which a call is renewed: what must work for so long, and how long tables and Graph at the end of it."""
 
     name: str
     bad: Spans
     window: float
-    graph: float
+    answers: float
 
 
 class Liveness:
@@ -46,16 +48,16 @@ class Liveness:
             *_kills(weather, "queue", BACK),
         ]
         loses = list(weather.queue_loses)
-        posted = union(tables, queue, loses)
-        timer = union(tables, weather.timer_paused, _kills(weather, "timer", 0))
+        posted = union(queue, loses)
+        timer = union(weather.timer_paused, _kills(weather, "timer", 0))
         if weather.climate.fan_out_above < weather.climate.calls:  # the timer leaves its work to the queue
             timer = union(timer, posted)
         requests = union(posted, weather.quiet, _kills(weather, "http", 0))
-        retried = union(tables, queue, stretched(loses, after=CHAIN))
+        retried = union(queue, stretched(loses, after=CHAIN))
         both = union(timer, retried)
         by_timer, retries = TICK + self.fresh + SWEEP, RETRIES + SPREAD
-        by_switch, by_requests = STALE + self.skew + 20 * MINUTE, STALE + self.skew + LOOKS
-        mends = ((union(timer, queue), by_timer), (requests, by_requests))
+        by_switch, by_requests = STALE + self.skew + HANDED, STALE + self.skew + LOOKS
+        mends = ((union(tables, timer, queue), by_timer), (union(tables, requests), by_requests))
         broken = list(_broken(loses, mends, weather.seconds))
         self.timer = timer
         self.queue = posted
@@ -65,10 +67,8 @@ class Liveness:
             Path("switch", union(retried, broken), by_switch, retries),
             Path("requests", union(requests, retried), by_requests, retries),
         )
-        self.graph = {
-            tenant: union(
-                stretched(weather.graph, after=AFTER_GRAPH), stretched(weather.tenant[tenant], after=AFTER_GRAPH)
-            )
+        self._silent = {
+            tenant: union(tables, map(_with_wait, weather.graph), map(_with_wait, weather.tenant[tenant]))
             for tenant in TENANTS
         }
 
@@ -80,7 +80,7 @@ class Liveness:
         work = (rank + 1) * self._slow
         for path in self.paths:
             parts = int(work / BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for a tick
-            if self._fits(path, self.graph[tenant], (start, end), work + parts * TICK):
+            if self._fits(path, self._silent[tenant], (start, end), work + parts * TICK):
                 return path.name
         return None
 
@@ -91,23 +91,28 @@ class Liveness:
         return held, len(moments) * len(TENANTS)
 
     def found_by(self, tenant: str, start: float, end: float) -> bool:
-        """Whether timer, storage and Graph were fine all that time."""
-        return _clear(self.timer, start, end) and _clear(self.graph[tenant], start, end)
+        """Whether timer, tables and Graph were fine all that time."""
+        return _clear(self.timer, start, end) and _clear(self._silent[tenant], start, end)
 
     def queue_clear(self, start: float, end: float) -> bool:
         """Whether the queue delivered everything all that time."""
         return _clear(self.queue, start, end)
 
     @staticmethod
-    def _fits(path: Path, graph: Spans, between: tuple[float, float], longer: float) -> bool:
-        window, graph_window = path.window + longer, path.graph + longer
+    def _fits(path: Path, silent: Spans, between: tuple[float, float], longer: float) -> bool:
+        window, answers = path.window + longer, path.answers + longer
         for good_from, good_to in gaps(path.bad, *between):
             if good_to - good_from < window:
                 continue
-            for answers_from, until in gaps(graph, good_from, good_to):
-                if until - good_from >= window and until - answers_from >= graph_window:
+            for answers_from, until in gaps(silent, good_from, good_to):
+                if until - good_from >= window and until - answers_from >= answers:
                     return True
         return False
+
+
+def _with_wait(span: Span) -> Span:
+    """Trouble with Graph, and how long its calls wait after it."""
+    return Span(span.start, span.end + (AFTER_429 if span.mode in {"429", "mixed"} else AFTER_SILENCE))
 
 
 def _clear(bad: Spans, start: float, end: float) -> bool:

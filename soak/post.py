@@ -13,7 +13,7 @@ from soak.wire import Died, Process, Scene
 POLLING = 10.0  # seconds, host.json: maxPollingInterval
 AGAIN = 30.0  # seconds, host.json: visibilityTimeout
 MOST_DEQUEUED = 5  # host.json: maxDequeueCount
-AT_ONCE = 24  # host.json: batchSize + newBatchThreshold
+AT_ONCE = 4  # host.json: batchSize + newBatchThreshold
 MOST_LOST = 400  # messages of a life
 
 

@@ -6,6 +6,7 @@ from soak.weather import Climate, Kind
 
 NEVER = Kind(0, 0, 0)
 ALWAYS = Kind(0.01, 100_000, 100_000)
+NO_QUEUE = Kind(0.01, 100_000, 100_000, ("away",), ("queues",))
 USUAL = Climate()
 QUIET = Climate(  # nothing goes wrong, and calls last: what a preset names comes on top
     hours=4,
@@ -32,18 +33,18 @@ DEAD_TIMER = replace(QUIET, timer_paused=ALWAYS)
 PRESETS = {
     "usual": USUAL,
     "wide": replace(USUAL, fan_out_above=10, queues=4, https=3),  # the timer leaves a message a shard
-    # Graph is away over most ticks.
-    "ticks": replace(QUIET, graph=Kind(11, 24, 25, ("503",))),
+    # Graph is away at each tick, and there in between.
+    "ticks": replace(QUIET, graph=Kind(0.01, 2, 3, ("503",), at_ticks=True)),
     # Only the dead man's switch is left.
     "switch": replace(DEAD_TIMER, quiet=ALWAYS),
     # Only requests are left: the queue has lost the switch, early on.
     "requests": replace(DEAD_TIMER, queue_loses=Kind(1_000, 1, 60)),
     # Only the switch is left, and tables are away for longer than five tries last.
-    "outages": replace(DEAD_TIMER, quiet=ALWAYS, storage=Kind(40, 15, 20, ("away",), ("tables",))),
+    "outages": replace(DEAD_TIMER, quiet=ALWAYS, storage=Kind(20, 4, 20, ("away",), ("tables",))),
     # One shard, whose sweep takes longer than a tick.
     "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
     # The same without the queue: each tick has four minutes.
-    "unhanded": replace(QUIET, calls=44, one_shard=True, concurrency=(1,), graph_seconds=6.0, queue_stands=ALWAYS),
+    "unhanded": replace(QUIET, calls=44, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE),
     # Everybody writes the same calls, and writing takes its time.
     "races": replace(
         QUIET,
@@ -56,7 +57,9 @@ PRESETS = {
         heard=(0.5,),
     ),
     # Calls are registered late, at machines with other clocks.
-    "late": replace(QUIET, calls=60, lives=1.0, late=1.0),
+    "late": replace(QUIET, calls=60, lives=1.0, late=1.0, deaf=1.0),
+    # Calls begin all the time, and Graph does not find them at first.
+    "young": replace(QUIET, calls=60, lives=0.5, unseen=1.0),
     # Graph renews, and its answer is lost.
     "lost": replace(QUIET, graph=Kind(30, 60, 90, ("lost",))),
 }

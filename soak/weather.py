@@ -30,18 +30,22 @@ class Kind:
     longest: float
     modes: tuple[str, ...] = ("",)
     where: tuple[str, ...] = ("",)
+    at_ticks: bool = False  # each comes with the next tick of the timer, a minute before it
 
     def spans(self, random: Random, hours: float, intensity: float) -> Spans:
         """Draw them for a whole life."""
         found: list[Span] = []
         if not self.every or not intensity:
             return Spans()
-        at = random.expovariate(intensity / self.every)
+        at = self._begin(random.expovariate(intensity / self.every))
         while at < hours * 60:
             end = min(at + random.uniform(self.shortest, self.longest), hours * 60)
             found.append(Span(at * MINUTE, end * MINUTE, random.choice(self.modes), random.choice(self.where)))
-            at = end + random.expovariate(intensity / self.every)
+            at = self._begin(end + random.expovariate(intensity / self.every))
         return Spans(found)
+
+    def _begin(self, at: float) -> float:
+        return (at * MINUTE // TICK + 1) * TICK / MINUTE - 1 if self.at_ticks else at
 
 
 GRAPH_MODES = ("500", "503", "429", "hangs", "lost", "mixed", "mixed", "page", "refused", "broken")
@@ -76,6 +80,8 @@ class Climate:
     request_every: float = 0.75
     one_shard: bool = False  # all calls in one shard, one after the other
     short: float = 0.15  # the share of calls that last minutes
+    deaf: float = 0.3  # the share of calls whose notifications go to their bot alone
+    unseen: float = 0.1  # the share of calls that Graph does not find at first
     late: float = 0.1  # the share of bots that register late
     heard: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of a life: the share of notifications that are lost, or late
 

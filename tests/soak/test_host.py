@@ -1,0 +1,31 @@
+"""The simulated host goes by host.json."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from shared.sweep import Plan
+from shared.wakeups import PATIENCE as QUEUE_PATIENCE
+from soak import liveness, post, storage, world
+
+ROOT = Path(__file__).parents[2]
+
+
+def seconds(text: str) -> float:
+    hours, minutes, rest = map(int, text.split(":"))
+    return timedelta(hours=hours, minutes=minutes, seconds=rest).total_seconds()
+
+
+def test_the_simulated_host_has_the_limits_of_host_json() -> None:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    queues = host["extensions"]["queues"]
+    assert seconds(host["functionTimeout"]) == world.FUNCTION_TIMEOUT
+    assert seconds(queues["maxPollingInterval"]) == post.POLLING
+    assert seconds(queues["visibilityTimeout"]) == post.AGAIN
+    assert queues["maxDequeueCount"] == post.MOST_DEQUEUED
+    assert queues["batchSize"] + queues["newBatchThreshold"] == post.AT_ONCE
+
+
+def test_the_simulated_clients_have_the_patience_of_the_real_ones() -> None:
+    assert storage.PATIENCE == QUEUE_PATIENCE
+    assert timedelta(seconds=liveness.BUDGET) == Plan().budget

@@ -129,15 +129,15 @@ class GraphCalls:
         return answer
 
     async def _once(self, question: "_Question", token: str) -> Answer:
-        await self._pace.turn()
-        request_id = str(uuid.uuid4())
-        if question.span is None:
-            return await self._ask(question, token, request_id)
-        about = {"http.request.method": question.method, "url.full": question.url, "clientRequestId": request_id}
-        with telemetry.dependency(question.span, **about) as tell:
-            answer = await self._ask(question, token, request_id)
-            tell(answer.status, answer.headers.get("request-id"))
-            return answer
+        async with self._pace:
+            request_id = str(uuid.uuid4())
+            if question.span is None:
+                return await self._ask(question, token, request_id)
+            about = {"http.request.method": question.method, "url.full": question.url, "clientRequestId": request_id}
+            with telemetry.dependency(question.span, **about) as tell:
+                answer = await self._ask(question, token, request_id)
+                tell(answer.status, answer.headers.get("request-id"))
+                return answer
 
     async def _ask(self, question: "_Question", token: str, request_id: str) -> Answer:
         headers = {"authorization": f"Bearer {token}", "client-request-id": request_id, **telemetry.trace_headers()}

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import batched
 
 from azure.data.tables.aio import TableClient
+from azure.storage.queue.aio import QueueClient
 
 from bench.load import TENANT, call_ids
 from shared import rows
@@ -19,14 +20,17 @@ from shared.services import TABLE
 from shared.settings import load_settings
 from shared.store import SHARDS, shard_of
 from shared.table import CLIENT_OPTIONS, Table
+from shared.wakeups import QUEUE
 
 AGE = timedelta(minutes=30)  # of each call
 LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one
 
 
 async def fill(storage: str, count: int) -> None:
-    """Write so many live calls, and a watermark a shard."""
+    """Write so many live calls, a watermark a shard, and make the queue: none of it is new to a sweep."""
     now = SystemClock().now()
+    async with QueueClient.from_connection_string(storage, QUEUE) as queue:
+        await queue.create_queue()
     async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
         table = Table(client)
         by_shard: list[list[str]] = [[] for _ in range(SHARDS)]

@@ -103,8 +103,9 @@ class HttpClient:
         import httpx  # noqa: PLC0415 slow to import
 
         head: Answer | None = None
+        sending = self._sent(request)  # reads the certificates the first time, which is no part of the wait
         try:
-            async with asyncio.timeout(timeout.total_seconds()), self._sent(request) as (head, pieces):
+            async with asyncio.timeout(timeout.total_seconds()), sending as (head, pieces):
                 return Answer(head.status, head.headers, await _body(pieces)) if wants_body(head) else head
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout.total_seconds():g} s", head) from None
@@ -139,18 +140,18 @@ class HttpClient:
         )
 
     def _sent(self, request: Request) -> AbstractAsyncContextManager[_Sent]:
-        return self._by_aiohttp(request) if request.bare else self._by_httpx(request)
+        return self._by_aiohttp(self._session, request) if request.bare else self._by_httpx(self._client, request)
 
     @asynccontextmanager
-    async def _by_httpx(self, request: Request) -> AsyncGenerator[_Sent]:
-        headers, client = dict(request.headers), self._client
+    async def _by_httpx(self, client: "httpx.AsyncClient", request: Request) -> AsyncGenerator[_Sent]:
+        headers = dict(request.headers)
         async with client.stream(request.method, request.url, headers=headers, json=request.content) as response:
             client.cookies.clear()  # one tenant's answers must not mark another's requests
             yield Answer(response.status_code, response.headers), response.aiter_raw()
 
     @asynccontextmanager
-    async def _by_aiohttp(self, request: Request) -> AsyncGenerator[_Sent]:
-        sent = self._session.request(request.method, request.url, headers=request.headers, allow_redirects=False)
+    async def _by_aiohttp(self, session: "aiohttp.ClientSession", request: Request) -> AsyncGenerator[_Sent]:
+        sent = session.request(request.method, request.url, headers=request.headers, allow_redirects=False)
         async with sent as response:
             yield Answer(response.status, response.headers), response.content.iter_chunked(_CHUNK)
 

@@ -56,7 +56,12 @@ def signed_by(name: str, **header: object) -> Callable[[Scene], Request]:
 
 def claiming(**changes: object) -> Callable[[Scene], Request]:
     """Well signed, with these claims."""
-    return lambda scene: scene.post(scene.token(scene.claims(**changes)))
+    return claiming_by("first", **changes)
+
+
+def claiming_by(name: str, /, **changes: object) -> Callable[[Scene], Request]:
+    """The same under another key."""
+    return lambda scene: scene.post(scene.token(scene.claims(**changes), name))
 
 
 def spoiled(spoil: Callable[[str], str]) -> Callable[[Scene], Request]:
@@ -145,6 +150,8 @@ def key_tricks() -> Iterator[Case]:
     yield refused("key", "a published key for encryption", "RFC 7517 section 4.2", signed_by("for-encryption"))
     yield refused("key", "another issuer's key for Graph's issuer", ISSUERS, signed_by("of-another-issuer"))
     yield refused("key", "another tenant's key for this tenant", ISSUERS, signed_by("of-another-tenant"))
+    unclaimed = claiming_by("of-another-tenant", iss="https://graph.microsoft.com")
+    yield refused("key", "another tenant's key, for an issuer that nobody calls his", ISSUERS, unclaimed)
     for name in ("crit", "b64"):
         yield refused("key", f"{name} asks for more than RS256", "RFC 7515 section 4.1.11; RFC 7797", _asking(name))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from bench.environment import FASTEST, app_settings
-from bench.measure import Figures, quantile
+from bench.measure import Figures
 from local import azurite
 from local.processes import Children
 
@@ -154,7 +154,7 @@ def _pace(url: str, size: int) -> Json:
 def ratio(upper: Sequence[Figures], lower: Sequence[Figures], name: str) -> float:
     """The median of the ratios round by round: what disturbs a round disturbs both."""
     pairs = zip(upper, lower, strict=True)
-    return quantile([middle([one])[name] / middle([other])[name] for one, other in pairs], 0.5)
+    return statistics.median(middle([one])[name] / middle([other])[name] for one, other in pairs)
 
 
 def without_texts(told: Json) -> Figures:

@@ -118,13 +118,20 @@ def active_gb_seconds(load: Load) -> float:
 def transactions(load: Load) -> float:
     """Requests to Table and Queue Storage. The host's own (leases, timer state, polling) are not known here.
 
+    A request reads a call and, if it changes it, writes one batch; health reads all watermarks.
+    """
+    return sweeping(load) + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS
+
+
+def sweeping(load: Load) -> float:
+    """Those of them that sweeps make. `make bench` counts the same, and one more: a new process makes the table.
+
     A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows and of its
     expired ones, and writes a watermark. A message is put, got and deleted; the dead man's switch has a row too, which
-    is written and read. A request reads a call and, if it changes it, writes one batch; health reads all watermarks.
+    is written and read.
     """
     pages = math.ceil((load.calls / SHARDS + HEAD_ROWS) / PAGE)
-    sweeping = sweeps(load) * (1 + SHARDS * (pages + 2) + 2) + messages(load) * 3
-    return sweeping + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS
+    return sweeps(load) * (1 + SHARDS * (pages + 2) + 2) + messages(load) * 3
 
 
 def telemetry_gb(load: Load) -> float:

@@ -1,17 +1,21 @@
 """The tables in docs/ that repeat what code says. `python -m tests.docs.tables` writes them anew."""
 
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
+from bench.table import CONTESTANTS, goals
+from local import cost
 from shared.apps import BotApp
 from shared.entra_errors import ADVICE
 from shared.settings import Settings, setting_name
@@ -231,7 +235,87 @@ def _entra_errors() -> str:
     return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in ADVICE.items()))
 
 
+def measured() -> dict[str, Any]:
+    """The results of the run that docs/performance.md tells of."""
+    found: dict[str, Any] = json.loads((ROOT / "docs" / "performance.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _performance_run() -> str:
+    run = measured()["run"]
+    libraries = ", ".join(f"{name} {version}" for name, version in run["libraries"].items())
+    rows = (
+        ("date", run["date"]),
+        ("machine", f"{run['cores']} cores, {run['system']}; load average before: {run['load_before']:.1f}"),
+        ("Python", run["python"]),
+        ("libraries", libraries),
+        ("rounds", f"{run['rounds']}; above 20,000 calls one"),
+    )
+    return _markdown(("", ""), rows)
+
+
+def _performance_goals() -> str:
+    found = goals(measured())
+    rows = ((goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**") for goal in found)
+    return _markdown(("goal", "measured", ""), rows)
+
+
+def _performance_keep_alive() -> str:
+    rows = []
+    for size, result in measured()["keep_alive"].items():
+        for name, title in CONTESTANTS.items():
+            if found := result.get(name):
+                cpu, p99 = f"{found['cpu_seconds_per_1000']:.3f}", f"{found['p99_ms']:.0f}"
+                rate, peak = f"{found['per_second']:,.0f}", f"{found['peak_mb']:.0f}"
+                rows.append((f"{int(size):,}", title, f"{found.get('processes', 1):.0f}", rate, cpu, p99, peak))
+    head = ("calls", "", "processes", "requests/s", "CPU seconds per 1,000", "p99, ms", "peak of a process, MB")
+    return _markdown(head, rows)
+
+
+def _performance_transactions() -> str:
+    found = {int(size): result["transactions"] for size, result in measured()["keep_alive"].items()}
+    kinds = sorted({kind for asked in found.values() for kind in asked["by_kind"]})
+    rows = [(kind, *(f"{asked['by_kind'].get(kind, 0):,}" for asked in found.values())) for kind in kinds]
+    rows.append(("all, with the switch's message", *(f"{asked['a_sweep']:,}" for asked in found.values())))
+    rows.append(("per call and hour", *(f"{asked['per_call_and_hour']:.4f}" for asked in found.values())))
+    return _markdown(("one sweep of", *(f"{size:,} calls" for size in found)), rows)
+
+
+def _performance_growth() -> str:
+    loads = [cost.Load(calls=calls) for calls in (100, 10_000, 1_000_000)]
+    rows = (
+        ("sweeps and queue messages", *(f"{cost.sweeps(load) + cost.messages(load):,.0f}" for load in loads)),
+        ("their storage transactions", *(f"{cost.sweeping(load):,.0f}" for load in loads)),
+        ("executions, all", *(f"{cost.executions(load):,.0f}" for load in loads)),
+        ("storage transactions, all", *(f"{cost.transactions(load):,.0f}" for load in loads)),
+    )
+    return _markdown(("a month of", *(f"{load.calls:,.0f} calls" for load in loads)), rows)
+
+
+def _performance_webhook() -> str:
+    found = measured()["webhook"]
+    titles = {"host": "our webhook", "empty_host": "an empty handler", "bound": "its transactions, sent straight"}
+    rows = ((title, f"{found[it]['per_second']:,.0f}", f"{found[it]['p99_ms']:,.0f}") for it, title in titles.items())
+    return _markdown(("", "a second", "p99, ms"), rows)
+
+
+def _performance_cold_start() -> str:
+    found = measured()["cold_start"]
+    rows = [("import of `function_app`", f"{found['import_ms']:.0f} ms")]
+    rows += [(f"of which `{name}`, with what it imports first", f"{took:.0f} ms") for name, took in found["costliest"]]
+    rows.append(("the package on disk", f"{found['zip_bytes'] / 1e6:.1f} MB"))
+    rows.append(("its libraries on disk", f"{found['libraries_bytes'] / 1e6:.1f} MB"))
+    return _markdown(("", ""), rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
+    "performance-run": _performance_run,
+    "performance-goals": _performance_goals,
+    "performance-keep-alive": _performance_keep_alive,
+    "performance-transactions": _performance_transactions,
+    "performance-growth": _performance_growth,
+    "performance-webhook": _performance_webhook,
+    "performance-cold-start": _performance_cold_start,
     "apps": _apps,
     "dependencies": _dependencies,
     "entra-errors": _entra_errors,

@@ -44,6 +44,13 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "guards",
             "log-events",
             "metrics",
+            "performance-cold-start",
+            "performance-goals",
+            "performance-growth",
+            "performance-keep-alive",
+            "performance-run",
+            "performance-transactions",
+            "performance-webhook",
             "sources",
             "termination-reasons",
         ]

@@ -1,0 +1,38 @@
+"""The page on performance tells of its run; what it says beside that run agrees with the code."""
+
+import json
+
+from bench.contest import SWEEPS_AN_HOUR
+from bench.table import goals
+from local import cost
+from shared.settings import Settings
+from shared.store import SHARDS
+from tests.docs.documents import read
+from tests.docs.tables import ROOT, measured
+
+TEN_THOUSAND = "10000"
+
+
+def test_the_run_has_every_part() -> None:
+    assert {"run", "cold_start", "keep_alive", "pace", "webhook"} <= measured().keys()
+    assert {"bare", "sdk", "sweep", "transactions"} <= measured()["keep_alive"][TEN_THOUSAND].keys()
+    assert goals(measured())
+
+
+def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
+    """One more than the formula: a process that has just started makes the table."""
+    for size in ("1000", TEN_THOUSAND):
+        asked = measured()["keep_alive"][size]["transactions"]
+        load = cost.Load(calls=int(size), sweep_minutes=60 / SWEEPS_AN_HOUR)
+        assert asked["a_sweep"] == cost.sweeping(load) / cost.sweeps(load) + 1
+
+
+def test_the_page_reckons_with_the_settings_that_there_are() -> None:
+    words = " ".join(read("docs/performance.md").split())
+    queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
+    rate = Settings.model_fields["graph_requests_per_second"].default
+    assert f"{1_000_000 // SHARDS:,} calls a shard" in words
+    assert queues["batchSize"] + queues["newBatchThreshold"] == 4
+    assert "four shards in hand at most" in words
+    assert f"`GRAPH_REQUESTS_PER_SECOND` left at {rate}" in words
+    assert queues["maxPollingInterval"] == "00:00:10"

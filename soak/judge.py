@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TIMING = Timing()
 YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again
-MOST_SWITCHES = 12
+MOST_SWITCHES = 24
 MOST_WAITING = 1_000
 
 

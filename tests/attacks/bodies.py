@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
-from shared.notifications import MAX_NOTIFICATIONS
 from tests.attacks.scene import Case, Request, Scene
 from tests.attacks.tokens import refused
 
@@ -59,7 +58,7 @@ def sizes() -> Iterator[Case]:
 
 
 def _many(scene: Scene) -> Request:
-    items = [scene.item(f"{scene.call_id[:-4]}{number:04x}") for number in range(MAX_NOTIFICATIONS + 1)]
+    items = [scene.item(f"{scene.call_id[:-4]}{number:04x}") for number in range(1001)]
     return scene.post(None, scene.body(*items))
 
 

@@ -276,6 +276,8 @@ def _at(changes: Callable[[int], Json]) -> Callable[[Scene], Request]:
 def forms() -> Iterator[Case]:
     """The header `Authorization`, and what is sent instead of it."""
     yield refused("form", "no header", BEARERS, lambda scene: scene.unsigned())
+    before = "CWE-696: nothing is read before the token"
+    yield refused("form", "no JSON, and a forged token", before, lambda scene: scene.post("a.b.c", b"{"))
     for value in (
         "",
         "Bearer",

@@ -24,7 +24,7 @@ def lived(climate: Climate, seeds: range) -> Sum:
 
 
 def test_no_call_lapses_and_every_end_is_known_whatever_goes_wrong() -> None:
-    total = lived(SHORT, range(16))
+    total = lived(SHORT, range(20))
     assert {each.seed: each.violations for each in total.failed} == {}
     assert total.held > 0.7
     assert total.counts["keepAlives"] > 5_000

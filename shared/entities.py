@@ -30,7 +30,7 @@ from shared.rows import Record, last_part
 type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
-_LEASE_COLUMNS = ("RowKey", "tenantId", "knownAt", "startedAt", "renewedAt", "failing", "appId")
+_LEASE_COLUMNS = ("RowKey", "lease", "tenantId", "appId")  # the last two for a lease that cannot be read
 _WATERMARK_COLUMNS = ("sweepStartedAt", "finishedAt", "renewed", "ended", "failing", "unwritten")
 _PROGRESS_COLUMNS = ("startedAt", "under", "afterDeadline", "afterId", "renewed", "ended", "failing", "unwritten")
 SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
@@ -39,6 +39,7 @@ _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 u
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
+_LEASE = TypeAdapter(Lease)
 _FAILING = TypeAdapter(Failing)
 _HANGUP = TypeAdapter(Hangup)
 _TERMINATION = TypeAdapter(Termination)
@@ -73,16 +74,11 @@ def to_call(row: Row) -> Call:
 
 
 def to_lease(row: Row) -> Lease:
-    """The lease of an `active|` row of which only SWEEP_COLUMNS were read."""
-    return Lease(
-        last_part(_text(row, "RowKey")),
-        _text(row, "tenantId"),
-        _time(row, "knownAt"),
-        _time(row, "startedAt"),
-        _maybe_time(row, "renewedAt"),
-        _part(_FAILING, row, "failing"),
-        _maybe_text(row, "appId"),
-    )
+    """The lease of an `active|` row of which only SWEEP_COLUMNS were read.
+
+    It is in one column, beside those that it is made of: the SDK takes four times as long to read the times in theirs.
+    """
+    return _LEASE.validate_json(_text(row, "lease"))
 
 
 def readable_lease(row: Row) -> Lease | None:
@@ -213,7 +209,9 @@ def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
 
 def _call_cells(call: Call) -> dict[str, Cell]:
     failing = call.failing and replace(call.failing, reason=call.failing.reason[:MOST_OF_A_REASON])
+    lease = replace(call.lease, failing=failing)
     return {
+        "lease": None if call.ended_at else _LEASE.dump_json(lease, exclude_defaults=True).decode(),
         "tenantId": call.tenant_id,
         "appId": call.app_id,
         "state": call.state,

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 from shared.settings import Settings
@@ -131,13 +132,15 @@ class HttpClient:
         import httpx  # noqa: PLC0415 slow to import
         from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 slow to import
 
-        return httpx.AsyncClient(
+        client = httpx.AsyncClient(
             transport=AiohttpTransport(client=self._session, verify=self._certificates),
             timeout=None,  # noqa: S113 `ask` limits the whole of a request, where httpx knows of single steps only
             follow_redirects=False,
             trust_env=False,
             headers=_HEADERS,
         )
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no tenant's answers mark another's
+        return client
 
     def _sent(self, request: Request) -> AbstractAsyncContextManager[_Sent]:
         return self._by_aiohttp(self._session, request) if request.bare else self._by_httpx(self._client, request)
@@ -146,7 +149,6 @@ class HttpClient:
     async def _by_httpx(self, client: "httpx.AsyncClient", request: Request) -> AsyncGenerator[_Sent]:
         headers = dict(request.headers)
         async with client.stream(request.method, request.url, headers=headers, json=request.content) as response:
-            client.cookies.clear()  # one tenant's answers must not mark another's requests
             yield Answer(response.status_code, response.headers), response.aiter_raw()
 
     @asynccontextmanager

@@ -144,6 +144,8 @@ class Keeper:
                 await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
         elif message.due:  # shards that were swept one by one left none, and the timer may be dead
             await self._leave_switch(max(stale_in, self._plan.timing.minute), last_began)
+        if message.due and self._switch_due <= self._clock.now():  # this one must stay, as it has no successor
+            raise StoreUnavailable("The next dead man's switch could not be left.")
 
     async def _try_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> Tally:
         try:

@@ -1030,3 +1030,14 @@ async def test_where_the_queue_stands_still_the_timer_alone_keeps_a_large_fleet(
         await world.clock.advance(MINUTE)
     assert not world.graph.lapsed()
     assert len(world.queue.messages) < 15 * SHARDS
+
+
+@pytest.mark.parametrize("swept_ago", [5, 25])
+async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_ago: int) -> None:
+    await world.call("call", age=10 * MINUTE)
+    await world.sweep()
+    await world.clock.advance(swept_ago * MINUTE)
+    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, Plan())  # another process
+    world.queue.broken = True
+    with pytest.raises(StoreUnavailable):
+        await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))

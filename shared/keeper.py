@@ -17,6 +17,7 @@ from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
 PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
 AGAIN = 5  # minutes in which a shard that failed is left one message
+LONGEST = 5  # minutes: host.json ends whatever takes longer
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
 
 
@@ -134,7 +135,8 @@ class Keeper:
         if message.due:
             return message.due < last.due
         began = last.sweep_began_at
-        return began is not None and self._clock.now() - began < self._plan.budget
+        under_way = min(self._plan.budget, LONGEST * self._plan.timing.minute)
+        return began is not None and self._clock.now() - began < under_way
 
     async def _see_to_stale(self, message: Sweep, last_began: datetime | None) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""

@@ -49,8 +49,9 @@ class Liveness:
         ]
         loses = list(weather.queue_loses)
         posted = union(queue, loses)
-        timer = union(weather.timer_paused, _kills(weather, "timer", 0))
-        if weather.climate.fan_out_above < weather.climate.calls:  # the timer leaves its work to the queue
+        alone = timer = union(weather.timer_paused, _kills(weather, "timer", 0))
+        wide = weather.climate.fan_out_above < weather.climate.calls
+        if wide:  # the timer leaves its work to the queue, but for stale shards
             timer = union(timer, posted)
         requests = union(posted, weather.quiet, _kills(weather, "http", 0))
         retried = union(queue, stretched(loses, after=CHAIN))
@@ -61,12 +62,15 @@ class Liveness:
         broken = list(_broken(loses, mends, weather.seconds))
         self.timer = timer
         self.queue = posted
-        self.paths = (
+        self.paths: tuple[Path, ...] = (
             Path("timer", timer, by_timer, by_timer),
             Path("timer and retries", both, TICK + self.fresh + TROUBLED, retries),
             Path("switch", union(retried, broken), by_switch, retries),
             Path("requests", union(requests, retried), by_requests, retries),
         )
+        if wide:
+            by_itself = STALE + self.skew + TICK + SWEEP
+            self.paths += (Path("timer alone", alone, by_itself, by_itself),)
         self._silent = {
             tenant: union(tables, map(_with_wait, weather.graph), map(_with_wait, weather.tenant[tenant]))
             for tenant in TENANTS

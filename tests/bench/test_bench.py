@@ -25,6 +25,8 @@ from shared.store import shard_of
 FIGURES = {"done", "seconds", "cpu_seconds", "peak_mb", "p50_ms", "p99_ms", "per_second", "cpu_seconds_per_1000"}
 FEW = 48  # calls
 
+of_one_run = pytest.mark.xdist_group("bench")  # it takes half a minute
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@of_one_run
 def test_a_run_tells_of_each_contestant(report: dict[str, Any]) -> None:
     found = report["keep_alive"][str(FEW)]
 
@@ -48,6 +51,7 @@ def test_a_run_tells_of_each_contestant(report: dict[str, Any]) -> None:
     assert found["sweep"]["processes"] == 1
 
 
+@of_one_run
 def test_a_sweep_of_few_calls_asks_storage_for_little(report: dict[str, Any]) -> None:
     asked = report["keep_alive"][str(FEW)]["transactions"]
 
@@ -58,17 +62,20 @@ def test_a_sweep_of_few_calls_asks_storage_for_little(report: dict[str, Any]) ->
     assert asked["per_call_and_hour"] == asked["a_sweep"] * 4 / FEW
 
 
+@of_one_run
 def test_the_set_rate_is_kept(report: dict[str, Any]) -> None:
     assert report["pace"]["calls"] == FEW
     assert report["pace"]["peak_per_second"] <= report["pace"]["set"] == contest.RATE
 
 
+@of_one_run
 def test_the_webhook_is_measured_beside_its_bound_and_an_empty_handler(report: dict[str, Any]) -> None:
     found = report["webhook"]
 
     assert [found[name]["done"] for name in ("host", "bound", "empty_host")] == [4 * notifications.EACH] * 3
 
 
+@of_one_run
 def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, Any]) -> None:
     found = report["cold_start"]
 
@@ -77,6 +84,7 @@ def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, A
     assert found["import_ms"] >= max(cost for _, cost in found["costliest"])
 
 
+@of_one_run
 def test_the_tables_hold_every_part_and_every_goal(report: dict[str, Any]) -> None:
     told = table.tables(report)
 

@@ -20,6 +20,7 @@ from local.host.worker import Worker, index
 from shared.services import Services
 from tests.functions.harness import (
     FUNCTION_KEY,
+    INDEXED,
     ROOT,
     App,
     Simulator,
@@ -53,12 +54,13 @@ async def simulator(one_simulator: Simulator) -> Simulator:
 
 @pytest.fixture(scope="session")
 async def functions() -> Mapping[str, Function]:
-    """The app, as Microsoft's worker library indexes it."""
-    path, folder = list(sys.path), os.getcwd()  # noqa: PTH109 what chdir takes back
-    found = {function.name: function for function in await index(ROOT)}
-    sys.path[:] = path
-    os.chdir(folder)
-    return found
+    """The app, as Microsoft's worker library indexes it: once a process, whichever tests ask for it."""
+    if not INDEXED:
+        path, folder = list(sys.path), os.getcwd()  # noqa: PTH109 what chdir takes back
+        INDEXED.update({function.name: function for function in await index(ROOT)})
+        sys.path[:] = path
+        os.chdir(folder)
+    return INDEXED
 
 
 @pytest.fixture(scope="session")

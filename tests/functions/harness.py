@@ -34,6 +34,7 @@ ISSUER = f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0"
 KEY = {"x-functions-key": FUNCTION_KEY}
 
 type Json = dict[str, JsonValue]
+INDEXED: dict[str, Function] = {}  # the app can be indexed once in a process
 
 
 class SystemClockAhead:

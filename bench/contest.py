@@ -53,7 +53,15 @@ def graph(children: Children, keys: str = "{}") -> Iterator[str]:
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Json:
     """Run a contestant to its end; the figures that it tells in its last line."""
     done = _run([*map(str, command)], env)
-    return cast("Json", json.loads(done.strip().splitlines()[-1]))
+    return _told(done)
+
+
+def _told(output: str) -> Json:
+    """What a contestant tells, in one line; libraries may say a word of their own behind it."""
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    if not lines:
+        raise BenchError(f"nothing was told: {output.strip()[-200:]}")
+    return cast("Json", json.loads(lines[-1]))
 
 
 def counts(url: str, size: int, *, exactly: bool = True) -> Json:
@@ -119,7 +127,7 @@ def _sweep(url: str, size: int, workers: int, rate: int = FASTEST) -> tuple[Figu
         for child in started:
             if child.wait(_LONGEST):
                 raise BenchError(f"{child.name} failed: {child.output.strip().splitlines()[-1]}")
-            told.append(json.loads(child.output.strip().splitlines()[-1]))
+            told.append(_told(child.output))
         seconds = time.monotonic() - began
     peak = counts(url, size)["peak_per_second"]
     figures = _together(told, seconds if instances else None, size)

@@ -268,6 +268,8 @@ class Renewer:
 def _with_failure(call: Call | None, failing: Failing, last: datetime) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
+    if call.failing and call.failing.attempts >= failing.attempts:
+        return None  # another tried since this one read the row, and a message for the retry that it names is under way
     after = lifecycle.failing(call, failing, last)
     if call.failing is not None:
         return after, ()

@@ -1041,3 +1041,19 @@ async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_
     world.queue.broken = True
     with pytest.raises(StoreUnavailable):
         await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))
+
+
+async def test_a_sweep_that_read_before_a_retry_does_not_undo_what_the_retry_wrote(world: World) -> None:
+    await world.call("call", age=20 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    before = (await world.record("call")).lease
+    await world.clock.advance(MINUTE)
+    await world.drain()
+    written = (await world.record("call")).failing
+    assert written is not None
+
+    await world.clock.run(world.keeper._renewer.renew(before, None, swept=True))
+
+    assert (await world.record("call")).failing == written
+    assert written.retry_at in {message.retry_at for _, message in world.queue.waiting() if isinstance(message, Renew)}

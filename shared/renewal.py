@@ -155,9 +155,12 @@ class Renewer:
         if over and (end := await self._look_up(lease)):
             return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
         left = last + self._timing.lease - now
-        retry_at = await self._see_to_retry(lease, attempts, left, failure.retry_after)
+        under_way = lease.failing.retry_at if lease.failing and lease.failing.retry_at > now else None
+        retry_at = under_way or await self._leave_retry(lease, attempts, left, failure.retry_after)
         failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
-        await update(self._store, lease.call_id, lambda call: _with_failure(call, failing, last))
+        await update(
+            self._store, lease.call_id, lambda call: _with_failure(call, failing, last, new_retry=not under_way)
+        )
         return Outcome.FAILING
 
     async def retry(self, message: Renew) -> Outcome | None:
@@ -215,11 +218,9 @@ class Renewer:
         self.tenants.throttled(account, wait)
         telemetry.THROTTLED(tenantId=account[0], retryAfterSeconds=wait.total_seconds())
 
-    async def _see_to_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
-        """When the call is tried again. A retry that is under way already is kept: one chain of messages a call."""
+    async def _leave_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
+        """Leave the next message of the call's one chain; when it comes."""
         now = self._clock.now()
-        if lease.failing and lease.failing.retry_at > now:
-            return lease.failing.retry_at
         delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._spread(lease.call_id))
         await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
@@ -265,11 +266,15 @@ class Renewer:
             )
 
 
-def _with_failure(call: Call | None, failing: Failing, last: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+def _with_failure(
+    call: Call | None, failing: Failing, last: datetime, *, new_retry: bool
+) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
-    if call.failing and call.failing.attempts >= failing.attempts:
-        return None  # another tried since this one read the row, and a message for the retry that it names is under way
+    if not new_retry:  # the one that was under way may be done by now, and the row name the next
+        if call.failing is None:
+            return None
+        failing = replace(failing, retry_at=call.failing.retry_at)
     after = lifecycle.failing(call, failing, last)
     if call.failing is not None:
         return after, ()

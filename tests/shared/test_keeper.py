@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -1053,7 +1053,11 @@ async def test_a_sweep_that_read_before_a_retry_does_not_undo_what_the_retry_wro
     written = (await world.record("call")).failing
     assert written is not None
 
-    await world.clock.run(world.keeper._renewer.renew(before, None, swept=True))
+    assert before.failing is not None
+    ahead = replace(before, failing=replace(before.failing, retry_at=world.clock.now() + MINUTE))  # another's clock
+    await world.clock.run(world.keeper._renewer.renew(ahead, None, swept=True))
 
-    assert (await world.record("call")).failing == written
+    now_written = (await world.record("call")).failing
+    assert now_written is not None
+    assert now_written.retry_at == written.retry_at
     assert written.retry_at in {message.retry_at for _, message in world.queue.waiting() if isinstance(message, Renew)}

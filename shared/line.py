@@ -75,7 +75,8 @@ class Hand:
     def add(self, line: Line) -> None:
         """It counts from now on."""
         self._lines.append(line)
-        self.look()
+        if self._waiting() >= self._most:
+            self._has_room.clear()
 
     def remove(self, line: Line) -> None:
         """It does not any more."""
@@ -84,7 +85,8 @@ class Hand:
 
     def look(self) -> None:
         """A lease was taken from a line: there may be room now."""
-        if sum(map(len, self._lines)) < self._most:
+        if not self._has_room.is_set() and self._waiting() < self._most:
             self._has_room.set()
-        else:
-            self._has_room.clear()
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._lines))

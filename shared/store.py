@@ -10,7 +10,7 @@ from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, 
 from shared.errors import StoreConflict, StoreUnavailable
 
 SHARDS = 16  # fixed: it is part of every key
-MAX_ATTEMPTS = 12  # a row that loses this many races in a row is in trouble of another kind
+MAX_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through
 
 
 def shard_of(call_id: str) -> int:

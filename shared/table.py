@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import TypedDict
@@ -18,6 +19,8 @@ from shared.rows import Create, Delete, Put, Replace, Window, Write, shard_key
 PATIENCE = 10.0  # seconds for one request with its retries; who calls us waits no longer either
 PAGE = 1_000  # Table Storage: the most rows of one answer
 _PAUSE = 0.15  # seconds at most, after a lost race; measured: twenty writers of one call are done in eight attempts
+_LONGEST_PAUSE = 2.0
+_PAUSES = 4  # times what the lost race took, where storage is slower: a shorter pause would only let them meet again
 _CONFLICTS = frozenset({404, 409, 412})
 _TABLE_AWAY = frozenset({TableErrorCode.TABLE_NOT_FOUND, TableErrorCode.TABLE_BEING_DELETED})
 
@@ -117,13 +120,15 @@ class Table:
             A row was written, or deleted, since it was read.
         """
         operations = [_operation(shard_key(shard), write) for write in writes]
+        began = time.monotonic()
         try:
             async with self._errors():
                 await self._make()
                 await self._client.submit_transaction(operations)
         except StoreConflict:
             # Those who lost a race together would lose the next one together too.
-            await asyncio.sleep(random.uniform(0, _PAUSE))  # noqa: S311 (spreads requests; no secret)
+            pause = min(max(_PAUSE, _PAUSES * (time.monotonic() - began)), _LONGEST_PAUSE)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 (spreads requests; no secret)
             raise
 
     async def _make(self) -> None:

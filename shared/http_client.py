@@ -9,8 +9,7 @@ import json
 import logging
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     import aiohttp
     import httpx
 
@@ -62,8 +63,7 @@ class Answer:
             return None
 
 
-type _Sent = tuple[Answer, AsyncIterator[bytes]]
-"""The head of an answer, and the pieces of its body."""
+type _Response = httpx.Response | aiohttp.ClientResponse
 
 
 class NoAnswer(Exception):
@@ -100,19 +100,17 @@ class HttpClient:
         NoAnswer
             Time-out, no or a broken connection, or something that is not HTTP or too large.
         """
-        import aiohttp  # noqa: PLC0415 slow to import
-        import httpx  # noqa: PLC0415 slow to import
-
         head: Answer | None = None
-        sending = self._sent(request)  # reads the certificates the first time, which is no part of the wait
+        sending = self._sending(request)  # reads the certificates the first time, which is no part of the wait
         try:
-            async with asyncio.timeout(timeout.total_seconds()), sending as (head, pieces):
-                return Answer(head.status, head.headers, await _body(pieces)) if wants_body(head) else head
+            async with asyncio.timeout(timeout.total_seconds()), sending as response:
+                head = Answer(_status(response), response.headers)
+                return Answer(head.status, head.headers, await _body(response)) if wants_body(head) else head
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout.total_seconds():g} s", head) from None
         except _TooLarge:
             raise NoAnswer(f"an answer of more than {MAX_BODY} bytes", head) from None
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
+        except _errors() as error:
             raise NoAnswer(f"no usable answer ({_kind(error)})", head) from error
 
     async def close(self) -> None:
@@ -142,20 +140,14 @@ class HttpClient:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no tenant's answers mark another's
         return client
 
-    def _sent(self, request: Request) -> AbstractAsyncContextManager[_Sent]:
-        return self._by_aiohttp(self._session, request) if request.bare else self._by_httpx(self._client, request)
-
-    @asynccontextmanager
-    async def _by_httpx(self, client: "httpx.AsyncClient", request: Request) -> AsyncGenerator[_Sent]:
+    def _sending(self, request: Request) -> "AbstractAsyncContextManager[_Response]":
         headers = dict(request.headers)
-        async with client.stream(request.method, request.url, headers=headers, json=request.content) as response:
-            yield Answer(response.status_code, response.headers), response.aiter_raw()
+        if request.bare:
+            from yarl import URL  # noqa: PLC0415 comes with aiohttp, which is slow to import
 
-    @asynccontextmanager
-    async def _by_aiohttp(self, session: "aiohttp.ClientSession", request: Request) -> AsyncGenerator[_Sent]:
-        sent = session.request(request.method, request.url, headers=request.headers, allow_redirects=False)
-        async with sent as response:
-            yield Answer(response.status, response.headers), response.content.iter_chunked(_CHUNK)
+            url = URL(request.url, encoded=True)  # as it is: to find that nothing is to be quoted takes its time
+            return self._session.request(request.method, url, headers=headers, allow_redirects=False)
+        return self._client.stream(request.method, request.url, headers=headers, json=request.content)
 
 
 def make_http_client(settings: Settings) -> HttpClient:
@@ -169,6 +161,14 @@ class _TooLarge(Exception):
     """The body is larger than MAX_BODY."""
 
 
+def _errors() -> tuple[type[Exception], ...]:
+    """What may go wrong with a request. Named only then, so that a sweep does not wait for httpx to be imported."""
+    import aiohttp  # noqa: PLC0415 slow to import
+    import httpx  # noqa: PLC0415 slow to import
+
+    return httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError
+
+
 def _kind(error: Exception) -> str:
     """What it was: httpx wraps the errors of aiohttp in its own."""
     import httpx  # noqa: PLC0415 slow to import
@@ -176,9 +176,23 @@ def _kind(error: Exception) -> str:
     return type(error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error).__name__
 
 
-async def _body(pieces: AsyncIterator[bytes]) -> bytes:
+def _status(response: "_Response") -> int:
+    import aiohttp  # noqa: PLC0415 slow to import
+
+    return response.status if isinstance(response, aiohttp.ClientResponse) else response.status_code
+
+
+def _pieces(response: "_Response") -> AsyncIterator[bytes]:
+    import aiohttp  # noqa: PLC0415 slow to import
+
+    if isinstance(response, aiohttp.ClientResponse):
+        return response.content.iter_chunked(_CHUNK)
+    return response.aiter_raw()
+
+
+async def _body(response: "_Response") -> bytes:
     body = bytearray()
-    async for piece in pieces:
+    async for piece in _pieces(response):
         body += piece
         if len(body) > MAX_BODY:
             raise _TooLarge

@@ -37,8 +37,8 @@ class Source(StrEnum):
 class Timing:
     """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
 
-    With Graph's 45 minutes: skew 4, young 6, retry 1, fresh 3, dead man's switch 20, renew on registration below 30,
-    at risk after 30.
+    With Graph's 45 minutes: skew 4, unseen 5, young 6, retry 1, fresh 3, dead man's switch 20, renew on registration
+    below 30, at risk after 30.
     """
 
     lease: timedelta = LEASE
@@ -52,6 +52,14 @@ class Timing:
     def skew(self) -> timedelta:
         """By how much two clocks may differ: each may be off by two minutes."""
         return 4 * self.minute
+
+    @property
+    def unseen(self) -> timedelta:
+        """A call that came on record less than this before a sweep may not have been seen by it.
+
+        The clocks may differ, and a write may take as long as a patient request waits for it.
+        """
+        return self.skew + self.minute
 
     @property
     def young(self) -> timedelta:
@@ -105,17 +113,29 @@ class Watermark:
     failing: int = 0
     unwritten: frozenset[str] = frozenset()
 
+    def is_credible(self, now: datetime, timing: Timing) -> bool:
+        """Whether it can be true: one of the future, written by a clock that ran far ahead, proves nothing."""
+        return self.sweep_started_at <= now + timing.skew
+
+
+type Place = tuple[datetime, datetime, str]
+"""A call's place in a sweep: the end of its lease, as far as proved; the lease's begin by its own row; its id.
+
+One sweep may take several ticks, and its watermark gives all its calls the same end. The second part keeps those who
+were first in it before those who came a tick later.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep came that ran out of time: the deadline and the id of the last call it took.
+    """How far a sweep came that ran out of time: the place of the last call it took.
 
     It holds under the watermark that the sweep saw (`under`): with another one the order is another.
     """
 
     started_at: datetime
     under: datetime | None
-    after: tuple[datetime, str] | None = None
+    after: Place | None = None
     renewed: int = 0
     ended: int = 0
     failing: int = 0
@@ -162,18 +182,27 @@ class Lease:
         """Whose limits at Graph a keepAlive of this call counts against."""
         return self.tenant_id, self.app_id
 
+    @property
+    def began_at(self) -> datetime:
+        """When the lease last began, by the call's row alone."""
+        return max(self.started_at, self.renewed_at or self.started_at)
+
     def last_renewal(self, watermark: Watermark | None, timing: Timing) -> datetime:
         """When the lease last began, as far as can be proved: by the row itself, or by the shard's watermark."""
-        own = max(self.started_at, self.renewed_at or self.started_at)
+        own = self.began_at
         if watermark is None or self.failing or self.call_id in watermark.unwritten:
             return own
-        if self.known_at + timing.skew > watermark.sweep_started_at:
+        if self.known_at + timing.unseen > watermark.sweep_started_at:
             return own
         return max(own, watermark.sweep_started_at)
 
     def expires_at(self, watermark: Watermark | None, timing: Timing) -> datetime:
         """When Graph ends the call, if nobody renews it."""
         return self.last_renewal(watermark, timing) + timing.lease
+
+    def place(self, watermark: Watermark | None, timing: Timing) -> Place:
+        """Its place in a sweep. It does not change until the watermark does."""
+        return self.expires_at(watermark, timing), self.began_at, self.call_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,17 @@ type Row = Mapping[str, object]  # as it is read; columns that were asked for an
 
 _LEASE_COLUMNS = ("RowKey", "lease", "tenantId", "appId")  # the last two for a lease that cannot be read
 _WATERMARK_COLUMNS = ("sweepStartedAt", "finishedAt", "renewed", "ended", "failing", "unwritten")
-_PROGRESS_COLUMNS = ("startedAt", "under", "afterDeadline", "afterId", "renewed", "ended", "failing", "unwritten")
+_PROGRESS_COLUMNS = (
+    "startedAt",
+    "under",
+    "afterDeadline",
+    "afterBegan",
+    "afterId",
+    "renewed",
+    "ended",
+    "failing",
+    "unwritten",
+)
 SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
@@ -152,7 +162,7 @@ def to_progress(row: Row) -> Progress:
     return Progress(
         _time(row, "startedAt"),
         _maybe_time(row, "under"),
-        None if last_id is None else (_time(row, "afterDeadline"), last_id),
+        None if last_id is None else (_time(row, "afterDeadline"), _time(row, "afterBegan"), last_id),
         _maybe_number(row, "renewed") or 0,
         _maybe_number(row, "ended") or 0,
         _maybe_number(row, "failing") or 0,
@@ -260,11 +270,12 @@ def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
 
 
 def _progress_cells(progress: Progress) -> dict[str, Cell]:
-    deadline, last_id = progress.after or (None, None)
+    deadline, began, last_id = progress.after or (None, None, None)
     return {
         "startedAt": progress.started_at,
         "under": progress.under,
         "afterDeadline": deadline,
+        "afterBegan": began,
         "afterId": last_id,
         "renewed": progress.renewed,
         "ended": progress.ended,

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from shared import telemetry
@@ -18,6 +18,7 @@ from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
 AGAIN = 5  # minutes in which a shard that failed is left one message
 LONGEST = 5  # minutes: host.json ends whatever takes longer
+_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
 
 
@@ -30,6 +31,7 @@ class Keeper:
         self._clock = clock
         self._plan = plan
         self._sweeper = ShardSweeper(store, renewer, clock, plan)
+        self._done_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
         self._left: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
         self._switch_left_at: datetime | None = None
         self._switch_due = clock.now()
@@ -57,14 +59,18 @@ class Keeper:
         """
         began = self._clock.now()
         deadline = began + min(budget or self._plan.budget, self._plan.budget)
-        shards = _order(began)
-        switch_left = await self._leave_switch(self._plan.timing.stale, began)
-        for_others = await self._fan_out(shards) if wake_up != "operator" else set[int]()
+        shards = self._order(began)
+        is_operator = wake_up == "operator"
+        switch_left = is_operator and await self._is_switch_to_come(began)
+        switch_left = switch_left or await self._leave_switch(self._plan.timing.stale, began)
+        for_others = set[int]() if is_operator else await self._fan_out(shards)
         total = Tally(handed_over=len(for_others))
 
         async def sweep_one(shard: int) -> None:
             tally = await self._try_shard(shard, deadline, unless_younger_than)
             total.add(tally)
+            if not tally.failed and not tally.handed_over:
+                self._done_at[shard] = began
 
         async with asyncio.TaskGroup() as group:
             for shard in shards:
@@ -134,9 +140,10 @@ class Keeper:
         """
         if message.due:
             return message.due < last.due
-        began = last.sweep_began_at
+        if last.sweep_began_at is None:
+            return False
         under_way = min(self._plan.budget, LONGEST * self._plan.timing.minute)
-        return began is not None and self._clock.now() - began < under_way
+        return -self._plan.timing.skew <= self._clock.now() - last.sweep_began_at < under_way
 
     async def _see_to_stale(self, message: Sweep, last_began: datetime | None) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
@@ -167,14 +174,16 @@ class Keeper:
 
     async def _purge(self, shards: range, deadline: datetime) -> int:
         """Delete calls that ended long ago, when everything else is done, and while there is time."""
-        purged = 0
-        for shard in shards:
-            if self._clock.now() >= deadline:
-                break
-            try:
-                purged += await self._store.purge(shard, self._clock.now() - self._plan.retention, PURGE_LIMIT)
-            except StoreUnavailable as error:  # it can wait
-                telemetry.SHARD_FAILED(shard=shard, error=words(error))
+        purged, began = 0, self._clock.now()
+        with suppress(TimeoutError):  # each of its many requests may be slow; the next sweep goes on
+            async with asyncio.timeout(max((deadline - began).total_seconds(), 0)):
+                for shard in shards:
+                    if self._clock.now() >= deadline:
+                        break
+                    try:
+                        purged += await self._store.purge(shard, began - self._plan.retention, PURGE_LIMIT)
+                    except StoreUnavailable as error:  # it can wait
+                        telemetry.SHARD_FAILED(shard=shard, error=words(error))
         return purged
 
     async def _leave_switch(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:
@@ -203,9 +212,26 @@ class Keeper:
         return min(map(self._until_stale, await self._watermarks()))
 
     def _until_stale(self, watermark: Watermark | None) -> timedelta:
-        if watermark is None:
+        now = self._clock.now()
+        if watermark is None or not watermark.is_credible(now, self._plan.timing):
             return timedelta()
-        return watermark.sweep_started_at + self._plan.timing.stale - self._clock.now()
+        return watermark.sweep_started_at + self._plan.timing.stale - now
+
+    def _order(self, now: datetime) -> list[int]:
+        """The shards that were not done for longest first, then from another one each time.
+
+        Should sweeps end early and the queue be away, the same shards would always come last.
+        """
+        first = int(now.timestamp()) // 60 * 7 % SHARDS  # at a tick each quarter of an hour: 0, 9, 2, 11, …
+        return sorted([*range(first, SHARDS), *range(first)], key=lambda shard: self._done_at.get(shard, _NEVER))
+
+    async def _is_switch_to_come(self, now: datetime) -> bool:
+        """Whether one that was left lies on the queue. However often operators ask, their sweeps leave no others."""
+        try:
+            last = await self._store.switch()
+        except StoreUnavailable:
+            return False
+        return last is not None and now < last.due <= now + self._plan.timing.stale
 
     async def _fan_out(self, shards: list[int]) -> set[int]:
         """Leave a message a shard, if there are more calls than one process shall sweep; those shards.
@@ -254,9 +280,3 @@ class Keeper:
         telemetry.DURATION.add((self._clock.now() - began).total_seconds(), wakeUp=wake_up)
         if margin is not None:
             telemetry.MARGIN.add(margin, wakeUp=wake_up)
-
-
-def _order(now: datetime) -> list[int]:
-    """The shards, from another one each time: should sweeps end early, the same would always come last."""
-    first = int(now.timestamp()) // 60 * 7 % SHARDS  # at a tick each quarter of an hour: 0, 9, 2, 11, …
-    return [*range(first, SHARDS), *range(first)]

@@ -39,6 +39,10 @@ class Line:
             self._aside.setdefault(lease.account, deque()).append(lease)
         return None
 
+    def put_back(self, leases: Iterable[Lease]) -> None:
+        """Those that were taken, and are to be left to another sweep."""
+        self._leases.extend(leases)
+
     def rest(self) -> list[Lease]:
         """Those that were not taken, in no order."""
         return [*self._leases, *(lease for leases in self._aside.values() for lease in leases)]
@@ -52,7 +56,7 @@ class Line:
 
 
 class Hand:
-    """The lines of a process: another shard is read only when fewer leases than `most` wait in those at hand.
+    """The leases of a process: another shard is read only while fewer than `most` of those at hand are not done.
 
     So that small shards are swept all at once, where the calls of one slow tenant hold up nobody else's, while of large
     ones little more than one lies in memory.
@@ -60,33 +64,45 @@ class Hand:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lines: list[Line] = []
+        self._count = 0
         self._reading = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._has_room.set()
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Wait for the turn to read a shard; it ends when the shard's line was added."""
+        """Wait for the turn to read a shard; it ends when the shard's leases were taken."""
         async with self._reading:
             await self._has_room.wait()
             yield
 
-    def add(self, line: Line) -> None:
-        """It counts from now on."""
-        self._lines.append(line)
-        if self._waiting() >= self._most:
+    def take(self, count: int) -> "Held":
+        """Take the leases of a shard."""
+        self.change(count)
+        return Held(self, count)
+
+    def change(self, by: int) -> None:
+        """So many more, or fewer, are at hand."""
+        self._count += by
+        if self._count < self._most:
+            self._has_room.set()
+        else:
             self._has_room.clear()
 
-    def remove(self, line: Line) -> None:
-        """It does not any more."""
-        self._lines.remove(line)
-        self.look()
 
-    def look(self) -> None:
-        """A lease was taken from a line: there may be room now."""
-        if not self._has_room.is_set() and self._waiting() < self._most:
-            self._has_room.set()
+class Held:
+    """The leases of one shard, until `release`."""
 
-    def _waiting(self) -> int:
-        return sum(map(len, self._lines))
+    def __init__(self, hand: Hand, count: int) -> None:
+        self._hand = hand
+        self._count = count
+
+    def one_done(self) -> None:
+        """One of them need not be held any more."""
+        self._count -= 1
+        self._hand.change(-1)
+
+    def release(self) -> None:
+        """Nor do the others: they are left to another sweep."""
+        self._hand.change(-self._count)
+        self._count = 0

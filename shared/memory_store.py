@@ -115,10 +115,12 @@ class MemoryCallStore:
         stored = self._shards[shard].rows.get(rows.WATERMARK)
         return stored.value if stored and isinstance(stored.value, Watermark) else None
 
-    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002 it spares nothing here
+    async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
         """Note that the shard was swept. Of two sweeps the one that began last stands."""
+        stored = self._shards[shard].rows.get(rows.WATERMARK)
         there = await self.watermark(shard)
-        if there is None or there.sweep_started_at <= watermark.sweep_started_at:
+        is_the_one_found = stored is not None and stored.etag == etag
+        if is_the_one_found or there is None or there.sweep_started_at <= watermark.sweep_started_at:
             self._shards[shard].transact((Put(rows.WATERMARK, watermark),))
 
     async def put_progress(self, shard: int, progress: Progress) -> None:

@@ -211,7 +211,8 @@ class Renewer:
         await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
-        return await self._store.watermark(shard_of(call_id))
+        watermark = await self._store.watermark(shard_of(call_id))
+        return watermark if watermark and watermark.is_credible(self._clock.now(), self._timing) else None
 
     def _slow_down(self, account: Account, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT

@@ -5,19 +5,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shared import telemetry
-from shared.calls import Lease, Progress, Watermark
+from shared.calls import Lease, Place, Progress, Watermark
 from shared.clock import Clock
 from shared.errors import StoreUnavailable
-from shared.line import Hand, Line
+from shared.line import Hand, Held, Line
 from shared.renewal import Renewer
 from shared.store import CallStore, Stored
 from shared.sweep import Pass, Plan, Tally
 from shared.wakeups import SweepShard
 
 MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
-MOST_IN_HAND = 8_000  # leases that wait in a process while it reads another shard: a few megabytes
-
-type Place = tuple[datetime, str]
+MOST_IN_HAND = 8_000  # leases that are not done in a process while it reads another shard: a few megabytes
 
 
 @dataclass(slots=True)
@@ -57,22 +55,23 @@ class ShardSweeper:
             now = self._clock.now()
             if now >= deadline:  # the wait for the turn may be long
                 return await self._leave(shard)
-            found = await self._read(shard, now - unless_younger_than if unless_younger_than else None)
+            found = await self._read(shard, now, now - unless_younger_than if unless_younger_than else None)
             if found is None:
                 return Tally(skipped=1)
-            progress = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
-            if unless_younger_than:
-                progress = self._resumed(progress, found.progress)
+            new = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
+            resumable = self._resumable(new, found.progress)
+            progress = resumable if resumable and unless_younger_than else new
             order = self._order(found, progress.after)
-            line = Line(order, self._renewer.slots.has_room)
-            self._hand.add(line)
+            line, held = Line(order, self._renewer.slots.has_room), self._hand.take(len(order))
         try:
-            run = await self._renew(line, found.watermark, deadline)
+            run = await self._renew(line, held, found.watermark, deadline)
         finally:
-            self._hand.remove(line)
+            held.release()
         if order:
             run.tally.see(order[0].expires_at(found.watermark, self._plan.timing) - now)
         done = _after(progress, run, self._last_taken(order, line, found.watermark) or progress.after)
+        if line and resumable and _is_further(resumable, done):
+            done = resumable  # an operator's sweep began anew: another's, that came further, goes on
         return await self._conclude(shard, run.tally, done, found.etag, is_done=not line)
 
     async def _leave(self, shard: int) -> Tally:
@@ -80,7 +79,7 @@ class ShardSweeper:
         sent = await self._renewer.send(SweepShard(shard=shard))
         return Tally(handed_over=1) if sent else Tally(failed=1)
 
-    async def _read(self, shard: int, fresh_after: datetime | None) -> Found | None:
+    async def _read(self, shard: int, now: datetime, fresh_after: datetime | None) -> Found | None:
         """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""
         found = Found()
         async with aclosing(self._store.scan(shard)) as scan:
@@ -91,16 +90,19 @@ class ShardSweeper:
                     case Progress():
                         found.progress = record
                     case Stored(value=watermark, etag=etag):
+                        found.etag = etag
+                        if not watermark.is_credible(now, self._plan.timing):
+                            continue  # it is replaced by a true one
                         if fresh_after and watermark.sweep_started_at > fresh_after:
                             return None
-                        found.watermark, found.etag = watermark, etag
+                        found.watermark = watermark
         return found
 
-    def _resumed(self, new: Progress, old: Progress | None) -> Progress:
-        """Go on where a sweep ran out of time, unless the order is another by now, or that is too long ago."""
-        age = new.started_at - old.started_at if old else timedelta()
-        is_of_use = old and old.under == new.under and age < self._plan.timing.at_risk_after
-        return old if old and is_of_use else new
+    def _resumable(self, new: Progress, old: Progress | None) -> Progress | None:
+        """Where a sweep ran out of time, for one to go on; None: the order is another by now, or it is long ago."""
+        if old is None or old.under != new.under:
+            return None
+        return old if new.started_at - old.started_at < self._plan.timing.at_risk_after else None
 
     def _order(self, found: Found, after: Place | None) -> list[Lease]:
         """Those that are to be renewed, the earliest deadline first."""
@@ -108,13 +110,12 @@ class ShardSweeper:
         return [lease for lease in order if self._place(lease, found.watermark) > after] if after else order
 
     def _place(self, lease: Lease, watermark: Watermark | None) -> Place:
-        """The order of a sweep: earliest deadline first. It does not change until the watermark does."""
-        return lease.expires_at(watermark, self._plan.timing), lease.call_id
+        return lease.place(watermark, self._plan.timing)
 
-    async def _renew(self, line: Line, watermark: Watermark | None, deadline: datetime) -> Pass:
+    async def _renew(self, line: Line, held: Held, watermark: Watermark | None, deadline: datetime) -> Pass:
         run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
         with self._renewer.slots.shared_by(lease.account for lease in line.rest()):
-            await run.renew_all(line, self._hand.look)
+            await run.renew_all(line, held.one_done)
         return run
 
     def _last_taken(self, order: list[Lease], line: Line, watermark: Watermark | None) -> Place | None:
@@ -143,6 +144,10 @@ class ShardSweeper:
         counts = (done.renewed, done.ended, done.failing, done.unwritten)
         await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts), etag)
         telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
+
+
+def _is_further(one: Progress, other: Progress) -> bool:
+    return one.after is not None and (other.after is None or one.after > other.after)
 
 
 def _after(progress: Progress, run: Pass, after: Place | None) -> Progress:

@@ -113,7 +113,8 @@ class CallStore(Protocol):
         Parameters
         ----------
         etag
-            Of the watermark that the scan found. It spares a read; whether it still holds does not matter.
+            Of the watermark that the scan found: that one is replaced, whatever it says. Where another one stands by
+            now, or none was found, the rule holds.
         """
         ...
 

@@ -15,6 +15,7 @@ from shared.renewal import Failure, Outcome, Renewer
 from shared.wakeups import Renew
 
 MAX_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
+LAST_WORDS = timedelta(seconds=15)  # beyond its budget, to write down what became of calls that were put off
 LONGEST_WAIT = timedelta(seconds=10)  # for a slowed tenant; with a longer one its calls get retries of their own
 
 
@@ -72,18 +73,20 @@ class Pass:
         self._watermark = watermark
         self._deadline = deadline
         self._put_off: list[Lease] = []
+        self._done: Callable[[], None] = lambda: None
         self.tally = Tally()
         self.unwritten: set[str] = set()
 
-    async def renew_all(self, line: Line, taken: Callable[[], None]) -> None:
-        """Renew in order, as long as there is time; come back to tenants in trouble. What was not taken stays in line.
+    async def renew_all(self, line: Line, done: Callable[[], None]) -> None:
+        """Renew in order, as long as there is time; come back to tenants in trouble. What was not done stays in line.
 
         Parameters
         ----------
-        taken
-            Is told of each lease that was taken from the line.
+        done
+            Is told of each lease that need not be held any more.
         """
-        await self._round(line, taken)
+        self._done = done
+        await self._round(line)
         for _ in range(MAX_ROUNDS - 1):
             if line or not self._put_off or not await self._wait():
                 break
@@ -92,19 +95,19 @@ class Pass:
             self._put_off.extend(again.rest())
         # These were taken too: their rows say what holds them up, and each gets a retry of its own.
         put_off = deque(self._put_off)
-        await self._side_by_side(put_off, lambda: self._give_up(put_off.popleft()))
+        await self._side_by_side(put_off, lambda: self._give_up(put_off.popleft()), lambda: self._is_late(LAST_WORDS))
+        line.put_back(put_off)
 
-    async def _round(self, line: Line, taken: Callable[[], None] = lambda: None) -> None:
-        slots = self._renewer.slots
+    def _is_late(self, by: timedelta = timedelta()) -> bool:
+        return self._clock.now() >= self._deadline + by
 
-        def is_late() -> bool:
-            return self._clock.now() >= self._deadline
+    async def _round(self, line: Line) -> None:
+        slots, is_late = self._renewer.slots, self._is_late
 
         async def renew_next() -> None:
             # The choice comes as late as can be: the wait for a slot may be long, and others have room then.
             async with slots.one(lambda: None if is_late() else line.take()) as lease:
                 if lease is not None:
-                    taken()
                     await self._renew(lease)
                     return
             if line and not is_late():
@@ -139,14 +142,16 @@ class Pass:
 
     async def _take(self, lease: Lease, work: Awaitable[Outcome]) -> Outcome | None:
         """One call's trouble never holds up the others; but of what could not be written the watermark says nothing."""
+        outcome = None
         try:
             outcome = await work
+            self.tally.count(outcome)
         except Exception as error:  # noqa: BLE001 (see above)
             self.unwritten.add(lease.call_id)
             telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=words(error))
             await self._renewer.send(Renew(call_id=lease.call_id), self._plan.timing.minute)
-            return None
-        self.tally.count(outcome)
+        if outcome is not Outcome.THROTTLED:
+            self._done()
         return outcome
 
     async def _wait(self) -> bool:

@@ -161,7 +161,15 @@ def test_the_intervals_of_the_architecture_are_those_of_the_code() -> None:
     timing, minute = Timing(), Timing().minute
     told = [row[1] for row in rows(section(read("docs/architecture.md"), "A sweep"))]
     retries = ", ".join(f"{timing.retry_delay(attempt, timing.lease) // minute}" for attempt in range(1, 6))
-    spans = (timing.fresh, timing.skew, timing.young, timing.stale, timing.renew_at_once_below, timing.at_risk_after)
+    spans = (
+        timing.fresh,
+        timing.skew,
+        timing.unseen,
+        timing.young,
+        timing.stale,
+        timing.renew_at_once_below,
+        timing.at_risk_after,
+    )
     assert told == [*(str(span // minute) for span in spans), f"{retries}, …"]
 
 

@@ -1061,3 +1061,123 @@ async def test_a_sweep_that_read_before_a_retry_does_not_undo_what_the_retry_wro
     assert now_written is not None
     assert now_written.retry_at == written.retry_at
     assert written.retry_at in {message.retry_at for _, message in world.queue.waiting() if isinstance(message, Renew)}
+
+
+async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
+    """One sweep may take several ticks: who is first in one and last in the next waits for three of them."""
+    world = make_world(Plan(concurrency=1))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(1)
+
+    world.graph.faults["*"] = slow
+    ids = sorted((call_id for call_id in map("call-{}".format, range(200)) if shard_of(call_id) == 5), reverse=True)
+    for minute, call_id in enumerate(ids):
+        await world.call(call_id, age=(30 - minute) * MINUTE)
+    for _ in range(3):
+        await world.clock.advance(10 * MINUTE)
+        await world.sweep()
+    orders = [sorted(ids, key=lambda call_id: world.graph.calls[call_id].keep_alives[sweep]) for sweep in range(3)]
+    assert orders == [ids, ids, ids]
+
+
+async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next_tick() -> None:
+    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=20)))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(1)
+
+    for call_id in [call_id for call_id in map("call-{}".format, range(900)) if shard_of(call_id) == 5][:35]:
+        await world.call(call_id, age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    world.queue.broken = True
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("operator", budget=timedelta(seconds=5)))
+    await world.clock.advance(15 * MINUTE)
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed_over() -> None:
+    world = make_world(Plan(budget=20 * timedelta(seconds=1)))
+    ids = [call_id for call_id in map("call-{}".format, range(20_000)) if shard_of(call_id) == 5]
+    for call_id in ids:
+        await world.call(call_id, age=10 * MINUTE)
+    world.graph.faults[TENANT] = raising(GraphThrottled("429", status=429, retry_after=60))
+    commit = world.store.commit
+
+    async def slow(change: Change) -> None:
+        await world.clock.sleep(1)
+        await commit(change)
+
+    world.store.commit = slow  # type: ignore[method-assign] # storage is slow
+    began = world.clock.now()
+    await world.sweep("timer")
+    assert world.clock.now() - began < timedelta(seconds=40)
+    assert await world.store.watermark(5) is None
+    for _ in range(12):
+        await world.drain()
+        await world.clock.advance(MINUTE)
+    assert await world.store.watermark(5) is not None
+
+
+async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.shard.MOST_IN_HAND", 1)
+    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=10)))
+
+    async def slow(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(1)
+
+    for number in range(80):
+        await world.call(f"call-{number}", age=MINUTE)
+    world.graph.faults["*"] = slow
+    world.queue.broken = True
+    for _ in range(10):
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.advance(4 * MINUTE)
+    assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
+    async def hang(*_: object) -> int:
+        await asyncio.sleep(60)
+        return 1
+
+    world.store.purge = hang  # type: ignore[method-assign, assignment] # each of its requests takes long
+    world.keeper = Keeper(
+        world.store,
+        Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
+        world.clock,
+        Plan(budget=timedelta(milliseconds=20)),
+    )
+    tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
+    assert tally.purged == 0
+
+
+async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
+    for number in range(32):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    ahead = world.clock.now() + timedelta(hours=3)
+    for shard in range(SHARDS):
+        await world.store.put_watermark(shard, Watermark(ahead, ahead))
+    await world.store.put_switch(Switch(ahead, ahead))
+
+    await world.clock.run(world.keeper.handle(Sweep(wake_up="request")))
+
+    assert all(call.keep_alives for call in world.graph.calls.values())
+    assert await world.store.watermark(5) == Watermark(world.clock.now(), world.clock.now(), 4)
+
+
+@pytest.mark.parametrize("wake_up", ["operator", "timer"])
+async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_up: str) -> None:
+    for _ in range(4):
+        other = Keeper(
+            world.store,
+            Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
+            world.clock,
+            Plan(),
+        )
+        await world.clock.run(other.sweep(wake_up))
+        await world.clock.advance(4 * MINUTE)
+    switches = [message for _, message in world.queue.waiting() if isinstance(message, Sweep)]
+    assert len(switches) == (1 if wake_up == "operator" else 4)

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from shared.calls import Account, Lease
-from shared.line import Hand, Line
+from shared.line import Hand, Held, Line
 from tests.shared.stores import NOW
 
 
@@ -52,15 +52,13 @@ def test_each_is_taken_once_and_within_a_tenant_in_order(seed: int) -> None:
     assert all(ids == sorted(ids) for ids in order.values())
 
 
-async def test_a_shard_is_read_when_little_is_left_of_those_at_hand() -> None:
+async def test_a_shard_is_read_when_few_of_those_at_hand_are_not_done() -> None:
     hand, read = Hand(3), []
 
-    async def sweep(number: int) -> Line:
+    async def sweep(number: int) -> Held:
         async with hand.turn():
             read.append(number)
-            line = Line([lease(each, "a") for each in range(4)], lambda _account: True)
-            hand.add(line)
-        return line
+            return hand.take(4)
 
     sweeps = [asyncio.create_task(sweep(number)) for number in range(3)]
     first = await sweeps[0]
@@ -68,11 +66,21 @@ async def test_a_shard_is_read_when_little_is_left_of_those_at_hand() -> None:
     assert read == [0]
 
     for left in (3, 2):
-        first.take()
-        hand.look()
+        first.one_done()
         await asyncio.sleep(0.01)
         assert read == ([0] if left == 3 else [0, 1])
-    hand.remove(first)
-    hand.remove(await sweeps[1])
+    first.release()
+    second = await sweeps[1]
+    await asyncio.sleep(0.01)
+    assert read == [0, 1]
+    second.release()
     await sweeps[2]
     assert read == [0, 1, 2]
+
+
+def test_those_that_are_put_back_are_left() -> None:
+    line = Line([lease(number, "a") for number in range(3)], lambda _account: True)
+    first = line.take()
+    assert first
+    line.put_back([first])
+    assert {each.call_id for each in line.rest()} == {"call-000", "call-001", "call-002"}

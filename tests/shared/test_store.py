@@ -461,7 +461,7 @@ async def test_the_watermark_of_the_sweep_that_began_last_stands_whichever_was_w
 
 async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: CallStore) -> None:
     watermark = Watermark(NOW, NOW + SECOND, 1, 2, 3, frozenset({"a"}))
-    progress = Progress(NOW + SECOND, NOW, (NOW, "call-1"), 1, 2, 3, frozenset({"a", "b"}))
+    progress = Progress(NOW + SECOND, NOW, (NOW, NOW - SECOND, "call-1"), 1, 2, 3, frozenset({"a", "b"}))
     call = a_call(some_ids(4, 1)[0])
     await create(store, call)
     await store.put_progress(4, progress)
@@ -478,7 +478,7 @@ async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: Call
 
 
 async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
-    for after in (None, (NOW + SECOND, "call-7")):
+    for after in (None, (NOW + SECOND, NOW, "call-7")):
         progress = Progress(NOW, None, after, 1, 2, 3, frozenset({"a", "b"}))
         await store.put_progress(4, progress)
         assert [record async for record in store.scan(4)] == [progress]

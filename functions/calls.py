@@ -77,7 +77,7 @@ async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespo
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RegisterCall, req.get_body() or b"{}")
     shown, new = await _management(caller).register(
-        call_id, wish.tenant_id, wish.started_at, wish.metadata, app_id=wish.app_id
+        call_id, wish.tenant_id, wish.started_at, wish.metadata, app_id=wish.app_id, by=caller.name
     )
     return _call(shown, 201 if new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
 

@@ -1,7 +1,8 @@
 """What bots and operators ask: register, read, hang up, record."""
 
 import copy
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -12,9 +13,12 @@ from shared.calls import Call, Event, Operation, Status, Timing, Watermark
 from shared.clock import TICK, Clock
 from shared.errors import (
     CallEnded,
+    CallKeeperError,
     CallNotFound,
     Forbidden,
     GraphCallNotFound,
+    GraphError,
+    GraphUnavailable,
     InvalidRequest,
     NotNoted,
     OperationNotFound,
@@ -83,7 +87,7 @@ class Management:
         bound._scope = scope  # noqa: SLF001 (its own class)
         return bound
 
-    async def register(
+    async def register(  # noqa: PLR0913 what a bot may say of a call
         self,
         call_id: str,
         tenant_id: str | None,
@@ -91,8 +95,11 @@ class Management:
         metadata: dict[str, str],
         *,
         app_id: str | None = None,
+        by: str = "unknown",
     ) -> tuple[Shown, bool]:
         """Make a call known; whether it is new. One with little left of its lease is renewed at once.
+
+        Who asked (`by`) is in the story of the first registration.
 
         Raises
         ------
@@ -121,7 +128,7 @@ class Management:
             after = lifecycle.registered(known, Registration(call_id, tenant, started_at, metadata, app.app_id), now)
             _check_grown(call, after)
             first = call is None or call.registered_at is None
-            about = {"tenantId": after.tenant_id, "appId": after.app_id}
+            about = {"tenantId": after.tenant_id, "appId": after.app_id, "requestedBy": by}
             told = Event("registered", now + TICK, about)  # after the line of becoming known
             return after, (told,) if first else ()
 
@@ -180,6 +187,8 @@ class Management:
     async def hang_up(self, call_id: str, by: str) -> Shown:
         """End a call at Graph. That it is gone already is a success too; the end comes by notification, or by a 404.
 
+        Who asks is written down before Graph is asked, and what came of it after.
+
         Raises
         ------
         CallNotFound, GraphError, TokenUnavailable
@@ -188,18 +197,23 @@ class Management:
         call = (await self._stored(call_id)).value
         if call.status is Status.ENDED:
             return Shown(call, None)
+        asked_at, about = self._clock.now(), {"requestedBy": by}
+        await self._tell_request(call_id, Event("hangupRequested", asked_at, about))
+        told = Event("hangupAnswered", asked_at + TICK, about)  # after the line of the request
         try:
             await self._graph.hang_up(call_id, call.tenant_id, call.app_id)
             gone = False
         except GraphCallNotFound:
             gone = True
+        except CallKeeperError as error:
+            await self._tell_failure(call_id, told, error)
+            raise
         now = self._clock.now()
+        told = _with(told, now, outcome="gone" if gone else "accepted")
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
-            if call is None or call.status is Status.ENDED:
-                return None
-            event = Event("hangupRequested", now, {"requestedBy": by, "gone": gone})
-            return lifecycle.hung_up(call, by, now, gone), (event,)
+            # One that ended meanwhile gets the line too.
+            return (lifecycle.hung_up(call, by, now, gone), (told,)) if call else None
 
         after = await update(self._store, call_id, decide)
         telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
@@ -208,7 +222,7 @@ class Management:
         return Shown(after or call, await self._store.watermark(shard_of(call_id)))
 
     async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
-        """Record a participant's answer.
+        """Record a participant's answer. Who asks is written down before Graph is asked.
 
         Raises
         ------
@@ -222,13 +236,19 @@ class Management:
         call = (await self._stored(call_id)).value
         if call.status is Status.ENDED:
             raise CallEnded(f"Call {call_id} has ended: nothing can be recorded any more.")
+        asked_at, about = self._clock.now(), {"requestedBy": by}
+        await self._tell_request(call_id, Event("recordRequested", asked_at, about))
+        told = Event("recordAnswered", asked_at + TICK, about)  # after the line of the request
         try:
             started = await self._graph.record(call_id, call.tenant_id, request, call.app_id)
-        except GraphCallNotFound as error:
+        except CallKeeperError as error:
+            await self._tell_failure(call_id, told, error)
+            if not isinstance(error, GraphCallNotFound):
+                raise
             await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
             raise CallEnded(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
         try:
-            operation = await self._note_recording(call_id, started, by)
+            operation = await self._note_recording(call_id, started, by, told)
         except (StoreUnavailable, CallNotFound) as error:
             raise NotNoted(
                 f"Recording {started.id} has begun, but could not be written down. Do not ask for it again: "
@@ -237,14 +257,28 @@ class Management:
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
 
-    async def _note_recording(self, call_id: str, started: "StartedOperation", by: str) -> Operation:
+    async def _tell_request(self, call_id: str, event: Event) -> None:
+        """Write into the story that somebody asks, before it is done: so it is there whatever comes in between."""
+        if await self._tell(call_id, event) is None:
+            raise CallNotFound(call_id)
+
+    async def _tell_failure(self, call_id: str, event: Event, error: CallKeeperError) -> None:
+        """Write into the story that it did not succeed, if the store takes it: the line of the request is there."""
+        status = error.status if isinstance(error, GraphError) else None
+        with suppress(StoreUnavailable):
+            await self._tell(call_id, _with(event, self._clock.now(), outcome=_outcome(error), status=status))
+
+    async def _tell(self, call_id: str, event: Event) -> Call | None:
+        return await update(self._store, call_id, lambda call: (call, (event,)) if call else None)
+
+    async def _note_recording(self, call_id: str, started: "StartedOperation", by: str, told: Event) -> Operation:
         now = self._clock.now()
-        event = Event("recordRequested", now, {"operationId": started.id, "requestedBy": by})
+        told = _with(told, now, outcome="accepted", operationId=started.id)
         for _ in range(MAX_ATTEMPTS):
             stored = await self._stored(call_id)
             before = await self._store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
-            change = Change(stored, stored.value, (event,), ((before, operation),))
+            change = Change(stored, stored.value, (told,), ((before, operation),))
             try:
                 await self._store.commit(change)
             except StoreConflict:
@@ -298,6 +332,25 @@ class Management:
                 (("/startedAt", "in the future"),),
             )
         return started_at
+
+
+def _with(event: Event, now: datetime, **detail: str | int | None) -> Event:
+    """The event, no earlier than it was meant, with what there is of further detail."""
+    more = {name: value for name, value in detail.items() if value is not None}
+    return replace(event, at=max(event.at, now), detail={**event.detail, **more})
+
+
+def _outcome(error: CallKeeperError) -> str:
+    """What is known of a request to Graph that did not succeed."""
+    match error:
+        case GraphCallNotFound():
+            return "gone"
+        case GraphUnavailable():
+            return "unknown"
+        case GraphError():
+            return "refused"
+        case _:
+            return "notAsked"
 
 
 def _check_grown(before: Call | None, after: Call) -> None:

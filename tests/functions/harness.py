@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp.connector
 import httpx
@@ -121,6 +122,11 @@ class App:
         call_id = call_id or await self.simulator.call(self.tenant)
         await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **wish}, expect=expect)
         return call_id
+
+    async def lines(self, call_id: str, beginning: str, headers: Mapping[str, str] = KEY) -> list[tuple[str, Json]]:
+        """The lines of a call's story whose kind begins so: kind and detail."""
+        events: Any = (await self.asked("GET", f"calls/{call_id}/events", headers=headers))["value"]
+        return [(event["kind"], event["detail"]) for event in events if event["kind"].startswith(beginning)]
 
     async def notify(
         self, *items: JsonValue, expect: int = 202, tenant: str | None = None, headers: Mapping[str, str] | None = None

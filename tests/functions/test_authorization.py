@@ -79,6 +79,12 @@ async def test_who_asked_is_the_tokens_app(guarded: App) -> None:
     await guarded.ask("PUT", f"calls/{call_id}", {"tenantId": guarded.tenant}, expect=201, headers=headers)
     call: Any = await guarded.asked("POST", f"calls/{call_id}/hangup", expect=202, headers=headers)
     assert call["hangup"]["requestedBy"] == APP_ID
+    story = [line for word in ("registered", "hangup") for line in await guarded.lines(call_id, word, headers)]
+    assert [(kind, detail["requestedBy"]) for kind, detail in story] == [
+        ("registered", APP_ID),
+        ("hangupRequested", APP_ID),
+        ("hangupAnswered", APP_ID),
+    ]
 
 
 async def test_only_a_reader_of_recordings_gets_place_and_token_and_only_from_the_operations_route(

@@ -42,6 +42,10 @@ async def test_a_call_is_hung_up_at_graph_and_its_end_comes_by_notification(app:
     assert (call["status"], call["state"], call["termination"]) == ("active", "terminating", None)
     assert call["hangup"]["requestedBy"] == "function key"
     assert call["hangup"]["requestedAt"].endswith("Z")
+    assert await app.lines(call_id, "hangup") == [
+        ("hangupRequested", {"requestedBy": "function key"}),
+        ("hangupAnswered", {"requestedBy": "function key", "outcome": "accepted"}),
+    ]
     assert (await app.simulator.control("GET", f"/calls/{call_id}"))["state"] == "terminating"
 
     await app.notify(about_call(call_id, "deleted", state="terminated", resultInfo={"code": 200, "subcode": 5001}))
@@ -89,21 +93,21 @@ async def test_a_hang_up_whose_wake_up_is_not_taken_is_a_success_all_the_same(ap
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "told"),
+    ("fault", "status", "told", "outcome"),
     [
-        ({"status": 403, "subcode": 7505}, 502, {"graphStatus": 403, "graphSubcode": 7505}),
-        ({"status": 400, "subcode": 8501}, 502, {"graphStatus": 400, "graphSubcode": 8501}),
-        ({"status": 409, "subcode": 8519}, 502, {"graphStatus": 409, "graphSubcode": 8519}),
-        ({"status": 500}, 502, {"graphStatus": 500}),
-        ({"status": 503}, 502, {"graphStatus": 503}),
-        ({"status": 401}, 502, {"graphStatus": 401}),
-        ({"status": 429, "retryAfter": "2.5"}, 503, {"graphStatus": 429}),
-        ({"dropConnection": True}, 504, {}),
+        ({"status": 403, "subcode": 7505}, 502, {"graphStatus": 403, "graphSubcode": 7505}, "refused"),
+        ({"status": 400, "subcode": 8501}, 502, {"graphStatus": 400, "graphSubcode": 8501}, "refused"),
+        ({"status": 409, "subcode": 8519}, 502, {"graphStatus": 409, "graphSubcode": 8519}, "refused"),
+        ({"status": 500}, 502, {"graphStatus": 500}, "unknown"),
+        ({"status": 503}, 502, {"graphStatus": 503}, "unknown"),
+        ({"status": 401}, 502, {"graphStatus": 401}, "refused"),
+        ({"status": 429, "retryAfter": "2.5"}, 503, {"graphStatus": 429}, "refused"),
+        ({"dropConnection": True}, 504, {}, "unknown"),
     ],
     ids=lambda value: str(value.get("status", "dropped")) if isinstance(value, dict) and value else None,
 )
-async def test_what_graph_answers_is_told_with_its_codes(
-    app: App, fault: dict[str, Any], status: int, told: dict[str, int]
+async def test_what_graph_answers_is_told_with_its_codes_and_in_the_story_with_who_asked(
+    app: App, fault: dict[str, Any], status: int, told: dict[str, int], outcome: str
 ) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="delete", callId=call_id, **fault)
@@ -113,7 +117,13 @@ async def test_what_graph_answers_is_told_with_its_codes(
     assert (problem["status"], answer.headers["content-type"]) == (status, "application/problem+json")
     assert ("graphRequestId" in problem) == (status != 504)
     assert answer.headers.get("retry-after") == ("3" if status == 503 else None)
-    assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None  # it may be repeated
+    assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None  # the record says only what Graph took
+    answered: dict[str, object] = {"requestedBy": "function key", "outcome": outcome}
+    answered |= {"status": told["graphStatus"]} if told else {}
+    assert await app.lines(call_id, "hangup") == [
+        ("hangupRequested", {"requestedBy": "function key"}),
+        ("hangupAnswered", answered),
+    ]
 
 
 async def test_a_time_out_is_a_504(app: App) -> None:
@@ -132,3 +142,5 @@ async def test_without_a_token_for_graph_it_is_a_503(app: App) -> None:
         answer = await fresh.ask("POST", f"calls/{call_id}/hangup", expect=503)
         assert answer.headers["retry-after"] == "5"
         assert "No Graph token" in answer.json()["detail"]
+        _, (_, answered) = await fresh.lines(call_id, "hangup")
+        assert answered["outcome"] == "notAsked"

@@ -12,6 +12,7 @@ from shared.calls import KeyedRequest
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.idempotency import key_of
 from shared.services import Services
+from shared.store import Change
 from shared.table_store import TableCallStore
 from tests.functions.harness import KEY, App, about_call, asking_for_tokens, bearer
 
@@ -148,8 +149,10 @@ async def _(app: App) -> httpx.Response:
     call_id = await app.register()
 
     class Losing(TableCallStore):
-        async def commit(self, change: object) -> None:  # noqa: ARG002 (as in the class above it)
-            raise StoreConflict("Somebody else wrote the row (test).")
+        async def commit(self, change: Change) -> None:
+            if change.operations:
+                raise StoreConflict("Somebody else wrote the row (test).")
+            await super().commit(change)
 
     losing = Losing.__new__(Losing)
     losing._table = app.parts.store._table

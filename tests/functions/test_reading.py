@@ -52,6 +52,7 @@ async def test_the_events_are_in_order_of_time(app: App) -> None:
         ("callNotified", "establishing"),
         ("callNotified", "established"),
         ("hangupRequested", None),
+        ("hangupAnswered", None),
         ("callNotified", "terminated"),
     ]
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)

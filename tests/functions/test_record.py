@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from shared.errors import StoreConflict
+from shared.errors import StoreConflict, StoreUnavailable
 from shared.services import Services
 from shared.store import Change
 from shared.table_store import TableCallStore
@@ -55,9 +55,10 @@ async def test_a_recording_is_started_and_its_place_is_told(app: App) -> None:
     assert operation["clientContext"] == OLD_EXAMPLE["clientContext"]
     assert (operation["requestedBy"], operation["recordingLocation"]) == ("function key", None)
     assert (await app.http.get(place, headers=KEY)).json() == operation
-    events: Any = (await app.asked("GET", f"calls/{call_id}/events"))["value"]
-    assert events[-1]["kind"] == "recordRequested"
-    assert events[-1]["detail"] == {"operationId": operation["id"], "requestedBy": "function key"}
+    assert await app.lines(call_id, "record") == [
+        ("recordRequested", {"requestedBy": "function key"}),
+        ("recordAnswered", {"requestedBy": "function key", "outcome": "accepted", "operationId": operation["id"]}),
+    ]
 
 
 async def test_without_wishes_graphs_defaults_count(app: App) -> None:
@@ -138,22 +139,27 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "graph"),
+    ("fault", "status", "graph", "outcome"),
     [
-        ({"status": 400, "subcode": 8501}, 502, 400),
-        ({"status": 403, "subcode": 7504}, 502, 403),
-        ({"status": 404}, 409, None),
-        ({"status": 429, "retryAfter": "7"}, 503, 429),
-        ({"dropConnection": True}, 504, None),
+        ({"status": 400, "subcode": 8501}, 502, 400, "refused"),
+        ({"status": 403, "subcode": 7504}, 502, 403, "refused"),
+        ({"status": 404}, 409, None, "gone"),
+        ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
+        ({"dropConnection": True}, 504, None, "unknown"),
     ],
     ids=["400", "403", "404", "429", "dropped"],
 )
-async def test_graphs_refusal_is_told(app: App, fault: dict[str, Any], status: int, graph: int | None) -> None:
+async def test_graphs_refusal_is_told(
+    app: App, fault: dict[str, Any], status: int, graph: int | None, outcome: str
+) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, **fault)
     answer = await app.ask("POST", f"calls/{call_id}/record", {}, expect=status)
     assert answer.json().get("graphStatus") == graph
     assert (await app.asked("GET", f"calls/{call_id}/operations"))["value"] == []
+    (kind, asked), (_, answered) = await app.lines(call_id, "record")
+    assert (kind, asked) == ("recordRequested", {"requestedBy": "function key"})
+    assert (answered["requestedBy"], answered["outcome"]) == ("function key", outcome)
 
 
 async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> None:
@@ -202,8 +208,10 @@ async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) ->
     call_id = await app.register()
 
     class Losing(TableCallStore):
-        async def commit(self, change: Change) -> None:  # noqa: ARG002 (as in the class above it)
-            raise StoreConflict("Somebody else wrote the row (test).")
+        async def commit(self, change: Change) -> None:
+            if change.operations:
+                raise StoreConflict("Somebody else wrote the row (test).")
+            await super().commit(change)
 
     losing = Losing.__new__(Losing)
     losing._table = app.parts.store._table
@@ -212,4 +220,23 @@ async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) ->
         problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=503)
         assert "could not be written down" in str(problem["detail"])
         assert problem["type"] == "urn:call-keeper:problem:recording-not-noted"
+        assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]
         del vars(troubled.parts)["store"]
+
+
+async def test_where_nobody_can_write_down_who_asks_graph_is_not_asked(app: App) -> None:
+    call_id = await app.register()
+
+    class Full(TableCallStore):
+        async def commit(self, change: Change) -> None:
+            raise StoreUnavailable(f"Table Storage takes nothing of {change.after.id} (test).")
+
+    full = Full.__new__(Full)
+    full._table = app.parts.store._table
+    async with app.configured() as troubled:
+        vars(troubled.parts)["store"] = full
+        await troubled.ask("POST", f"calls/{call_id}/record", {}, expect=503)
+        await troubled.ask("POST", f"calls/{call_id}/hangup", expect=503)
+        del vars(troubled.parts)["store"]
+    asked: Any = await app.simulator.control("GET", f"/requests?callId={call_id}")
+    assert asked["value"] == []

@@ -56,8 +56,8 @@ async def test_recording_and_hanging_up_use_the_calls_app_too(bots: App) -> None
 
     hangup = (await bots.asked("GET", f"calls/{call_id}/events"))["value"]
     assert isinstance(hangup, list)
-    gone = [event["detail"] for event in hangup if isinstance(event, dict) and event["kind"] == "hangupRequested"]
-    assert gone == [{"requestedBy": "function key", "gone": False}]
+    gone = [event["detail"] for event in hangup if isinstance(event, dict) and event["kind"] == "hangupAnswered"]
+    assert gone == [{"requestedBy": "function key", "outcome": "accepted"}]
 
 
 async def test_the_audience_of_a_token_tells_whose_call_it_is(bots: App) -> None:

@@ -69,6 +69,7 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
     renewer = Renewer(store, graph, queue, clock, timing)
     management = Management(store, graph, renewer, clock, timing, apps=APPS)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
+    clock.set(clock.now() + timedelta(seconds=1))
 
     shown = await management.hang_up("call", "somebody")
 
@@ -76,6 +77,11 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
     assert shown.call.hangup is None
     assert shown.call.termination is not None
     assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    told = [(event.kind, event.detail) for event in await store.events("call")]
+    assert told[-2:] == [
+        ("hangupRequested", {"requestedBy": "somebody"}),
+        ("hangupAnswered", {"requestedBy": "somebody", "outcome": "accepted"}),
+    ]
 
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:

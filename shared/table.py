@@ -26,15 +26,22 @@ _TABLE_AWAY = frozenset({TableErrorCode.TABLE_NOT_FOUND, TableErrorCode.TABLE_BE
 
 
 class ClientOptions(TypedDict):
-    """Options of the SDK's clients, times in seconds."""
+    """Options of the SDK's clients, times in seconds. With `use_env_settings` they would use the environment's proxies.
+
+    Like our own requests they use none; and aiohttp, which does the SDK's work, would look for a .netrc file before
+    each request, in another thread: a quarter of the CPU time that a notification costs.
+    """
 
     connection_timeout: float
     read_timeout: float
     retry_total: int
     retry_backoff_factor: float
+    use_env_settings: bool
 
 
-CLIENT_OPTIONS = ClientOptions(connection_timeout=3, read_timeout=5, retry_total=3, retry_backoff_factor=0.2)
+CLIENT_OPTIONS = ClientOptions(
+    connection_timeout=3, read_timeout=5, retry_total=3, retry_backoff_factor=0.2, use_env_settings=False
+)
 
 type _Properties = dict[str, Cell]
 type _Options = dict[str, object]

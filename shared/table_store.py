@@ -54,11 +54,20 @@ class TableCallStore:
         return Stored(entities.to_operation(row), etag_of(row)) if row else None
 
     async def commit(self, change: Change) -> None:
-        """Write a change, all or nothing. Raises `StoreConflict`."""
-        shard = shard_of(change.after.id)
-        there = await self._there(shard, rows.new_events(change)) if change.before else frozenset[str]()
-        if writes := rows.writes(change, there):
-            await self._table.write(shard, writes)
+        """Write a change, all or nothing. Raises `StoreConflict`.
+
+        What changes a call is news nearly always: whether its events are there is asked only when they were refused.
+        """
+        shard, events = shard_of(change.after.id), rows.new_events(change)
+        is_news = change.before is None or change.before.value != change.after
+        there = frozenset[str]() if is_news else await self._there(shard, events)
+        try:
+            await self._write(change, there)
+        except StoreConflict:
+            there = await self._there(shard, events) if is_news and change.before else frozenset()
+            if not there:
+                raise
+            await self._write(change, there)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         """All that a sweep of a shard reads, page by page: progress, watermark, leases."""
@@ -190,6 +199,10 @@ class TableCallStore:
         except StoreConflict:
             return False
         return True
+
+    async def _write(self, change: Change, there: frozenset[str]) -> None:
+        if writes := rows.writes(change, there):
+            await self._table.write(shard_of(change.after.id), writes)
 
     async def _there(self, shard: int, keys: Iterable[str]) -> frozenset[str]:
         """Those of the keys that have a row."""

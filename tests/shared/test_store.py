@@ -221,6 +221,19 @@ async def test_an_event_told_twice_is_one_line_and_keeps_its_first_time(store: C
     assert (await store.events("call"))[1:] == [told("state", NOW, state="ringing"), other]
 
 
+async def test_news_beside_what_was_told_before_is_written_and_the_first_time_stays(store: CallStore) -> None:
+    await store.commit(Change(None, a_call(), (told("state", NOW, state="ringing"),)))
+    again = told("state", NOW + SECOND, state="ringing")
+    news = told("state", NOW + SECOND, state="terminated")
+    late = await read(store)
+    await store.commit(Change(late, ended(a_call()), (again, news)))
+    assert (await read(store)).value == ended(a_call())
+    assert (await store.events("call"))[1:] == [told("state", NOW, state="ringing"), news]
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(late, ended(a_call()), (again, told("other"))))
+    assert len(await store.events("call")) == 3
+
+
 async def test_what_we_did_twice_is_two_lines(store: CallStore) -> None:
     await store.commit(Change(None, a_call(), (Event("hangup", NOW),)))
     await store.commit(Change(await read(store), a_call(), (Event("hangup", NOW + SECOND),)))

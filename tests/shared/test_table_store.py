@@ -23,7 +23,7 @@ from shared.table import CLIENT_OPTIONS, ClientOptions, Table
 from shared.table_store import TableCallStore
 from tests.shared.stores import NOW, SECOND, a_call, create, ended, leases, read, some_ids, told, where
 
-ONE_TRY = ClientOptions(connection_timeout=3, read_timeout=5, retry_total=0, retry_backoff_factor=0)
+ONE_TRY: ClientOptions = {**CLIENT_OPTIONS, "retry_total": 0, "retry_backoff_factor": 0}
 
 
 class Faulty(TableClient):
@@ -34,6 +34,7 @@ class Faulty(TableClient):
     before_each: Callable[[int], Awaitable[None]] | None = None
     between_reads: Callable[[], Awaitable[None]] | None = None
     transactions = 0
+    reads = 0
     tables_made = 0
 
     async def create_table(self, **kwargs: object) -> TableItem:
@@ -53,6 +54,7 @@ class Faulty(TableClient):
         return answer
 
     async def get_entity(self, partition_key: str, row_key: str, **kwargs: object) -> TableEntity:
+        self.reads += 1
         try:
             return await super().get_entity(partition_key, row_key, **kwargs)  # type: ignore[arg-type]  # as above
         finally:
@@ -165,6 +167,33 @@ async def test_an_end_whose_answer_was_lost_is_done_once(store: TableCallStore, 
     await update(store, "call", lambda call: (ended(call or a_call()), (told("ended", NOW + SECOND),)))
     assert await where(store, "call") == [Status.ENDED]
     assert (await store.events("call"))[1:] == [told("ended")] or len(await store.events("call")) == 2
+
+
+async def test_news_are_written_by_one_request(store: TableCallStore, client: Faulty) -> None:
+    await create(store, a_call())
+    before = await read(store)
+    client.transactions = client.reads = 0
+    await store.commit(Change(before, a_call(ticket="1"), (told("state"),)))
+    assert (client.transactions, client.reads) == (1, 0)
+
+
+async def test_what_was_told_before_is_read_and_not_written(store: TableCallStore, client: Faulty) -> None:
+    await store.commit(Change(None, a_call(), (told("state"),)))
+    before = await read(store)
+    client.transactions = client.reads = 0
+    await store.commit(Change(before, a_call(), (told("state", NOW + SECOND),)))
+    assert (client.transactions, client.reads) == (0, 1)
+
+
+async def test_storage_is_asked_without_the_environments_proxies(
+    store: TableCallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    await create(store, a_call())
+    assert (await read(store)).value == a_call()
 
 
 async def test_a_call_that_ends_while_it_is_looked_for_is_found(store: TableCallStore, client: Faulty) -> None:

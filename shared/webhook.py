@@ -33,6 +33,7 @@ AT_ONCE = 8  # calls of one body that are written side by side
 IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
 ANSWER_WITHIN = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
 MOST_ALARMS = 20  # of one body
+AFTER_THE_WRITE = timedelta(seconds=15)  # the store is given up on after ten
 UNDER_WAY = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
 
 
@@ -165,8 +166,6 @@ class Webhook:
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
             if after.termination and (before is None or before.termination != after.termination):
                 telemetry.tell_end(after)
-            if before is None and after.ended_at is None and after.state not in UNDER_WAY:
-                await self._renew_soon(call_id)
 
     async def _store_chunk(
         self, call_id: str, notifications: tuple[Notification, ...], teller: Account
@@ -175,11 +174,14 @@ class Webhook:
         for _ in range(MAX_ATTEMPTS):
             before = await self._store.get(call_id)
             change = await self._merge(before, call_id, notifications, teller, at)
+            after = change.after
+            if before is None and after.ended_at is None and after.state not in UNDER_WAY:
+                await self._renew_soon(call_id)
             try:
                 await self._store.commit(change)
             except StoreConflict:
                 continue
-            return before.value if before else None, change.after
+            return before.value if before else None, after
         raise StoreUnavailable(f"Call {call_id} is being written by too many at once. Try again.")
 
     async def _merge(
@@ -208,10 +210,13 @@ class Webhook:
         return Change(before, call, tuple(story.values()), tuple(operations.values()))
 
     async def _renew_soon(self, call_id: str) -> None:
-        """A call first met in the middle may be old: renew it now, not at the next sweep."""
+        """A call first met in the middle may be old: renew it soon, not at the next sweep.
+
+        The message before the row: should we die in between, Graph tells again. It comes when the row is written.
+        """
         try:
-            await self._queue.send(Renew(call_id=call_id), timedelta())
-        except StoreUnavailable as error:  # the call is stored: the next sweep renews it
+            await self._queue.send(Renew(call_id=call_id), AFTER_THE_WRITE)
+        except StoreUnavailable as error:  # the next sweep renews it
             telemetry.QUEUE_FAILED(kind="renew", error=str(error))
 
 

@@ -260,7 +260,7 @@ async def test_a_long_message_is_cut_and_still_ends_the_call(app: App) -> None:
     assert (len(end["message"]), end["messageTruncated"], end["subcode"]) == (32_768, True, 5000)
 
 
-async def test_a_call_first_met_in_the_middle_is_renewed_at_once(app: App, queue: WatchedQueue) -> None:  # noqa: F811
+async def test_a_call_first_met_in_the_middle_is_renewed_soon(app: App, queue: WatchedQueue) -> None:  # noqa: F811
     middle, young, over = str(uuid4()), str(uuid4()), str(uuid4())
     async with app.configured(WithWatchedQueue) as watched:
         await watched.notify(
@@ -268,7 +268,7 @@ async def test_a_call_first_met_in_the_middle_is_renewed_at_once(app: App, queue
             about_call(young, state="establishing"),
             about_call(over, "deleted", state="terminated"),
         )
-        assert [sent for sent in queue.sent if isinstance(sent[0], Renew)] == [(Renew(call_id=middle), 0)]
+        assert [sent for sent in queue.sent if isinstance(sent[0], Renew)] == [(Renew(call_id=middle), 15)]
         queue.sent.clear()
         await watched.notify(about_call(middle, state="established"))
         assert queue.sent == []
@@ -325,6 +325,19 @@ async def dying(app: App) -> AsyncIterator[tuple[App, Dying]]:
         vars(mortal.parts)["store"] = store
         yield mortal, store
         del vars(mortal.parts)["store"]  # the table is the other app's
+
+
+async def test_whoever_dies_with_the_write_has_left_the_message_before(app: App, queue: WatchedQueue) -> None:  # noqa: F811
+    call_id = str(uuid4())
+    store = Dying(app.parts.store)
+    store.dies_at, store.afterwards = 2, True
+    async with app.configured(WithWatchedQueue) as mortal:
+        vars(mortal.parts)["store"] = store
+        content = json.dumps({"value": [about_call(call_id, state="established")]}).encode()
+        assert await post(mortal, content) == 503
+        del vars(mortal.parts)["store"]  # the table is the other app's
+    assert await app.parts.store.get(call_id)
+    assert queue.sent == [(Renew(call_id=call_id), 15)]
 
 
 @pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])

@@ -82,7 +82,7 @@ def latest_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_progress(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ShardSweeper, "_resumed", lambda _self, new, _old: new)
+    patch.setattr(ShardSweeper, "_resumable", lambda *_: None)
 
 
 def no_etags(patch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ param managementIssuers string[] = []
 @description('OpenID metadata of the keys of those tokens; empty for the tenant\'s.')
 param managementMetadataUrl string = ''
 
-@description('Which calls each caller may see and touch: client ids, or * for all others, each with {tenants: [...]} (1 to 10 tenant ids) or with \'all\'. Callers that it does not name are refused. Empty: every caller with an app role sees all calls.')
+@description('Which calls each caller may see and touch: client ids, or * for all others, each with {tenants: [...], apps: [...]}, one of them or both (10 ids at most), or with \'all\'. Callers that it does not name are refused. Empty: every caller with an app role sees all calls.')
 param managementCallers object = {}
 
 // --- Keeping calls alive ---

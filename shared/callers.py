@@ -2,41 +2,59 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from shared.calls import Call
 from shared.errors import Forbidden
 from shared.identifiers import guid
 
-MOST_TENANTS = 10  # of one caller: Table Storage takes 15 comparisons in a filter
+MOST_BONDS = 10  # tenants and apps of a caller: Table Storage takes 15 comparisons in a filter, the keys have 3
 ANYBODY = "*"  # who is named by no other entry of MANAGEMENT_CALLERS
 _ALL = "all"
+_MEMBERS = {"tenants", "apps"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The calls of these tenants; None: all calls. What lies outside is to be as if it did not exist."""
+    """The calls of these tenants and these apps; None: of all. What lies outside is to be as if it did not exist."""
 
     tenants: frozenset[str] | None = None
+    apps: frozenset[str | None] | None = None  # None among them: calls that were written down before calls had an app
 
     @property
     def everything(self) -> bool:
         """Whether it is bound to nothing."""
-        return self.tenants is None
+        return self == EVERYTHING
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no call can lie within."""
+        return frozenset() in {self.tenants, self.apps}
 
     def holds(self, call: Call) -> bool:
         """Whether a call lies within."""
-        return self.covers(call.tenant_id)
+        return self.covers(call.tenant_id) and self.covers_app(call.app_id)
 
     def covers(self, tenant_id: str) -> bool:
-        """Whether a tenant's calls lie within."""
+        """Whether a tenant's calls may lie within."""
         return self.tenants is None or tenant_id.lower() in self.tenants
 
-    def narrowed(self, tenant_id: str | None) -> frozenset[str] | None:
-        """The tenants to list where one was asked for, or none; None: all."""
+    def covers_app(self, app_id: str | None) -> bool:
+        """Whether an app's calls may lie within."""
+        return self.apps is None or app_id in self.apps
+
+    def narrowed(self, tenant_id: str | None) -> Self:
+        """What of it is of a tenant, if one is named."""
         if tenant_id is None:
-            return self.tenants
-        return frozenset({tenant_id.lower()} if self.covers(tenant_id) else ())
+            return self
+        return replace(self, tenants=frozenset({tenant_id.lower()} if self.covers(tenant_id) else ()))
+
+    def with_nameless(self, default_app_id: str) -> Self:
+        """The same where calls without an app are those of the default app."""
+        if self.apps is None or default_app_id not in self.apps:
+            return self
+        return replace(self, apps=self.apps | {None})
 
 
 EVERYTHING = Scope()
@@ -96,10 +114,20 @@ def _caller(name: str) -> str:
 def _scope(bound: object) -> Scope:
     if bound == _ALL:
         return EVERYTHING
-    match bound:
-        case {"tenants": [*tenants], **others} if not others and 1 <= len(tenants) <= MOST_TENANTS:
-            try:
-                return Scope(frozenset(guid(str(tenant)) for tenant in tenants))
-            except ValueError:
-                raise ValueError("names a tenant that is no GUID") from None
-    raise ValueError(f'gives each caller "{_ALL}", or {{"tenants": […]}} with 1 to {MOST_TENANTS} tenants by GUID')
+    if isinstance(bound, dict) and bound and bound.keys() <= _MEMBERS:
+        parts = {name: _guids(ids) for name, ids in bound.items()}
+        if sum(map(len, bound.values())) <= MOST_BONDS:
+            return Scope(**parts)
+    raise ValueError(
+        f'gives each caller "{_ALL}", or an object with "tenants", "apps" or both: lists of GUIDs, '
+        f"none of them empty, {MOST_BONDS} in all at most"
+    )
+
+
+def _guids(ids: object) -> frozenset[str]:
+    if not isinstance(ids, list) or not ids:
+        raise ValueError("gives a caller tenants or apps that are no list, or an empty one")
+    try:
+        return frozenset(guid(str(each)) for each in ids)
+    except ValueError:
+        raise ValueError("names a tenant or an app that is no GUID") from None

@@ -84,7 +84,7 @@ class Management:
     def seen_by(self, scope: Scope) -> Self:
         """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
         bound = copy.copy(self)
-        bound._scope = scope  # noqa: SLF001 (its own class)
+        bound._scope = scope.with_nameless(self._apps.default.app_id)  # noqa: SLF001 (its own class)
         return bound
 
     async def register(  # noqa: PLR0913 what a bot may say of a call
@@ -109,7 +109,7 @@ class Management:
         OfAnotherTenant, OfAnotherApp
             The call is registered for another tenant, or is another app's.
         Forbidden
-            The caller is bound, and not to this tenant.
+            The caller is bound, and not to this tenant, or not to this app.
         CallNotFound
             The call is on record, and is none of the caller's.
         """
@@ -153,10 +153,10 @@ class Management:
     ) -> tuple[list[Shown], str | None]:
         """A page of calls, and the continuation that asks for the next, which is good for the same caller alone."""
         place = None if continuation is None else await self._seals.open(continuation, by)
-        tenants = self._scope.narrowed(tenant_id)
-        if tenants is not None and not tenants:
+        scope = self._scope.narrowed(tenant_id)
+        if scope.nothing:
             return [], None
-        page: Page = await self._store.list_calls(status, tenants=tenants, limit=limit, continuation=place)
+        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
         marks = {shard: await self._store.watermark(shard) for shard in shards}
         following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
@@ -313,6 +313,8 @@ class Management:
         app = self._apps.get(app_id)
         if app is None:
             raise InvalidRequest(f"App {app_id} is not served here: see GRAPH_APPS.", (("/appId", "not served"),))
+        if not self._scope.covers_app(app.app_id):
+            raise Forbidden("This caller may not register calls of this app: see MANAGEMENT_CALLERS.")
         return app
 
     def _tenant(self, tenant_id: str | None) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import count, islice
 
 from shared import rows
+from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict
 from shared.paging import list_page
@@ -87,18 +88,17 @@ class MemoryCallStore:
     async def list_calls(
         self,
         status: Status,
+        scope: Scope = EVERYTHING,
         *,
-        tenants: frozenset[str] | None = None,
         limit: int = 100,
         continuation: str | None = None,
     ) -> Page:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
         async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
-            calls = self._calls(shard, window)
-            return list(islice((row for row in calls if tenants is None or row[1].tenant_id in tenants), most))
+            return list(islice((row for row in self._calls(shard, window) if scope.holds(row[1])), most))
 
-        return await list_page(fetch, status, tenants, limit, continuation)
+        return await list_page(fetch, status, scope, limit, continuation)
 
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call, oldest first."""

@@ -6,20 +6,20 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 
+from shared.callers import Scope
 from shared.calls import Call, Status, canonical_id
 from shared.errors import InvalidRequest
 from shared.rows import Window, below, last_part, order
 from shared.store import SHARDS, Page
 
-VERSION = 1  # of the continuation; another one is refused
+VERSION = 2  # of the continuation; another one is refused
 _KINDS = {Status.ACTIVE: "active", Status.ENDED: "recent"}
 
-type Tenants = frozenset[str] | None  # None: all
 type Fetch = Callable[[int, Window, int], Awaitable[list[tuple[str, Call]]]]
 """(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are."""
 
 
-async def list_page(fetch: Fetch, status: Status, tenants: Tenants, limit: int, continuation: str | None) -> Page:
+async def list_page(fetch: Fetch, status: Status, scope: Scope, limit: int, continuation: str | None) -> Page:
     """One page of calls, by their keys.
 
     Raises
@@ -29,12 +29,12 @@ async def list_page(fetch: Fetch, status: Status, tenants: Tenants, limit: int, 
     """
     window = below(_KINDS[status])
     if continuation is not None:
-        window = Window(_last_key(continuation, status, tenants, window), window.below)
+        window = Window(_last_key(continuation, status, scope, window), window.below)
     rows = await _merge(fetch, window, limit + 1)
     more = len(rows) > limit > 0
     return Page(
         tuple(call for _, call in rows[:limit]),
-        _continuation(status, tenants, rows[limit - 1][0]) if more else None,
+        _continuation(status, scope, rows[limit - 1][0]) if more else None,
     )
 
 
@@ -64,18 +64,18 @@ async def _merge(fetch: Fetch, window: Window, count: int) -> list[tuple[str, Ca
     return rows
 
 
-def _continuation(status: Status, tenants: Tenants, key: str) -> str:
-    return urlsafe_b64encode(json.dumps([VERSION, status, _listed(tenants), key]).encode()).decode().rstrip("=")
+def _continuation(status: Status, scope: Scope, key: str) -> str:
+    return urlsafe_b64encode(json.dumps([VERSION, status, _listed(scope), key]).encode()).decode().rstrip("=")
 
 
-def _last_key(continuation: str, status: Status, tenants: Tenants, window: Window) -> str:
+def _last_key(continuation: str, status: Status, scope: Scope, window: Window) -> str:
     try:
         text = urlsafe_b64decode(continuation + "=" * (-len(continuation) % 4))
         match json.loads(text):
-            case [version, its_status, its_tenants, str(key)] if (version, its_status, its_tenants) == (
+            case [version, its_status, its_scope, str(key)] if (version, its_status, its_scope) == (
                 VERSION,
                 status,
-                _listed(tenants),
+                _listed(scope),
             ) and _is_key(key, window):
                 return key
     except (ValueError, RecursionError, InvalidRequest):  # not base64, not UTF-8, not JSON, no id
@@ -86,8 +86,8 @@ def _last_key(continuation: str, status: Status, tenants: Tenants, window: Windo
     raise InvalidRequest("The continuation cannot be used.", (("continuation", detail),))
 
 
-def _listed(tenants: Tenants) -> list[str] | None:
-    return None if tenants is None else sorted(tenants)
+def _listed(scope: Scope) -> list[list[str] | None]:
+    return [None if ids is None else sorted(each or "" for each in ids) for ids in (scope.tenants, scope.apps)]
 
 
 def _is_key(key: str, window: Window) -> bool:

@@ -150,7 +150,8 @@ class Settings(BaseSettings):
     management_callers: Callers = Field(
         None,
         description='Which calls each caller may see and touch: JSON, such as `{"<client id>": {"tenants": '
-        '["<tenant id>"]}, "*": "all"}`. Callers that it does not name are refused; without it all see all.',
+        '["<tenant id>"], "apps": ["<app id>"]}, "*": "all"}`: those of these tenants and of these bots, either alone '
+        "or both. Callers that it does not name are refused; without it all see all.",
     )
 
     @field_validator("graph_client_secret", "graph_certificate_path")

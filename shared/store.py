@@ -6,6 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
+from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 
@@ -81,12 +82,12 @@ class CallStore(Protocol):
     async def list_calls(
         self,
         status: Status,
+        scope: Scope = EVERYTHING,
         *,
-        tenants: frozenset[str] | None = None,
         limit: int = 100,
         continuation: str | None = None,
     ) -> Page:
-        """Calls of all shards, of these tenants or of all (None): active ones by id, ended ones newest first.
+        """Calls of all shards that lie within the scope: active ones by id, ended ones newest first.
 
         Raises
         ------

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TypedDict
 
@@ -76,15 +76,21 @@ class Table:
         window: Window,
         *,
         size: int = PAGE,
-        tenants: frozenset[str] | None = None,
+        among: Mapping[str, Iterable[str]] | None = None,
         select: Iterable[str] | None = None,
     ) -> AsyncGenerator[list[TableEntity]]:
-        """The rows of a window by key, of these tenants (1 to 10; None: all), as they come: a page may be empty."""
+        """The rows of a window by key, as they come: a page may be empty.
+
+        Parameters
+        ----------
+        among
+            Only rows with one of these values in these columns; 12 values in all at most.
+        """
         query = "PartitionKey eq @shard and RowKey gt @above and RowKey lt @below"
         parameters = {"shard": shard_key(shard), "above": window.above, "below": window.below}
-        if tenants is not None:
-            named = {f"tenant{place}": tenant_id for place, tenant_id in enumerate(sorted(tenants))}
-            query += f" and ( {' or '.join(f'tenantId eq @{name}' for name in named)} )"  # the SDK finds @ after spaces
+        for column, values in (among or {}).items():
+            named = {f"{column}{place}": value for place, value in enumerate(values)}
+            query += f" and ( {' or '.join(f'{column} eq @{name}' for name in named)} )"  # the SDK finds @ after spaces
             parameters |= named
         columns = list(select) if select else None
         found = self._client.query_entities(
@@ -105,12 +111,11 @@ class Table:
         window: Window,
         *,
         most: int | None = None,
-        tenants: frozenset[str] | None = None,
         select: Iterable[str] | None = None,
     ) -> list[TableEntity]:
         """The rows of a window by key, the first `most` of them."""
         found: list[TableEntity] = []
-        scan = self.pages(shard, window, size=most or PAGE, tenants=tenants, select=select)
+        scan = self.pages(shard, window, size=most or PAGE, select=select)
         async with aclosing(scan) as pages:
             async for page in pages:
                 found += page

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from itertools import batched
 
@@ -11,6 +11,7 @@ from azure.data.tables import TableEntity
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
+from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.paging import list_page
@@ -79,18 +80,25 @@ class TableCallStore:
     async def list_calls(
         self,
         status: Status,
+        scope: Scope = EVERYTHING,
         *,
-        tenants: frozenset[str] | None = None,
         limit: int = 100,
         continuation: str | None = None,
     ) -> Page:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
         async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
-            found = await self._table.rows(shard, window, most=most, tenants=tenants)
-            return [(row["RowKey"], entities.to_call(row)) for row in found]
+            found: list[tuple[str, Call]] = []
+            size = PAGE if None in (scope.apps or ()) else most
+            async with aclosing(self._table.pages(shard, window, size=size, among=_among(scope))) as pages:
+                async for page in pages:
+                    calls = ((row["RowKey"], entities.to_call(row)) for row in page)
+                    found += ((key, call) for key, call in calls if scope.holds(call))
+                    if len(found) >= most:
+                        break
+            return found[:most]
 
-        return await list_page(fetch, status, tenants, limit, continuation)
+        return await list_page(fetch, status, scope, limit, continuation)
 
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call, oldest first."""
@@ -211,6 +219,12 @@ class TableCallStore:
 
     async def _keys(self, shard: int, window: Window, most: int | None = None) -> list[str]:
         return [row["RowKey"] for row in await self._table.rows(shard, window, most=most, select=("RowKey",))]
+
+
+def _among(scope: Scope) -> dict[str, list[str]]:
+    """What of a scope Table Storage can tell. Whether a row has no app it cannot: then those of other apps come too."""
+    bonds = {"tenantId": scope.tenants, "appId": scope.apps}
+    return {column: sorted(map(str, ids)) for column, ids in bonds.items() if ids is not None and None not in ids}
 
 
 def _swept(row: TableEntity) -> Progress | Stored[Watermark] | Lease | None:

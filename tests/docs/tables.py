@@ -59,7 +59,8 @@ GUARDS = {  # settings that guard something, and what their default keeps shut
     "management_tenant_id": "nobody: required once `MANAGEMENT_AUDIENCE` is set",
     "management_issuers": "the issuers of that one tenant",
     "management_metadata_url": "the keys of that one tenant",
-    "management_callers": "open: each caller with a role sees all calls. Bind them where several share a deployment",
+    "management_callers": "open: each caller with a role sees all calls. Bind them, to tenants or apps, where several "
+    "share a deployment",
 }
 NO_GUARDS = {  # settings that open and shut nothing
     *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),

@@ -18,6 +18,7 @@ import function_app
 from functions.http import ROUTES, Role, Route
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, problem
 from shared import VERSION, notifications, paging, seals, views, wakeups
+from shared.callers import EVERYTHING
 from shared.calls import Status
 from shared.errors import InvalidRequest, SettingsInvalid
 from shared.graph_errors import error_of
@@ -220,7 +221,7 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
     place, _, seal = page["continuation"].partition(".")
-    assert place == paging._continuation(Status.ENDED, None, key)
+    assert place == paging._continuation(Status.ENDED, EVERYTHING, key)
     assert len(seal) == len(seals._mac(b"", place, "function key"))
 
 

@@ -1,38 +1,86 @@
-"""Callers who are bound to tenants: the calls of others are as if they did not exist."""
+"""Callers who are bound to tenants or apps: the calls of others are as if they did not exist."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import JsonValue
 
 from functions.http import Role, Route
+from shared.calls import Call
 from shared.services import Services
-from tests.functions.harness import KEY, ROUTES, App, about_call, about_operation, asking_for_tokens, bearer
+from shared.store import Change
+from tests.functions.harness import (
+    APP_ID,
+    KEY,
+    ROUTES,
+    App,
+    Json,
+    about_call,
+    about_operation,
+    asking_for_tokens,
+    bearer,
+)
 
 BOT, OTHER_BOT, OPERATOR, STRANGER = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abcd")
 OF_A_CALL = [route for route in ROUTES if "{callId}" in route.path and route.name != "register_call"]
 OPERATION = "b0d7a3c1-5e42-4f19-9c68-7a1e2d3f4b50"
 
 
-@pytest.fixture
-def elsewhere() -> str:
-    """A tenant that the bot is not bound to."""
-    return str(uuid4())
+@dataclass(frozen=True)
+class Place:
+    """Whose a call is."""
+
+    tenant: str
+    app_id: str
+
+    @property
+    def wish(self) -> Json:
+        """What registers a call of it."""
+        return {"tenantId": self.tenant, "appId": self.app_id}
 
 
 @pytest.fixture
-async def bound(app: App, elsewhere: str) -> AsyncIterator[App]:
-    """The app with the bot bound to the tenant of this test, and another bot to that and the other one."""
-    callers = {
-        BOT.upper(): {"tenants": [app.tenant.upper()]},
-        OTHER_BOT: {"tenants": [app.tenant, elsewhere]},
-        OPERATOR: "all",
-    }
-    settings = {**asking_for_tokens(app.simulator), "MANAGEMENT_CALLERS": json.dumps(callers)}
-    async with app.configured(Services, **settings) as with_callers:
+def here(app: App) -> Place:
+    """What the bot is bound to."""
+    return Place(app.tenant, str(uuid4()))
+
+
+@pytest.fixture(params=["tenants", "apps"])
+def bond(request: pytest.FixtureRequest) -> str:
+    """By what callers are bound."""
+    return str(request.param)
+
+
+@pytest.fixture
+def elsewhere(here: Place, bond: str) -> Place:
+    """What the bot is not bound to: another tenant, or another app of the same tenant."""
+    return replace(here, **{"tenant" if bond == "tenants" else "app_id": str(uuid4())})
+
+
+@pytest.fixture
+async def bound(app: App, bond: str, here: Place, elsewhere: Place) -> AsyncIterator[App]:
+    """The app with the bot bound to one place, and another bot to that and the other one."""
+    mine, theirs = ((place.tenant if bond == "tenants" else place.app_id) for place in (here, elsewhere))
+    callers = {BOT.upper(): {bond: [mine.upper()]}, OTHER_BOT: {bond: [mine, theirs]}, OPERATOR: "all"}
+    async with serving(app, callers, here, elsewhere) as with_callers:
+        yield with_callers
+
+
+@asynccontextmanager
+async def serving(app: App, callers: Mapping[str, object], *places: Place) -> AsyncIterator[App]:
+    """The app with these callers, and with the bots of these places."""
+    bots = [
+        {"appId": app_id, "credential": "secret", "clientSecretSetting": "GRAPH_CLIENT_SECRET"}
+        for app_id in {place.app_id for place in places}
+    ]
+    settings = {"MANAGEMENT_CALLERS": json.dumps(callers), "GRAPH_APPS": json.dumps(bots)}
+    async with app.configured(Services, **asking_for_tokens(app.simulator), **settings) as with_callers:
         yield with_callers
 
 
@@ -40,10 +88,15 @@ async def as_bot(app: App, app_id: str = BOT) -> dict[str, str]:
     return await bearer(app, *Role, appId=app_id)
 
 
-async def call_with_operation(app: App, tenant: str) -> str:
+async def tell(app: App, place: Place, *items: JsonValue) -> None:
+    """Notify of calls of a place."""
+    await app.notify(*items, headers=await app.simulator.signature(place.tenant, audience=place.app_id))
+
+
+async def call_with_operation(app: App, place: Place) -> str:
     """A call that is on record, with an operation."""
-    call_id = await app.simulator.call(tenant)
-    await app.notify(about_operation(call_id, OPERATION, status="running"), tenant=tenant)
+    call_id = await app.simulator.call(place.tenant, appId=place.app_id)
+    await tell(app, place, about_operation(call_id, OPERATION, status="running"))
     return call_id
 
 
@@ -54,11 +107,11 @@ async def graph_was_asked(app: App, call_id: str) -> bool:
 @pytest.mark.parametrize("over", [False, True], ids=["active", "ended"])
 @pytest.mark.parametrize("route", OF_A_CALL, ids=lambda route: route.name)
 async def test_a_call_of_others_answers_as_one_that_does_not_exist(
-    bound: App, elsewhere: str, route: Route, over: bool
+    bound: App, elsewhere: Place, route: Route, over: bool
 ) -> None:
     theirs, nobodys, headers = await call_with_operation(bound, elsewhere), str(uuid4()), await as_bot(bound)
     if over:
-        await bound.notify(about_call(theirs, "deleted", state="terminated"), tenant=elsewhere)
+        await tell(bound, elsewhere, about_call(theirs, "deleted", state="terminated"))
     path = route.path.replace("{operationId}", OPERATION)
     of_theirs, of_nobodys = [
         await bound.ask(route.method, path.replace("{callId}", call_id), expect=404, headers=headers)
@@ -72,7 +125,7 @@ async def test_a_call_of_others_answers_as_one_that_does_not_exist(
 
 
 async def test_reads_of_a_call_of_others_are_as_many_as_of_one_that_does_not_exist(
-    bound: App, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+    bound: App, elsewhere: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, headers = await call_with_operation(bound, elsewhere), await as_bot(bound)
     await bound.asked("GET", "calls", headers=headers)
@@ -92,53 +145,61 @@ async def test_reads_of_a_call_of_others_are_as_many_as_of_one_that_does_not_exi
 
 
 @pytest.mark.parametrize("route", OF_A_CALL, ids=lambda route: route.name)
-async def test_a_bound_caller_does_everything_with_its_own_calls(bound: App, route: Route) -> None:
-    call_id = await call_with_operation(bound, bound.tenant)
+async def test_a_bound_caller_does_everything_with_its_own_calls(bound: App, here: Place, route: Route) -> None:
+    call_id = await call_with_operation(bound, here)
     path = f"/api/{route.path}".replace("{callId}", call_id).replace("{operationId}", OPERATION)
     answer = await bound.http.request(route.method, path, headers=await as_bot(bound))
     assert answer.is_success, answer.text
 
 
-async def test_a_bound_caller_registers_calls_of_its_tenants_alone(bound: App, elsewhere: str) -> None:
-    headers, call_id = await as_bot(bound), await bound.simulator.call(elsewhere)
-    wish: Any = {"tenantId": elsewhere}
-    refused = await bound.asked("PUT", f"calls/{call_id}", wish, expect=403, headers=headers)
+async def test_a_bound_caller_registers_calls_of_its_tenants_or_apps_alone(
+    bound: App, here: Place, elsewhere: Place
+) -> None:
+    headers, call_id = await as_bot(bound), str(uuid4())
+    refused = await bound.asked("PUT", f"calls/{call_id}", elsewhere.wish, expect=403, headers=headers)
     assert "MANAGEMENT_CALLERS" in str(refused["detail"])
     await bound.ask("GET", f"calls/{call_id}", expect=404, headers=await as_bot(bound, OPERATOR))
-    mine = await bound.simulator.call(bound.tenant)
-    await bound.ask("PUT", f"calls/{mine}", {"tenantId": bound.tenant}, expect=201, headers=headers)
+    await bound.ask("PUT", f"calls/{call_id}", here.wish, expect=201, headers=headers)
+    moved = await bound.asked("PUT", f"calls/{call_id}", elsewhere.wish, expect=403, headers=headers)
+    assert moved["detail"] == refused["detail"]
 
 
-async def test_a_bound_caller_takes_over_no_call_of_others_by_registering_it(bound: App, elsewhere: str) -> None:
+async def test_a_bound_caller_takes_over_no_call_of_others_by_registering_it(
+    bound: App, here: Place, elsewhere: Place
+) -> None:
     """One that only notifications made known would have its tenant corrected."""
     theirs = await call_with_operation(bound, elsewhere)
-    await bound.ask("PUT", f"calls/{theirs}", {"tenantId": bound.tenant}, expect=404, headers=await as_bot(bound))
+    await bound.ask("PUT", f"calls/{theirs}", here.wish, expect=404, headers=await as_bot(bound))
     kept = await bound.asked("GET", f"calls/{theirs}", headers=await as_bot(bound, OPERATOR))
-    assert (kept["tenantId"], kept["registeredAt"]) == (elsewhere, None)
+    assert (kept["tenantId"], kept["appId"], kept["registeredAt"]) == (elsewhere.tenant, elsewhere.app_id, None)
 
 
 @pytest.mark.parametrize("status", ["active", "ended"])
-async def test_a_list_holds_the_calls_of_the_callers_tenants_alone(bound: App, elsewhere: str, status: str) -> None:
+async def test_a_list_holds_the_calls_of_the_callers_tenants_or_apps_alone(
+    bound: App, bond: str, here: Place, elsewhere: Place, status: str
+) -> None:
     mine, theirs = str(uuid4()), str(uuid4())
-    for call_id, tenant in ((mine, bound.tenant), (theirs, elsewhere)):
+    for call_id, place in ((mine, here), (theirs, elsewhere)):
         change, state = ("deleted", "terminated") if status == "ended" else ("updated", "established")
-        await bound.notify(about_call(call_id, change, state=state), tenant=tenant)
+        await tell(bound, place, about_call(call_id, change, state=state))
 
     async def listed(app_id: str, query: str = "") -> set[str]:
         page: Any = await bound.asked("GET", f"calls?status={status}{query}", headers=await as_bot(bound, app_id))
         return {call["id"] for call in page["value"]}
 
     assert await listed(BOT) == {mine}
-    assert await listed(BOT, f"&tenantId={bound.tenant}") == {mine}
-    assert await listed(BOT, f"&tenantId={elsewhere}") == set()
+    assert await listed(BOT, f"&tenantId={here.tenant}") == {mine}
+    assert await listed(BOT, f"&tenantId={elsewhere.tenant}") == (set() if bond == "tenants" else {mine})
     assert await listed(OTHER_BOT) == {mine, theirs}
-    assert await listed(OTHER_BOT, f"&tenantId={elsewhere}") == {theirs}
+    of_the_other_tenant = {theirs} if bond == "tenants" else {mine, theirs}
+    assert await listed(OTHER_BOT, f"&tenantId={elsewhere.tenant}") == of_the_other_tenant
+    assert await listed(OPERATOR, f"&tenantId={elsewhere.tenant}") == of_the_other_tenant
     assert {mine, theirs} <= await listed(OPERATOR, "&limit=200")
 
 
-async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound: App) -> None:
+async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound: App, here: Place) -> None:
     ids = sorted(str(uuid4()) for _ in range(3))
-    await asyncio.gather(*(bound.notify(about_call(call_id, state="established")) for call_id in ids))
+    await asyncio.gather(*(tell(bound, here, about_call(call_id, state="established")) for call_id in ids))
     mine, query = await as_bot(bound), f"calls?tenantId={bound.tenant}&limit=2"
     first: Any = await bound.asked("GET", query, headers=mine)
     place, _, seal = first["continuation"].partition(".")
@@ -150,6 +211,37 @@ async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound
     for forged in (place, f"{place}.", f"{place}.{seal[::-1]}", f"{place[:-2]}AA.{seal}", f".{seal}", "é.é"):
         problem: Any = await bound.asked("GET", f"{query}&continuation={forged}", expect=400, headers=mine)
         assert [fault["pointer"] for fault in problem["errors"]] == ["continuation"]
+
+
+async def test_who_is_bound_to_a_tenant_and_an_app_sees_what_is_of_both(app: App) -> None:
+    here = Place(app.tenant, str(uuid4()))
+    of_another_app, of_another_tenant = replace(here, app_id=str(uuid4())), replace(here, tenant=str(uuid4()))
+    callers = {BOT: {"tenants": [here.tenant], "apps": [here.app_id]}}
+    async with serving(app, callers, here, of_another_app) as served:
+        headers, mine = await as_bot(served), str(uuid4())
+        await tell(served, here, about_call(mine, state="established"))
+        for place in (of_another_app, of_another_tenant):
+            theirs = str(uuid4())
+            await tell(served, place, about_call(theirs, state="established"))
+            await served.ask("GET", f"calls/{theirs}", expect=404, headers=headers)
+            await served.ask("PUT", f"calls/{uuid4()}", place.wish, expect=403, headers=headers)
+        page: Any = await served.asked("GET", "calls", headers=headers)
+        assert [call["id"] for call in page["value"]] == [mine]
+
+
+async def test_calls_from_before_calls_had_an_app_are_those_of_the_default_app(app: App) -> None:
+    old, now = str(uuid4()), app.clock.now()
+    await app.parts.store.commit(Change(None, Call(old, app.tenant, "established", known_at=now, started_at=now)))
+    second = Place(app.tenant, str(uuid4()))
+    callers = {BOT: {"apps": [APP_ID]}, OTHER_BOT: {"apps": [second.app_id]}}
+    async with serving(app, callers, second) as served:
+        mine, others = await as_bot(served), await as_bot(served, OTHER_BOT)
+        for headers, expect, listed in ((mine, 200, [old]), (others, 404, [])):
+            await served.ask("GET", f"calls/{old}", expect=expect, headers=headers)
+            page: Any = await served.asked("GET", f"calls?tenantId={app.tenant}", headers=headers)
+            assert [call["id"] for call in page["value"]] == listed
+        await served.ask("PUT", f"calls/{old}", second.wish, expect=404, headers=others)
+        await served.ask("PUT", f"calls/{old}", {"tenantId": app.tenant}, expect=200, headers=mine)
 
 
 async def test_a_sweep_of_all_calls_is_not_for_a_bound_caller(bound: App) -> None:

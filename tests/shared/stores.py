@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from random import Random
 
+from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, Lease, Source, Status, Termination
 from shared.errors import StoreConflict
 from shared.memory_store import MemoryCallStore
@@ -82,12 +83,11 @@ async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:
     return await asyncio.gather(*map(stands, changes))
 
 
-async def listed(store: CallStore, status: Status, limit: int = 100, tenant_id: str | None = None) -> list[list[Call]]:
+async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scope = EVERYTHING) -> list[list[Call]]:
     """All pages of a list."""
     pages, continuation = [], None
-    tenants = None if tenant_id is None else frozenset({tenant_id})
     while True:
-        page = await store.list_calls(status, tenants=tenants, limit=limit, continuation=continuation)
+        page = await store.list_calls(status, scope, limit=limit, continuation=continuation)
         pages.append(list(page.calls))
         continuation = page.continuation
         if continuation is None:

@@ -272,6 +272,17 @@ def test_callers_are_bound_by_their_client_ids() -> None:
     assert settings.management_callers == {APP: Scope(frozenset({TENANT})), "*": EVERYTHING}
 
 
+def test_callers_are_bound_to_apps_alone_or_with_tenants() -> None:
+    settings = with_callers(
+        f'{{"{APP}": {{"apps": ["{APP.upper()}"]}}, "*": {{"apps": ["{APP}"], "tenants": ["{TENANT}"]}}}}'
+    )
+
+    assert settings.management_callers == {
+        APP: Scope(apps=frozenset({APP})),
+        "*": Scope(frozenset({TENANT}), frozenset({APP})),
+    }
+
+
 def test_without_the_setting_no_caller_is_bound() -> None:
     assert load_settings(LEAST).management_callers is None
     assert with_callers("").management_callers is None
@@ -295,6 +306,11 @@ def test_without_the_setting_no_caller_is_bound() -> None:
         f'{{"{APP}": {{"tenants": [null]}}}}',
         f'{{"{APP}": {{"tenants": ["{TENANT}"], "apps": []}}}}',
         f'{{"{APP}": {{"tenants": [{", ".join([f'"{TENANT}"'] * 11)}]}}}}',
+        f'{{"{APP}": {{"tenants": [{", ".join([f'"{TENANT}"'] * 5)}], "apps": [{", ".join([f'"{APP}"'] * 6)}]}}}}',
+        f'{{"{APP}": {{"apps": []}}}}',
+        f'{{"{APP}": {{"apps": ["{APP}"], "bots": ["{APP}"]}}}}',
+        f'{{"{APP}": {{"apps": {{"{APP}": "all"}}}}}}',
+        f'{{"{APP}": ["{TENANT}"]}}',
         f'{{"{APP}": "all", "{APP.upper()}": {{"tenants": ["{TENANT}"]}}}}',
     ],
 )

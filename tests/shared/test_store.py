@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
-from shared.callers import MOST_TENANTS
+from shared.callers import EVERYTHING, MOST_BONDS, Scope
 from shared.calls import (
     Answered,
     Call,
@@ -32,6 +32,7 @@ from tests.shared.stores import (
     END,
     NOW,
     SECOND,
+    TENANT,
     GivingWay,
     a_call,
     create,
@@ -356,31 +357,72 @@ async def test_a_change_of_an_ended_call_shows_in_the_list_once_even_if_its_end_
     assert await listed(store, Status.ENDED) == [[moved, ended(a_call("other"), NOW + SECOND)]]
 
 
+def of(tenant: str) -> Scope:
+    return Scope(frozenset({tenant}))
+
+
 async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
     ours, theirs = "o'urs = 1 or 2", "theirs"
     await create(store, *(a_call(f"call-{n:02}", tenant=ours if n % 5 == 0 else theirs) for n in range(40)))
     await create(store, ended(a_call("over", tenant=ours)))
-    pages = await listed(store, Status.ACTIVE, 3, tenant_id=ours)
+    pages = await listed(store, Status.ACTIVE, 3, scope=of(ours))
     assert [[call.id for call in page] for page in pages] == [
         ["call-00", "call-05", "call-10"],
         ["call-15", "call-20", "call-25"],
         ["call-30", "call-35"],
     ]
-    assert [call.id for page in await listed(store, Status.ENDED, tenant_id=ours) for call in page] == ["over"]
-    assert await listed(store, Status.ENDED, tenant_id="nobody") == [[]]
+    assert [call.id for page in await listed(store, Status.ENDED, scope=of(ours)) for call in page] == ["over"]
+    assert await listed(store, Status.ENDED, scope=of("nobody")) == [[]]
 
 
 async def test_calls_of_several_tenants_are_listed_together(store: CallStore) -> None:
-    tenants = [str(uuid4()) for _ in range(MOST_TENANTS)]
+    tenants = [str(uuid4()) for _ in range(MOST_BONDS)]
     await create(store, *(a_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
     await create(store, a_call("another", tenant=str(uuid4())))
-    page = await store.list_calls(Status.ACTIVE, tenants=frozenset(tenants), limit=7)
-    following = await store.list_calls(
-        Status.ACTIVE, tenants=frozenset(tenants), limit=7, continuation=page.continuation
-    )
-    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_TENANTS)]
+    scope = Scope(frozenset(tenants))
+    page = await store.list_calls(Status.ACTIVE, scope, limit=7)
+    following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
+    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_BONDS)]
     with pytest.raises(InvalidRequest):
-        await store.list_calls(Status.ACTIVE, tenants=frozenset(tenants[:1]), continuation=page.continuation)
+        await store.list_calls(Status.ACTIVE, Scope(frozenset(tenants[:1])), continuation=page.continuation)
+
+
+NAMELESS = None  # what was written down before calls had an app
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("apps", [("ours",), ("ours", "theirs"), ("ours", NAMELESS), ("nobody's",)], ids=str)
+async def test_a_list_can_be_of_some_apps_and_of_calls_without_one(
+    store: CallStore, status: Status, apps: tuple[str | None, ...]
+) -> None:
+    owners = ["ours", "theirs", NAMELESS, "another's"]
+    calls = [replace(a_call(f"call-{n:02}"), app_id=owners[n % len(owners)]) for n in range(4 * 16)]
+    elsewhere = replace(a_call("elsewhere", tenant="theirs"), app_id="ours")
+    every = [call if status is Status.ACTIVE else ended(call) for call in (*calls, elsewhere)]
+    await create(store, *every)
+    for scope in (Scope(apps=frozenset(apps)), Scope(frozenset({TENANT}), frozenset(apps))):
+        pages = await listed(store, status, 7, scope)
+        expected = [call for call in every if scope.holds(call)]
+        assert [call.id for page in pages for call in page] == sorted(call.id for call in expected)
+        assert all(len(page) == 7 for page in pages[:-1])
+
+
+async def test_a_list_of_as_many_tenants_and_apps_as_a_caller_may_have_is_not_too_much_to_ask(store: CallStore) -> None:
+    some = [str(uuid4()) for _ in range(MOST_BONDS)]
+    await create(store, replace(a_call(tenant=some[0]), app_id=some[5]))
+    for scope in (Scope(frozenset(some[:5]), frozenset(some[5:])), Scope(apps=frozenset(some))):
+        assert len((await store.list_calls(Status.ACTIVE, scope)).calls) == 1
+
+
+async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> None:
+    await create(store, *(replace(a_call(call_id), app_id="ours") for call_id in "abc"))
+    ours = Scope(apps=frozenset({"ours"}))
+    page = await store.list_calls(Status.ACTIVE, ours, limit=2)
+    following = await store.list_calls(Status.ACTIVE, ours, continuation=page.continuation)
+    assert [call.id for call in following.calls] == ["c"]
+    for other in (EVERYTHING, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
+        with pytest.raises(InvalidRequest):
+            await store.list_calls(Status.ACTIVE, other, continuation=page.continuation)
 
 
 async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
@@ -447,11 +489,11 @@ def encoded(value: object) -> str:
         "nonsense",
         "é",
         "!!!!",
-        encoded([2, "active", None, "active|call"]),
-        encoded([1, "ended", None, "active|call"]),
-        encoded([1, "active", "tenant", "active|call"]),
-        encoded([1, "active", None, "event|call"]),
-        encoded([1, "active", None, 7]),
+        encoded([1, "active", None, "active|call"]),
+        encoded([2, "ended", [None, None], "active|call"]),
+        encoded([2, "active", [["tenant"], None], "active|call"]),
+        encoded([2, "active", [None, None], "event|call"]),
+        encoded([2, "active", [None, None], 7]),
         encoded({"version": 1}),
         "W" * 40_000,
     ],

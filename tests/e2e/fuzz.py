@@ -2,7 +2,7 @@
 
 import copy
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,12 @@ from uuid import uuid4
 import httpx
 import schemathesis
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
-from schemathesis import GenerationMode
+from hypothesis import strategies as st
+from schemathesis import GenerationMode, Response
 
-from local.stack import Options, Ports
+from local.stack import APP_ID, Options, Ports
 from tests.e2e.world import TENANT, World, running
-from tests.functions.fuzzing import CHECKS, is_blank
+from tests.functions.fuzzing import CHECKS, invalid_data_rejection, is_blank
 
 AUDIENCE = "api://call-keeper-for-fuzzing"
 MANAGEMENT_TENANT = "5b0c9d1e-7f3a-4b26-8e4d-9a1c2b3d4e5f"
@@ -23,9 +24,14 @@ ISSUER = f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0"
 ROLES = ["Calls.Read", "Calls.Manage", "Recordings.Read"]
 A_DAY = 86_400  # seconds
 OPEN = {"/api/health", "/api/openapi.json"}
-OF_GRAPH = "/api/notifications"  # its body is Graph's: tests/attacks tries that
+OF_GRAPH = "/api/notifications"
+REFUSED = {401, 403}
+REFUSED_BY_THE_WEBHOOK = {401, 413, 415}  # size and type are looked at before the token
+GUID = "^/communications/calls/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
+type Case = schemathesis.Case[Any]
 type Headers = Mapping[str, str]
+type Credentials = Mapping[str, Headers]
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,34 @@ class Target:
     document: dict[str, Any]
     call_id: str
     trusted: Headers
-    strangers: Mapping[str, Headers]
+    of_graph: Headers
+    strangers: Credentials
+    strangers_to_graph: Credentials
 
     @property
     def routes(self) -> list[tuple[str, str]]:
-        """Path and method of all but Graph's own."""
-        found = ((path, method) for path, item in self.document["paths"].items() for method in item)
-        return [(path, method.upper()) for path, method in found if path != OF_GRAPH]
+        """Path and method of all; what ends the call comes last, so that all others find it alive."""
+        found = [(path, method.upper()) for path, item in self.document["paths"].items() for method in item]
+        return sorted(found, key=lambda route: route[0].endswith("/hangup"))
 
     @property
     def guarded(self) -> list[tuple[str, str]]:
         """Those that are not open to all."""
         return [(path, method) for path, method in self.routes if path not in OPEN]
+
+    def rights(self, path: str) -> Headers:
+        """The credentials that a route takes."""
+        return self.of_graph if path == OF_GRAPH else self.trusted
+
+    def wrongs(self, path: str) -> Credentials:
+        """Credentials that it does not."""
+        return self.strangers_to_graph if path == OF_GRAPH else self.strangers
+
+    def takes_input(self, path: str, method: str) -> bool:
+        """Whether there is anything to get wrong but ids."""
+        operation = self.document["paths"][path][method.lower()]
+        given = [parameter for parameter in operation.get("parameters", []) if parameter["in"] != "path"]
+        return bool(given) or "requestBody" in operation
 
 
 @contextmanager
@@ -72,11 +94,13 @@ def _target(world: World) -> Target:
     trusted = key | _bearer(world)
     call_id = world.begin()
     registered = httpx.put(f"{address}/api/calls/{call_id}", json={"tenantId": TENANT}, headers=trusted, timeout=30)
-    assert registered.status_code == httpx.codes.CREATED, registered.text
+    assert registered.is_success, registered.text  # 200 where its notification was quicker
     described = copy.deepcopy(httpx.get(f"{address}/api/openapi.json", timeout=30).json())
     for item in described["paths"].values():
         for operation in item.values():
             del operation["security"]  # credentials are ours to send; and the platform's own 401 is no problem+json
+    body = {"required": True, "content": {"application/json": {"schema": _notifications(world.begin())}}}
+    described["paths"][OF_GRAPH]["post"]["requestBody"] = body
     strangers = {
         "nothing": {},
         "another key": {"x-functions-key": "another"},
@@ -88,7 +112,33 @@ def _target(world: World) -> Target:
         "an old token": key | _bearer(world, expiresIn=-A_DAY),
         "no token": key | {"Authorization": "Bearer x.y.z"},
     }
-    return Target(address, described, call_id, trusted, strangers)
+    strangers_to_graph = {
+        "nothing": {},
+        "a bot's own token": trusted,
+        "another bot's": _graphs(world, appId=str(uuid4())),
+        "another issuer": _graphs(world, issuer=f"{ISSUER}x"),
+        "an old token": _graphs(world, expiresIn=-A_DAY),
+        "no token": {"Authorization": "Bearer x.y.z"},
+    }
+    return Target(address, described, call_id, trusted, _graphs(world), strangers, strangers_to_graph)
+
+
+def _notifications(call_id: str) -> dict[str, Any]:
+    """What Graph sends, as JSON Schema: of a call that is there, of its operations, of calls that nobody knows."""
+    path, text, number = f"/communications/calls/{call_id}", {"type": "string"}, {"type": "integer"}
+    result = {"type": "object", "properties": {"code": number, "subcode": number, "message": text}}
+    known = {"state": {"enum": ["incoming", "established", "terminated"]}, "status": {"enum": ["running", "completed"]}}
+    data = {"type": "object", "properties": {**known, "id": text, "resultInfo": result, "recordingLocation": text}}
+    place = {"anyOf": [{"enum": [path, f"{path}/operations/{call_id}"]}, {"type": "string", "pattern": GUID}]}
+    named = {"changeType": {"enum": ["created", "updated", "deleted"]}, "resourceUrl": place, "resourceData": data}
+    items = {"type": "object", "required": ["resourceUrl"], "properties": named}
+    return {"type": "object", "required": ["value"], "properties": {"value": {"type": "array", "items": items}}}
+
+
+def _graphs(world: World, **other: object) -> dict[str, str]:
+    wanted = {"kind": "notification", "appId": APP_ID, "tenantId": TENANT, "expiresIn": A_DAY}
+    token = world.control("POST", "/tokens", {**wanted, **other}).json()["token"]
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _bearer(world: World, **other: object) -> dict[str, str]:
@@ -103,11 +153,39 @@ def hammer(target: Target, path: str, method: str, mode: GenerationMode, number:
     wanted: list[dict[str, str] | None] = [None]
     if "{callId}" in path and "{operationId}" not in path and mode is GenerationMode.POSITIVE:
         wanted.append({"callId": target.call_id})
+    # A notification may be odd and genuine: Graph documents no bounds, so what the schema forbids is stored too.
+    checks = [check for check in CHECKS if path != OF_GRAPH or check is not invalid_data_rejection]
+
+    def stands(case: Case) -> None:
+        assume(not any(map(is_blank, (case.query or {}).values())))
+        case.call_and_validate(base_url=target.address, headers=dict(target.rights(path)), checks=checks)
+
     for parameters in wanted:
-        _each(operation.as_strategy(mode, path_parameters=parameters), target, number, examples)
+        _each(operation.as_strategy(mode, path_parameters=parameters), stands, number, examples)
 
 
-def _each(cases: Any, target: Target, number: int, examples: int) -> None:  # noqa: ANN401 (Hypothesis's, untyped)
+def intrude(target: Target, path: str, method: str, mode: GenerationMode, number: int, *, examples: int) -> None:
+    """Send the same with credentials that are none."""
+    operation = schemathesis.openapi.from_dict(copy.deepcopy(target.document))[path][method]
+    wrongs = target.wrongs(path)
+
+    def learns_nothing(asked: tuple[Case, str]) -> None:
+        case, stranger = asked
+        tells_nothing(target, path, case.call(base_url=target.address, headers=dict(wrongs[stranger])))
+
+    known = {"callId": target.call_id} if "{callId}" in path and "{operationId}" not in path else None
+    cases = operation.as_strategy(mode) | operation.as_strategy(mode, path_parameters=known)
+    _each(st.tuples(cases, st.sampled_from(sorted(wrongs))), learns_nothing, number, examples)
+
+
+def tells_nothing(target: Target, path: str, answer: Response | httpx.Response) -> None:
+    """Hold an answer to what a stranger may hear."""
+    assert answer.status_code in (REFUSED_BY_THE_WEBHOOK if path == OF_GRAPH else REFUSED), answer.status_code
+    assert target.call_id not in answer.text
+    assert set(answer.json() if answer.content else {}) <= {"type", "title", "status", "detail"}
+
+
+def _each[Asked](wanted: st.SearchStrategy[Asked], holds: Callable[[Asked], None], number: int, examples: int) -> None:
     @seed(number)
     @settings(
         max_examples=examples,
@@ -116,12 +194,11 @@ def _each(cases: Any, target: Target, number: int, examples: int) -> None:  # no
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=cases)
-    def stands(case: schemathesis.Case[Any]) -> None:
-        assume(not any(map(is_blank, (case.query or {}).values())))
-        case.call_and_validate(base_url=target.address, headers=dict(target.trusted), checks=CHECKS)
+    @given(asked=wanted)
+    def each(asked: Asked) -> None:
+        holds(asked)
 
-    stands()
+    each()
 
 
 def knock(target: Target, client: httpx.Client, path: str, method: str, headers: Headers) -> httpx.Response:

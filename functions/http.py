@@ -1,6 +1,7 @@
 """Declares routes, for the host and OpenAPI; authorization, and what a request may hold: once, for all."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from shared.errors import (
     Forbidden,
     InvalidRequest,
     PayloadTooLarge,
+    SettingsInvalid,
     place,
     words,
 )
@@ -114,14 +116,20 @@ def json_reply(text: str, status: int = 200, headers: dict[str, str] | None = No
 
 
 async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
+    """Answer; and whatever became of it, notice whether sweeps still happen: that of an availability test does."""
+    response = await _response(route, handler, req)
+    with suppress(SettingsInvalid):
+        await services().keeper.notice()
+    return response
+
+
+async def _response(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
     try:
         caller = await _authorize(route, req)
         if route.role is not None:
             check_query(req.url, {parameter.name for parameter in route.parameters if parameter.place == "query"})
             _check_body(route, req)
-        response = await handler(req, caller)
-        if route.role is not None:
-            await services().keeper.notice()
+        return await handler(req, caller)
     except CallKeeperError as error:
         response = problem(error, is_discreet=route.is_discreet)
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -130,7 +138,6 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
         telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
         return unforeseen()
-    return response
 
 
 def check_size(req: func.HttpRequest, limit: int) -> None:

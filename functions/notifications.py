@@ -44,5 +44,4 @@ async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.
         telemetry.NOTIFICATIONS_REFUSED(why=type(error).__name__, detail=str(error))
         telemetry.NOTIFICATIONS.add(outcome=type(error).__name__)
         raise
-    await services().keeper.notice()
     return func.HttpResponse(status_code=202)

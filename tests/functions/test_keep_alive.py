@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from shared.calls import Watermark
@@ -11,6 +12,7 @@ from shared.rows import WATERMARK, Put
 from shared.store import SHARDS
 from shared.wakeups import Sweep, SweepShard
 from tests.functions.harness import App, ago
+from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
 
 TICK = json.dumps({"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": False})
 
@@ -31,6 +33,28 @@ async def test_a_sweep_on_demand_renews_all_and_tells_what_it_did(app: App) -> N
     assert await app.simulator.keep_alives(call_id) == 1
     assert tally["renewed"] >= 1
     assert set(tally) == {"renewed", "ended", "failing", "handedOver", "purged"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "openapi.json", 200),
+        ("GET", "calls/unknown", 404),
+        ("GET", "calls?nonsense=1", 400),
+        ("POST", "notifications", 401),
+    ],
+)
+async def test_whatever_is_asked_that_sweeps_are_late_is_noticed(
+    app: App,
+    queue: WatchedQueue,  # noqa: F811
+    method: str,
+    path: str,
+    status: int,
+) -> None:
+    await old_call(app, swept_ago=25)
+    async with app.configured(WithWatchedQueue) as watched:
+        await watched.ask(method, path, expect=status)
+    assert queue.sent == [(Sweep(wake_up="request"), 0)]
 
 
 async def test_the_timer_sweeps(app: App) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Literal
 
 from shared import VERSION
+from shared.calls import Watermark
 from shared.errors import SettingsInvalid, StoreUnavailable
 from shared.services import Services, services
 from shared.store import SHARDS
@@ -25,11 +26,15 @@ async def check() -> HealthView:
 
 async def _sweeps(parts: Services) -> str:
     marks = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
-    stale_before = parts.clock.now() - parts.settings.timing.at_risk_after
-    late = sum(mark is None or mark.sweep_started_at < stale_before for mark in marks)
-    if late:
-        return f"{late} of {SHARDS} shards were not swept for {parts.settings.timing.at_risk_after}"
-    return "ok"
+    now, timing = parts.clock.now(), parts.settings.timing
+
+    def is_swept(mark: Watermark | None) -> bool:
+        return (
+            mark is not None and mark.is_credible(now, timing) and now - mark.sweep_started_at <= timing.at_risk_after
+        )
+
+    late = sum(not is_swept(mark) for mark in marks)
+    return f"{late} of {SHARDS} shards were not swept for {timing.at_risk_after}" if late else "ok"
 
 
 def _view(status: Literal["healthy", "degraded", "unhealthy"], **checks: str) -> HealthView:

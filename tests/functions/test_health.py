@@ -1,11 +1,13 @@
 """Health: what it says, and what it does not."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from functions.problems import LATER
 from shared import health as shared_health
+from shared.calls import Watermark
 from tests.functions.harness import App, close
 
 DEAD = (
@@ -27,6 +29,16 @@ async def test_sweeps_that_are_late_degrade_it(app: App) -> None:
     health: Any = await app.asked("GET", "health", headers={})
     assert health["status"] == "degraded"
     assert health["checks"]["sweeps"] == "16 of 16 shards were not swept for 0:30:00"
+
+
+async def test_a_shard_whose_watermark_is_of_the_future_degrades_it(app: App) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    ahead = app.clock.now() + timedelta(hours=3)
+    await app.parts.store.put_watermark(5, Watermark(ahead, ahead))
+    health: Any = await app.asked("GET", "health", headers={})
+    assert health["checks"]["sweeps"].startswith("1 of 16 shards")
+    await app.ask("POST", "keep-alive", expect=200)
+    assert (await app.asked("GET", "health", headers={}))["status"] == "healthy"
 
 
 async def test_one_shard_that_was_never_swept_degrades_it(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

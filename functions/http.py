@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 from pydantic import BaseModel
@@ -19,11 +20,15 @@ from shared.errors import (
     InvalidRequest,
     PayloadTooLarge,
     SettingsInvalid,
+    Unauthenticated,
     place,
     words,
 )
 from shared.services import services
 from shared.validation import check_query
+
+if TYPE_CHECKING:
+    from shared.inbound import Claims
 
 BODY_LIMIT = 64 * 1024
 
@@ -163,8 +168,16 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
     if verifier is None:
         return Caller("function key", frozenset(Role))
     claims = await verifier.verify(req.headers.get("Authorization"))
+    name = _name(claims)
     scope = scope_of(claims.app_id, services().settings.management_callers)
-    caller = Caller(claims.app_id or claims.subject or "unknown", claims.roles, scope)
+    caller = Caller(name, claims.roles, scope)
     if not caller.may(route.role):
         raise Forbidden(f"The token lacks the app role {route.role.value}.")
     return caller
+
+
+def _name(claims: "Claims") -> str:
+    """Who asks: the calling app, and the user for whom it does, so that users of one app do not pass for each other."""
+    if claims.app_id is None:  # an ID token looks much the same, and is no leave to call anything
+        raise Unauthenticated("The token names no calling app: send an access token, which has `azp` or `appid`.")
+    return claims.app_id if claims.user_id is None else f"{claims.app_id}/{claims.user_id}"

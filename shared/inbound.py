@@ -29,14 +29,15 @@ _COMPACT = re.compile(
 class Claims:
     """What a verified token says.
 
-    `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `audience` is the one of the expected
-    audiences that the token names: whom it calls; GUIDs in it are in lower case.
+    `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `user_id` is the `oid` of the user for
+    whom it calls, None where it calls for itself. `audience` is the one of the expected audiences that the token names:
+    whom it calls; GUIDs in it are in lower case.
     """
 
     tenant_id: str
     audience: str
     app_id: str | None = None
-    subject: str | None = None
+    user_id: str | None = None
     roles: frozenset[str] = frozenset()
 
 
@@ -94,7 +95,7 @@ class TokenVerifier:
             tenant_id=tenant_id.lower(),
             audience=audience,
             app_id=_app_id(payload),
-            subject=_text(payload.get("sub")) or _text(payload.get("oid")),
+            user_id=_user_id(payload),
             roles=frozenset(_texts(payload.get("roles"))),
         )
 
@@ -162,6 +163,16 @@ def _app_id(payload: Mapping[str, object]) -> str | None:
     if len(named) > 1:
         raise Unauthenticated("The token names two calling apps: its `appid` and `azp` differ.")
     return next(iter(named.values()), None)
+
+
+def _user_id(payload: Mapping[str, object]) -> str | None:
+    """Entra: `scp` is in the tokens of users alone, `roles` in both kinds; `oid` of an app's token is the app's."""
+    if "scp" not in payload:
+        return None
+    user_id = payload.get("oid")
+    if not isinstance(user_id, str) or not is_guid(user_id):
+        raise Unauthenticated("The token has a user's `scp`, and does not say who: its `oid` is missing or no GUID.")
+    return user_id.lower()
 
 
 def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
 
     graph_cloud: CloudName = Field("global", description="Graph's cloud: `global`, `usgov-l4` or `usgov-l5`.")
     allow_custom_graph_base_url: bool = Field(
-        False, description="Whether GRAPH_BASE_URL may be another host's than Graph's own: it gets Graph's tokens."
+        False,
+        description="Whether GRAPH_BASE_URL may be another host's than Graph's own, which gets Graph's tokens, and "
+        "AZURE_AUTHORITY_HOST another's than Entra's, which gets the app's secret.",
     )
     graph_base_url: Url | None = Field(
         None,
@@ -48,7 +50,9 @@ class Settings(BaseSettings):
         None, description="Client id of a user-assigned managed identity; without it the system-assigned one is used."
     )
     azure_authority_host: Authority | None = Field(
-        None, description="Where tokens are issued, instead of the cloud's authority. https."
+        None,
+        description="Where tokens are issued, instead of the cloud's authority: another cloud's, or this machine (a "
+        "simulator). Another https address only with ALLOW_CUSTOM_GRAPH_BASE_URL=true.",
     )
     graph_credential: CredentialKind = Field(
         "managedIdentity",
@@ -162,16 +166,18 @@ class Settings(BaseSettings):
             raise ValueError(f"is missing: GRAPH_CREDENTIAL={needed} needs it")
         return value
 
-    @field_validator("graph_base_url")
+    @field_validator("graph_base_url", "azure_authority_host")
     @classmethod
-    def _tokens_stay_with_graph(cls, value: str | None, info: ValidationInfo) -> str | None:
-        known = {cloud.graph_root for cloud in CLOUDS.values()}
+    def _secrets_stay_with_microsoft(cls, value: str | None, info: ValidationInfo) -> str | None:
+        is_graph = info.field_name == "graph_base_url"
+        known = {cloud.graph_root if is_graph else cloud.authority for cloud in CLOUDS.values()}
         if value is None or is_loopback(value) or origin(value) in known:
             return value
         if info.data.get("allow_custom_graph_base_url", True):  # what is wrong there is told there
             return value
+        whose, gets = ("Graph's", "Graph's tokens") if is_graph else ("Entra's", "the app's secret")
         raise ValueError(
-            "is neither Graph's address nor this machine's, and would get Graph's tokens: remove it, or set "
+            f"is neither {whose} address nor this machine's, and would get {gets}: remove it, or set "
             "ALLOW_CUSTOM_GRAPH_BASE_URL=true if the host is to have them"
         )
 
@@ -210,11 +216,14 @@ class Settings(BaseSettings):
             return (info.data["graph_app_id"],)
         return CLOUDS[info.data["graph_cloud"]].metadata_urls
 
-    @field_validator("management_callers")
+    @field_validator("management_tenant_id", "management_issuers", "management_metadata_url", "management_callers")
     @classmethod
-    def _callers_have_names[Value](cls, value: Value, info: ValidationInfo) -> Value:
+    def _guards_have_an_audience[Value](cls, value: Value, info: ValidationInfo) -> Value:
         if value and not info.data.get("management_audience", "wrong"):
-            raise ValueError("needs MANAGEMENT_AUDIENCE: a function key does not tell who asks")
+            raise ValueError(
+                "needs MANAGEMENT_AUDIENCE: without it no token is asked for, and the function key alone, which does "
+                "not tell who asks, opens everything"
+            )
         return value
 
     @field_validator("management_issuers", "management_metadata_url")

@@ -41,8 +41,8 @@ GROUPS = {
 GUARDS = {  # settings that guard something, and what their default keeps shut
     "graph_cloud": "tokens go to Graph's public cloud alone",
     "graph_base_url": "tokens go to the cloud's own address; another one must be https, or this machine",
-    "allow_custom_graph_base_url": "tokens go to no other host, even if `GRAPH_BASE_URL` is set to one",
-    "azure_authority_host": "tokens come from the cloud's own authority; another one must be https",
+    "allow_custom_graph_base_url": "tokens and secrets go to no other host, even if the two beside it name one",
+    "azure_authority_host": "tokens come from the cloud's own authority; another host than Entra's gets no secret",
     "graph_credential": "there is no secret that could be stolen",
     "graph_client_secret": "as above",
     "graph_certificate_path": "as above",

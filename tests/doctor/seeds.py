@@ -434,7 +434,9 @@ def _lapsed(world: World, _plan: Plan) -> None:
 # --- in Azure -------------------------------------------------------------------------------------------------------
 
 _settings("storage-by-key", DEPLOYED, AzureWebJobsStorage="AccountName=a;AccountKey=hush-hush-key-of-storage")
-_settings("management-audience-missing", DEPLOYED, MANAGEMENT_AUDIENCE="")
+_settings(
+    "management-audience-missing", DEPLOYED, MANAGEMENT_AUDIENCE="", MANAGEMENT_TENANT_ID="", MANAGEMENT_METADATA_URL=""
+)
 _settings("flex-setting", DEPLOYED, WEBSITE_RUN_FROM_PACKAGE="1")
 _settings("setting-missing", DEPLOYED, GRAPH_APP_ID="")
 _settings("schedule-missing", DEPLOYED, KEEP_ALIVE_SCHEDULE="")

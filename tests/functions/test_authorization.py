@@ -6,7 +6,18 @@ from uuid import uuid4
 import pytest
 
 from functions.http import Role, Route
-from tests.functions.harness import APP_ID, AUDIENCE, FUNCTION_KEY, KEY, ROUTES, App, about_operation, bearer
+from shared.inbound import Claims
+from tests.functions.harness import (
+    APP_ID,
+    AUDIENCE,
+    FUNCTION_KEY,
+    KEY,
+    MANAGEMENT_TENANT,
+    ROUTES,
+    App,
+    about_operation,
+    bearer,
+)
 
 GUARDED = [route for route in ROUTES if route.role is not None]
 
@@ -71,6 +82,46 @@ async def test_a_token_that_is_not_for_us_is_refused(guarded: App, wrong: dict[s
 async def test_what_is_no_token_is_refused(guarded: App, header: str) -> None:
     answer = await guarded.http.get("/api/calls", headers=KEY | {"Authorization": header})
     assert answer.status_code == 401
+
+
+class Saying:
+    """Takes every token for one that says this; `TokenVerifier` has tests of its own."""
+
+    def __init__(self, claims: Claims) -> None:
+        self.claims = claims
+
+    async def verify(self, authorization: str | None) -> Claims:  # noqa: ARG002 (the protocol's)
+        return self.claims
+
+
+async def test_an_id_token_is_no_access_token(guarded: App) -> None:
+    """It names no calling app, though its audience, issuer and roles may be right."""
+    said = Claims(MANAGEMENT_TENANT, AUDIENCE, roles=frozenset(Role))
+    vars(guarded.parts)["management_verifier"] = Saying(said)
+    for route in GUARDED:
+        answer = await guarded.http.request(route.method, path_of(route), headers=KEY)
+        assert answer.status_code == 401
+        assert "access token" in answer.json()["detail"]
+
+
+async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(guarded: App) -> None:
+    call_id, other_id, operator = await guarded.simulator.call(guarded.tenant), str(uuid4()), str(uuid4())
+    names, followings = [], []
+    for user_id in (operator, other_id):
+        said = Claims(MANAGEMENT_TENANT, AUDIENCE, APP_ID, user_id, frozenset(Role))
+        vars(guarded.parts)["management_verifier"] = Saying(said)
+        for known in (call_id, str(uuid4())):
+            await guarded.http.put(f"/api/calls/{known}", json={"tenantId": guarded.tenant}, headers=KEY)
+        answer = await guarded.http.post(
+            f"/api/calls/{call_id}/record", json={}, headers=KEY | {"Idempotency-Key": '"one"'}
+        )
+        names.append(answer.json()["requestedBy"])
+        page = await guarded.asked("GET", f"calls?tenantId={guarded.tenant}&limit=1")
+        followings.append(str(page["continuation"]))
+    assert names == [f"{APP_ID}/{operator}", f"{APP_ID}/{other_id}"]  # the second was asked of Graph, not of the key
+
+    await guarded.ask("GET", f"calls?tenantId={guarded.tenant}&limit=1&continuation={followings[1]}", expect=200)
+    await guarded.ask("GET", f"calls?tenantId={guarded.tenant}&limit=1&continuation={followings[0]}", expect=400)
 
 
 async def test_who_asked_is_the_tokens_app(guarded: App) -> None:

@@ -250,8 +250,8 @@ async def test_a_sweep_of_all_calls_is_not_for_a_bound_caller(bound: App) -> Non
 
 
 async def test_a_caller_whom_the_setting_does_not_name_is_refused(bound: App) -> None:
-    for app_id in (STRANGER, ""):
-        await bound.ask("GET", "calls", expect=403, headers=await as_bot(bound, app_id))
+    for app_id, status in ((STRANGER, 403), ("", 401)):
+        await bound.ask("GET", "calls", expect=status, headers=await as_bot(bound, app_id))
 
 
 async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> None:

@@ -148,16 +148,23 @@ async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> Non
     assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id="26a18ebc-cdf7-4a6a-91cb-beb352805e81")
 
 
-async def test_an_entra_tokens_roles_and_subject_are_told(verifier: TokenVerifier) -> None:
-    payload = claims(appid=None, azp="the-app", sub="the-subject", roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
+async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
+    payload = claims(appid=None, azp="the-app", oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
 
     assert await verifier.verify(bearer(payload)) == Claims(
-        TENANT, APP, "the-app", "the-subject", frozenset({"Calls.Read", "Calls.Manage"})
+        TENANT, APP, "the-app", None, frozenset({"Calls.Read", "Calls.Manage"})
     )
 
 
-async def test_without_sub_the_oid_is_the_subject(verifier: TokenVerifier) -> None:
-    assert (await verifier.verify(bearer(claims(oid="the-object", roles="Calls.Read")))).subject == "the-object"
+async def test_a_users_token_tells_which_user(verifier: TokenVerifier) -> None:
+    payload = claims(scp="user_impersonation", oid=TENANT.upper(), sub="another-for-each-app")
+
+    assert (await verifier.verify(bearer(payload))).user_id == TENANT
+
+
+@pytest.mark.parametrize("oid", [None, "", "somebody", ["x"]])
+async def test_a_users_token_that_does_not_say_which_user_is_refused(verifier: TokenVerifier, oid: object) -> None:
+    assert "`oid`" in await refused(verifier, bearer(claims(scp="user_impersonation", oid=oid)))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -529,6 +536,22 @@ async def test_a_key_signs_for_its_issuer_alone(
         await verifier.verify(token)
     else:
         assert "not one of its issuer" in await refused(verifier, token)
+
+
+async def test_entras_document_for_all_tenants_serves_issuers_of_several(serve: Serve, client: HttpClient) -> None:
+    """And a tenant's own document serves that tenant alone, whatever MANAGEMENT_ISSUERS names."""
+    clock, tenants = SteppedClock(), (TENANT, APP)
+    issuers = tuple(V2.replace(TENANT, tenant) for tenant in tenants)
+    for says, taken in ((ANY_V2, tenants), (V2, (TENANT,))):
+        document = Issuer(keys=[jwk("first", FIRST, issuer=says)], named=says)
+        keys = SigningKeys((await serve(document.answer) + "/metadata",), client, clock)
+        verifier = TokenVerifier((APP,), issuers, keys, clock)
+        for tenant, issuer in zip(tenants, issuers, strict=True):
+            token = bearer(claims(iss=issuer, tid=tenant))
+            if tenant in taken:
+                await verifier.verify(token)
+            else:
+                assert "not one of its issuer" in await refused(verifier, token)
 
 
 async def test_of_two_keys_with_one_id_the_one_that_fits_counts(

@@ -96,6 +96,14 @@ def test_any_other_host_gets_graphs_tokens_only_where_that_is_said() -> None:
     )
 
 
+def test_any_other_authority_gets_the_apps_secret_only_where_that_is_said() -> None:
+    elsewhere = {**LEAST, "AZURE_AUTHORITY_HOST": "login.example"}
+    with pytest.raises(SettingsInvalid, match=r"AZURE_AUTHORITY_HOST .* set ALLOW_CUSTOM_GRAPH_BASE_URL=true"):
+        load_settings(elsewhere)
+
+    assert load_settings({**elsewhere, "ALLOW_CUSTOM_GRAPH_BASE_URL": "true"}).authority == "https://login.example"
+
+
 def test_china_is_refused_with_the_reason() -> None:
     with pytest.raises(SettingsInvalid, match=r"GRAPH_CLOUD china: .* not available .* call-keepAlive page"):
         load_settings({**LEAST, "GRAPH_CLOUD": "china"})
@@ -131,6 +139,8 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("GRAPH_CREDENTIAL", "hush-hush"),
         ("AZURE_CLIENT_ID", "hush-hush"),
         ("AZURE_AUTHORITY_HOST", "http://127.0.0.1"),
+        ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com.hush-hush.example"),
+        ("AZURE_AUTHORITY_HOST", "https://graph.microsoft.com"),
         ("GRAPH_RECORD_API", "hush-hush"),
         ("GRAPH_TIMEOUT", "10"),
         ("GRAPH_TIMEOUT", "PT0S"),
@@ -323,9 +333,22 @@ def test_callers_that_are_off_are_refused_and_not_repeated(text: str) -> None:
     assert TENANT not in str(refused.value)
 
 
-def test_callers_without_tokens_have_no_names() -> None:
-    with pytest.raises(SettingsInvalid, match="MANAGEMENT_CALLERS needs MANAGEMENT_AUDIENCE"):
-        load_settings({**LEAST, "MANAGEMENT_CALLERS": '{"*": "all"}'})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MANAGEMENT_CALLERS", '{"*": "all"}'),
+        ("MANAGEMENT_TENANT_ID", TENANT),
+        ("MANAGEMENT_ISSUERS", "https://login.example"),
+        ("MANAGEMENT_METADATA_URL", "https://login.example/openid"),
+    ],
+)
+@pytest.mark.parametrize("audience", [{}, {"MANAGEMENT_AUDIENCE": ""}], ids=["missing", "empty"])
+def test_whoever_sets_a_guard_without_the_audience_that_puts_it_up_is_told(
+    name: str, value: str, audience: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{name} needs MANAGEMENT_AUDIENCE") as refused:
+        load_settings({**LEAST, **audience, name: value})
+    assert [setting for setting, _ in refused.value.faults] == [name]
 
 
 def test_secrets_do_not_show() -> None:

@@ -1,7 +1,6 @@
 """Schemathesis against the running host: whatever a caller sends, with the right credentials, wrong ones and none."""
 
 import copy
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,10 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode, Response
 
 from local.stack import APP_ID, Options, Ports
+from tests.e2e.guarded import A_DAY, ISSUER, asking, bearer, free_port
 from tests.e2e.world import TENANT, World, running
 from tests.functions.fuzzing import CHECKS, invalid_data_rejection, is_blank
 
-AUDIENCE = "api://call-keeper-for-fuzzing"
-MANAGEMENT_TENANT = "5b0c9d1e-7f3a-4b26-8e4d-9a1c2b3d4e5f"
-ISSUER = f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0"
-ROLES = ["Calls.Read", "Calls.Manage", "Recordings.Read"]
-A_DAY = 86_400  # seconds
 OPEN = {"/api/health", "/api/openapi.json"}
 OF_GRAPH = "/api/notifications"
 REFUSED = {401, 403}
@@ -75,17 +70,8 @@ class Target:
 @contextmanager
 def target() -> Iterator[Target]:
     """The host with MANAGEMENT_AUDIENCE set, its storage and a simulated Graph in real time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    metadata = f"http://127.0.0.1:{port}/{MANAGEMENT_TENANT}/v2.0/.well-known/openid-configuration"
-    asking = {
-        "MANAGEMENT_AUDIENCE": AUDIENCE,
-        "MANAGEMENT_TENANT_ID": MANAGEMENT_TENANT,
-        "MANAGEMENT_METADATA_URL": metadata,
-        "MANAGEMENT_ISSUERS": ISSUER,
-    }
-    with running(Options(speed=1, schedule="0 */15 * * * *", ports=Ports(simulator=port), settings=asking)) as world:
+    port, schedule = free_port(), "0 */15 * * * *"
+    with running(Options(speed=1, schedule=schedule, ports=Ports(simulator=port), settings=asking(port))) as world:
         yield _target(world)
 
 
@@ -136,15 +122,12 @@ def _notifications(call_id: str) -> dict[str, Any]:
 
 
 def _graphs(world: World, **other: object) -> dict[str, str]:
-    wanted = {"kind": "notification", "appId": APP_ID, "tenantId": TENANT, "expiresIn": A_DAY}
-    token = world.control("POST", "/tokens", {**wanted, **other}).json()["token"]
-    return {"Authorization": f"Bearer {token}"}
+    graphs = {"kind": "notification", "appId": APP_ID, "tenantId": TENANT, "audience": None, "issuer": None}
+    return bearer(world.stack.simulator, **graphs | other)
 
 
 def _bearer(world: World, **other: object) -> dict[str, str]:
-    wanted = {"tenantId": MANAGEMENT_TENANT, "audience": AUDIENCE, "issuer": ISSUER, "roles": ROLES, "expiresIn": A_DAY}
-    token = world.control("POST", "/tokens", {"appId": str(uuid4()), **wanted, **other}).json()["token"]
-    return {"Authorization": f"Bearer {token}"}
+    return bearer(world.stack.simulator, **other)
 
 
 def hammer(target: Target, path: str, method: str, mode: GenerationMode, number: int, *, examples: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ from shared.wakeups import Renew
 
 MAX_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
 LAST_WORDS = timedelta(seconds=15)  # beyond its budget, to write down what became of calls that were put off
+BREAK_OFF = timedelta(seconds=25)  # beyond its budget: a token, Graph and storage may each be slow, one after the other
 LONGEST_WAIT = timedelta(seconds=10)  # for a slowed tenant; with a longer one its calls get retries of their own
 
 
@@ -73,6 +75,7 @@ class Pass:
         self._watermark = watermark
         self._deadline = deadline
         self._put_off: list[Lease] = []
+        self._open: dict[str, Lease] = {}  # taken, and not done
         self._done: Callable[[], None] = lambda: None
         self.tally = Tally()
         self.unwritten: set[str] = set()
@@ -86,6 +89,13 @@ class Pass:
             Is told of each lease that need not be held any more.
         """
         self._done = done
+        left = self._deadline + BREAK_OFF - self._clock.now()
+        with suppress(TimeoutError):  # the host would end more than this sweep, if it took that long
+            async with asyncio.timeout(left.total_seconds()):
+                await self._renew_line(line)
+        line.put_back(self._open.values())
+
+    async def _renew_line(self, line: Line) -> None:
         await self._round(line)
         for _ in range(MAX_ROUNDS - 1):
             if line or not self._put_off or not await self._wait():
@@ -96,7 +106,6 @@ class Pass:
         # These were taken too: their rows say what holds them up, and each gets a retry of its own.
         put_off = deque(self._put_off)
         await self._side_by_side(put_off, lambda: self._give_up(put_off.popleft()), lambda: self._is_late(LAST_WORDS))
-        line.put_back(put_off)
 
     def _is_late(self, by: timedelta = timedelta()) -> bool:
         return self._clock.now() >= self._deadline + by
@@ -108,6 +117,7 @@ class Pass:
             # The choice comes as late as can be: the wait for a slot may be long, and others have room then.
             async with slots.one(lambda: None if is_late() else line.take()) as lease:
                 if lease is not None:
+                    self._open[lease.call_id] = lease
                     await self._renew(lease)
                     return
             if line and not is_late():
@@ -151,6 +161,7 @@ class Pass:
             telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=words(error))
             await self._renewer.send(Renew(call_id=lease.call_id), self._plan.timing.minute)
         if outcome is not Outcome.THROTTLED:
+            del self._open[lease.call_id]
             self._done()
         return outcome
 

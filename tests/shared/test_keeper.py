@@ -1181,3 +1181,24 @@ async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_
         await world.clock.advance(4 * MINUTE)
     switches = [message for _, message in world.queue.waiting() if isinstance(message, Sweep)]
     assert len(switches) == (1 if wake_up == "operator" else 4)
+
+
+async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.sweep.BREAK_OFF", timedelta(milliseconds=50))
+    world = make_world(Plan(concurrency=4, budget=timedelta(milliseconds=50)))
+    ids = [call_id for call_id in map("call-{}".format, range(100)) if shard_of(call_id) == 5]
+    for call_id in ids:
+        await world.call(call_id, age=10 * MINUTE)
+
+    async def hang(*_: str) -> None:
+        await asyncio.sleep(60)
+
+    world.graph.faults[ids[1]] = hang
+    tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
+
+    assert (tally.renewed, tally.handed_over) == (len(ids) - 1, 1)
+    assert await world.store.watermark(5) is None
+    del world.graph.faults[ids[1]]
+    await world.drain()
+    assert len(world.graph.calls[ids[1]].keep_alives) == 1
+    assert await world.store.watermark(5) is not None

@@ -180,4 +180,6 @@ def _name(claims: "Claims") -> str:
     """Who asks: the calling app, and the user for whom it does, so that users of one app do not pass for each other."""
     if claims.app_id is None:  # an ID token looks much the same, and is no leave to call anything
         raise Unauthenticated("The token names no calling app: send an access token, which has `azp` or `appid`.")
+    if claims.user_id == "":
+        raise Unauthenticated("The token has a user's `scp`, and does not say who: its `oid` is missing or no GUID.")
     return claims.app_id if claims.user_id is None else f"{claims.app_id}/{claims.user_id}"

@@ -30,7 +30,7 @@ class Claims:
     """What a verified token says.
 
     `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `user_id` is the `oid` of the user for
-    whom it calls, None where it calls for itself. `audience` is the one of the expected audiences that the token names:
+    whom it calls, empty where the token does not say, None where it calls for itself. `audience` is the one of the expected audiences that the token names:
     whom it calls; GUIDs in it are in lower case.
     """
 
@@ -170,9 +170,7 @@ def _user_id(payload: Mapping[str, object]) -> str | None:
     if "scp" not in payload:
         return None
     user_id = payload.get("oid")
-    if not isinstance(user_id, str) or not is_guid(user_id):
-        raise Unauthenticated("The token has a user's `scp`, and does not say who: its `oid` is missing or no GUID.")
-    return user_id.lower()
+    return user_id.lower() if isinstance(user_id, str) and is_guid(user_id) else ""
 
 
 def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from shared.urls import trusted_url
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-FRESH = timedelta(hours=24)  # then they are fetched again, without haste
+FRESH = timedelta(hours=1)  # then they are fetched again, and nobody waits for it
 PAUSE = timedelta(seconds=60)  # between fetches, whatever unknown keys tokens name
 PAUSE_WITHOUT_KEYS = timedelta(seconds=5)  # while there is no key at all
 _TIMEOUT = timedelta(seconds=5)  # of each of the two requests
@@ -47,6 +47,23 @@ class SigningKey:
         return bool(named) and tenant_id not in named
 
 
+@dataclass(slots=True)
+class _Source:
+    """One OpenID metadata document: its keys by `kid`, when they were fetched, and whether that is under way."""
+
+    url: str
+    keys: Mapping[str, tuple[SigningKey, ...]] = field(default_factory=dict)
+    fetched_at: datetime | None = None
+    tried_at: datetime | None = None
+    under_way: asyncio.Task[None] | None = None
+
+    def is_due(self, now: datetime, pause: timedelta, *, known: bool) -> bool:
+        """Whether to ask again: at most once in a pause, for a key that is not known, or because its own are old."""
+        if self.under_way or (self.tried_at is not None and now - self.tried_at < pause):
+            return False
+        return not known or self.fetched_at is None or now - self.fetched_at >= FRESH
+
+
 class SigningKeys:
     """The keys of several OpenID metadata documents. One that fails keeps what it gave before, and spoils no other.
 
@@ -56,17 +73,16 @@ class SigningKeys:
     def __init__(
         self, metadata_urls: tuple[str, ...], client: HttpClient, clock: Clock, hosts: tuple[str, ...] = ()
     ) -> None:
-        self._metadata_urls = metadata_urls
+        self._sources = tuple(map(_Source, metadata_urls))
         self._client = client
         self._clock = clock
         self._hosts = hosts
-        self._keys: dict[str, Mapping[str, tuple[SigningKey, ...]]] = {}  # by metadata URL, then by kid
-        self._fetched_at: datetime | None = None
-        self._tried_at: datetime | None = None
-        self._fetching = asyncio.Lock()
 
     async def get(self, kid: str) -> tuple[SigningKey, ...]:
         """The keys of this id, most often one. Fetches if it is unknown or they are old, at a limited rate.
+
+        Nobody waits for a fetch who has the key already, nor longer than until the key is there: a document that
+        cannot be had holds up only who brings a key that nobody knows.
 
         Raises
         ------
@@ -74,14 +90,13 @@ class SigningKeys:
             There are no keys at all, or not this one, and the last fetch failed: a retry may find it.
         """
         found = self._find(kid)
-        if self._is_due(known=bool(found)) and not (found and self._fetching.locked()):
-            async with self._fetching:  # those who waited find it done
-                if self._is_due(known=bool(self._find(kid))):
-                    await self._fetch()
+        self._fetch_if_due(known=bool(found))
+        while not found and (waited_for := [source.under_way for source in self._sources if source.under_way]):
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
             found = self._find(kid)
-        if not any(self._keys.values()):
+        if not any(source.keys for source in self._sources):
             raise KeysUnavailable("The keys that tokens are verified with could not be fetched. Try again.")
-        if not found and self._fetched_at != self._tried_at:
+        if not found and any(source.fetched_at != source.tried_at for source in self._sources):
             raise KeysUnavailable("The token's key is not known, and new keys could not be fetched. Try again.")
         return found
 
@@ -93,37 +108,37 @@ class SigningKeys:
         """
         if key.is_for_another_tenant(tenant_id):
             return False
-        return key.is_of(issuer, tenant_id) or not any(
-            other.is_of(issuer, tenant_id) for keys in self._keys.values() for same in keys.values() for other in same
-        )
+        everyones = (other for source in self._sources for same in source.keys.values() for other in same)
+        return key.is_of(issuer, tenant_id) or not any(other.is_of(issuer, tenant_id) for other in everyones)
 
     def _find(self, kid: str) -> tuple[SigningKey, ...]:
-        return tuple(key for keys in self._keys.values() for key in keys.get(kid, ()))
+        return tuple(key for source in self._sources for key in source.keys.get(kid, ()))
 
-    def _is_due(self, *, known: bool) -> bool:
+    def _fetch_if_due(self, *, known: bool) -> None:
         now = self._clock.now()
-        pause = PAUSE if any(self._keys.values()) else PAUSE_WITHOUT_KEYS
-        if self._tried_at is not None and now - self._tried_at < pause:
-            return False
-        return not known or self._fetched_at is None or now - self._fetched_at >= FRESH
+        pause = PAUSE if any(source.keys for source in self._sources) else PAUSE_WITHOUT_KEYS
+        for source in self._sources:
+            if source.is_due(now, pause, known=known):  # in a task of its own: who asked for it may be cancelled
+                source.under_way = asyncio.create_task(self._fetch(source), name=f"signing keys of {source.url}")
 
-    async def _fetch(self) -> None:
-        fetched = await asyncio.gather(*map(self._fetch_one, self._metadata_urls))
-        self._tried_at = self._clock.now()  # only now: until then others have to wait, and one cancelled counts not
-        if all(fetched):
-            self._fetched_at = self._tried_at
+    async def _fetch(self, source: _Source) -> None:
+        fetched = await self._fetch_keys(source.url)
+        source.tried_at = self._clock.now()
+        source.under_way = None
+        if fetched:
+            source.keys, source.fetched_at = fetched, source.tried_at
 
-    async def _fetch_one(self, metadata_url: str) -> bool:
+    async def _fetch_keys(self, metadata_url: str) -> Mapping[str, tuple[SigningKey, ...]] | None:
         try:
             document = await self._json(metadata_url)
             issuer = document.get("issuer")
             jwks = await self._json(keys_url(document, metadata_url, self._hosts))
-            keys = usable_keys(jwks, issuer if isinstance(issuer, str) else None)
+            return usable_keys(jwks, issuer if isinstance(issuer, str) else None)
         except (NoAnswer, ValueError) as error:
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=str(error))
-            return False
-        self._keys[metadata_url] = keys
-        return True
+        except Exception as error:  # noqa: BLE001 (nobody waits for this task: what it raises would be lost)
+            telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=type(error).__name__)
+        return None
 
     async def _json(self, url: str) -> Mapping[str, object]:
         answer = await self._client.ask(Request("GET", url), _TIMEOUT)
@@ -134,7 +149,7 @@ class SigningKeys:
 
 
 def keys_url(document: Mapping[str, object], metadata_url: str, hosts: tuple[str, ...] = ()) -> str:
-    """Where metadata say that the keys are: at their own host, or at one of these.
+    """Where metadata say that the keys are: at their own host and port, or at one of these hosts.
 
     Raises
     ------
@@ -146,9 +161,14 @@ def keys_url(document: Mapping[str, object], metadata_url: str, hosts: tuple[str
     except ValueError:
         raise ValueError("the metadata has no jwks_uri that can be used") from None
     host = urlsplit(url).hostname
-    if host not in {urlsplit(metadata_url).hostname, *hosts}:
-        raise ValueError(f"jwks_uri leads to another host, {host}, which SIGNING_KEY_HOSTS does not name")
+    if host not in hosts and _server(url) != _server(metadata_url):
+        raise ValueError(f"jwks_uri leads to another host or port, at {host}, which SIGNING_KEY_HOSTS does not name")
     return url
+
+
+def _server(url: str) -> tuple[str | None, int]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def usable_keys(jwks: Mapping[str, object], issuer: str | None = None) -> Mapping[str, tuple[SigningKey, ...]]:
@@ -176,7 +196,7 @@ def _rsa_key(jwk: Mapping[str, object]) -> "RSAPublicKey | None":
     from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415 slow to import
     from jwt.exceptions import InvalidKeyError  # noqa: PLC0415 slow to import
 
-    if jwk.get("kty") != "RSA" or jwk.get("use") != "sig" or jwk.get("alg", "RS256") != "RS256":
+    if jwk.get("kty") != "RSA" or jwk.get("use", "sig") != "sig" or jwk.get("alg", "RS256") != "RS256":
         return None
     uses = jwk.get("key_ops", ["verify"])
     if not isinstance(uses, list) or "verify" not in uses:

@@ -104,6 +104,14 @@ async def test_an_id_token_is_no_access_token(guarded: App) -> None:
         assert "access token" in answer.json()["detail"]
 
 
+async def test_a_users_token_that_does_not_say_which_user_is_refused(guarded: App) -> None:
+    said = Claims(MANAGEMENT_TENANT, AUDIENCE, APP_ID, "", frozenset(Role))
+    vars(guarded.parts)["management_verifier"] = Saying(said)
+    answer = await guarded.http.get("/api/calls", headers=KEY)
+    assert answer.status_code == 401
+    assert "`oid`" in answer.json()["detail"]
+
+
 async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(guarded: App) -> None:
     call_id, other_id, operator = await guarded.simulator.call(guarded.tenant), str(uuid4()), str(uuid4())
     names, followings = [], []

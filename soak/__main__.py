@@ -12,6 +12,9 @@ from soak.spans import MINUTE
 from soak.weather import Climate
 
 HELD = 0.7  # the least part of the time in which the condition must hold: a proof about nothing proves nothing
+FOUND = (
+    0.25  # the least part of the ends without a notification of which it must be judged that they were found in time
+)
 SHOWN = 3  # violations of a life
 
 
@@ -30,10 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
             _tell_failure(findings.seed, findings.violations, _replay(options, findings.seed))
         _progress(total, len(seeds), time.monotonic() - began)
     _tell(total, climate, time.monotonic() - began)
+    empty = _empty(total)
+    print(*empty, sep="\n", end="\n" if empty else "")
+    return 1 if total.failed or empty else 0
+
+
+def _empty(total: Sum) -> list[str]:
+    """What these lives do not prove, because it was hardly judged."""
+    found = []
     if total.held < HELD:
-        print(f"soak: the condition held in only {total.held:.0%} of the time: nothing is proved.")
-        return 1
-    return 1 if total.failed else 0
+        found.append(f"soak: the condition held in only {total.held:.0%} of the time: no lapse is proved.")
+    if total.counts["ends in time"] < FOUND * total.silent:
+        found.append(f"soak: only {total.counts['ends in time']} ends were judged: found in time is not proved.")
+    return found
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,6 +98,7 @@ def _tell(total: Sum, climate: Climate, seconds: float) -> None:
             "lapses",
             f"{counts['lapses excused']:,} excused by the condition; {counts['lapses unknown']:,} not yet known",
         ),
+        ("found in time", f"{counts['ends in time']:,} ends judged, of {total.silent:,} of which no notification told"),
         ("faults", f"{counts['faults']:,}; {counts['kills']:,} deaths; {counts['function time-outs']:,} time-outs"),
         ("messages", f"{counts['messages']:,}; {counts['lost']:,} lost; {counts['poisoned']:,} poisoned"),
         ("on the queue", f"at most {counts['most switches']} switches, {counts['most messages']} messages"),

@@ -68,13 +68,14 @@ class Bots:
             else random.expovariate(1 / self._climate.lives) * HOUR
         )
         held.deaf = random.random() < self._climate.deaf
-        if not held.deaf:
+        late = random.uniform(600, 2400) if random.random() < self._climate.late else 0.0
+        unregistered = not held.deaf and random.random() < self._climate.unregistered
+        if not held.deaf and not (unregistered and late):
             self._tell(held, {"state": "establishing"}, random.random())
-        if not held.deaf and random.random() < 0.1:
-            for delay in (2.0, 20.0, 60.0, 300.0):
-                self._tell(held, {"state": "established"}, delay)
+        if unregistered:
+            await self._told(held, late)
         else:
-            await self._register(held, random)
+            await self._register(held, random, late)
         await asyncio.sleep(max(ends - self._world.loop.time(), 0))
         if random.random() < 0.3:
             await self._hang_up(held)
@@ -86,12 +87,21 @@ class Bots:
             if shard_of(call_id) == 0 or not self._climate.one_shard:
                 return call_id
 
-    async def _register(self, held: Held, random: Random) -> None:
-        late = random.random() < self._climate.late
-        await asyncio.sleep(random.uniform(600, 2400) if late else random.random() * 5)
+    async def _told(self, held: Held, late: float) -> None:
+        """Nobody registers it: notifications alone tell of it, of some calls only in mid-life."""
+        if late:
+            await asyncio.sleep(late)
+            held.told = self._world.loop.time()
+        for delay in (0.0 if late else 2.0, 20.0, 60.0, 300.0):
+            self._tell(held, {"state": "established"}, delay)
+
+    async def _register(self, held: Held, random: Random, late: float) -> None:
+        await asyncio.sleep(late or random.random() * 5)
         started: datetime | None = START + timedelta(seconds=held.started)
         if not late and random.random() < 0.2:
             started = random.choice((None, START + timedelta(seconds=held.started + 60)))
+        else:
+            held.asked = self._world.loop.time()
         for attempt in range(1_000):
             outcome = await self._request(lambda app, at=started: app.management.register(held.id, held.tenant, at, {}))
             if outcome is None:

@@ -22,7 +22,7 @@ REMEMBERED = 5 * MINUTE  # in which a look-up still finds an ended call
 
 _REFUSALS = ((400, 8501), (409, 8519), (400, None))
 _FORBIDDEN = (7504, 7505, 7507)
-_MIXED = ("500", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
+_MIXED = ("500", "slow", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Held:
     cause: str = ""
     keep_alives: int = 0
     deaf: bool = False  # its notifications do not come to us
+    asked: float | None = None  # when its bot first asked to register it, with its true start
+    told: float | None = None  # when we were first told of it, in mid-life
     closed: int = 0  # how often the record was ended
     words: set[str] = field(default_factory=set)  # by what ways Graph told us that it is over
 

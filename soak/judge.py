@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Status, Timing, Watermark
+from shared.calls import Call, Source, Status, Timing, Watermark
 from shared.store import Change, shard_of
 from soak.cloud import Cloud, Held
 from soak.liveness import Liveness
@@ -107,25 +107,36 @@ class Judge:
         self._tell("Graph", "ends", held.id, held.cause)
         if held.cause != "lapsed":
             return
-        path = known and self._liveness.saves(
-            held.tenant, max(held.lease_from, known.since), self._now(), self._rank(held)
-        )
+        path = self._path(held, known)
         counts["lapses excused"] += known is not None and not path
-        counts["lapses unknown"] += known is None
+        counts["lapses unknown"] += known is None and not path
         if path:
             self._violated(f"lapsed, though it could have been kept ({path})", held.id)
+
+    def _path(self, held: Held, known: Known | None) -> str | None:
+        """By which path a call that lapses could have been kept."""
+        began = max(held.asked or 0, held.told or 0)
+        if began > held.lease_from and (known is None or known.since >= began) and (path := self._liveness.began(held)):
+            return path
+        if known is None:
+            return None
+        start = max(held.lease_from, known.since)
+        return self._liveness.saves(held.tenant, start, self._now(), self._rank(held))
 
     def due(self, held: Held) -> None:
         """A sweep period and 60 seconds after the end: by now it must be on record, if all was fine."""
         known = self.known.get(held.id)
-        if known is None or held.ended is None or known.call.status is Status.ENDED or known.since > held.ended:
+        if known is None or held.ended is None or known.since > held.ended:
             return
         start, end = held.ended - self._liveness.fresh - TICK, self._now()
         if start < 0 or not self._liveness.found_by(held.tenant, start, end):
             return
         if held.ended - held.started < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return
-        self._violated("its end was not found within a sweep period and 60 s", held.id)
+        told = known.call.termination
+        self._findings.counts["ends in time"] += told is None or told.source is not Source.NOTIFICATION
+        if known.call.status is not Status.ENDED:
+            self._violated("its end was not found within a sweep period and 60 s", held.id)
 
     def waiting(self, switches: int, messages: int) -> None:
         """So many messages are on the queue."""
@@ -134,6 +145,11 @@ class Judge:
         counts["most messages"] = max(counts["most messages"], messages)
         if switches > MOST_SWITCHES or messages > MOST_WAITING:
             self._violated("the queue grows", f"{switches} switches, {messages} messages")
+
+    def overtime(self, process: str) -> None:
+        """The host ended a function that took too long, and its process with it."""
+        self._findings.counts["function time-outs"] += 1
+        self._violated("a function took as long as the host allows", process)
 
     def settle(self) -> None:
         """After an hour of peace: the record and Graph agree, but for ends that no sweep can have found yet."""

@@ -6,7 +6,7 @@ What the keeper did plays no part in it; else taking a wake-up from it would exc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from soak.cloud import LEASE
+from soak.cloud import LEASE, Held
 from soak.spans import MINUTE, Span, Spans, gaps, stretched, union
 from soak.weather import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weather
 
@@ -22,6 +22,7 @@ AFTER_429 = LONGEST_RETRY_AFTER + MINUTE  # the wait that was asked for, and the
 AFTER_SILENCE = 1.5 * MINUTE  # a tenant for which nobody answered waits a minute
 CHAIN = 16 * MINUTE  # a retry that was lost may have been due as late as this
 BUDGET = 4 * MINUTE  # SWEEP_BUDGET
+LITTLE = 30 * MINUTE  # a call registered with less left of its lease is renewed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class Liveness:
         if wide:
             by_itself = STALE + self.skew + TICK + SWEEP
             self.paths += (Path("timer alone", alone, by_itself, by_itself),)
+        self.beginnings: tuple[Path, ...] = (
+            Path("registration", union(_kills(weather, "http", 0)), MINUTE, MINUTE),
+            Path("first notification", union(posted, _kills(weather, "http", 0)), HANDED, HANDED),
+        )
         self._silent = {
             tenant: union(tables, map(_with_wait, weather.graph), map(_with_wait, weather.tenant[tenant]))
             for tenant in TENANTS
@@ -85,6 +90,19 @@ class Liveness:
         for path in self.paths:
             parts = int(work / BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for a tick
             if self._fits(path, self._silent[tenant], (start, end), work + parts * TICK):
+                return path.name
+        return None
+
+    def began(self, held: Held) -> str | None:
+        """The path by which a call that came to us in mid-life must have been renewed then; None if there was none.
+
+        These begin at that very moment. A registration renews what has little left, by two clocks and a row that may
+        be off: what has more is left to the other paths, which take less.
+        """
+        for path, at, little in zip(self.beginnings, (held.asked, held.told), (LITTLE - self.skew, LEASE), strict=True):
+            if at is None or not at < held.lapses - path.window or held.lapses - at > little:
+                continue
+            if _clear(union(path.bad, self._silent[held.tenant]), at, at + path.window):
                 return path.name
         return None
 

@@ -58,6 +58,8 @@ PRESETS = {
     ),
     # Calls are registered late, at machines with other clocks.
     "late": replace(QUIET, calls=60, lives=1.0, late=1.0, deaf=1.0),
+    # Nobody registers a call, and the first notification of it comes in mid-life. The timer is dead.
+    "met": replace(DEAD_TIMER, calls=60, lives=1.0, late=1.0, unregistered=1.0),
     # Calls begin all the time, and Graph does not find them at first.
     "young": replace(QUIET, calls=60, lives=0.5, unseen=1.0),
     # Graph renews, and its answer is lost.

@@ -73,6 +73,11 @@ class Sum:
             self.failed.append(findings)
 
     @property
+    def silent(self) -> int:
+        """How many ends came on record without a notification."""
+        return self.counts["closed"] - self.counts["closed by notification"]
+
+    @property
     def held(self) -> float:
         """In which part of the time the liveness condition held."""
         return self.counts["moments held"] / max(self.counts["moments"], 1)

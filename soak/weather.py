@@ -48,8 +48,8 @@ class Kind:
         return (at * MINUTE // TICK + 1) * TICK / MINUTE - 1 if self.at_ticks else at
 
 
-GRAPH_MODES = ("500", "503", "429", "hangs", "lost", "mixed", "mixed", "page", "refused", "broken")
-TENANT_MODES = ("403", "403", "429", "401", "noToken", "503", "hangs")
+GRAPH_MODES = ("500", "503", "slow", "429", "hangs", "lost", "mixed", "mixed", "page", "refused", "broken")
+TENANT_MODES = ("403", "403", "slow", "429", "401", "noToken", "503", "hangs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Climate:
     deaf: float = 0.3  # the share of calls whose notifications go to their bot alone
     unseen: float = 0.1  # the share of calls that Graph does not find at first
     late: float = 0.1  # the share of bots that register late
+    unregistered: float = 0.1  # the share of calls of which notifications alone tell, of those that are not deaf
     heard: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of a life: the share of notifications that are lost, or late
 
 

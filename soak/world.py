@@ -211,8 +211,8 @@ class World:
         return True
 
     def _overtime(self, app: App) -> None:
-        self.findings.counts["function time-outs"] += app.alive
-        self.tell(app.name, "takes too long")
+        if app.alive:
+            self.judge.overtime(app.name)
         app.kill()
 
     async def _handle(self, process: Process, message: WakeUp) -> None:

@@ -6,15 +6,18 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
+from soak.liveness import Liveness
+from soak.weather import Climate, forecast
 from tests.e2e.world import Known, Sent, Simulated, World
 from tests.real import LEASE, SPEED
 from tests.real.bots import Life
 
 LAPSED = (408, 8537)
 NOT_FOUND = {"keepAliveNotFound", "hangupNotFound", "lookupNotFound"}
-# The condition of docs/reliability.md: one path open for so many minutes, Graph in the last of them.
-TIMER = timedelta(minutes=24)
-REQUESTS, GRAPH = timedelta(minutes=40), timedelta(minutes=9.5)
+# The condition of docs/reliability.md: one path open for so long, Graph in the last of it.
+PATHS = {path.name: path for path in Liveness(forecast(0, Climate(hours=1))).paths}
+TIMER = timedelta(seconds=PATHS["timer"].window)
+REQUESTS, GRAPH = (timedelta(seconds=seconds) for seconds in (PATHS["requests"].window, PATHS["requests"].answers))
 SLACK = timedelta(minutes=2)  # by how much the clocks of the simulator and of this machine may drift apart in a run
 
 

@@ -123,7 +123,8 @@ def test_a_hang_up_that_was_acknowledged_and_did_not_happen_is_a_violation() -> 
         ([Span(ago(40), ago(26), "graph")], True),  # 25 minutes are left to the timers
         ([Span(ago(40), ago(24), "graph")], True),  # 23 are not, but requests look, and Graph is there at the end
         ([Span(ago(46), ago(1), "frozen")], True),
-        ([Span(ago(46), ago(1), "frozen"), Span(ago(9), ago(1), "graph")], False),
+        ([Span(ago(46), ago(1), "frozen"), Span(ago(13), ago(1), "graph")], True),  # 33 minutes until then
+        ([Span(ago(46), ago(1), "frozen"), Span(ago(15), ago(1), "graph")], False),
         ([Span(ago(46), ago(1), "frozen"), Span(ago(30), ago(29), "ours")], False),
         ([Span(ago(30), ago(20), "ours")], False),
         ([Span(ago(46), ago(1), "ours")], False),

@@ -16,6 +16,7 @@ from shared.rows import Delete, Write
 from shared.shard import ShardSweeper
 from shared.sweep import Tally
 from shared.wakeups import Renew, WakeUp
+from shared.webhook import Webhook
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,14 @@ def no_skew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timing, "young", young)
 
 
+def no_renewal_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Timing, "renew_at_once_below", timedelta())
+
+
+def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Webhook, "_renew_soon", nothing)
+
+
 def first_404(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timing, "young", timedelta())
 
@@ -124,6 +133,8 @@ MUTATIONS = (
     Mutation("the row that says how far a sweep came", "unhanded", 1, no_progress),
     Mutation("the ETag condition", "races", 1, no_etags),
     Mutation("the minutes for clocks that differ", "late", 4, no_skew),
+    Mutation("the renewal of what is registered late", "late", 1, no_renewal_at_once),
+    Mutation("the renewal of what is met in mid-life", "met", 1, no_renewal_soon),
     Mutation("a second look at an early 404", "young", 2, first_404),
     Mutation("the look-up before a silent call is ended", "lost", 1, no_look_up),
 )

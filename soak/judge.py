@@ -121,7 +121,7 @@ class Judge:
         if known is None:
             return None
         start = max(held.lease_from, known.since)
-        return self._liveness.saves(held.tenant, start, self._now(), self._rank(held))
+        return self._liveness.saves(held.tenant, start, self._now(), self._rank(held), self._size(held, start))
 
     def due(self, held: Held) -> None:
         """A sweep period and 60 seconds after the end: by now it must be on record, if all was fine."""
@@ -129,7 +129,7 @@ class Judge:
         if known is None or held.ended is None or known.since > held.ended:
             return
         start, end = held.ended - self._liveness.fresh - TICK, self._now()
-        if start < 0 or not self._liveness.found_by(held.tenant, start, end):
+        if start < 0 or not self._liveness.found_by(held.tenant, start, end, self._size(held, start)):
             return
         if held.ended - held.started < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return
@@ -176,6 +176,14 @@ class Judge:
         """How many calls of the shard come before it, the earliest deadline first."""
         live = self._live.get(shard_of(held.id), {}).values()
         return sum(each.held.lease_from < held.lease_from for each in live)
+
+    def _size(self, held: Held, start: float) -> int:
+        """How many calls of its shard were alive then, or are now, whatever is more."""
+        known = [each for each in self.known.values() if shard_of(each.held.id) == shard_of(held.id)]
+        return max(
+            sum(each.since <= at and (each.held.ended is None or each.held.ended >= at) for each in known)
+            for at in (start, self._now())
+        )
 
     def _check_claim(self, known: Known, watermark: Watermark | None) -> None:
         """No renewal is claimed that Graph did not see, but for the clock of who wrote it.

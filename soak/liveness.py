@@ -22,6 +22,7 @@ AFTER_429 = LONGEST_RETRY_AFTER + MINUTE  # the wait that was asked for, and the
 AFTER_SILENCE = 1.5 * MINUTE  # a tenant for which nobody answered waits a minute
 CHAIN = 16 * MINUTE  # a retry that was lost may have been due as late as this
 BUDGET = 4 * MINUTE  # SWEEP_BUDGET
+LONGEST = 1.5 * BUDGET  # a sweep of a shard, for which two ticks are enough without the queue
 LITTLE = 30 * MINUTE  # a call registered with less left of its lease is renewed at once
 
 
@@ -81,14 +82,16 @@ class Liveness:
             for tenant in TENANTS
         }
 
-    def saves(self, tenant: str, start: float, end: float, rank: int = 0) -> str | None:
+    def saves(self, tenant: str, start: float, end: float, rank: int = 0, size: int = 1) -> str | None:
         """The path by which a call of this tenant must have been renewed in that time; None if there was none.
 
-        `rank` is the number of calls whose lease began before its own: they come first.
+        `rank` is the number of calls whose lease began before its own: they come first. `size` is that of its shard.
         """
         work = (rank + 1) * self._slow
         for path in self.paths:
             parts = int(work / BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for a tick
+            if path.name == "timer" and size * self._slow > LONGEST:
+                continue
             if self._fits(path, self._silent[tenant], (start, end), work + parts * TICK):
                 return path.name
         return None
@@ -112,9 +115,11 @@ class Liveness:
         held = sum(self.saves(tenant, at - LEASE, at) is not None for at in moments for tenant in TENANTS)
         return held, len(moments) * len(TENANTS)
 
-    def found_by(self, tenant: str, start: float, end: float) -> bool:
-        """Whether timer, tables and Graph were fine all that time."""
-        return _clear(self.timer, start, end) and _clear(self._silent[tenant], start, end)
+    def found_by(self, tenant: str, start: float, end: float, size: int) -> bool:
+        """Whether timer, tables and Graph were fine all that time, and the sweep of so many calls is soon done."""
+        return (
+            size * self._slow <= MINUTE and _clear(self.timer, start, end) and _clear(self._silent[tenant], start, end)
+        )
 
     def queue_clear(self, start: float, end: float) -> bool:
         """Whether the queue delivered everything all that time."""

@@ -44,7 +44,7 @@ PRESETS = {
     # One shard, whose sweep takes longer than a tick.
     "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
     # The same without the queue: each tick has four minutes.
-    "unhanded": replace(QUIET, calls=44, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE),
+    "unhanded": replace(QUIET, calls=56, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE),
     # Everybody writes the same calls, and writing takes its time.
     "races": replace(
         QUIET,

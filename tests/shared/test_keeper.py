@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -28,7 +28,7 @@ from shared.sweep import Plan
 from shared.wakeups import Renew, Sweep, SweepShard
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 OTHER = "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d"
 
@@ -628,6 +628,23 @@ async def test_with_the_queue_away_the_timer_sweeps_itself_instead_of_fanning_ou
         await world.clock.advance(15 * MINUTE)
         await world.sweep("timer")
     assert not world.graph.lapsed()
+
+
+@pytest.mark.parametrize("before", [-MINUTE, 5 * MINUTE / 2, 6 * MINUTE])
+def test_a_call_that_came_about_the_time_of_a_sweep_keeps_its_place_behind_older_ones(before: timedelta) -> None:
+    swept_at = datetime(2026, 3, 2, tzinfo=UTC)
+    old, new = (Lease(name, TENANT, began, began) for name, began in (("b", swept_at - HOUR), ("a", swept_at - before)))
+    for later in (timedelta(), 30 * MINUTE):
+        watermark = Watermark(swept_at + later, swept_at + later)
+        assert old.place(watermark, Timing()) < new.place(watermark, Timing())
+
+
+def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -> None:
+    swept_at = datetime(2026, 3, 2, tzinfo=UTC)
+    swept = Lease("a", TENANT, swept_at - HOUR, swept_at - HOUR)
+    late = Lease("b", TENANT, swept_at, swept_at - 10 * MINUTE)
+    watermark = Watermark(swept_at, swept_at)
+    assert late.place(watermark, Timing()) < swept.place(watermark, Timing())
 
 
 async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_next_tick() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.calls import Lease, Progress, Timing, Watermark
+from shared.calls import Lease, Place, Progress, Timing, Watermark
 from shared.errors import StoreUnavailable
 from shared.keeper import Keeper
 from shared.memory_store import _Shard
@@ -17,6 +17,7 @@ from shared.shard import ShardSweeper
 from shared.sweep import Tally
 from shared.wakeups import Renew, WakeUp
 from shared.webhook import Webhook
+from soak.wire import START
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ def no_progress(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ShardSweeper, "_resumable", lambda *_: None)
 
 
+def order_by_id(patch: pytest.MonkeyPatch) -> None:
+    def place(self: Lease, watermark: Watermark | None, timing: Timing) -> Place:
+        return self.expires_at(watermark, timing), START, self.call_id
+
+    patch.setattr(Lease, "place", place)
+
+
 def no_etags(patch: pytest.MonkeyPatch) -> None:
     apply = _Shard._apply
 
@@ -131,6 +139,7 @@ MUTATIONS = (
     Mutation("the watermark only when all is done", "unhanded", 1, watermark_always),
     Mutation("the earliest deadline first", "crowded", 1, latest_first),
     Mutation("the row that says how far a sweep came", "unhanded", 1, no_progress),
+    Mutation("the order that stays from sweep to sweep", "unhanded", 2, order_by_id),
     Mutation("the ETag condition", "races", 1, no_etags),
     Mutation("the minutes for clocks that differ", "late", 4, no_skew),
     Mutation("the renewal of what is registered late", "late", 1, no_renewal_at_once),

@@ -3,10 +3,30 @@
 import json
 import re
 
+from azure.data.tables.aio import TableServiceClient
+
 from functions.problems import DISCREET, LATER
 from tests.attacks.scene import Answer, Case, Request, Scene
 
+type Key = tuple[str, str, str]  # table, PartitionKey, RowKey
+
 _PART = re.compile(r"(?<=\.)[A-Za-z0-9_-]{25,}")  # claims or a signature; the header before them is no secret
+
+
+class Ledger:
+    """Every row of every table, by its key, with the ETag that each write of it changes."""
+
+    def __init__(self, tables: TableServiceClient) -> None:
+        self._tables = tables
+        self.rows: dict[Key, str] = {}
+
+    async def changed(self) -> set[Key]:
+        """The rows that were written, or deleted, since the last look."""
+        before, self.rows = self.rows, {}
+        async for table in self._tables.list_tables():
+            async for row in self._tables.get_table_client(table.name).list_entities(select=["PartitionKey", "RowKey"]):
+                self.rows[table.name, row["PartitionKey"], row["RowKey"]] = str(row.metadata["etag"])
+        return {key for key, _ in before.items() ^ self.rows.items()}
 
 
 def secrets_of(request: Request) -> set[str]:

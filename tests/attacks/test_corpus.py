@@ -1,27 +1,51 @@
 """Each case of the corpus against the app in this process: answered as it must be, stored or not, nothing told."""
 
 import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
+from azure.data.tables.aio import TableServiceClient
 
+from local.azurite import running as azurite
+from shared.services import Services
 from tests.attacks.corpus import CASES
-from tests.attacks.judge import assert_tells_nothing, secrets_of
+from tests.attacks.judge import Ledger, assert_tells_nothing, secrets_of
+from tests.attacks.keys import Issuers
 from tests.attacks.scene import Case, Scene, send
 from tests.functions.harness import App
 
 QUIET = ("httpcore", "httpx", "asyncio", "faker")  # the test's own clients log what they send
 
 
+@pytest.fixture(scope="module")
+async def door(whole_app: App, published: Issuers) -> AsyncIterator[App]:
+    """The app, which trusts these keys, with storage where nobody else writes."""
+    with azurite() as storage:
+        own = {"CALLS_STORAGE": storage.connection_string}
+        async with whole_app.configured(Services, **own, **published.settings) as trusting:
+            yield replace(trusting, storage=storage.connection_string)
+
+
+@pytest.fixture(scope="module")
+async def ledger(door: App, victim: str) -> AsyncIterator[Ledger]:
+    """All that is stored; the victim is."""
+    async with TableServiceClient.from_connection_string(door.storage) as tables:
+        found = Ledger(tables)
+        await found.changed()
+        assert any(victim in row_key for _, _, row_key in found.rows)
+        yield found
+
+
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: f"{case.kind}: {case.what}"[:80].encode("ascii", "replace").decode()
 )
 async def test_a_case_is_answered_as_it_must_be(
-    door: App, scene: Scene, case: Case, caplog: pytest.LogCaptureFixture
+    door: App, ledger: Ledger, scene: Scene, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    before = await door.parts.store.get(scene.victim)
     request = case.build(scene)
     caplog.clear()
 
@@ -34,7 +58,16 @@ async def test_a_case_is_answered_as_it_must_be(
     known = await door.parts.store.get(scene.call_id)
     assert (known is not None) == case.is_genuine
     assert known is None or known.value.tenant_id == scene.tenant
-    assert await door.parts.store.get(scene.victim) == before
+    changed = await ledger.changed()
+    assert bool(changed) == case.is_genuine
+    assert all(scene.call_id in row_key for _, _, row_key in changed)
+
+
+async def test_the_ledger_sees_what_is_written(door: App, ledger: Ledger, scene: Scene) -> None:
+    await door.register(scene.call_id, tenantId=scene.tenant)
+    assert any(scene.call_id in row_key for _, _, row_key in await ledger.changed())
+    await door.asked("PUT", f"calls/{scene.call_id}", {"tenantId": scene.tenant, "metadata": {"one": "more"}})
+    assert await ledger.changed() == {key for key in ledger.rows if key[2] == f"active|{scene.call_id}"}
 
 
 def test_the_corpus_is_large_enough_and_says_where_each_idea_comes_from() -> None:

@@ -113,9 +113,10 @@ class Watermark:
     failing: int = 0
     unwritten: frozenset[str] = frozenset()
 
-    def is_credible(self, now: datetime, timing: Timing) -> bool:
-        """Whether it can be true: one of the future, written by a clock that ran far ahead, proves nothing."""
-        return self.sweep_started_at <= now + timing.skew
+
+def credible(watermark: Watermark | None, now: datetime, timing: Timing) -> Watermark | None:
+    """The watermark, if it can be true: one of the future, written by a clock that ran far ahead, proves nothing."""
+    return watermark if watermark and watermark.sweep_started_at <= now + timing.skew else None
 
 
 type Place = tuple[datetime, datetime, str]

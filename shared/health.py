@@ -4,7 +4,7 @@ import asyncio
 from typing import Literal
 
 from shared import VERSION
-from shared.calls import Watermark
+from shared.calls import credible
 from shared.errors import SettingsInvalid, StoreUnavailable
 from shared.services import Services, services
 from shared.store import SHARDS
@@ -28,12 +28,9 @@ async def _sweeps(parts: Services) -> str:
     marks = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
     now, timing = parts.clock.now(), parts.settings.timing
 
-    def is_swept(mark: Watermark | None) -> bool:
-        return (
-            mark is not None and mark.is_credible(now, timing) and now - mark.sweep_started_at <= timing.at_risk_after
-        )
-
-    late = sum(not is_swept(mark) for mark in marks)
+    swept_after = now - timing.at_risk_after
+    known = [mark for mark in marks if credible(mark, now, timing)]
+    late = SHARDS - sum(mark is not None and mark.sweep_started_at >= swept_after for mark in known)
     return f"{late} of {SHARDS} shards were not swept for {timing.at_risk_after}" if late else "ok"
 
 

@@ -30,8 +30,8 @@ class Claims:
     """What a verified token says.
 
     `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `user_id` is the `oid` of the user for
-    whom it calls, empty where the token does not say, None where it calls for itself. `audience` is the one of the expected audiences that the token names:
-    whom it calls; GUIDs in it are in lower case.
+    whom it calls, empty where the token does not say, None where it calls for itself. `audience` is the one of the
+    expected audiences that the token names: whom it calls; GUIDs in it are in lower case.
     """
 
     tenant_id: str

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from shared import telemetry
-from shared.calls import Switch, Watermark
+from shared.calls import Switch, Watermark, credible
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
 from shared.renewal import Outcome, Renewer
@@ -212,10 +212,9 @@ class Keeper:
         return min(map(self._until_stale, await self._watermarks()))
 
     def _until_stale(self, watermark: Watermark | None) -> timedelta:
-        now = self._clock.now()
-        if watermark is None or not watermark.is_credible(now, self._plan.timing):
-            return timedelta()
-        return watermark.sweep_started_at + self._plan.timing.stale - now
+        now, timing = self._clock.now(), self._plan.timing
+        last = credible(watermark, now, timing)
+        return last.sweep_started_at + timing.stale - now if last else timedelta()
 
     def _order(self, now: datetime) -> list[int]:
         """The shards that were not done for longest first, then from another one each time.

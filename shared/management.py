@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from shared import lifecycle, telemetry
 from shared.apps import Apps, BotApp
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, Operation, Status, Timing, Watermark
+from shared.calls import Call, Event, Operation, Status, Timing, Watermark, credible
 from shared.clock import TICK, Clock
 from shared.errors import (
     CallEnded,
@@ -146,7 +146,7 @@ class Management:
             It is not on record.
         """
         call = (await self._stored(call_id)).value
-        return Shown(call, await self._store.watermark(shard_of(call_id)))
+        return Shown(call, await self._watermark(shard_of(call_id)))
 
     async def list_calls(
         self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
@@ -158,7 +158,7 @@ class Management:
             return [], None
         page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
-        marks = {shard: await self._store.watermark(shard) for shard in shards}
+        marks = {shard: await self._watermark(shard) for shard in shards}
         following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
         return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
 
@@ -219,7 +219,7 @@ class Management:
         telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
         # Should the notification be lost, this finds the call gone, long before the next sweep would.
         await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
-        return Shown(after or call, await self._store.watermark(shard_of(call_id)))
+        return Shown(after or call, await self._watermark(shard_of(call_id)))
 
     async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
         """Record a participant's answer. Who asks is written down before Graph is asked.
@@ -288,12 +288,15 @@ class Management:
 
     async def _safe(self, call: Call) -> Shown:
         """Renew a call that was registered late; what becomes of it is on record either way."""
-        watermark = await self._store.watermark(shard_of(call.id))
+        watermark = await self._watermark(shard_of(call.id))
         left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
         if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
             return Shown(call, watermark)
         await self._renewer.renew(call.lease, watermark, swept=False)
         return await self.read(call.id)
+
+    async def _watermark(self, shard: int) -> Watermark | None:
+        return credible(await self._store.watermark(shard), self._clock.now(), self._timing)
 
     async def _stored(self, call_id: str) -> Stored[Call]:
         stored = await self._store.get(call_id)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
-from shared.calls import Account, Call, Event, Failing, Lease, Source, Timing, Watermark
+from shared.calls import Account, Call, Event, Failing, Lease, Source, Timing, Watermark, credible
 from shared.clock import Clock
 from shared.errors import (
     GraphCallNotFound,
@@ -211,8 +211,7 @@ class Renewer:
         await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
-        watermark = await self._store.watermark(shard_of(call_id))
-        return watermark if watermark and watermark.is_credible(self._clock.now(), self._timing) else None
+        return credible(await self._store.watermark(shard_of(call_id)), self._clock.now(), self._timing)
 
     def _slow_down(self, account: Account, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shared import telemetry
-from shared.calls import Lease, Place, Progress, Watermark
+from shared.calls import Lease, Place, Progress, Watermark, credible
 from shared.clock import Clock
 from shared.errors import StoreUnavailable
 from shared.line import Hand, Held, Line
@@ -90,12 +90,9 @@ class ShardSweeper:
                     case Progress():
                         found.progress = record
                     case Stored(value=watermark, etag=etag):
-                        found.etag = etag
-                        if not watermark.is_credible(now, self._plan.timing):
-                            continue  # it is replaced by a true one
-                        if fresh_after and watermark.sweep_started_at > fresh_after:
+                        found.watermark, found.etag = credible(watermark, now, self._plan.timing), etag
+                        if fresh_after and found.watermark and watermark.sweep_started_at > fresh_after:
                             return None
-                        found.watermark = watermark
         return found
 
     def _resumable(self, new: Progress, old: Progress | None) -> Progress | None:

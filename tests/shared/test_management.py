@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from shared.apps import Apps, BotApp
-from shared.calls import Call, Source, Status, Timing
+from shared.calls import Call, Source, Status, Timing, Watermark
 from shared.clock import SystemClock
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph import GraphCall, StartedOperation
@@ -16,9 +16,9 @@ from shared.management import Management
 from shared.memory_store import MemoryCallStore
 from shared.recording import RecordRequest
 from shared.renewal import Renewer
-from shared.store import Change
+from shared.store import Change, shard_of
 from shared.webhook import Admitted, Webhook
-from tests.support.virtual import VirtualClock, VirtualQueue
+from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 APP = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
@@ -103,3 +103,15 @@ async def test_the_clock_of_the_machine_sleeps() -> None:
 def test_a_call_is_active_until_its_end_is_known() -> None:
     now = VirtualClock().now()
     assert Call("call", TENANT, "terminating", known_at=now, started_at=now).status is Status.ACTIVE
+
+
+async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_being_renewed() -> None:
+    clock, store = VirtualClock(), MemoryCallStore()
+    graph = VirtualGraph(clock)
+    graph.start("call", age=40 * timedelta(minutes=1))
+    ahead = clock.now() + timedelta(hours=3)
+    await store.put_watermark(shard_of("call"), Watermark(ahead, ahead))
+    renewer = Renewer(store, graph, VirtualQueue(clock), clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
+    assert len(graph.calls["call"].keep_alives) == 1

@@ -1,5 +1,6 @@
 """What the API takes and gives, in camelCase: the models that answer requests and describe themselves in OpenAPI."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -22,6 +23,7 @@ METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
 TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
+_REFUSED = re.compile("[\x7f\ufffe\uffff]")  # JSON writes other control characters as escapes, and these as they are
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
 
 
@@ -51,8 +53,10 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     Raises
     ------
     ValueError
-        There are too many keys, or too many characters in all.
+        There are too many keys, too many characters in all, or some that storage refuses.
     """
+    if any(_REFUSED.search(text) for pair in metadata.items() for text in pair):
+        raise ValueError("keep U+007F, U+FFFE and U+FFFF out of metadata: storage refuses them")
     if len(metadata) > METADATA_KEYS:
         raise ValueError(f"keep metadata to {METADATA_KEYS} texts")
     if sum(len(key) + len(text) for key, text in metadata.items()) > METADATA_SIZE:

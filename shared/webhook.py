@@ -125,26 +125,29 @@ class Webhook:
 
     async def _take(self, by_call: dict[str, list[Notification]], teller: Account, faults: tuple[str, ...]) -> Received:
         slots = asyncio.Semaphore(AT_ONCE)
+        refused: dict[str, Forbidden] = {}
 
-        async def one(call_id: str) -> CallKeeperError | None:
+        async def one(call_id: str) -> StoreUnavailable | None:
             async with slots:
                 try:
                     await self._store_all(call_id, by_call[call_id], teller)
-                except (Forbidden, StoreUnavailable) as error:
+                except Forbidden as error:
+                    refused[call_id] = error
+                except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
                     telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), where=place(error))
                     return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
                 return None
 
-        errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
-        for error in errors:
-            if isinstance(error, StoreUnavailable):
-                raise error
-        refused = {call_id: error for call_id, error in zip(by_call, errors, strict=True) if error}
-        self._tell_refused(teller, faults, refused)
-        stored = [by_call[call_id] for call_id, error in zip(by_call, errors, strict=True) if error is None]
-        return Received(sum(map(len, stored)), len(stored), faults, len(by_call) - len(stored))
+        try:
+            errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
+        finally:  # also where time ran out: what another call meets hides no alarm
+            self._tell_refused(teller, faults, refused)
+        for error in filter(None, errors):
+            raise error
+        stored = [notifications for call_id, notifications in by_call.items() if call_id not in refused]
+        return Received(sum(map(len, stored)), len(stored), faults, len(refused))
 
     def _tell_refused(self, teller: Account, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:

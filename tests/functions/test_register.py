@@ -202,8 +202,11 @@ async def test_metadata_is_taken_up_to_its_limits(app: App) -> None:
         {f"key-{number}": "x" * 4096 for number in range(METADATA_SIZE // 4096)},
         {"key": "x" * 4097},
         {"k" * 129: "x"},
+        {"key": "\x7f"},
+        {"key": "\uffff"},
+        {"\ufffe": "x"},
     ],
-    ids=["keys", "size", "value", "key"],
+    ids=["keys", "size", "value", "key", "DEL", "U+FFFF", "U+FFFE"],
 )
 async def test_metadata_beyond_its_limits_is_refused(app: App, metadata: dict[str, JsonValue]) -> None:
     problem: Any = await app.asked(

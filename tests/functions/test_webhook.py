@@ -186,6 +186,31 @@ async def test_nothing_of_another_tenants_call_is_touched(app: App, caplog: pyte
     assert (await app.asked("GET", f"calls/{mine}"))["tenantId"] == OTHER
 
 
+async def test_another_tenants_call_is_told_of_though_the_body_is_not_stored(
+    app: App, monkeypatch: pytest.MonkeyPatch, dying: "tuple[App, Dying]", caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside one that storage refuses, and beside one that takes too long."""
+    victim, other = await app.register(), str(uuid4())
+    mortal, store = dying
+    get = store.get
+
+    async def refuse(call_id: str) -> None:
+        raise StoreUnavailable(f"Table Storage gives nothing of {call_id} (test).")
+
+    async def hang(_call_id: str) -> None:
+        await asyncio.Event().wait()
+
+    for trouble in (refuse, hang):
+        caplog.clear()
+        monkeypatch.setattr(
+            store, "get", lambda call_id, how=trouble: get(call_id) if call_id == victim else how(call_id)
+        )
+        monkeypatch.setattr("shared.webhook.ANSWER_WITHIN", timedelta(seconds=1))
+        intruding = about_call(victim, "deleted", **END), about_call(other, state="established")
+        await mortal.notify(*intruding, expect=503, tenant=OTHER)
+        assert f"notifications.other_tenant callId={victim} tenantId={OTHER}" in caplog.text
+
+
 async def test_one_bad_item_does_not_spoil_the_good_ones(app: App) -> None:
     first, second = str(uuid4()), str(uuid4())
     bad: list[JsonValue] = [1, {"resource": "/communications/calls/a%7Cb"}, None]

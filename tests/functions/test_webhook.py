@@ -362,7 +362,8 @@ async def test_whoever_dies_with_the_write_has_left_the_message_before(app: App,
         assert await post(mortal, content) == 503
         del vars(mortal.parts)["store"]  # the table is the other app's
     assert await app.parts.store.get(call_id)
-    assert queue.sent == [(Renew(call_id=call_id), 15)]
+    left = [sent for sent in queue.sent if isinstance(sent[0], Renew)]  # a request may notice a late sweep too
+    assert left == [(Renew(call_id=call_id), 15)]
 
 
 @pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])

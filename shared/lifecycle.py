@@ -2,8 +2,8 @@
 
 Notifications come late, twice and in any order (Graph: the create-call page warns of it), so every merge is
 commutative, associative and idempotent: any order of the same notifications gives the same record. Nothing leaves
-`ended`. What that leaves open: among established and its kin the last one received is shown, and times are those of
-the receipt.
+`ended`, save where another tenant's token alone told of the end. What that leaves open: among established and its kin
+the last one received is shown, and times are those of the receipt.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,8 @@ class Registration:
 def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
     """Make a call known, or add what was missing: metadata, the start. The first registration's words stay.
 
-    A start later than `at` is taken for `at`. A tombstone stays ended.
+    A start later than `at` is taken for `at`. A tombstone stays ended, unless it is another tenant's: whose word says
+    nothing of this call, which begins anew.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
         It is another app's, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
-    if call is None:
+    if call is None or is_hearsay(call, tenant_id):
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
         raise OfAnotherTenant(f"Call {call.id} is registered for another tenant.")
@@ -59,6 +60,11 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
         return call
     started_at = min(registration.started_at or at, call.started_at, call.ended_at or at)
     return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
+
+
+def is_hearsay(call: Call, tenant_id: str) -> bool:
+    """Whether a call is on record as ended by another tenant's word alone."""
+    return call.ended_at is not None and call.registered_at is None and call.tenant_id.lower() != tenant_id.lower()
 
 
 def notified(

@@ -99,7 +99,7 @@ class Management:
     ) -> tuple[Shown, bool]:
         """Make a call known; whether it is new. One with little left of its lease is renewed at once.
 
-        Who asked (`by`) is in the story of the first registration.
+        Who asked (`by`) is in the story of the first registration. That a tombstone was another tenant's word is told.
 
         Raises
         ------
@@ -116,9 +116,10 @@ class Management:
         now = self._clock.now()
         started_at = self._started(started_at, now)
         new = False
+        hearsay: Call | None = None
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
-            nonlocal new
+            nonlocal new, hearsay
             new = call is None
             known = self._apps.owned(call) if call and self._scope.holds(call) else None
             app = self._app(app_id, known)
@@ -127,6 +128,7 @@ class Management:
                 raise CallNotFound(call_id)
             after = lifecycle.registered(known, Registration(call_id, tenant, started_at, metadata, app.app_id), now)
             _check_grown(call, after)
+            hearsay = call if call and call.ended_at and after.ended_at is None else None
             first = call is None or call.registered_at is None
             about = {"tenantId": after.tenant_id, "appId": after.app_id, "requestedBy": by}
             told = Event("registered", now + TICK, about)  # after the line of becoming known
@@ -134,6 +136,8 @@ class Management:
 
         call = await update(self._store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
+        if hearsay:
+            telemetry.OTHER_TENANT(callId=call_id, tenantId=hearsay.tenant_id, appId=hearsay.app_id)
         telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
         return await self._safe(call), new
 

@@ -163,7 +163,8 @@ def writes(change: Change, there: AbstractSet[str]) -> tuple[Write, ...]:
     Raises
     ------
     ValueError
-        It is more than one transaction holds, it writes an operation twice, or it revives an ended call.
+        It is more than one transaction holds, it writes an operation twice, or it revives an ended call that is not of
+        another tenant's word alone.
     """
     events = [Create(key, event) for key, event in new_events(change).items() if key not in there]
     operations = [
@@ -188,16 +189,25 @@ def _call_rows(change: Change) -> tuple[Write, ...]:
     if before is None:
         return (Create(first_key(after.id), _became_known(after)), Create(call_key(after), after), *_recent(after))
     if before.value.status is after.status:
-        moved = after.ended_at != before.value.ended_at and before.value.ended_at
-        gone = (Delete(recent_key(moved, after.id)),) if moved else ()
+        gone = _not_recent(before.value) if after.ended_at != before.value.ended_at else ()
         return (Replace(call_key(after), after, before.etag), *gone, *_recent(after))
     if after.status is Status.ACTIVE:
-        raise ValueError(f"Call {after.id} has ended: nothing brings it back.")
+        if before.value.registered_at or before.value.tenant_id == after.tenant_id:
+            raise ValueError(f"Call {after.id} has ended: nothing brings it back.")
+        return (
+            Delete(ended_key(after.id), before.etag),
+            *_not_recent(before.value),
+            Create(active_key(after.id), after),
+        )
     return (Delete(active_key(after.id), before.etag), Create(ended_key(after.id), after), *_recent(after))
 
 
 def _recent(call: Call) -> tuple[Write, ...]:
     return (Put(recent_key(call.ended_at, call.id), call),) if call.ended_at else ()
+
+
+def _not_recent(call: Call) -> tuple[Write, ...]:
+    return (Delete(recent_key(call.ended_at, call.id)),) if call.ended_at else ()
 
 
 def _became_known(call: Call) -> Event:

@@ -164,6 +164,25 @@ async def test_a_registration_over_a_tombstone_leaves_it_ended_and_adds_the_meta
     assert at(call["startedAt"]) < at(call["termination"]["endedAt"])
 
 
+async def test_another_tenants_tombstone_ends_no_call(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """Who tells of the end of an unknown call with a good token of its own must not keep it from being renewed."""
+    call_id = await app.simulator.call(app.tenant)
+    await app.notify(about_call(call_id, "deleted", state="terminated"), tenant=OTHER)
+    assert (await app.asked("GET", f"calls/{call_id}"))["status"] == "ended"
+
+    await app.register(call_id, expect=200, startedAt=ago(minutes=31))
+    call: Any = await app.asked("GET", f"calls/{call_id}")
+    assert (call["status"], call["tenantId"], call["termination"]) == ("active", app.tenant, None)
+    assert await app.simulator.keep_alives(call_id) == 1
+    assert f"notifications.other_tenant callId={call_id} tenantId={OTHER}" in caplog.text
+    for status, ids in (("active", [call_id]), ("ended", [])):
+        listed: Any = await app.asked("GET", f"calls?status={status}&tenantId={app.tenant}")
+        assert [shown["id"] for shown in listed["value"]] == ids
+    await app.notify(about_call(call_id, "deleted", state="terminated"), tenant=OTHER, expect=403)
+    await app.notify(about_call(call_id, "deleted", state="terminated"))
+    assert (await app.asked("GET", f"calls/{call_id}"))["status"] == "ended"
+
+
 async def test_a_call_of_another_tenant_is_a_conflict(app: App) -> None:
     call_id = await app.register()
     problem = await app.asked("PUT", f"calls/{call_id}", {"tenantId": OTHER}, expect=409)

@@ -254,8 +254,8 @@ def test_a_registration_for_another_tenant_is_a_conflict() -> None:
     assert TENANT not in str(refusal.value)
 
 
-@pytest.mark.parametrize("known", [after(state("established")), after(end(200, 5010))], ids=["active", "tombstone"])
-def test_a_registration_corrects_the_tenant_of_a_call_that_only_notifications_made_known(known: Call) -> None:
+def test_a_registration_corrects_the_tenant_of_a_live_call_that_only_notifications_made_known() -> None:
+    known = after(state("established"))
     call = registered(known, Registration(CALL, OTHER_TENANT), NOON + MINUTE)
 
     assert (call.tenant_id, call.registered_at) == (OTHER_TENANT, NOON + MINUTE)
@@ -277,6 +277,18 @@ def test_a_tombstone_stays_ended_and_gets_what_was_missing() -> None:
 
     assert (call.status, call.termination, call.ended_at) == (Status.ENDED, tombstone.termination, NOON)
     assert (call.metadata, call.started_at) == ({"room": "1"}, NOON)  # no call starts after its end
+
+
+def test_a_tombstone_of_another_tenant_says_nothing_of_the_call() -> None:
+    known = replace(after(state("established")), renewed_at=NOON, metadata={"room": "1"})
+    for tombstone in (after(end(200, 5010)), gone(known, Source.KEEP_ALIVE_NOT_FOUND, NOON)):
+        later = NOON + 2 * MINUTE
+        call = registered(tombstone, Registration(CALL, OTHER_TENANT, NOON, {"room": "2"}), later)
+
+        anew = registered(None, Registration(CALL, OTHER_TENANT, NOON, {"room": "2"}), later)
+        assert call == anew  # known since now: no watermark of before proves anything
+        with pytest.raises(Forbidden):
+            notified(call, end(200, 5010), TENANT, later)
 
 
 # The lease

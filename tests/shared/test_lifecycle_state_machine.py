@@ -336,7 +336,8 @@ class LifeOfACall(RuleBasedStateMachine):
             with pytest.raises(Conflict):
                 registered(self.call, claim, self.now)
         else:
-            assert registered(self.call, claim, self.now).tenant_id == OTHER_TENANT  # and forget it again
+            claimed = registered(self.call, claim, self.now)  # and forget it again
+            assert (claimed.tenant_id, claimed.status) == (OTHER_TENANT, Status.ACTIVE)
 
     @rule(item=items)
     def another_tenant_notifies(self, item: Item) -> None:

@@ -156,6 +156,22 @@ async def test_nothing_brings_an_ended_call_back(store: CallStore) -> None:
     await create(store, ended(a_call()))
     with pytest.raises(ValueError, match="nothing brings it back"):
         await store.commit(Change(await read(store), a_call()))
+    registered = replace(ended(a_call()), registered_at=NOW)
+    await store.commit(Change(await read(store), registered))
+    with pytest.raises(ValueError, match="nothing brings it back"):
+        await store.commit(Change(await read(store), replace(a_call(), tenant_id="another")))
+
+
+async def test_a_tombstone_of_another_tenant_makes_room_for_the_call(store: CallStore) -> None:
+    await create(store, ended(a_call()))
+    stale = await read(store)
+    await store.commit(Change(stale, replace(a_call(), tenant_id="another", registered_at=NOW)))
+    assert (await read(store)).value == replace(a_call(), tenant_id="another", registered_at=NOW)
+    assert await where(store, "call") == [Status.ACTIVE]
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(stale, ended(a_call(), NOW + SECOND)))
+    await store.commit(Change(await read(store), ended((await read(store)).value)))
+    assert await where(store, "call") == [Status.ENDED]
 
 
 async def test_of_twenty_who_create_a_call_one_does(store: CallStore) -> None:

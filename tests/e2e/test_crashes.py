@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from azure.data.tables import TableClient
+from azure.data.tables import TableClient, UpdateMode
 
 from local.stack import Options
+from shared.idempotency import WORKED_ON
 from tests.e2e.world import World, running
 
 pytestmark = [pytest.mark.xdist_group("e2e-crashes"), pytest.mark.timeout(180)]
@@ -71,6 +72,9 @@ def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world
         assert all(request.result(30) for request in requests)
     world.until(lambda: all(call.over for call in world.all_simulated([told, untold])))
     world.stack.start_host()
+    assert _asked_again(world, f"/calls/{told}/hangup") == (409, "request-in-progress")
+    _age_the_claim(world, told)
+    assert _asked_again(world, f"/calls/{told}/hangup")[0] in {200, 202}  # it does no harm to do it again
 
     world.until(lambda: world.ended_with(told) == (200, 5001))  # a sweep's 404 may come first, and is enriched then
     world.until(lambda: world.termination(untold))
@@ -92,6 +96,10 @@ def test_a_host_killed_before_it_wrote_down_a_recording_knows_it_from_its_notifi
             world.stack.host.kill()
         assert request.result(30)
     world.stack.start_host()
+    assert _asked_again(world, f"/calls/{call_id}/record") == (409, "request-in-progress")
+    _age_the_claim(world, call_id)
+    assert _asked_again(world, f"/calls/{call_id}/record") == (409, "outcome-unknown")
+    assert [one.call_id for one in world.requests("recordResponse")].count(call_id) == 1
 
     world.until(lambda: [one.status for one in world.operations(call_id)] == ["completed"])
     assert [one.id for one in world.operations(call_id)] == [one.id for one in world.simulated(call_id).operations]
@@ -129,10 +137,24 @@ def _wait_for_a_sweep(world: World) -> None:
 
 def _without_an_answer(world: World, path: str) -> bool:
     try:
-        world.request("POST", path, {})
+        world.request("POST", path, {}, once=path)
     except httpx.TransportError:
         return True
     return False
+
+
+def _asked_again(world: World, path: str) -> tuple[int, str]:
+    """What a bot gets that heard nothing and asks again with its key: the status, and the type of a problem."""
+    answer = world.request("POST", path, {}, once=path)
+    return answer.status_code, str(answer.json().get("type")).rpartition(":")[2]
+
+
+def _age_the_claim(world: World, call_id: str) -> None:
+    """Make the key as old as if the time had passed in which whoever has it could still be at work."""
+    with TableClient.from_connection_string(world.stack.storage.connection_string, "calls") as table:
+        (row,) = table.query_entities(f"RowKey gt 'idempotency|{call_id}|' and RowKey lt 'idempotency|{call_id}}}'")
+        row["beganAt"] -= WORKED_ON
+        table.update_entity(row, mode=UpdateMode.MERGE)
 
 
 def _renewed_at(world: World, call_id: str) -> datetime:

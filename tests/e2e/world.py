@@ -240,11 +240,17 @@ class World:
         return answer
 
     def request(
-        self, method: str, path: str, body: Mapping[str, object] | None = None, host: int = 0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        host: int = 0,
+        *,
+        once: str | None = None,
     ) -> httpx.Response:
-        """Ask the API at a host, whatever it answers."""
-        key = {"x-functions-key": self.stack.function_key}
-        return self._client.request(method, f"{self.stack.hosts[host].api}{path}", headers=key, json=body)
+        """Ask the API at a host, with an `Idempotency-Key` or without, whatever it answers."""
+        headers = {"x-functions-key": self.stack.function_key} | ({"Idempotency-Key": f'"{once}"'} if once else {})
+        return self._client.request(method, f"{self.stack.hosts[host].api}{path}", headers=headers, json=body)
 
     def sweeps(self, host: int = 0) -> list[tuple[str, int]]:
         """The finished sweeps of a host since its start, by its log: what woke them, how many calls they renewed."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench [--sizes 1000,10000] [--parts keep-alive,webhook,cold-start] [--report PATH]`."""
+"""The command line: `python -m bench [--sizes 1000,10000] [--parts keep-alive,webhook] [--report PATH]`."""
 
 import argparse
 import json
@@ -17,17 +17,21 @@ from bench.table import tables
 from local.azurite import AzuriteError
 from local.processes import ProcessError
 
-PARTS = ("keep-alive", "webhook", "cold-start")
+PARTS = ("keep-alive", "outage", "webhook", "profile", "cold-start")
+MOST_OF_OUTAGE = 5_000  # calls
+MOST_OF_PROFILE = 10_000  # calls
 _LIBRARIES = ("aiohttp", "azure-data-tables", "azure-functions", "azure-identity", "azure-storage-queue")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for, tell it, write the report; the exit code. A goal that is missed is no failure."""
-    args = _parser().parse_args(arguments)
+    args, began = _parser().parse_args(arguments), time.monotonic()
     try:
-        results = {"run": _about(args), **_measured(args)}
+        about = _about(args)
+        results = {"run": about, **_measured(args)}
+        about["minutes"] = (time.monotonic() - began) / 60
     except (AzuriteError, BenchError, ProcessError, OSError, subprocess.SubprocessError) as error:
-        reason = error.reason if isinstance(error, ProcessError) else " ".join(str(error).split())
+        reason = _last_words(error) if isinstance(error, ProcessError) else " ".join(str(error).split())
         print(f"bench: failed: {reason}", file=sys.stderr)
         return 1
     print(tables(results))
@@ -46,11 +50,23 @@ def _measured(args: argparse.Namespace) -> Json:
     if "keep-alive" in args.parts:
         found = dict(contest(args.sizes, args.rounds, args.workers, sdk=SDK.exists()))
         results |= {"pace": found.pop("pace"), "keep_alive": found}
+    if "outage" in args.parts:
+        from bench.outage import outage  # noqa: PLC0415 (see above)
+
+        results["outage"] = outage(min(max(args.sizes), MOST_OF_OUTAGE))
     if "webhook" in args.parts:
         from bench.webhook import webhook  # noqa: PLC0415 (see above)
 
         results["webhook"] = webhook(args.calls, args.rounds)
+    if "profile" in args.parts:
+        from bench.profiled import profile  # noqa: PLC0415 (see above)
+
+        results["profile"] = profile(min(max(args.sizes), MOST_OF_PROFILE), args.calls)
     return results
+
+
+def _last_words(error: ProcessError) -> str:
+    return ": ".join([error.reason, *error.said.strip().splitlines()[-1:]])
 
 
 def _about(args: argparse.Namespace) -> Json:
@@ -65,6 +81,7 @@ def _about(args: argparse.Namespace) -> Json:
         "rounds": args.rounds,
         "notified_calls": args.calls,
         "began": time.strftime("%H:%M", time.gmtime()),
+        "minutes": 0.0,
     }
 
 

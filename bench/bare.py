@@ -2,34 +2,32 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import Iterator
 
 import aiohttp
 
-from bench.load import IN_FLIGHT, call_ids
-from bench.measure import Measure
+from bench.load import IN_FLIGHT, call_ids, side_by_side
+from bench.measure import Figures, Measure
+from bench.rounds import in_rounds
 
 
 async def run(graph: str, count: int) -> None:
     """POST keepAlive for so many calls; tell the figures."""
-    ids = call_ids(count)
     headers = {"authorization": f"Bearer {'a' * 1500}"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT), headers=headers) as session:
-        measure = Measure()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
-                group.create_task(_post(session, graph, ids, measure.latencies))
-        measure.tell(len(measure.latencies))
 
+        async def work(_number: int) -> Figures:
+            measure = Measure()
 
-async def _post(session: aiohttp.ClientSession, graph: str, ids: Iterator[str], latencies: list[float]) -> None:
-    for call_id in ids:
-        began = time.perf_counter()
-        async with session.post(f"{graph}/v1.0/communications/calls/{call_id}/keepAlive") as response:
-            response.raise_for_status()
-            await response.read()
-        latencies.append(time.perf_counter() - began)
+            async def post(call_id: str) -> None:
+                with measure.request():
+                    async with session.post(f"{graph}/v1.0/communications/calls/{call_id}/keepAlive") as response:
+                        response.raise_for_status()
+                        await response.read()
+
+            await side_by_side(call_ids(count), post)
+            return measure.figures()
+
+        await in_rounds(work)
 
 
 if __name__ == "__main__":

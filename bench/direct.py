@@ -2,12 +2,10 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import Iterator
 
 from azure.data.tables.aio import TableClient
 
-from bench.load import IN_FLIGHT, TENANT, call_ids
+from bench.load import IN_FLIGHT, TENANT, call_ids, side_by_side
 from bench.measure import Measure
 from bench.notifications import bodies
 from shared import lifecycle, rows
@@ -21,28 +19,26 @@ from shared.table import CLIENT_OPTIONS, _operation
 
 
 async def run(storage: str, count: int) -> None:
-    """Write them, 32 calls at once; tell the figures."""
-    ids = call_ids(count)
+    """Write those of some other calls, so that all connections are open; write them; tell the figures."""
     async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+
+        async def write(call_id: str) -> None:
+            before: Stored[Call] | None = None
+            partition = rows.shard_key(shard_of(call_id))
+            for body in bodies(call_id):
+                change = _change(before, body)
+                writes = rows.writes(change, frozenset())
+                with measure.request():
+                    told = await client.submit_transaction([_operation(partition, it) for it in writes])
+                etags = {write.key: str(said.get("etag")) for write, said in zip(writes, told, strict=True)}
+                before = Stored(change.after, etags.get(rows.call_key(change.after), ""))
+
         await client.create_table()
         measure = Measure()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
-                group.create_task(_write(client, ids, measure.latencies))
-        measure.tell(len(measure.latencies))
-
-
-async def _write(client: TableClient, ids: Iterator[str], latencies: list[float]) -> None:
-    for call_id in ids:
-        before: Stored[Call] | None = None
-        for body in bodies(call_id):
-            change = _change(before, body)
-            writes = rows.writes(change, frozenset())
-            began = time.perf_counter()
-            told = await client.submit_transaction([_operation(rows.shard_key(shard_of(call_id)), it) for it in writes])
-            latencies.append(time.perf_counter() - began)
-            etags = {write.key: str(said.get("etag")) for write, said in zip(writes, told, strict=True)}
-            before = Stored(change.after, etags.get(rows.call_key(change.after), ""))
+        await side_by_side(call_ids(IN_FLIGHT, count), write)
+        measure = Measure()
+        await side_by_side(call_ids(count), write)
+        measure.tell()
 
 
 def _change(before: Stored[Call] | None, body: bytes) -> Change:

@@ -1,5 +1,7 @@
 """A Graph that only counts: `python -m bench.graph`. Each keepAlive gets 200; what was asked, and how fast, is told.
 
+After `/outage` each gets 503, until `/reset`.
+
 As little as can be over a plain asyncio protocol, so that it holds up none of those who are measured. It also gives the
 tokens of a managed identity (App Service's endpoint) and the OpenID metadata and keys for notification tokens.
 """
@@ -21,6 +23,10 @@ _RENEWED = (
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\nclient-request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n"
     b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
 )
+_AWAY_BODY = b'{"error":{"code":"serviceUnavailable","message":"The service is away."}}'
+_AWAY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n" + (
+    b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\ncontent-length: %d\r\n\r\n%b" % (len(_AWAY_BODY), _AWAY_BODY)
+)
 _WINDOW = 1.0  # seconds
 
 
@@ -30,6 +36,7 @@ class Counts:
     def __init__(self) -> None:
         self.calls: Counter[bytes] = Counter()
         self.times = array("d")
+        self.answer = _RENEWED
 
     def count(self, call_id: bytes) -> None:
         """One keepAlive has come."""
@@ -85,7 +92,7 @@ class _Connection(asyncio.Protocol):
     def _answer(self, method: bytes, target: bytes) -> None:
         if method == b"POST" and target.endswith(b"/keepAlive"):
             self._counts.count(target.rsplit(b"/", 2)[1])
-            self._transport.write(_RENEWED)
+            self._transport.write(self._counts.answer)
             return
         path = target.partition(b"?")[0].decode()
         self._transport.write(_json_answer(self._told(path)))
@@ -97,6 +104,10 @@ class _Connection(asyncio.Protocol):
                 return self._counts.told(int(expected))
             case ["reset"]:
                 self._counts.__init__()  # type: ignore[misc] # all of it anew
+                return {}
+            case ["outage"]:
+                self._counts.__init__()  # type: ignore[misc] # as above
+                self._counts.answer = _AWAY
                 return {}
             case ["openid"]:
                 return {"issuer": ISSUER, "jwks_uri": f"{base}/keys"}

@@ -1,10 +1,12 @@
 """What a process tells of itself when it is done: time, CPU, memory, how long its requests took."""
 
 import json
+import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 type Figures = dict[str, float]
@@ -20,11 +22,18 @@ class Measure:
         self._cpu = _cpu_seconds()
         self._began = time.perf_counter()
 
-    def figures(self, done: int, **more: float) -> Figures:
-        """The figures of `done` requests."""
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Take the time of a request; one that fails has none."""
+        began = time.perf_counter()
+        yield
+        self.latencies.append(time.perf_counter() - began)
+
+    def figures(self, done: int | None = None, **more: float) -> Figures:
+        """The figures of `done` requests; None: of those that were timed."""
         seconds, cpu = time.perf_counter() - self._began, _cpu_seconds() - self._cpu
         return {
-            "done": done,
+            "done": len(self.latencies) if done is None else done,
             "seconds": seconds,
             "cpu_seconds": cpu,
             "peak_mb": peak_mb(),
@@ -33,9 +42,9 @@ class Measure:
             **more,
         }
 
-    def tell(self, done: int, **more: float) -> None:
+    def tell(self) -> None:
         """Print the figures as the last line, for whoever started this process."""
-        print(json.dumps(self.figures(done, **more)), flush=True)
+        print(json.dumps(self.figures()), flush=True)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -53,6 +62,15 @@ def peak_mb() -> float:
         return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Seconds of CPU that another process has used, by proc(5); 0 where the system has no such file."""
+    told = Path(f"/proc/{pid}/stat")
+    if not told.is_file():
+        return 0.0
+    fields = told.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu_seconds() -> float:

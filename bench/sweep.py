@@ -1,61 +1,100 @@
 """Contestant (c): our whole sweep, composed as in Azure: read from storage, renew, write what must be written.
 
-`python -m bench.sweep` is the timer's, `python -m bench.sweep drain` a queue instance's. Settings from the environment.
+`python -m bench.sweep` is the timer's, `python -m bench.sweep drain` a queue instance's, `python -m bench.sweep sample`
+the timer's with a look at where the next sweep's CPU time goes. Settings from the environment. Two sweeps, a quarter of
+an hour apart by the app's clock: a process of Azure's sweeps again and again.
 """
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta
 
-import aiohttp  # noqa: F401 (what the app loads late is loaded before the clock starts, as it is for the others)
-import azure.data.tables.aio
-import azure.identity.aio  # noqa: F401 (as above)
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from bench.measure import Measure
+from bench.rounds import in_rounds
+from bench.sampler import Sampler
 from bench.transactions import Transactions
-from shared.services import Services, services
+from shared.clock import SystemClock
+from shared.services import Services, services, use
+from shared.settings import load_settings
 from shared.sweep import Tally
 from shared.wakeups import QUEUE, Sweep, parse
 
+PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
 AT_ONCE = 4  # messages that an instance works on
 PATIENCE = 60.0  # seconds that it waits for its first
 _PAUSE = 0.05
 
+type Told = dict[str, object]
 
-async def sweep() -> None:
+
+class SetForward(SystemClock):
+    """The machine's clock, set forward so that it is time for the next sweep."""
+
+    def __init__(self) -> None:
+        self.by = timedelta()
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        return super().now() + self.by
+
+
+async def sweep(*, sampled: bool = False) -> None:
     """Do what the timer does; then, what the dead man's switch does that it leaves. Tell the figures of the first."""
-    parts, counted = services(), Transactions()
-    measure = Measure()
-    _time_requests(parts, measure)
-    tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
-    figures = measure.figures(tally.renewed, **_of(tally))
-    swept = counted.counts.copy()
-    await parts.keeper.handle(Sweep(wake_up="watchdog", due=datetime(2000, 1, 1, tzinfo=UTC)))
-    switch = counted.counts - swept
-    print(json.dumps({**figures, "transactions": swept, "switch_transactions": switch}), flush=True)
+    clock, parts = _composed()
+
+    async def work(number: int) -> Told:
+        clock.by = (number - 1) * PERIOD
+        counted.counts.clear()
+        sampler = Sampler()
+        looking: AbstractContextManager[object] = sampler if sampled and number > 1 else nullcontext()
+        measure = Measure()
+        _time_requests(parts, measure)
+        with looking:
+            tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
+        figures = measure.figures(tally.renewed, **_of(tally))
+        swept = counted.counts.copy()
+        await parts.keeper.handle(Sweep(wake_up="watchdog", due=datetime(2000, 1, 1, tzinfo=UTC)))
+        switch = counted.counts - swept
+        return {**figures, "transactions": swept, "switch_transactions": switch, "samples": sampler.samples}
+
+    with Transactions() as counted:
+        await in_rounds(work)
     await _close(parts)
 
 
 async def drain() -> None:
     """Work as a queue instance does, until the queue is empty; tell the figures from the first message on."""
-    parts, counted = services(), Transactions()
+    clock, parts = _composed()
     storage = parts.settings.calls_storage
     queue = QueueClient.from_connection_string(
         storage.get_secret_value() if storage else "", QUEUE, message_decode_policy=TextBase64DecodePolicy()
     )
-    async with queue:
+
+    async def work(number: int) -> Told:
+        clock.by = (number - 1) * PERIOD
+        counted.counts.clear()
         first = await _first(queue)
         measure = Measure()
-        renewed = _time_requests(parts, measure)
+        _time_requests(parts, measure)
         await _work(queue, first, lambda text: parts.keeper.handle(parse(text)))
-        figures = measure.figures(renewed())
-    print(json.dumps({**figures, "transactions": counted.counts}), flush=True)
+        return {**measure.figures(), "transactions": counted.counts.copy()}
+
+    with Transactions() as counted:
+        async with queue:
+            await in_rounds(work)
     await _close(parts)
+
+
+def _composed() -> tuple[SetForward, Services]:
+    clock = SetForward()
+    use(Services(load_settings(), clock))
+    return clock, services()
 
 
 async def _first(queue: QueueClient) -> list[tuple[object, str]]:
@@ -89,18 +128,15 @@ async def _receive(queue: QueueClient) -> list[tuple[object, str]]:
     return [(message, str(message.content)) async for message in page] if page else []
 
 
-def _time_requests(parts: Services, measure: Measure) -> Callable[[], int]:
-    """Take the time of each keepAlive; gives how many there were."""
+def _time_requests(parts: Services, measure: Measure) -> None:
+    """Take the time of each keepAlive."""
     graph = parts.graph
-    renew = graph.keep_alive
 
     async def timed(call_id: str, tenant_id: str, app_id: str | None = None) -> None:
-        began = time.perf_counter()
-        await renew(call_id, tenant_id, app_id)
-        measure.latencies.append(time.perf_counter() - began)
+        with measure.request():
+            await type(graph).keep_alive(graph, call_id, tenant_id, app_id)
 
     graph.keep_alive = timed  # type: ignore[method-assign] # a stop-watch, around the very method
-    return lambda: len(measure.latencies)
 
 
 def _of(tally: Tally) -> dict[str, float]:
@@ -118,4 +154,4 @@ async def _close(parts: Services) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(drain() if sys.argv[1:] == ["drain"] else sweep())
+    asyncio.run(drain() if sys.argv[1:] == ["drain"] else sweep(sampled=sys.argv[1:] == ["sample"]))

@@ -4,17 +4,20 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from bench.contest import ROOT, Json, graph, middle, ratio, run, without_texts
+from bench.contest import ROOT, Json, figures_of, graph, middle, module, progress, ratio, run, told
 from bench.environment import app_settings
 from bench.graph import ISSUER
-from bench.load import TENANT
-from bench.measure import Figures
+from bench.load import IN_FLIGHT, TENANT
+from bench.measure import Figures, cpu_seconds_of
+from bench.notifications import EACH
+from bench.rounds import GO
 from local import azurite
-from local.processes import Children
+from local.processes import Child, Children
 from simulator.signing import SigningKey
 
 LIFE = 3600  # seconds of the token: longer than Graph's, so that one does for a run
@@ -33,23 +36,18 @@ async def receive(req: func.HttpRequest) -> func.HttpResponse:
 
 def webhook(calls: int, rounds: int) -> Json:
     """Measure the three, round by round, each on a storage of its own."""
-    key = SigningKey("notifications")
     hosts: list[Figures] = []
     empty: list[Figures] = []
     bound: list[Figures] = []
-    with Children() as children, graph(children, json.dumps({"keys": [key.published()]})) as url:
+    with _graph() as (url, key), _empty_app() as folder:
         for number in range(rounds):
-            print(
-                f"bench: notifications of {calls} calls, round {number + 1} of {rounds} …", file=sys.stderr, flush=True
-            )
-            with azurite.running() as storage:
-                env = app_settings(storage.connection_string, url)
-                hosts.append(_notify(ROOT, env, calls, _token(key, env["GRAPH_APP_ID"])))
-            with azurite.running() as storage:
-                env = app_settings(storage.connection_string, url)
-                bound.append(without_texts(run([sys.executable, "-m", "bench.direct", str(calls)], env)))
-            with azurite.running() as storage, _empty_app() as folder:
-                empty.append(_notify(folder, app_settings(storage.connection_string, url), calls, "none"))
+            progress(f"notifications of {calls} calls, round {number + 1} of {rounds}")
+            with _storage(url) as (storage, env), _host(env) as (host, address):
+                hosts.append(_loaded(calls, [host, storage], _notify(address, calls, _token(key, env))))
+            with _storage(url) as (storage, env):
+                bound.append(_loaded(calls, [storage], module("direct", calls), env))
+            with _storage(url) as (storage, env), _host(env, folder) as (host, address):
+                empty.append(_loaded(calls, [host, storage], _notify(address, calls, "none")))
     return {
         "host": middle(hosts),
         "empty_host": middle(empty),
@@ -59,14 +57,61 @@ def webhook(calls: int, rounds: int) -> Json:
     }
 
 
-def _notify(root: Path, env: Mapping[str, str], calls: int, token: str) -> Figures:
+def looked_into(calls: int) -> tuple[dict[str, float], dict[str, int]]:
+    """What a host asks of storage for a notification, by kind, and where its CPU time goes, by samples."""
+    few = IN_FLIGHT
+    with _graph() as (url, key), _storage(url) as (_, env), _host(env, program="bench.host") as (host, address):
+        token = _token(key, env)
+        host.send(GO)
+        run(_notify(address, few, token))
+        host.send(GO)
+        run(_notify(address, calls, token, 2 * few))
+        host.send(GO)
+        found = json.loads(host.wait_for(r"^{.*}$")[0])
+    sent = 2 * few * EACH  # with those that open the connections
+    return {kind: count / sent for kind, count in sorted(found["requests"].items())}, found["samples"]
+
+
+class _Process(Protocol):
+    @property
+    def pid(self) -> int: ...
+
+
+def _loaded(
+    calls: int, watched: Sequence[_Process], command: Sequence[str], env: Mapping[str, str] | None = None
+) -> Figures:
+    """Run what sends the load; with the CPU milliseconds a notification of the processes that bear it, storage last."""
+    before = [cpu_seconds_of(process.pid) for process in watched]
+    figures = figures_of(told(run(command, env)))
+    sent = (calls + IN_FLIGHT) * EACH  # with those that open the connections
+    used = [1000 * (cpu_seconds_of(process.pid) - began) / sent for process, began in zip(watched, before, strict=True)]
+    return {**figures, "host_cpu_ms": sum(used[:-1]), "storage_cpu_ms": used[-1]}
+
+
+def _notify(address: str, calls: int, token: str, first: int = 0) -> list[str]:
+    return module("notify", f"{address}/api/notifications", calls, token, first)
+
+
+@contextmanager
+def _graph() -> Iterator[tuple[str, SigningKey]]:
+    key = SigningKey("notifications")
+    with Children() as children, graph(children, json.dumps({"keys": [key.published()]})) as url:
+        yield url, key
+
+
+@contextmanager
+def _storage(url: str) -> Iterator[tuple[azurite.Server, dict[str, str]]]:
+    with azurite.serving(azurite.Azurite(0, 0, 0)) as server:
+        yield server, app_settings(server.storage.connection_string, url)
+
+
+@contextmanager
+def _host(env: Mapping[str, str], root: Path = ROOT, program: str = "local.host") -> Iterator[tuple[Child, str]]:
     with Children() as children:
-        command = [sys.executable, "-m", "local.host", "--port", "0", "--root", str(root)]
+        command = [sys.executable, "-m", program, "--port", "0", "--root", str(root)]
         host = children.start("host", command, env={**env, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        address = host.wait_for(r"host ready: (http://127\.0\.0\.1:\d+)", _PATIENCE)[1]
-        told = run([sys.executable, "-m", "bench.notify", f"{address}/api/notifications", str(calls), token])
+        yield host, host.wait_for(r"host ready: (http://127\.0\.0\.1:\d+)", _PATIENCE)[1]
         host.check()
-    return without_texts(told)
 
 
 @contextmanager
@@ -77,6 +122,6 @@ def _empty_app() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _token(key: SigningKey, audience: str) -> str:
+def _token(key: SigningKey, env: Mapping[str, str]) -> str:
     now = int(time.time())
-    return key.sign({"iss": ISSUER, "aud": audience, "tid": TENANT, "nbf": now - 60, "exp": now + LIFE})
+    return key.sign({"iss": ISSUER, "aud": env["GRAPH_APP_ID"], "tid": TENANT, "nbf": now - 60, "exp": now + LIFE})

@@ -3,15 +3,15 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
 
 from azure.core.credentials import AccessToken
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
 from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph.graph_service_client import GraphServiceClient
 
-from bench.load import IN_FLIGHT, call_ids
-from bench.measure import Measure
+from bench.load import call_ids, side_by_side
+from bench.measure import Figures, Measure
+from bench.rounds import in_rounds
 
 
 class StaticToken:
@@ -33,19 +33,18 @@ async def run(graph: str, count: int) -> None:
     adapter = GraphRequestAdapter(provider)
     adapter.base_url = f"{graph}/v1.0"
     client = GraphServiceClient(request_adapter=adapter)
-    ids = call_ids(count)
-    measure = Measure()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(IN_FLIGHT):
-            group.create_task(_post(client, ids, measure.latencies))
-    measure.tell(len(measure.latencies))
 
+    async def work(_number: int) -> Figures:
+        measure = Measure()
 
-async def _post(client: GraphServiceClient, ids: Iterator[str], latencies: list[float]) -> None:
-    for call_id in ids:
-        began = time.perf_counter()
-        await client.communications.calls.by_call_id(call_id).keep_alive.post()
-        latencies.append(time.perf_counter() - began)
+        async def post(call_id: str) -> None:
+            with measure.request():
+                await client.communications.calls.by_call_id(call_id).keep_alive.post()
+
+        await side_by_side(call_ids(count), post)
+        return measure.figures()
+
+    await in_rounds(work)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
-from bench.table import CONTESTANTS, goals
+from bench.table import CONTESTANTS, NOTIFIED, SWEEPS, goals, profiles, row_of, rows_of_outage, rows_of_webhook
 from local import cost
 from shared.apps import BotApp
 from shared.entra_errors import ADVICE
@@ -251,30 +251,41 @@ def _performance_run() -> str:
         ("Python", run["python"]),
         ("libraries", libraries),
         ("rounds", f"{run['rounds']}; above 20,000 calls one"),
+        ("all of it took", f"{run['minutes']:.0f} minutes"),
     )
     return _markdown(("", ""), rows)
 
 
 def _performance_goals() -> str:
-    found = goals(measured())
-    rows = ((goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**") for goal in found)
-    return _markdown(("goal", "measured", ""), rows)
+    rows = (
+        (goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**", goal.beside)
+        for goal in goals(measured())
+    )
+    return _markdown(("goal", "measured", "", "beside it"), rows)
 
 
 def _performance_keep_alive() -> str:
-    rows = []
-    for size, result in measured()["keep_alive"].items():
-        for name, title in CONTESTANTS.items():
-            if found := result.get(name):
-                cpu, p99 = f"{found['cpu_seconds_per_1000']:.3f}", f"{found['p99_ms']:.0f}"
-                rate, peak = f"{found['per_second']:,.0f}", f"{found['peak_mb']:.0f}"
-                rows.append((f"{int(size):,}", title, f"{found.get('processes', 1):.0f}", rate, cpu, p99, peak))
+    rows = [
+        (f"{int(size):,}", f"{title}, {place}", f"{found['processes']:.0f}", *row_of(found))
+        for size, result in measured()["keep_alive"].items()
+        for name, title in CONTESTANTS.items()
+        for place in SWEEPS
+        if (found := result[place].get(name))
+    ]
     head = ("calls", "", "processes", "requests/s", "CPU seconds per 1,000", "p99, ms", "peak of a process, MB")
     return _markdown(head, rows)
 
 
+def _performance_outage() -> str:
+    return _markdown(("", ""), rows_of_outage(measured()["outage"]))
+
+
+def _performance_profile() -> str:
+    return "\n".join(_markdown(head, rows) for head, rows in profiles(measured()["profile"]))
+
+
 def _performance_transactions() -> str:
-    found = {int(size): result["transactions"] for size, result in measured()["keep_alive"].items()}
+    found = {int(size): result["next"]["transactions"] for size, result in measured()["keep_alive"].items()}
     kinds = sorted({kind for asked in found.values() for kind in asked["by_kind"]})
     rows = [(kind, *(f"{asked['by_kind'].get(kind, 0):,}" for asked in found.values())) for kind in kinds]
     rows.append(("all, with the switch's message", *(f"{asked['a_sweep']:,}" for asked in found.values())))
@@ -294,10 +305,7 @@ def _performance_growth() -> str:
 
 
 def _performance_webhook() -> str:
-    found = measured()["webhook"]
-    titles = {"host": "our webhook", "empty_host": "an empty handler", "bound": "its transactions, sent straight"}
-    rows = ((title, f"{found[it]['per_second']:,.0f}", f"{found[it]['p99_ms']:,.0f}") for it, title in titles.items())
-    return _markdown(("", "a second", "p99, ms"), rows)
+    return _markdown(("", *NOTIFIED), rows_of_webhook(measured()["webhook"]))
 
 
 def _performance_cold_start() -> str:
@@ -315,6 +323,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "performance-keep-alive": _performance_keep_alive,
     "performance-transactions": _performance_transactions,
     "performance-growth": _performance_growth,
+    "performance-outage": _performance_outage,
+    "performance-profile": _performance_profile,
     "performance-webhook": _performance_webhook,
     "performance-cold-start": _performance_cold_start,
     "apps": _apps,

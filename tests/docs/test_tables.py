@@ -48,6 +48,8 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "performance-goals",
             "performance-growth",
             "performance-keep-alive",
+            "performance-outage",
+            "performance-profile",
             "performance-run",
             "performance-transactions",
             "performance-webhook",

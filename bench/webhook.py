@@ -35,7 +35,7 @@ async def receive(req: func.HttpRequest) -> func.HttpResponse:
 
 
 def webhook(calls: int, rounds: int) -> Json:
-    """Measure the three, round by round, each on a storage of its own."""
+    """Measure the three, round by round, each on a new storage."""
     hosts: list[Figures] = []
     empty: list[Figures] = []
     bound: list[Figures] = []
@@ -46,8 +46,8 @@ def webhook(calls: int, rounds: int) -> Json:
                 hosts.append(_loaded(calls, [host, storage], _notify(address, calls, _token(key, env))))
             with _storage(url) as (storage, env):
                 bound.append(_loaded(calls, [storage], module("direct", calls), env))
-            with _storage(url) as (storage, env), _host(env, folder) as (host, address):
-                empty.append(_loaded(calls, [host, storage], _notify(address, calls, "none")))
+                with _host(env, folder) as (host, address):  # which asks nothing of it
+                    empty.append(_loaded(calls, [host, storage], _notify(address, calls, "none")))
     return {
         "host": middle(hosts),
         "empty_host": middle(empty),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from soak.world import App, World
 
 
+HTTP_BUDGET = timedelta(minutes=3)  # of a sweep that is asked for
+
+
 class Bots:
     """As many calls as the climate asks for, each with a life of its own."""
 
@@ -35,6 +38,8 @@ class Bots:
         for _ in range(self._climate.calls):
             self._world.loop.call_later(self._random.random() * 20 * MINUTE, self._next)
         self._world.spawn(self._traffic())
+        for at in self._world.weather.asks:
+            self._world.loop.call_at(at, lambda: self._world.spawn(self._ask_for_sweep()))
 
     def ended(self, held: Held) -> None:
         """A call is over: Graph tells of it, and another one begins."""
@@ -126,6 +131,13 @@ class Bots:
                 continue
             call_id = next(reversed(world.judge.known))
             world.spawn(self._ignoring(lambda app, call_id=call_id: app.management.read(call_id)))
+
+    async def _ask_for_sweep(self) -> None:
+        """POST /api/keep-alive: by an outside scheduler or an operator."""
+        app = self._world.pick("http")
+        if app is not None:
+            self._world.tell(app.name, "is asked to sweep")
+            await self._world.limited(app, self._answer(app, app.keeper.sweep("operator", budget=HTTP_BUDGET)))
 
     async def _ignoring(self, ask: Any) -> None:  # noqa: ANN401
         await self._request(ask)

@@ -73,6 +73,8 @@ class Liveness:
         if wide:
             by_itself = STALE + self.skew + TICK + SWEEP
             self.paths += (Path("timer alone", alone, by_itself, by_itself),)
+        if weather.asks_always:
+            self.paths += (Path("scheduler", union(_kills(weather, "http", 0)), TICK + SWEEP, TICK + SWEEP),)
         self.beginnings: tuple[Path, ...] = (
             Path("registration", union(_kills(weather, "http", 0)), MINUTE, MINUTE),
             Path("first notification", union(posted, _kills(weather, "http", 0)), HANDED, HANDED),

@@ -5,7 +5,9 @@ The product's own `asyncio.sleep` and `asyncio.timeout` live by it, so a day tak
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 
@@ -19,11 +21,16 @@ class _Timeless(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.steps = 0
+        self.due: list[tuple[int, int, Callable[[], None]]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("All tasks wait, and no timer is set.")
         self.now += max(timeout, 0.0)
+        self.steps += 1
+        while self.due and self.due[0][0] <= self.steps:
+            heappop(self.due)[2]()
         return []
 
 
@@ -33,10 +40,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._timeless = _Timeless()
         super().__init__(self._timeless)
+        self._number = count()
 
     def time(self) -> float:
         """Virtual seconds since the loop began."""
         return self._timeless.now
+
+    def after_steps(self, steps: int, do: Callable[[], None]) -> None:
+        """Do something after so many rounds of the loop: in each, what can run runs to its next await."""
+        waiting = self._timeless.due
+        heappush(waiting, (self._timeless.steps + steps, next(self._number), do))
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:

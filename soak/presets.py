@@ -23,6 +23,7 @@ QUIET = Climate(  # nothing goes wrong, and calls last: what a preset names come
     queue_doubles=NEVER,
     quiet=NEVER,
     kills=NEVER,
+    asked_by=("nobody",),
     lives=1_000,
     short=0,
     late=0,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
+from typing import cast
 
 from shared.telemetry import LOGGER
 from soak.judge import Findings
@@ -22,7 +23,7 @@ def live(seed: int, climate: Climate, *, trace: bool = False) -> tuple[Findings,
 
 
 async def _live(seed: int, climate: Climate, *, trace: bool) -> tuple[Findings, list[str]]:
-    world = World(seed, climate, asyncio.get_running_loop())
+    world = World(seed, climate, cast("VirtualLoop", asyncio.get_running_loop()))
     logger = logging.getLogger(LOGGER)
     kept = logger.level, logger.propagate
     handler = listening(world)

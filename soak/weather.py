@@ -70,6 +70,12 @@ class Climate:
     queue_doubles: Kind = Kind(400, 5, 60)
     quiet: Kind = Kind(300, 10, 120)
     kills: Kind = Kind(240, 2, 2)
+    asked_by: tuple[str, ...] = (
+        "nobody",
+        "scheduler",
+        "operator",
+    )  # of a life: who asks for sweeps, POST /api/keep-alive
+    operator_asks: float = 60.0  # on average
     clock_off: float = 120.0
     queues: int = 2
     https: int = 2
@@ -89,13 +95,17 @@ class Climate:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A process dies: at its so-many-th request from `at` on, before or after it had its effect, or 2 minutes later."""
+    """A process dies: at its so-many-th request from `at` on, before or after it had its effect, or 2 minutes later.
+
+    Or `by_steps`: after so many steps of the loop, between any two awaits of all that runs.
+    """
 
     at: float
     group: str
-    requests: int
+    number: int
     after_effect: bool
     down: float
+    by_steps: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class Weather:
     queue_doubles: Spans
     quiet: Spans
     kills: tuple[Kill, ...]
+    asks: tuple[float, ...]  # when somebody asks for a sweep
+    asks_always: bool  # that is an outside scheduler
     seconds: float = field(default=0.0)
 
     def tally(self) -> int:
@@ -131,6 +143,7 @@ def forecast(seed: int, climate: Climate) -> Weather:
         return kind.spans(random, climate.hours, random.choice(climate.intensities))
 
     tenants: list[Span] = list(drawn("tenant"))
+    asks, asks_always = _asks(seed, climate)
     return Weather(
         climate,
         storage=drawn("storage"),
@@ -143,6 +156,8 @@ def forecast(seed: int, climate: Climate) -> Weather:
         queue_doubles=drawn("queue_doubles"),
         quiet=drawn("quiet"),
         kills=_kills(seed, climate),
+        asks=asks,
+        asks_always=asks_always,
         seconds=climate.hours * HOUR,
     )
 
@@ -157,6 +172,17 @@ def _paused(seed: int, climate: Climate, drawn: Spans) -> Spans:
     return Spans([*before, Span(death, climate.hours * HOUR, "dead")])
 
 
+def _asks(seed: int, climate: Climate) -> tuple[tuple[float, ...], bool]:
+    """When sweeps are asked for: each quarter of an hour by an outside scheduler, or now and then by an operator."""
+    random = Random(f"{seed}/asks")
+    who, end = random.choice(climate.asked_by), climate.hours * HOUR
+    times, at = [], random.random() * TICK
+    while who != "nobody" and at < end:
+        times.append(at)
+        at += TICK if who == "scheduler" else random.expovariate(1 / climate.operator_asks) * MINUTE
+    return tuple(times), who == "scheduler"
+
+
 def _kills(seed: int, climate: Climate) -> tuple[Kill, ...]:
     found: list[Kill] = []
     for group in GROUPS:
@@ -166,5 +192,7 @@ def _kills(seed: int, climate: Climate) -> tuple[Kill, ...]:
             if random.random() < 0.6:
                 at = (at // TICK + 1) * TICK - 1
             down = random.choice((1.0, 20.0, 110.0))
-            found.append(Kill(at, group, int(random.expovariate(1 / 60)), random.random() < 0.5, down))
+            by_steps = random.random() < 0.5
+            number = int(random.expovariate(1 / (300 if by_steps else 60)))
+            found.append(Kill(at, group, number, random.random() < 0.5, down, by_steps))
     return tuple(sorted(found, key=lambda kill: (kill.at, kill.group)))

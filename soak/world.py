@@ -21,6 +21,7 @@ from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
 from soak.judge import TIMING, Findings, Judge
 from soak.liveness import Liveness
+from soak.loop import VirtualLoop
 from soak.post import Post, PostOf
 from soak.spans import HOUR, MINUTE
 from soak.storage import JudgedStore, StoreOf
@@ -67,7 +68,7 @@ class App(Process):
 class World:
     """A life, from its seed."""
 
-    def __init__(self, seed: int, climate: Climate, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, seed: int, climate: Climate, loop: VirtualLoop) -> None:
         self.loop = loop
         self.weather = forecast(seed, climate)
         self.random = Random(f"{seed}/chance")
@@ -166,7 +167,10 @@ class World:
         app = self.pick(kill.group)
         if app is not None:
             app.down = kill.down
-            app.arm(kill.requests, after_effect=kill.after_effect)
+            if kill.by_steps:
+                self.loop.after_steps(kill.number, app.kill)
+            else:
+                app.arm(kill.number, after_effect=kill.after_effect)
             self.loop.call_later(ARMED, app.kill)
 
     async def _timer(self) -> None:
@@ -230,7 +234,8 @@ class World:
     def _ended(self, held: Held) -> None:
         self.judge.ended(held)
         self.bots.ended(held)
-        self.loop.call_later(TICK + MINUTE, self.judge.due, held)
+        left_alone = self.liveness.fresh if self.weather.asks else 0  # by a tick, as one that was asked for just swept
+        self.loop.call_later(TICK + left_alone + MINUTE, self.judge.due, held)
 
 
 def _at(seconds: float) -> str:

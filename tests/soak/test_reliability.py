@@ -9,7 +9,7 @@ from tests.docs.documents import read, rows, section
 
 def test_the_page_has_the_condition_of_the_judge() -> None:
     told = [(row[0], row[2], row[3]) for row in rows(section(read("docs/reliability.md"), "The condition"))]
-    liveness = Liveness(forecast(0, Climate(hours=1)))
+    liveness = Liveness(forecast(0, Climate(hours=1, asked_by=("scheduler",))))
     paths = (*liveness.paths, *liveness.beginnings)
     assert told == [(path.name, f"{path.window / MINUTE:g}", f"{path.answers / MINUTE:g}") for path in paths]
 

@@ -72,6 +72,7 @@ def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world
         assert all(request.result(30) for request in requests)
     world.until(lambda: all(call.over for call in world.all_simulated([told, untold])))
     world.stack.start_host()
+    assert "hangupRequested" in {event.kind for event in world.story(told)}
     assert _asked_again(world, f"/calls/{told}/hangup") == (409, "request-in-progress")
     _age_the_claim(world, told)
     assert _asked_again(world, f"/calls/{told}/hangup")[0] in {200, 202}  # it does no harm to do it again
@@ -96,6 +97,7 @@ def test_a_host_killed_before_it_wrote_down_a_recording_knows_it_from_its_notifi
             world.stack.host.kill()
         assert request.result(30)
     world.stack.start_host()
+    assert "recordRequested" in {event.kind for event in world.story(call_id)}
     assert _asked_again(world, f"/calls/{call_id}/record") == (409, "request-in-progress")
     _age_the_claim(world, call_id)
     assert _asked_again(world, f"/calls/{call_id}/record") == (409, "outcome-unknown")

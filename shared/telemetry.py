@@ -1,6 +1,7 @@
 """What Call Keeper tells of itself: every log event and metric by name, with its fields. Nothing else is logged."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,31 @@ LOGGER = "call_keeper"
 type Field = str | int | float | bool | None
 
 
+@dataclass(slots=True)
+class Ration:
+    """At most so many lines in a minute."""
+
+    most: int
+    began_at: float = -60
+    taken: int = 0
+    left_out: int = 0
+
+    def take(self) -> int | None:
+        """How many lines were left out before this one; None: leave this one out too."""
+        now = time.monotonic()
+        if now - self.began_at >= 60:  # noqa: PLR2004 a minute
+            self.began_at, self.taken = now, 0
+        if self.taken >= self.most:
+            self.left_out += 1
+            return None
+        left_out, self.left_out = self.left_out, 0
+        self.taken += 1
+        return left_out
+
+
+_rations: dict[tuple[str, Field], Ration] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class LogEvent:
     """One kind of line in the log: `name key=value …`, its values also as `extra`, so that they become columns."""
@@ -23,9 +49,15 @@ class LogEvent:
     level: int
     fields: tuple[str, ...]
     meaning: str
+    most_a_minute: int | None = None  # of each `why`: for what strangers can cause. `leftOut` counts what was held back
 
     def __call__(self, **values: Field) -> None:
         """Write the line. Values hold no secret and no personal data."""
+        if self.most_a_minute is not None:
+            left_out = _rations.setdefault((self.name, values.get("why")), Ration(self.most_a_minute)).take()
+            if left_out is None:
+                return
+            values["leftOut"] = left_out
         line = " ".join(f"{key}={value}" for key, value in values.items())
         logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
 
@@ -182,7 +214,12 @@ NOTIFICATIONS_ACCEPTED = LogEvent(
     "A webhook body is stored.",
 )
 NOTIFICATIONS_REFUSED = LogEvent(
-    "notifications.refused", logging.WARNING, ("why", "detail"), "A webhook body, or a part of it, was not taken."
+    "notifications.refused",
+    logging.WARNING,
+    ("why", "detail", "leftOut"),
+    "A webhook body, or a part of it, was not taken. At most 30 lines a minute, an instance and a `why`; `leftOut` "
+    "says how many were left out before this one, and the metric `call_keeper.notifications` counts all.",
+    most_a_minute=30,
 )
 OTHER_TENANT = LogEvent(
     "notifications.other_tenant",

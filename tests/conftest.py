@@ -6,10 +6,17 @@ from collections.abc import Iterator
 import pytest
 
 from local.azurite import running
+from shared import telemetry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background lets them ignore Ctrl-C; the children that we send it must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_line_is_left_out() -> None:
+    """As if a minute had gone by since the test before."""
+    telemetry._rations.clear()
 
 
 @pytest.fixture(scope="session")

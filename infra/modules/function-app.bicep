@@ -86,6 +86,11 @@ var identitySettings = {
   CALLS_STORAGE__clientId: identityClientId
 }
 
+// The host's own bound on bodies, 100 MB by default; the app takes 1 MiB, and has a body in memory before it can refuse it.
+var hostSettings = {
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
+}
+
 // The worker sends telemetry by OpenTelemetry, proving itself by the identity: the component takes nothing else.
 var telemetrySettings = {
   APPLICATIONINSIGHTS_CONNECTION_STRING: component.properties.ConnectionString
@@ -150,7 +155,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       http20Enabled: true
       remoteDebuggingEnabled: false
       appSettings: map(
-        items(union(settings, hostStorage, identitySettings, telemetrySettings)),
+        items(union(settings, hostSettings, hostStorage, identitySettings, telemetrySettings)),
         setting => { name: setting.key, value: setting.value }
       )
     }

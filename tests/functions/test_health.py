@@ -1,5 +1,6 @@
 """Health: what it says, and what it does not."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -38,7 +39,25 @@ async def test_a_shard_whose_watermark_is_of_the_future_degrades_it(app: App) ->
     health: Any = await app.asked("GET", "health", headers={})
     assert health["checks"]["sweeps"].startswith("1 of 16 shards")
     await app.ask("POST", "keep-alive", expect=200)
+    await app.clock.sleep(5)
     assert (await app.asked("GET", "health", headers={}))["status"] == "healthy"
+
+
+async def test_one_look_serves_all_who_ask_within_five_seconds(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask, and a look is 16 reads."""
+    pings = 0
+
+    async def ping() -> None:
+        nonlocal pings
+        pings += 1
+
+    monkeypatch.setattr(app.parts.queue, "ping", ping)
+    asked = [app.asked("GET", "health", headers={}) for _ in range(20)]
+    assert len({str(health["status"]) for health in await asyncio.gather(*asked)}) == 1
+    assert pings == 1
+    await app.clock.sleep(5)
+    await app.asked("GET", "health", headers={})
+    assert pings == 2
 
 
 async def test_one_shard_that_was_never_swept_degrades_it(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ PLATFORM_SETTINGS: Mapping[str, str] = {
     "AzureWebJobsStorage__tableServiceUri": "likewise",
     "AzureWebJobsStorage__credential": "with a user-assigned identity the host asks for this one",
     "AzureWebJobsStorage__clientId": "and for this one beside it",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "the host refuses larger bodies before the app has them in memory",
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "where telemetry goes; no secret while local authentication is off",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "telemetry is sent with the identity's token",
     "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "the worker configures OpenTelemetry",

@@ -62,8 +62,10 @@ EMISSIONS = list(_emissions())
 
 @pytest.mark.parametrize(("place", "name", "node"), EMISSIONS, ids=[f"{name}-{place}" for place, name, _ in EMISSIONS])
 def test_an_event_or_metric_is_given_exactly_its_fields(place: str, name: str, node: ast.Call) -> None:
-    declared = EVENTS[name].fields if name in EVENTS else METRICS[name].attributes
-    assert _fields(node, place) == set(declared)
+    declared = set(EVENTS[name].fields if name in EVENTS else METRICS[name].attributes)
+    if name in EVENTS and EVENTS[name].most_a_minute:
+        declared.remove("leftOut")  # the event counts that itself
+    assert _fields(node, place) == declared
 
 
 def test_every_event_and_metric_is_emitted() -> None:
@@ -121,3 +123,22 @@ def test_an_end_is_told_and_an_unknown_code_beside_it(
     caplog.set_level(logging.INFO, LOGGER)
     telemetry.tell_end(replace(CALL, ended_at=NOON, termination=termination))
     assert [vars(record)["event"] for record in caplog.records] == told
+
+
+def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("shared.telemetry.time.monotonic", lambda: now)
+
+    def told() -> list[int]:
+        caplog.clear()
+        for _ in range(100):
+            telemetry.NOTIFICATIONS_REFUSED(why="Unauthenticated", detail="x")
+        return [record.leftOut for record in caplog.records]  # type: ignore[attr-defined] # by `extra`
+
+    assert told() == [0] * 30
+    telemetry.NOTIFICATIONS_REFUSED(why="StoreUnavailable", detail="x")
+    assert caplog.records[-1].leftOut == 0  # type: ignore[attr-defined] # as above
+    now += 60
+    assert told() == [70, *[0] * 29]

@@ -1,6 +1,7 @@
 """How fast requests may follow one another."""
 
 import asyncio
+from collections import deque
 
 _SECOND = 1.001  # a timer may wake a moment early
 
@@ -17,11 +18,23 @@ class Pace:
 
     def __init__(self, per_second: int) -> None:
         self._places = asyncio.Semaphore(per_second)
+        self._freed_at: deque[float] = deque()  # places that are taken no more, by when another may have them
 
     async def __aenter__(self) -> None:
         """Wait until one more may be sent."""
         await self._places.acquire()
 
     async def __aexit__(self, *_: object) -> None:
-        """Free its place, a second from now."""
-        asyncio.get_running_loop().call_later(_SECOND, self._places.release)
+        """Free its place, a second from now. One timer serves all: thousands would be in each other's way."""
+        loop = asyncio.get_running_loop()
+        self._freed_at.append(loop.time() + _SECOND)
+        if len(self._freed_at) == 1:
+            loop.call_at(self._freed_at[0], self._free, loop)
+
+    def _free(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._freed_at and self._freed_at[0] <= now:
+            self._freed_at.popleft()
+            self._places.release()
+        if self._freed_at:
+            loop.call_at(self._freed_at[0], self._free, loop)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
 
-from shared.errors import GraphError, TokenUnavailable
+from shared.errors import GraphError, GraphThrottled, TokenUnavailable
 from shared.graph import GraphCall, StartedOperation
 from shared.graph_errors import error_of, unreachable
 from shared.http_client import Answer, NoAnswer
 from shared.recording import RecordRequest
+from soak.manners import Manners
 from soak.spans import MINUTE
 from soak.weather import RETRY_AFTER
 from soak.wire import START, OffClock, Process, Scene
@@ -58,6 +59,7 @@ class Cloud:
         self.random = scene.random
         self.calls: dict[str, Held] = {}
         self.on_end: Callable[[Held], None] = lambda _call: None
+        self.on_early: Callable[[str, int], None] = lambda _process, _many: None
         self.on_keep_alive: Callable[[Held], None] = lambda _call: None
 
     def create(self, call_id: str, tenant: str) -> Held:
@@ -106,10 +108,21 @@ class GraphOf:
         self._cloud = cloud
         self._process = process
         self._clock = clock
+        self._manners = Manners(process.now, lambda early: cloud.on_early(process.name, early))
 
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 one app
         """Renew the lease."""
-        await self._send(call_id, tenant_id, "keepAliveNotFound", self._cloud.keep)
+        self._manners.sends(tenant_id)
+        try:
+            await self._send(call_id, tenant_id, "keepAliveNotFound", self._cloud.keep)
+        except GraphThrottled as error:
+            self._manners.throttled(tenant_id, error.retry_after or 2.0)
+            raise
+        except GraphError as error:
+            if error.status is None:
+                self._manners.hung(tenant_id)
+            raise
+        self._manners.answered(tenant_id)
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 as above
         """End the call."""

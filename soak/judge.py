@@ -10,6 +10,7 @@ from shared.calls import Call, Source, Status, Timing, Watermark
 from shared.store import Change, shard_of
 from soak.cloud import Cloud, Held
 from soak.liveness import Liveness
+from soak.manners import MOST_EARLY
 from soak.spans import MINUTE
 from soak.storage import at_once
 from soak.weather import TICK
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TIMING = Timing()
 YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again
 MOST_SWITCHES = 24
+MOST_IN_CALM = 12  # of them, where storage never fails and the queue never stands still
 MOST_WAITING = 1_000
 
 
@@ -143,13 +145,19 @@ class Judge:
         counts = self._findings.counts
         counts["most switches"] = max(counts["most switches"], switches)
         counts["most messages"] = max(counts["most messages"], messages)
-        if switches > MOST_SWITCHES or messages > MOST_WAITING:
+        if switches > (MOST_SWITCHES if self._liveness.outages else MOST_IN_CALM) or messages > MOST_WAITING:
             self._violated("the queue grows", f"{switches} switches, {messages} messages")
 
     def overtime(self, process: str) -> None:
         """The host ended a function that took too long, and its process with it."""
         self._findings.counts["function time-outs"] += 1
         self._violated("a function took as long as the host allows", process)
+
+    def early(self, process: str, many: int) -> None:
+        """A process sent so many keepAlives for a tenant while it had to wait."""
+        self._findings.counts["most early"] = max(self._findings.counts["most early"], many)
+        if many == MOST_EARLY + 1:
+            self._violated("asks on for a tenant that has to wait", process)
 
     def settle(self) -> None:
         """After an hour of peace: the record and Graph agree, but for ends that no sweep can have found yet."""

@@ -62,6 +62,7 @@ class Liveness:
         by_switch, by_requests = STALE + self.skew + HANDED, STALE + self.skew + LOOKS
         mends = ((union(tables, timer, queue), by_timer), (union(tables, requests), by_requests))
         broken = list(_broken(loses, mends, weather.seconds))
+        self.outages = bool(weather.storage.all or weather.queue_stands.all)
         self.timer = timer
         self.queue = posted
         self.paths: tuple[Path, ...] = (

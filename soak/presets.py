@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from soak.weather import Climate, Kind
+from soak.weather import TENANTS, Climate, Kind
 
 NEVER = Kind(0, 0, 0)
 ALWAYS = Kind(0.01, 100_000, 100_000)
@@ -46,6 +46,23 @@ PRESETS = {
     "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
     # The same without the queue: each tick has four minutes.
     "unhanded": replace(QUIET, calls=56, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE),
+    # Graph throttles all.
+    "throttled": replace(QUIET, calls=60, concurrency=(4,), graph=Kind(30, 10, 20, ("429",))),
+    # One tenant gets no answer.
+    "hung": replace(QUIET, calls=240, tenant=Kind(20, 20, 25, ("hangs",), TENANTS)),
+    # The timer leaves a message a shard, and the queue hands none out.
+    "stands": replace(QUIET, fan_out_above=1, queue_stands=ALWAYS),
+    # Only the switch is left, and the queue takes some messages and others not.
+    "flaky": replace(DEAD_TIMER, hours=24, calls=6, quiet=ALWAYS, storage=Kind(40, 15, 20, ("flaky",), ("queues",))),
+    # Tables take some of what a sweep must write.
+    "unwritten": replace(
+        QUIET,
+        calls=60,
+        storage=Kind(10, 2, 5, ("flaky",), ("tables",), at_ticks=True),
+        graph=Kind(10, 2, 5, ("503",), at_ticks=True),
+    ),
+    # Each message comes twice at times, the switch too, and another process takes each.
+    "doubled": replace(DEAD_TIMER, hours=24, calls=4, queues=16, queue_doubles=ALWAYS),
     # Everybody writes the same calls, and writing takes its time.
     "races": replace(
         QUIET,

@@ -86,6 +86,7 @@ class World:
         self.post.handle = self._handle
         self.post.on_put = self._count_waiting
         self.cloud.on_keep_alive = self.judge.kept
+        self.cloud.on_early = self.judge.early
         self.groups: dict[str, list[App]] = {group: [] for group in GROUPS}
         self.bots = Bots(self, seed)
         self.cloud.on_end = self._ended

@@ -1,7 +1,8 @@
 """What keeps calls alive, taken away: one safety at a time, from the real classes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,7 +16,8 @@ from shared.renewal import Renewer
 from shared.rows import Delete, Write
 from shared.shard import ShardSweeper
 from shared.sweep import Tally
-from shared.wakeups import Renew, WakeUp
+from shared.tenants import Tenants
+from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from shared.webhook import Webhook
 from soak.wire import START
 
@@ -119,6 +121,46 @@ def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Webhook, "_renew_soon", nothing)
 
 
+def no_wait_after_429(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tenants, "throttled", lambda *_: None)
+
+
+def no_wait_for_silence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tenants, "hung", lambda *_: None)
+
+
+def fan_out_all(patch: pytest.MonkeyPatch) -> None:
+    async def fans_out(self: Keeper, shards: list[int]) -> set[int]:
+        if not await self._too_many(shards[0]):
+            return set()
+        return {shard for shard in shards if await self._renewer.send(SweepShard(shard=shard))}
+
+    patch.setattr(Keeper, "_fan_out", fans_out)
+
+
+def no_successor(patch: pytest.MonkeyPatch) -> None:
+    see = Keeper._see_to_stale
+
+    async def sees(self: Keeper, message: Sweep, began: datetime | None) -> None:
+        with suppress(StoreUnavailable):
+            await see(self, message, began)
+
+    patch.setattr(Keeper, "_see_to_stale", sees)
+
+
+def all_written(patch: pytest.MonkeyPatch) -> None:
+    write = ShardSweeper._write_watermark
+
+    async def writes(self: ShardSweeper, shard: int, done: Progress, etag: str | None) -> None:
+        await write(self, shard, replace(done, unwritten=frozenset()), etag)
+
+    patch.setattr(ShardSweeper, "_write_watermark", writes)
+
+
+def never_seen_to(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Keeper, "_is_seen_to", lambda *_: False)
+
+
 def first_404(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timing, "young", timedelta())
 
@@ -144,6 +186,12 @@ MUTATIONS = (
     Mutation("the minutes for clocks that differ", "late", 4, no_skew),
     Mutation("the renewal of what is registered late", "late", 1, no_renewal_at_once),
     Mutation("the renewal of what is met in mid-life", "met", 1, no_renewal_soon),
+    Mutation("the wait that Graph asks for", "throttled", 1, no_wait_after_429),
+    Mutation("the wait where nobody answers", "hung", 1, no_wait_for_silence),
+    Mutation("the timer's own sweep of stale shards", "stands", 1, fan_out_all),
+    Mutation("the switch that stays without a successor", "flaky", 4, no_successor),
+    Mutation("the calls that a watermark excepts", "unwritten", 2, all_written),
+    Mutation("one chain of switches", "doubled", 1, never_seen_to),
     Mutation("a second look at an early 404", "young", 2, first_404),
     Mutation("the look-up before a silent call is ended", "lost", 1, no_look_up),
 )

@@ -1,7 +1,8 @@
 """docs/reliability.md says what the judge goes by."""
 
-from soak.judge import MOST_SWITCHES, MOST_WAITING
+from soak.judge import MOST_IN_CALM, MOST_SWITCHES, MOST_WAITING
 from soak.liveness import Liveness
+from soak.manners import MOST_EARLY
 from soak.spans import MINUTE
 from soak.weather import Climate, forecast
 from tests.docs.documents import read, rows, section
@@ -17,3 +18,5 @@ def test_the_page_has_the_condition_of_the_judge() -> None:
 def test_the_page_names_the_bounds_of_the_queue() -> None:
     told = read("docs/reliability.md")
     assert f"At most {MOST_SWITCHES} dead man's switches and {MOST_WAITING:,} messages" in told
+    assert f"{MOST_IN_CALM} switches where" in told
+    assert f"{MOST_EARLY} keepAlives at most" in told

@@ -16,6 +16,7 @@ SECONDS = HOURS * 3600
 SHARDS = 16  # shared/store.py
 HEAD_ROWS = 2  # shared/rows.py: of a shard, read with its active rows
 PAGE = 1000  # rows a query of Table Storage answers with at most
+PURGING = 6  # to delete a call: its row, its events, operations and keys are looked for, and two batches written
 MINIMUM = 1.0  # seconds: the shortest active time that is billed (Learn: Flex Consumption plan, Billing)
 
 
@@ -118,20 +119,21 @@ def active_gb_seconds(load: Load) -> float:
 def transactions(load: Load) -> float:
     """Requests to Table and Queue Storage. The host's own (leases, timer state, polling) are not known here.
 
-    A request reads a call and, if it changes it, writes one batch; health reads all watermarks.
+    A request reads a call and, if it changes it, writes one batch; health reads all watermarks. After its retention an
+    ended call is deleted.
     """
-    return sweeping(load) + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS
+    return sweeping(load) + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS + ended(load) * PURGING
 
 
 def sweeping(load: Load) -> float:
     """Those of them that sweeps make. `make bench` counts the same, and one more: a new process makes the table.
 
-    A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows and of its
-    expired ones, and writes a watermark. A message is put, got and deleted; the dead man's switch has a row too, which
-    is written and read.
+    A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows, and writes a
+    watermark. A message is put, got and deleted; the dead man's switch has a row too, which is written and read. Once
+    an hour each shard is looked through for calls that ended long ago.
     """
     pages = math.ceil((load.calls / SHARDS + HEAD_ROWS) / PAGE)
-    return sweeps(load) * (1 + SHARDS * (pages + 2) + 2) + messages(load) * 3
+    return sweeps(load) * (1 + SHARDS * (pages + 1) + 2) + messages(load) * 3 + HOURS * SHARDS
 
 
 def telemetry_gb(load: Load) -> float:

@@ -1,6 +1,7 @@
 """The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -15,7 +16,9 @@ from shared.store import SHARDS, CallStore
 from shared.sweep import Plan, Tally
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 
-PURGE_LIMIT = 100  # ended calls that one sweep of a shard deletes at most
+PURGE_LIMIT = 1_000  # ended calls that are deleted before the next are looked for
+PURGE_EVERY = timedelta(hours=1)
+PURGE_TIME = timedelta(seconds=30)  # of one sweep; what is left then waits for the next
 AGAIN = 5  # minutes in which a shard that failed is left one message
 LONGEST = 5  # minutes: host.json ends whatever takes longer
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -32,6 +35,7 @@ class Keeper:
         self._plan = plan
         self._sweeper = ShardSweeper(store, renewer, clock, plan)
         self._done_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
+        self._purge_at: dict[int, datetime] = {}
         self._left: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
         self._switch_left_at: datetime | None = None
         self._switch_due = clock.now()
@@ -125,7 +129,7 @@ class Keeper:
                 deadline = began + self._plan.budget
                 self._left.pop(message.shard, None)
                 tally = await self._sweeper.sweep(message.shard, deadline, self._plan.timing.fresh)
-                tally.purged = await self._purge(range(message.shard, message.shard + 1), deadline)
+                tally.purged = await self._purge([message.shard], deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
                 last = await self._store.switch()
@@ -172,18 +176,28 @@ class Keeper:
         if await self._renewer.send(SweepShard(shard=shard), self._plan.timing.minute):
             self._left[shard] = now
 
-    async def _purge(self, shards: range, deadline: datetime) -> int:
-        """Delete calls that ended long ago, when everything else is done, and while there is time."""
-        purged, began = 0, self._clock.now()
-        with suppress(TimeoutError):  # each of its many requests may be slow; the next sweep goes on
-            async with asyncio.timeout(max((deadline - began).total_seconds(), 0)):
+    async def _purge(self, shards: Iterable[int], deadline: datetime) -> int:
+        """Delete calls that ended long ago, once an hour, when everything else is done, and while there is time."""
+        purged, now = 0, self._clock.now()
+        until = min(deadline, now + PURGE_TIME)
+
+        async def purge(shard: int) -> None:
+            nonlocal purged
+            try:
+                while self._clock.now() < until:
+                    count = await self._store.purge(shard, now - self._plan.retention, PURGE_LIMIT)
+                    purged += count
+                    if count < PURGE_LIMIT:
+                        self._purge_at[shard] = now + PURGE_EVERY
+                        return
+            except StoreUnavailable as error:  # it can wait
+                telemetry.SHARD_FAILED(shard=shard, error=words(error))
+
+        with suppress(TimeoutError):  # each of its many requests may be slow
+            async with asyncio.timeout(max((until - now).total_seconds(), 0)), asyncio.TaskGroup() as group:
                 for shard in shards:
-                    if self._clock.now() >= deadline:
-                        break
-                    try:
-                        purged += await self._store.purge(shard, began - self._plan.retention, PURGE_LIMIT)
-                    except StoreUnavailable as error:  # it can wait
-                        telemetry.SHARD_FAILED(shard=shard, error=words(error))
+                    if self._purge_at.get(shard, now) <= now:
+                        group.create_task(purge(shard))
         return purged
 
     async def _leave_switch(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:

@@ -1219,3 +1219,25 @@ async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkey
     await world.drain()
     assert len(world.graph.calls[ids[1]].keep_alives) == 1
     assert await world.store.watermark(5) is not None
+
+
+async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.keeper.PURGE_LIMIT", 2)
+    left, asked = [2, 2, 1], 0
+
+    async def purge(shard: int, _before: datetime, _limit: int) -> int:
+        nonlocal asked
+        asked += 1
+        return left.pop(0) if left and shard == 3 else 0
+
+    world.store.purge = purge  # type: ignore[method-assign, assignment] # counts
+    tally = await world.sweep()
+    assert (getattr(tally, "purged", None), asked) == (5, SHARDS + 2)
+    await world.clock.advance(15 * MINUTE)
+    await world.sweep()
+    assert asked == SHARDS + 2
+    await world.clock.advance(46 * MINUTE)
+    await world.sweep()
+    assert asked == 2 * SHARDS + 2

@@ -12,7 +12,7 @@ from soak.spans import MINUTE
 from soak.weather import Climate
 
 HELD = 0.7  # the least part of the time in which the condition must hold: a proof about nothing proves nothing
-FOUND = 0.2  # of the ends that no notification told, the least part of which it must be judged when they were found
+FOUND = 0.1  # of the ends that no notification told, the least part of which it must be judged when they were found
 SHOWN = 3  # violations of a life
 
 

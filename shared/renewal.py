@@ -1,7 +1,6 @@
 """Renewing one call: what Graph's answer to a keepAlive means, and what is written down of it."""
 
 import zlib
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,7 +21,7 @@ from shared.errors import (
 from shared.notifications import Result
 from shared.slots import Slots
 from shared.store import CallStore, shard_of, update
-from shared.tenants import Tenants
+from shared.tenants import Slow, Tenants
 from shared.wakeups import Queue, Renew, WakeUp
 
 if TYPE_CHECKING:
@@ -121,10 +120,17 @@ class Renewer:
         swept
             A sweep asks: its watermark will prove the renewal, it deals with throttling itself, and has taken a slot.
         """
+        if swept:
+            return await self._renew(lease, watermark, swept=True)
+        async with self.slots.one(lambda: lease):
+            if slow := self.tenants.slowed(lease.account):
+                return await self.fail(lease, watermark, self.not_asked(slow))
+            return await self._renew(lease, watermark, swept=False)
+
+    async def _renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
         try:
-            async with nullcontext() if swept else self.slots.one(lambda: lease):
-                asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
-                await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
+            asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
+            await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphThrottled as error:
             self._slow_down(lease.account, error)
             if swept:
@@ -144,6 +150,12 @@ class Renewer:
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
         return Outcome.RENEWED
+
+    def not_asked(self, slow: Slow | None) -> Failure:
+        """What keeps a call from being renewed whose tenant has to wait."""
+        if slow is None:
+            return Failure("postponed")
+        return Failure(slow.reason, slow.status, retry_after=slow.until - self._clock.now())
 
     async def fail(self, lease: Lease, watermark: Watermark | None, failure: Failure) -> Outcome:
         """Write down that a keepAlive failed, and see to its retry. After a whole lease without success, look it up."""

@@ -68,7 +68,7 @@ class ShardSweeper:
         finally:
             held.release()
         if order:
-            run.tally.see(order[0].expires_at(found.watermark, self._plan.timing) - now)
+            run.tally.see(min(lease.expires_at(found.watermark, self._plan.timing) for lease in order) - now)
         done = _after(progress, run, self._last_taken(order, line, found.watermark) or progress.after)
         if line and resumable and _is_further(resumable, done):
             done = resumable  # an operator's sweep began anew: another's, that came further, goes on

@@ -12,7 +12,7 @@ from shared.calls import Lease, Timing, Watermark
 from shared.clock import Clock
 from shared.errors import words
 from shared.line import Line
-from shared.renewal import Failure, Outcome, Renewer
+from shared.renewal import Outcome, Renewer
 from shared.wakeups import Renew
 
 MAX_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
@@ -145,9 +145,7 @@ class Pass:
         self._put_off.append(lease)
 
     async def _give_up(self, lease: Lease) -> None:
-        slow = self._renewer.tenants.slowed(lease.account)
-        wait = slow.until - self._clock.now() if slow else timedelta()
-        failure = Failure(slow.reason if slow else "postponed", slow.status if slow else None, retry_after=wait)
+        failure = self._renewer.not_asked(self._renewer.tenants.slowed(lease.account))
         await self._take(lease, self._renewer.fail(lease, self._watermark, failure))
 
     async def _take(self, lease: Lease, work: Awaitable[Outcome]) -> Outcome | None:

@@ -1241,3 +1241,17 @@ async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(
     await world.clock.advance(46 * MINUTE)
     await world.sweep()
     assert asked == 2 * SHARDS + 2
+
+
+async def test_outside_of_sweeps_too_a_tenant_that_has_to_wait_is_not_asked(world: World) -> None:
+    await world.call("first", age=10 * MINUTE)
+    await world.call("second", age=40 * MINUTE)
+    world.graph.faults["first"] = raising(GraphThrottled("429", status=429, retry_after=120))
+    renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
+    for call_id in ("first", "second"):
+        await world.clock.run(renewer.renew((await world.record(call_id)).lease, None, swept=False))
+    failing = (await world.record("second")).failing
+    assert world.graph.requests["keepAlive"] == 1
+    assert failing
+    assert (failing.reason, failing.status) == ("throttled", 429)
+    assert 2 * MINUTE <= failing.retry_at - world.clock.now() < 2.5 * MINUTE

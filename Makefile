@@ -37,7 +37,7 @@ doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --
 	@$(RUN) local.doctor $(ARGS)
 
 test: setup check $(VENV)/checkov/.ready ## Everything: lint, types, tests, coverage
-	@$(BIN)/python -P -m pytest -q -n 3 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
+	@$(BIN)/python -P -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95
 
 check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) ruff check .

@@ -13,6 +13,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = {"bench", "e2e", "soak"}  # folders whose tests take long: they begin first, or they would be the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is one worker's (`--dist loadfile`), as its tests share what takes long to make."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def no_line_is_left_out() -> None:
     """As if a minute had gone by since the test before."""

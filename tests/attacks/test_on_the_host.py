@@ -15,7 +15,7 @@ from tests.attacks.judge import Ledger, assert_tells_nothing, secrets_of
 from tests.attacks.keys import OTHER_TENANT, Issuers
 from tests.attacks.scene import Case, Scene, send
 
-pytestmark = [pytest.mark.xdist_group("attacks"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 VICTIM = "9d0e4c2a-7f51-4b8e-a3d6-5c1f0b7e90f4"
 AT_ONCE = 4

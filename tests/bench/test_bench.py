@@ -29,8 +29,6 @@ from shared.store import shard_of
 FIGURES = {"done", "seconds", "cpu_seconds", "peak_mb", "p50_ms", "p99_ms", "per_second", "cpu_seconds_per_1000"}
 FEW = 48  # calls
 
-of_one_run = pytest.mark.xdist_group("bench")  # it takes half a minute
-
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -45,7 +43,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@of_one_run
 def test_a_run_tells_of_each_contestant_what_it_did_first_and_next(report: dict[str, Any]) -> None:
     for found in report["keep_alive"][str(FEW)].values():
         assert found["bare"].keys() == found["sweep"].keys() == FIGURES | {"peak_per_second", "processes"}
@@ -53,7 +50,6 @@ def test_a_run_tells_of_each_contestant_what_it_did_first_and_next(report: dict[
         assert found["sweep"]["processes"] == 1
 
 
-@of_one_run
 def test_a_sweep_of_few_calls_asks_storage_for_little(report: dict[str, Any]) -> None:
     for sweep, tables_made in (("first", 1), ("next", 0)):
         asked = report["keep_alive"][str(FEW)][sweep]["transactions"]
@@ -66,7 +62,6 @@ def test_a_sweep_of_few_calls_asks_storage_for_little(report: dict[str, Any]) ->
         assert asked["per_call_and_hour"] == (asked["a_sweep"] * 4 + 16) / FEW
 
 
-@of_one_run
 def test_while_graph_is_away_each_call_leaves_a_row_and_a_retry(report: dict[str, Any]) -> None:
     found = report["outage"]
 
@@ -75,7 +70,6 @@ def test_while_graph_is_away_each_call_leaves_a_row_and_a_retry(report: dict[str
     assert found["by_kind"]["table: read"] < 2 * FEW
 
 
-@of_one_run
 def test_a_profile_tells_of_each_group_layer_and_request(report: dict[str, Any]) -> None:
     found = report["profile"]
 
@@ -88,20 +82,17 @@ def test_a_profile_tells_of_each_group_layer_and_request(report: dict[str, Any])
     assert found["notification"]["requests"]["table: read"] < 2
 
 
-@of_one_run
 def test_the_set_rate_is_kept(report: dict[str, Any]) -> None:
     assert report["pace"]["calls"] == FEW
     assert report["pace"]["peak_per_second"] <= report["pace"]["set"] == contest.RATE
 
 
-@of_one_run
 def test_the_webhook_is_measured_beside_its_bound_and_an_empty_handler(report: dict[str, Any]) -> None:
     found = report["webhook"]
 
     assert [found[name]["done"] for name in ("host", "bound", "empty_host")] == [4 * notifications.EACH] * 3
 
 
-@of_one_run
 def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, Any]) -> None:
     found = report["cold_start"]
 
@@ -110,7 +101,6 @@ def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, A
     assert found["import_ms"] >= max(cost for _, cost in found["costliest"])
 
 
-@of_one_run
 def test_the_tables_hold_every_part_and_every_goal(report: dict[str, Any]) -> None:
     told = table.tables(report)
 
@@ -180,7 +170,6 @@ def test_a_call_that_is_asked_for_twice_is_counted() -> None:
     assert (told["asked"], told["missing"], told["strange"], told["repeated"]) == (4, 0, 0, 1)
 
 
-@of_one_run
 def test_a_fan_out_is_measured_over_its_processes() -> None:
     with Children() as children, contest.graph(children) as url, contest.filled(url, FEW) as env:
         commands = [contest.module("sweep"), *[contest.module("sweep", "drain")] * 2]

@@ -31,7 +31,7 @@ def test_the_figures_of_the_keeper_are_the_keepers() -> None:
 def test_a_month_without_calls_is_the_timer_and_its_dead_mans_switch() -> None:
     assert cost.executions(IDLE) == 2 * 2920
     assert cost.active_gb_seconds(IDLE) == 2920 * 2 * 2  # a second each, 2 GB
-    assert cost.transactions(IDLE) == 2920 * (16 * 3 + 1 + 2 + 3)
+    assert cost.transactions(IDLE) == 2920 * (16 * 2 + 1 + 2 + 3) + 730 * 16  # once an hour: calls that ended long ago
     assert cost.stored_gb(IDLE) == 0
 
 
@@ -39,6 +39,7 @@ def test_calls_bring_requests() -> None:
     load = Load(calls=100, call_minutes=60, notifications=4, requests=3)
     assert cost.ended(load) == 73_000
     assert cost.executions(load) == 2 * 2920 + 73_000 * 7
+    assert cost.transactions(load) == cost.sweeping(load) + 73_000 * (7 * 2 + cost.PURGING)
     assert cost.stored_gb(load) == pytest.approx((100 + 72_000) * 4 / 1e6)
 
 
@@ -80,8 +81,9 @@ def test_prices_and_free_grants_make_a_sum(capsys: pytest.CaptureFixture[str]) -
     )
     told = capsys.readouterr().out
     assert "5,840  executions: 840.00" in told
-    assert f"storage transactions: {2920 * 54 / 10_000 * 2:.2f}" in told
-    assert f"together, of what has a price: {840 + 2920 * 54 / 10_000 * 2:.2f}" in told
+    transactions = 2920 * 38 + 730 * 16
+    assert f"storage transactions: {transactions / 10_000 * 2:.2f}" in told
+    assert f"together, of what has a price: {840 + transactions / 10_000 * 2:.2f}" in told
 
 
 def test_more_free_than_used_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from tests.functions.harness import about_call, about_operation
 from tests.observed.ingestion import Ingestion, listening
 from tests.observed.test_end_to_end import SETTINGS
 
-pytestmark = [pytest.mark.xdist_group("e2e-canaries"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 NAMES = """
     CLIENT_SECRET SECOND_SECRET CERTIFICATE_PASSWORD WRONG_PASSWORD IDENTITY_HEADER

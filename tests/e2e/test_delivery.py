@@ -7,7 +7,7 @@ import pytest
 from local.stack import Options
 from tests.e2e.world import World, running
 
-pytestmark = [pytest.mark.xdist_group("e2e-delivery"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 SPEED = 120  # a lease is 22.5 s
 MINUTE = 60  # in simulated seconds

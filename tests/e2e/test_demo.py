@@ -19,7 +19,7 @@ from local.processes import Child, Children
 from local.stack import ROOT
 from tests.e2e.world import alive, command_of, descendants
 
-pytestmark = [pytest.mark.xdist_group("e2e-demo"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 DEMO = (sys.executable, "-u", "-m", "local.demo")
 BEGUN = "Two calls begin"

@@ -15,7 +15,7 @@ MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 SEED = int(os.environ.get("FUZZ_SEED") or (time.time_ns() % 1_000_000 if MINUTES else 1))
 FEW, MANY = 5, 60  # requests an operation and round
 
-pytestmark = [pytest.mark.xdist_group("e2e-fuzz"), pytest.mark.timeout(120 + 90 * MINUTES)]
+pytestmark = pytest.mark.timeout(120 + 90 * MINUTES)
 
 
 @pytest.fixture(scope="module")

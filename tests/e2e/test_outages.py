@@ -9,7 +9,7 @@ import pytest
 from local.stack import APP_ID, Options
 from tests.e2e.world import Attempt, World, running
 
-pytestmark = [pytest.mark.xdist_group("e2e-outages"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 SPEED = 60  # a lease is 45 s: the outage of storage lasts as long as the SDK's own patience, which is not sped up
 REAL_SECOND = SPEED  # in simulated seconds

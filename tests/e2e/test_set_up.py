@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from local.stack import ROOT
 
-pytestmark = [pytest.mark.xdist_group("e2e-set_up"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 NOWHERE = "http://127.0.0.1:9/"
 OFFLINE = {

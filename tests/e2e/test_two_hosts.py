@@ -8,7 +8,7 @@ import pytest
 from local.stack import Options
 from tests.e2e.world import World, running
 
-pytestmark = [pytest.mark.xdist_group("e2e-two-hosts"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 SPEED = 120  # a lease is 22.5 s
 LEASE = timedelta(minutes=45)

@@ -9,7 +9,7 @@ from azure.storage.queue import QueueClient
 from local.stack import Options
 from tests.e2e.world import World, running
 
-pytestmark = [pytest.mark.xdist_group("e2e-wake_ups"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 SPEED = 180  # a lease is 15 s; the dead man's switch fires after 7
 LEASE = timedelta(minutes=45)

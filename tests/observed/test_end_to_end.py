@@ -18,7 +18,6 @@ DISTRO = "azure-monitor-opentelemetry"
 INSTALLED = importlib.util.find_spec("azure.monitor") is not None
 DECLARED = f'"{DISTRO}' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 pytestmark = [
-    pytest.mark.xdist_group("observed"),
     pytest.mark.timeout(120),
     # Where it is declared, its absence is a failure and no reason to skip.
     pytest.mark.skipif(not INSTALLED and not DECLARED, reason=f"{DISTRO} is no dependency yet"),

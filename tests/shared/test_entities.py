@@ -92,7 +92,7 @@ events = st.builds(
 counts = st.integers(0, 2**31 - 1)
 some_ids = st.frozensets(keys, max_size=50)
 watermarks = st.builds(Watermark, times, times, counts, counts, counts, some_ids)
-places = st.none() | st.tuples(times, keys)
+places = st.none() | st.tuples(times, times, keys)
 progresses = st.builds(Progress, times, st.none() | times, places, counts, counts, counts, some_ids)
 
 LARGEST = Call(

@@ -55,7 +55,8 @@ async def test_all_that_must_be_refused_is_and_all_that_is_genuine_is_stored(sta
     assert "notifications.refused" in stack.host.output
     assert "notifications.other_tenant" in stack.host.output
     minutes = 1 + (time.monotonic() - begun) // 60
-    assert published.asked.count("/graph/keys") <= 1 + minutes  # whatever kid the tokens name
+    failed = stack.host.output.count("signing_keys.fetch.failed")  # on a busy machine, by time-out: tried again sooner
+    assert published.asked.count("/graph/keys") <= 1 + minutes + failed  # whatever kid the tokens name
     assert set(published.asked) == {"/graph/metadata", "/graph/keys", "/other/metadata", "/other/keys"}
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from soak.wire import START, Died
 if TYPE_CHECKING:
     from soak.world import App, World
 
+type Ask = Callable[..., Coroutine[Any, Any, object]]  # of an app: made where it is awaited, or never
 
 HTTP_BUDGET = timedelta(minutes=3)  # of a sweep that is asked for
 
@@ -137,24 +138,26 @@ class Bots:
         app = self._world.pick("http")
         if app is not None:
             self._world.tell(app.name, "is asked to sweep")
-            await self._world.limited(app, self._answer(app, app.keeper.sweep("operator", budget=HTTP_BUDGET)))
+            await self._world.limited(
+                app, self._answer(app, lambda app: app.keeper.sweep("operator", budget=HTTP_BUDGET))
+            )
 
-    async def _ignoring(self, ask: Any) -> None:  # noqa: ANN401
+    async def _ignoring(self, ask: Ask) -> None:
         await self._request(ask)
 
-    async def _request(self, ask: Any) -> Exception | None:  # noqa: ANN401
+    async def _request(self, ask: Ask) -> Exception | None:
         """A request to a management route, as functions/http.py answers it. What went wrong, if anything."""
         app = self._world.pick("http")
         if app is None:
             return Died()
         try:
-            await app.work(self._answer(app, ask(app)))
+            await app.work(self._answer(app, ask))
         except (Died, CallKeeperError) as error:
             return error
         return None
 
-    async def _answer(self, app: "App", work: Coroutine[Any, Any, object]) -> None:
-        await work
+    async def _answer(self, app: "App", ask: Ask) -> None:
+        await ask(app)
         await app.keeper.notice()
 
     def _tell(self, held: Held, call: dict[str, object], delay: float) -> None:
@@ -180,7 +183,7 @@ class Bots:
                 if over:
                     held.words.add("notification")
                 try:
-                    await app.work(self._answer(app, app.webhook.receive(held.tenant, body)))
+                    await app.work(self._answer(app, lambda app: app.webhook.receive(held.tenant, body)))
                 except (Died, CallKeeperError) as error:
                     self._world.tell(app.name, "does not take a notification", type(error).__name__)
                 else:

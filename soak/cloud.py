@@ -116,7 +116,7 @@ class GraphOf:
         try:
             await self._send(call_id, tenant_id, "keepAliveNotFound", self._cloud.keep)
         except GraphThrottled as error:
-            self._manners.throttled(tenant_id, error.retry_after or 2.0)
+            self._manners.throttled(tenant_id, 2.0 if error.retry_after is None else error.retry_after)
             raise
         except GraphError as error:
             if error.status is None:

@@ -25,9 +25,11 @@ class JudgedStore(MemoryCallStore):
         self._on_watermark = on_watermark
 
     async def commit(self, change: Change) -> None:
-        """See `MemoryCallStore.commit`."""
+        """See `MemoryCallStore.commit`. A change that tells nothing new writes nothing, however old what it read."""
+        before = await self.get(change.after.id)
         await super().commit(change)
-        self._on_commit(change)
+        if await self.get(change.after.id) != before:
+            self._on_commit(change)
 
     async def put_watermark(self, shard: int, *rest: Any) -> None:  # noqa: ANN401 whatever the protocol has
         """See `MemoryCallStore.put_watermark`."""

@@ -16,6 +16,7 @@ _KINDS = (
     ("POST", r"/Tables", "table: make it"),
     ("GET", r"/\w+\(\)", "table: query"),
     ("GET", r"/\w+\(PartitionKey", "table: read"),
+    ("PUT", r"/\w+\(PartitionKey", "table: write"),
     ("GET", r"/messages", "queue: get"),
     ("POST", r"/messages", "queue: put"),
     ("DELETE", r"/messages", "queue: delete"),

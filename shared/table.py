@@ -3,13 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.data.tables import TableEntity, TableErrorCode, TableTransactionError, UpdateMode
+from azure.data.tables import TableEntity, TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.entities import Cell, to_row
@@ -44,7 +44,8 @@ CLIENT_OPTIONS = ClientOptions(
 )
 
 type _Properties = dict[str, Cell]
-type _Options = dict[str, object]
+type _Options = dict[str, Any]  # of an operation, in the SDK's words
+type _Operation = tuple[str, _Properties, _Options]
 
 
 class Table:
@@ -136,11 +137,25 @@ class Table:
         try:
             async with self._errors():
                 await self._make()
-                await self._client.submit_transaction(operations)
+                await self._submit(operations)
         except StoreConflict:
             # Those who lost a race together would lose the next one together too.
             pause = min(max(_PAUSE, _PAUSES * (time.monotonic() - began)), _LONGEST_PAUSE)
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 (spreads requests; no secret)
+            raise
+
+    async def _submit(self, operations: Sequence[_Operation]) -> None:
+        try:
+            match operations:
+                case [("update", properties, options)]:  # alone it costs a third of what it costs in a transaction
+                    await self._client.update_entity(properties, **options)
+                case [("upsert", properties, options)]:
+                    await self._client.upsert_entity(properties, **options)
+                case _:
+                    await self._client.submit_transaction(operations)
+        except HttpResponseError as error:
+            if error.status_code in _CONFLICTS and _code(error) not in _TABLE_AWAY:
+                raise StoreConflict("The row was written since it was read.") from error
             raise
 
     async def _make(self) -> None:
@@ -161,14 +176,14 @@ class Table:
         try:
             async with asyncio.timeout(PATIENCE):
                 yield
+        except StoreConflict:
+            raise
         except TimeoutError as error:
             raise StoreUnavailable(f"Table Storage did not answer within {PATIENCE:.0f} seconds.") from error
         except HttpResponseError as error:
             code = _code(error)
             if code in _TABLE_AWAY:
                 self._made = False
-            elif isinstance(error, TableTransactionError) and error.status_code in _CONFLICTS:
-                raise StoreConflict("The row was written since it was read.") from error
             what = f"{error.status_code} {code}" if error.status_code else type(error).__name__
             raise StoreUnavailable(f"Table Storage refused a request ({what}).") from error
         except Exception as error:  # not only AzureError: the SDK stumbles over answers that are none of its service's
@@ -185,7 +200,7 @@ def _code(error: HttpResponseError) -> str | None:
     return code.value if isinstance(code, TableErrorCode) else code
 
 
-def _operation(partition: str, write: Write) -> tuple[str, _Properties, _Options]:
+def _operation(partition: str, write: Write) -> _Operation:
     properties: _Properties = {"PartitionKey": partition, "RowKey": write.key}
     match write:
         case Create():

@@ -15,8 +15,8 @@ from azure.data.tables.aio import TableClient
 
 from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
-from shared.calls import Operation, Status, Watermark
-from shared.errors import StoreUnavailable
+from shared.calls import Call, Operation, Status, Switch, Watermark
+from shared.errors import StoreConflict, StoreUnavailable
 from shared.rows import SEAL, Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table
@@ -175,6 +175,39 @@ async def test_news_are_written_by_one_request(store: TableCallStore, client: Fa
     client.transactions = client.reads = 0
     await store.commit(Change(before, a_call(ticket="1"), (told("state"),)))
     assert (client.transactions, client.reads) == (1, 0)
+
+
+async def test_a_row_alone_is_written_without_a_transaction(store: TableCallStore, client: Faulty) -> None:
+    await create(store, a_call())
+    before = await read(store)
+    client.transactions = client.reads = 0
+    await store.commit(Change(before, a_call(ticket="1")))
+    await store.put_switch(Switch(NOW))
+    assert (client.transactions, client.reads) == (0, 0)
+    assert (await read(store)).value == a_call(ticket="1")
+    assert await store.switch() == Switch(NOW)
+
+
+@pytest.mark.parametrize("lost_to", [lambda call: replace(call, state="ringing"), ended])
+async def test_a_row_alone_that_somebody_wrote_meanwhile_is_a_conflict(
+    store: TableCallStore, client: Faulty, lost_to: Callable[[Call], Call]
+) -> None:
+    await create(store, a_call())
+    before = await read(store)
+    await store.commit(Change(before, lost_to(a_call())))
+    client.transactions = 0
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(before, a_call(ticket="1")))
+    assert client.transactions == 0
+
+
+async def test_a_row_alone_in_a_table_that_was_deleted_is_no_conflict(store: TableCallStore, client: Faulty) -> None:
+    await create(store, a_call())
+    before = await read(store)
+    await client.delete_table()
+    with pytest.raises(StoreUnavailable, match="TableNotFound"):
+        await store.commit(Change(before, a_call(ticket="1")))
+    await create(store, a_call())
 
 
 async def test_what_was_told_before_is_read_and_not_written(store: TableCallStore, client: Faulty) -> None:

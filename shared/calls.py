@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from shared.errors import InvalidRequest
 
@@ -33,7 +34,7 @@ class Source(StrEnum):
     LOOKUP_NOT_FOUND = "lookupNotFound"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timing:
     """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
 
@@ -43,17 +44,17 @@ class Timing:
 
     lease: timedelta = LEASE
 
-    @property
+    @cached_property
     def minute(self) -> timedelta:
         """One minute of a 45-minute lease."""
         return self.lease / 45
 
-    @property
+    @cached_property
     def skew(self) -> timedelta:
         """By how much two clocks may differ: each may be off by two minutes."""
         return 4 * self.minute
 
-    @property
+    @cached_property
     def unseen(self) -> timedelta:
         """A call that came on record less than this before a sweep may not have been seen by it.
 
@@ -61,22 +62,22 @@ class Timing:
         """
         return self.skew + self.minute
 
-    @property
+    @cached_property
     def young(self) -> timedelta:
         """The age below which a 404 is asked again: two minutes, by clocks that differ."""
         return 2 * self.minute + self.skew
 
-    @property
+    @cached_property
     def fresh(self) -> timedelta:
         """A sweep that began less than this ago need not be repeated."""
         return 3 * self.minute
 
-    @property
+    @cached_property
     def stale(self) -> timedelta:
         """A sweep is overdue when the last one began longer ago than this."""
         return 20 * self.minute
 
-    @property
+    @cached_property
     def renew_at_once_below(self) -> timedelta:
         """A call registered with less than this left of its lease is renewed in the registration.
 
@@ -84,7 +85,7 @@ class Timing:
         """
         return 30 * self.minute
 
-    @property
+    @cached_property
     def at_risk_after(self) -> timedelta:
         """A call not renewed for this long is at risk."""
         return 30 * self.minute

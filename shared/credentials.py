@@ -40,6 +40,8 @@ class Credential(Protocol):
 class _Tenant:
     """What is at hand for an app in a tenant. Whoever changes it holds the lock."""
 
+    app: BotApp
+    tenant_id: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     credential: Credential | None = None
     token: "AccessToken | None" = None
@@ -58,6 +60,9 @@ class GraphTokens:
         self._clock = clock or SystemClock()
         self._longest_pause = max(settings.timing.minute, FAILURE_PAUSE)
         self._tenants: dict[tuple[str, str], _Tenant] = {}
+        self._asked: dict[
+            tuple[str, str | None], _Tenant
+        ] = {}  # the same, by what was asked: a sweep asks again and again
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         """A token of the tenant, from memory while it is good.
@@ -77,23 +82,28 @@ class GraphTokens:
             None could be had. A failure is told again for a few seconds, up to a minute while it lasts: a sweep must
             not ask a thousand times, nor all sweeps and retries of an outage. A token that is still good outlives it.
         """
-        tenant_id, app = _checked(tenant_id), self._apps.get(app_id)
-        if app is None:
-            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
-        known = self._tenants.setdefault((app.app_id, tenant_id), _Tenant())
+        known = self._asked.get((tenant_id, app_id)) or self._find(tenant_id, app_id)
         if not refresh and known.token and self._left(known.token) > self._least(known):
             return known.token.token
         async with known.lock:  # those who waited find it done
-            return await self._get(app, tenant_id, known, refresh=refresh)
+            return await self._get(known, refresh=refresh)
 
     async def close(self) -> None:
         """Close all credentials' connections."""
-        tenants, self._tenants = self._tenants, {}
+        tenants, self._tenants, self._asked = self._tenants, {}, {}
         for known in tenants.values():
             if known.credential:
                 await known.credential.close()
 
-    async def _get(self, app: BotApp, tenant_id: str, known: _Tenant, *, refresh: bool) -> str:
+    def _find(self, tenant_id: str, app_id: str | None) -> _Tenant:
+        tenant, app = _checked(tenant_id), self._apps.get(app_id)
+        if app is None:
+            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
+        known = self._tenants.setdefault((app.app_id, tenant), _Tenant(app, tenant))
+        self._asked[tenant_id, app_id] = known
+        return known
+
+    async def _get(self, known: _Tenant, *, refresh: bool) -> str:
         now = self._clock.now()
         pausing = known.asked_again_at is not None and now < known.asked_again_at
         if pausing and (refresh or not self._lasts(known.token)):
@@ -103,13 +113,14 @@ class GraphTokens:
         if known.token and (pausing or self._left(known.token) > BEFORE_EXPIRY):
             return known.token.token
         try:
-            known.token = await self._ask(app, tenant_id, known)
+            known.token = await self._ask(known)
         except TokenUnavailable:
             if known.token is None or not self._lasts(known.token):
                 raise
         return known.token.token
 
-    async def _ask(self, app: BotApp, tenant_id: str, known: _Tenant) -> "AccessToken":
+    async def _ask(self, known: _Tenant) -> "AccessToken":
+        app, tenant_id = known.app, known.tenant_id
         try:
             async with asyncio.timeout(_TIMEOUT):
                 if known.credential is None:

@@ -55,10 +55,8 @@ async def _look(parts: Services) -> HealthView:
 async def _sweeps(parts: Services) -> str:
     marks = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
     now, timing = parts.clock.now(), parts.settings.timing
-
-    swept_after = now - timing.at_risk_after
-    known = [mark for mark in marks if credible(mark, now, timing)]
-    late = SHARDS - sum(mark is not None and mark.sweep_started_at >= swept_after for mark in known)
+    known = filter(None, (credible(mark, now, timing) for mark in marks))
+    late = SHARDS - sum(mark.sweep_started_at >= now - timing.at_risk_after for mark in known)
     return f"{late} of {SHARDS} shards were not swept for {timing.at_risk_after}" if late else "ok"
 
 

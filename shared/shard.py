@@ -1,8 +1,10 @@
 """The sweep of one shard: read it, renew its calls, and write the proof, or how far it came."""
 
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from shared import telemetry
 from shared.calls import Lease, Place, Progress, Watermark, credible
@@ -61,7 +63,8 @@ class ShardSweeper:
             new = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
             resumable = self._resumable(new, found.progress)
             progress = resumable if resumable and unless_younger_than else new
-            order = self._order(found, progress.after)
+            place = partial(Lease.place, watermark=found.watermark, timing=self._plan.timing)
+            order = _order(found.leases, place, progress.after)
             line, held = Line(order, self._renewer.slots.has_room), self._hand.take(len(order))
         try:
             run = await self._renew(line, held, found.watermark, deadline)
@@ -69,7 +72,7 @@ class ShardSweeper:
             held.release()
         if order:
             run.tally.see(min(lease.expires_at(found.watermark, self._plan.timing) for lease in order) - now)
-        done = _after(progress, run, self._last_taken(order, line, found.watermark) or progress.after)
+        done = _after(progress, run, _last_taken(order, line, place) or progress.after)
         if line and resumable and _is_further(resumable, done):
             done = resumable  # an operator's sweep began anew: another's, that came further, goes on
         return await self._conclude(shard, run.tally, done, found.etag, is_done=not line)
@@ -101,25 +104,11 @@ class ShardSweeper:
             return None
         return old if new.started_at - old.started_at < self._plan.timing.at_risk_after else None
 
-    def _order(self, found: Found, after: Place | None) -> list[Lease]:
-        """Those that are to be renewed, the earliest deadline first."""
-        order = sorted(found.leases, key=lambda lease: self._place(lease, found.watermark))
-        return [lease for lease in order if self._place(lease, found.watermark) > after] if after else order
-
-    def _place(self, lease: Lease, watermark: Watermark | None) -> Place:
-        return lease.place(watermark, self._plan.timing)
-
     async def _renew(self, line: Line, held: Held, watermark: Watermark | None, deadline: datetime) -> Pass:
         run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
         with self._renewer.slots.shared_by(lease.account for lease in line.rest()):
             await run.renew_all(line, held.one_done)
         return run
-
-    def _last_taken(self, order: list[Lease], line: Line, watermark: Watermark | None) -> Place | None:
-        """The last call before which none was left. Of those behind it some may be renewed twice."""
-        first_left = min((self._place(lease, watermark) for lease in line.rest()), default=None)
-        places = (self._place(lease, watermark) for lease in reversed(order))
-        return next((place for place in places if first_left is None or place < first_left), None)
 
     async def _conclude(self, shard: int, tally: Tally, done: Progress, etag: str | None, *, is_done: bool) -> Tally:
         if len(done.unwritten) > MOST_UNWRITTEN:
@@ -141,6 +130,18 @@ class ShardSweeper:
         counts = (done.renewed, done.ended, done.failing, done.unwritten)
         await self._store.put_watermark(shard, Watermark(done.started_at, self._clock.now(), *counts), etag)
         telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
+
+
+def _order(leases: Iterable[Lease], place: Callable[[Lease], Place], after: Place | None) -> list[Lease]:
+    """Those that are to be renewed, the earliest deadline first."""
+    order = sorted(leases, key=place)
+    return [lease for lease in order if place(lease) > after] if after else order
+
+
+def _last_taken(order: Sequence[Lease], line: Line, place: Callable[[Lease], Place]) -> Place | None:
+    """The last call before which none was left. Of those behind it some may be renewed twice."""
+    first_left = min(map(place, line.rest()), default=None)
+    return next((taken for taken in map(place, reversed(order)) if first_left is None or taken < first_left), None)
 
 
 def _is_further(one: Progress, other: Progress) -> bool:

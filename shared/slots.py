@@ -19,7 +19,7 @@ class Slots:
         self._share = max(1, limit * 3 // 4)
         self._held: Counter[Account] = Counter()
         self._present: Counter[Account] = Counter()  # tenants of the sweeps that run
-        self._change = asyncio.Event()
+        self._change: asyncio.Event | None = None
 
     def has_room(self, account: Account) -> bool:
         """Whether the tenant may have one more."""
@@ -33,7 +33,8 @@ class Slots:
         try:
             yield
         finally:
-            self._drop(self._present, distinct)
+            for account in distinct:
+                self._less(self._present, account)
 
     @asynccontextmanager
     async def one(self, choose: Callable[[], Lease | None]) -> AsyncGenerator[Lease | None]:
@@ -43,20 +44,22 @@ class Slots:
             if lease is None:
                 yield None
                 return
-            self._held[lease.account] += 1
+            account = lease.account
+            self._held[account] += 1
             try:
                 yield lease
             finally:
-                self._drop(self._held, {lease.account})
+                self._less(self._held, account)
 
     async def change(self) -> None:
         """Wait until somebody may have room who had none."""
+        self._change = self._change or asyncio.Event()
         await self._change.wait()
 
-    def _drop(self, counter: Counter[Account], accounts: set[Account]) -> None:
-        counter.subtract(accounts)
-        for account in accounts:
-            if not counter[account]:
-                del counter[account]
-        self._change.set()
-        self._change = asyncio.Event()
+    def _less(self, counter: Counter[Account], account: Account) -> None:
+        counter[account] -= 1
+        if not counter[account]:
+            del counter[account]
+        if self._change:  # nearly always nobody waits
+            self._change.set()
+            self._change = None

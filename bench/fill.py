@@ -13,8 +13,9 @@ from azure.storage.queue.aio import QueueClient
 
 from bench.load import TENANT, call_ids
 from shared import rows
-from shared.calls import Call, Watermark
+from shared.calls import Call
 from shared.clock import SystemClock
+from shared.leases import Watermark
 from shared.rows import Put
 from shared.services import TABLE
 from shared.settings import load_settings

@@ -11,20 +11,8 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from shared import telemetry
-from shared.calls import (
-    Answered,
-    Call,
-    Event,
-    Failing,
-    Hangup,
-    KeyedRequest,
-    Lease,
-    Operation,
-    Progress,
-    Switch,
-    Termination,
-    Watermark,
-)
+from shared.calls import Answered, Call, Event, Hangup, KeyedRequest, Operation, Termination
+from shared.leases import Failing, Lease, Progress, Switch, Watermark
 from shared.rows import Record, last_part
 
 type Cell = str | bool | int | datetime | None

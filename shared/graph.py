@@ -7,11 +7,12 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from shared import telemetry
-from shared.calls import Account, canonical_id
+from shared.calls import canonical_id
 from shared.clock import Clock, SystemClock
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_of, members, unreachable
 from shared.http_client import Answer, HttpClient, NoAnswer, Request
+from shared.leases import Account
 from shared.pace import Pace
 from shared.recording import RecordRequest
 from shared.settings import Settings

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from shared import VERSION
-from shared.calls import credible
 from shared.errors import SettingsInvalid, StoreUnavailable
+from shared.leases import credible
 from shared.services import Services, services
 from shared.store import SHARDS
 from shared.views import HealthView

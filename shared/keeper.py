@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from shared import telemetry
-from shared.calls import Switch, Watermark, credible
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, words
+from shared.leases import Switch, Watermark, credible
 from shared.renewal import Outcome, Renewer
 from shared.shard import ShardSweeper
 from shared.store import SHARDS, CallStore

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Event, Failing, Hangup, Operation, Source, Termination
+from shared.calls import Call, Event, Hangup, Operation, Source, Termination
 from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnotherApp
+from shared.leases import Failing
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
 from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
 from shared.termination import explain

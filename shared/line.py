@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from shared.calls import Account, Lease
+from shared.leases import Account, Lease
 
 
 class Line:

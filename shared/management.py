@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from shared import lifecycle, telemetry
 from shared.apps import Apps, BotApp
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, Operation, Status, Timing, Watermark, credible
+from shared.calls import Call, Event, Operation, Status
 from shared.clock import TICK, Clock
 from shared.errors import (
     CallEnded,
@@ -25,6 +25,7 @@ from shared.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+from shared.leases import Timing, Watermark, credible
 from shared.lifecycle import Registration
 from shared.renewal import Renewer
 from shared.seals import Seals

@@ -8,8 +8,9 @@ from itertools import count, islice
 
 from shared import rows
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Operation, Status
 from shared.errors import StoreConflict
+from shared.leases import Lease, Progress, Switch, Watermark
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Record, Replace, Window, Write, order
 from shared.store import SHARDS, Change, Page, Stored, shard_of

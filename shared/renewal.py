@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
-from shared.calls import Account, Call, Event, Failing, Lease, Source, Timing, Watermark, credible
+from shared.calls import Call, Event, Source
 from shared.clock import Clock
 from shared.errors import (
     GraphCallNotFound,
@@ -18,6 +18,7 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
+from shared.leases import Account, Failing, Lease, Timing, Watermark, credible
 from shared.notifications import Result
 from shared.slots import Slots
 from shared.store import CallStore, shard_of, update

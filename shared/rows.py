@@ -5,7 +5,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from shared.calls import Call, Event, KeyedRequest, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.leases import Progress, Switch, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction

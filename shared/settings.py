@@ -17,9 +17,9 @@ from pydantic_settings import (
 )
 
 from shared.apps import Apps, BotApp, CredentialKind, a_list, check_apps, read_apps
-from shared.calls import LEASE, Timing
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
+from shared.leases import LEASE, Timing
 from shared.setting_types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.urls import is_loopback, origin
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from shared import telemetry
-from shared.calls import Lease, Place, Progress, Watermark, credible
 from shared.clock import Clock
 from shared.errors import StoreUnavailable
+from shared.leases import Lease, Place, Progress, Watermark, credible
 from shared.line import Hand, Held, Line
 from shared.renewal import Renewer
 from shared.store import CallStore, Stored

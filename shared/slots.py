@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from shared.calls import Account, Lease
+from shared.leases import Account, Lease
 
 
 class Slots:

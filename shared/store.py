@@ -7,8 +7,9 @@ from hashlib import sha256
 from typing import Protocol
 
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
+from shared.leases import Lease, Progress, Switch, Watermark
 
 SHARDS = 16  # fixed: it is part of every key
 MAX_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared import telemetry
-from shared.calls import Lease, Timing, Watermark
 from shared.clock import Clock
 from shared.errors import words
+from shared.leases import Lease, Timing, Watermark
 from shared.line import Line
 from shared.renewal import Outcome, Renewer
 from shared.wakeups import Renew

@@ -12,8 +12,9 @@ from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Lease, Operation, Progress, Status, Switch, Watermark
+from shared.calls import Call, Event, KeyedRequest, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
+from shared.leases import Lease, Progress, Switch, Watermark
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Replace, Window
 from shared.store import MAX_ATTEMPTS, Change, Page, Stored, shard_of

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.calls import Account, Timing
 from shared.clock import Clock
+from shared.leases import Account, Timing
 
 IN_VAIN = 32  # keepAlives of a tenant in a row without an answer
 

@@ -17,7 +17,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.calls import Call, Operation, Source, Status, Timing, Watermark
+from shared.calls import Call, Operation, Source, Status
+from shared.leases import Timing, Watermark
 
 METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property

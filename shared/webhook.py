@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared import lifecycle, telemetry
 from shared.apps import Apps
-from shared.calls import Account, Call, Event, Operation
+from shared.calls import Call, Event, Operation
 from shared.clock import TICK, Clock
 from shared.errors import (
     CallKeeperError,
@@ -22,6 +22,7 @@ from shared.errors import (
     place,
     words,
 )
+from shared.leases import Account
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
 from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
 from shared.wakeups import Queue, Renew

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Source, Status, Timing, Watermark
+from shared.calls import Call, Source, Status
+from shared.leases import Timing, Watermark
 from shared.store import Change, shard_of
 from soak.cloud import Cloud, Held
 from soak.liveness import Liveness

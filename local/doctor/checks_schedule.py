@@ -11,7 +11,7 @@ from local.doctor.patient import Patient, now
 from local.host.errors import HostError
 from local.host.settings import disabled, host_options
 from local.host.timers import Schedule
-from shared.calls import LEASE
+from shared.leases import LEASE
 
 NAME = "KEEP_ALIVE_SCHEDULE"
 TIMER = "keep_alive_timer"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.calls import Failing, Lease, Timing, Watermark
+from shared.leases import Failing, Lease, Timing, Watermark
 from shared.rows import SEAL, SWITCH
 from shared.settings import Settings, setting_name
 from shared.termination import catalogue

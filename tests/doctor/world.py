@@ -28,8 +28,9 @@ from local.doctor.storage import POISON
 from local.doctor.veil import Veil
 from local.stack import APP_ID, ROOT, Stack, running
 from local.stack import Options as StackOptions
-from shared.calls import Call, Source, Termination, Watermark
+from shared.calls import Call, Source, Termination
 from shared.entities import to_row
+from shared.leases import Watermark
 from shared.rows import WATERMARK, ended_key, recent_key, shard_key
 from shared.services import TABLE
 from shared.store import SHARDS

@@ -8,7 +8,7 @@ import pytest
 
 from functions.problems import LATER
 from shared import health as shared_health
-from shared.calls import Watermark
+from shared.leases import Watermark
 from tests.functions.harness import App, close
 
 DEAD = (

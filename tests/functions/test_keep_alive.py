@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from azure_functions_runtime.bindings.datumdef import Datum
 
-from shared.calls import Watermark
+from shared.leases import Watermark
 from shared.rows import WATERMARK, Put
 from shared.store import SHARDS
 from shared.wakeups import Sweep, SweepShard

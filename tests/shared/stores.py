@@ -8,8 +8,9 @@ from itertools import count, islice
 from random import Random
 
 from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, Lease, Source, Status, Termination
+from shared.calls import Call, Event, Source, Status, Termination
 from shared.errors import StoreConflict
+from shared.leases import Lease
 from shared.memory_store import MemoryCallStore
 from shared.store import CallStore, Change, Stored, shard_of
 

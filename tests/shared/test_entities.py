@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.calls import Call, Event, Failing, Hangup, Lease, Operation, Progress, Source, Termination, Watermark
+from shared.calls import Call, Event, Hangup, Operation, Source, Termination
 from shared.entities import (
     MOST_OF_A_REASON,
     SWEEP_COLUMNS,
@@ -20,6 +20,7 @@ from shared.entities import (
     to_row,
     to_watermark,
 )
+from shared.leases import Failing, Lease, Progress, Watermark
 
 COLUMN = 32_768  # Table Storage: UTF-16 units of a text property
 ENTITY = 1 << 20  # bytes

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import shard as shard_module
-from shared.calls import Call, Lease, Progress, Source, Status, Switch, Timing, Watermark
+from shared.calls import Call, Source, Status
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -21,6 +21,7 @@ from shared.errors import (
 )
 from shared.graph import GraphCall
 from shared.keeper import Keeper
+from shared.leases import Lease, Progress, Switch, Timing, Watermark
 from shared.memory_store import MemoryCallStore
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of

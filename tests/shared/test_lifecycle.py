@@ -6,9 +6,10 @@ from itertools import permutations
 
 import pytest
 
-from shared.calls import Call, Failing, Hangup, Operation, Source, Status, Termination
+from shared.calls import Call, Hangup, Operation, Source, Status, Termination
 from shared.errors import Conflict, Forbidden
 from shared.graph import StartedOperation
+from shared.leases import Failing
 from shared.lifecycle import (
     Registration,
     failing,

@@ -12,8 +12,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.calls import Call, Failing, Operation, Source, Status, Termination
+from shared.calls import Call, Operation, Source, Status, Termination
 from shared.errors import Conflict, Forbidden
+from shared.leases import Failing
 from shared.lifecycle import (
     Registration,
     failing,

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from shared.calls import Account, Lease
+from shared.leases import Account, Lease
 from shared.line import Hand, Held, Line
 from tests.shared.stores import NOW
 

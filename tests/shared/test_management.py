@@ -6,11 +6,12 @@ from typing import cast
 import pytest
 
 from shared.apps import Apps, BotApp
-from shared.calls import Call, Source, Status, Timing, Watermark
+from shared.calls import Call, Source, Status
 from shared.clock import SystemClock
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph import GraphCall, StartedOperation
 from shared.inbound import Claims, TokenVerifier
+from shared.leases import Timing, Watermark
 from shared.lifecycle import gone
 from shared.management import Management
 from shared.memory_store import MemoryCallStore

@@ -11,20 +11,9 @@ import pytest
 from azure.data.tables.aio import TableClient
 
 from shared.callers import EVERYTHING, MOST_BONDS, Scope
-from shared.calls import (
-    Answered,
-    Call,
-    Event,
-    Failing,
-    KeyedRequest,
-    Lease,
-    Operation,
-    Progress,
-    Status,
-    Switch,
-    Watermark,
-)
+from shared.calls import Answered, Call, Event, KeyedRequest, Operation, Status
 from shared.errors import InvalidRequest, StoreConflict
+from shared.leases import Failing, Lease, Progress, Switch, Watermark
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
 from shared.table_store import TableCallStore

@@ -15,8 +15,9 @@ from azure.data.tables.aio import TableClient
 
 from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
-from shared.calls import Call, Operation, Status, Switch, Watermark
+from shared.calls import Call, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
+from shared.leases import Switch, Watermark
 from shared.rows import SEAL, Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table

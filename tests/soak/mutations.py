@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.calls import Lease, Place, Progress, Timing, Watermark
+import shared.shard
 from shared.errors import StoreUnavailable
 from shared.keeper import Keeper
+from shared.leases import Lease, Place, Progress, Timing, Watermark
 from shared.memory_store import _Shard
 from shared.notifications import Result
 from shared.renewal import Renewer
@@ -81,8 +82,8 @@ def watermark_always(patch: pytest.MonkeyPatch) -> None:
 
 
 def latest_first(patch: pytest.MonkeyPatch) -> None:
-    order = ShardSweeper._order
-    patch.setattr(ShardSweeper, "_order", lambda *args: order(*args)[::-1])
+    order = shared.shard._order
+    patch.setattr(shared.shard, "_order", lambda *args: order(*args)[::-1])
 
 
 def no_progress(patch: pytest.MonkeyPatch) -> None:
@@ -108,13 +109,13 @@ def no_etags(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_skew(patch: pytest.MonkeyPatch) -> None:
-    young = Timing().young
-    patch.setattr(Timing, "skew", timedelta())
-    patch.setattr(Timing, "young", young)
+    skews = {"skew": lambda _: timedelta(), "unseen": lambda self: self.minute, "young": lambda self: 6 * self.minute}
+    for name, seconds in skews.items():  # as properties: they come before what an instance has worked out already
+        patch.setattr(Timing, name, property(seconds))
 
 
 def no_renewal_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Timing, "renew_at_once_below", timedelta())
+    patch.setattr(Timing, "renew_at_once_below", property(lambda _: timedelta()))
 
 
 def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
@@ -162,7 +163,7 @@ def never_seen_to(patch: pytest.MonkeyPatch) -> None:
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Timing, "young", timedelta())
+    patch.setattr(Timing, "young", property(lambda _: timedelta()))
 
 
 def no_look_up(patch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from shared.calls import LEASE
 from shared.errors import GraphCallNotFound, StoreUnavailable
 from shared.graph import GraphCall
+from shared.leases import LEASE
 from shared.wakeups import WakeUp, parse
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)

@@ -4,19 +4,17 @@ A scalar is a column, named as in the API; a nested part is JSON in a column of 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from shared import telemetry
+from shared import cells, telemetry
 from shared.calls import Answered, Call, Event, Hangup, KeyedRequest, Operation, Termination
+from shared.cells import Cell, Row
 from shared.leases import Failing, Lease, Progress, Switch, Watermark
 from shared.rows import Record, last_part
-
-type Cell = str | bool | int | datetime | None
-type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
 _LEASE_COLUMNS = ("RowKey", "lease", "tenantId", "appId")  # the last two for a lease that cannot be read
 _WATERMARK_COLUMNS = ("sweepStartedAt", "finishedAt", "renewed", "ended", "failing", "unwritten")
@@ -33,7 +31,6 @@ _PROGRESS_COLUMNS = (
 )
 SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
-_PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -46,28 +43,28 @@ _ANSWERED = TypeAdapter(Answered)
 
 def to_row(record: Record) -> dict[str, Cell]:
     """The columns of a record, without its keys."""
-    return dict(_pieces(_cells(record)))
+    return cells.pieces(_cells(record))
 
 
 def to_call(row: Row) -> Call:
     """The call of an `active|`, `ended|` or `recent|` row."""
     return Call(
-        id=last_part(_text(row, "RowKey")),
-        tenant_id=_text(row, "tenantId"),
-        state=_text(row, "state"),
-        known_at=_time(row, "knownAt"),
-        started_at=_time(row, "startedAt"),
-        registered_at=_maybe_time(row, "registeredAt"),
+        id=last_part(cells.text(row, "RowKey")),
+        tenant_id=cells.text(row, "tenantId"),
+        state=cells.text(row, "state"),
+        known_at=cells.moment(row, "knownAt"),
+        started_at=cells.moment(row, "startedAt"),
+        registered_at=cells.maybe_moment(row, "registeredAt"),
         ever_established=bool(row.get("everEstablished")),
-        direction=_maybe_text(row, "direction"),
-        call_chain_id=_maybe_text(row, "callChainId"),
-        metadata=json.loads(_maybe_text(row, "metadata") or "{}"),
-        renewed_at=_maybe_time(row, "renewedAt"),
-        failing=_part(_FAILING, row, "failing"),
-        hangup=_part(_HANGUP, row, "hangup"),
-        ended_at=_maybe_time(row, "endedAt"),
-        termination=_part(_TERMINATION, row, "termination"),
-        app_id=_maybe_text(row, "appId"),
+        direction=cells.maybe_text(row, "direction"),
+        call_chain_id=cells.maybe_text(row, "callChainId"),
+        metadata=json.loads(cells.maybe_text(row, "metadata") or "{}"),
+        renewed_at=cells.maybe_moment(row, "renewedAt"),
+        failing=cells.maybe_part(_FAILING, row, "failing"),
+        hangup=cells.maybe_part(_HANGUP, row, "hangup"),
+        ended_at=cells.maybe_moment(row, "endedAt"),
+        termination=cells.maybe_part(_TERMINATION, row, "termination"),
+        app_id=cells.maybe_text(row, "appId"),
     )
 
 
@@ -76,7 +73,7 @@ def to_lease(row: Row) -> Lease:
 
     It is in one column, beside those that it is made of: the SDK takes four times as long to read the times in theirs.
     """
-    return _LEASE.validate_json(_text(row, "lease"))
+    return _LEASE.validate_json(cells.text(row, "lease"))
 
 
 def readable_lease(row: Row) -> Lease | None:
@@ -91,7 +88,7 @@ def readable_lease(row: Row) -> Lease | None:
         telemetry.ROW_UNREADABLE(rowKey=key, error=type(error).__name__)
     if not isinstance(tenant_id, str):
         return None
-    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO, app_id=_maybe_text(row, "appId"))
+    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO, app_id=cells.maybe_text(row, "appId"))
 
 
 def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
@@ -107,71 +104,73 @@ def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
 
 def to_operation(row: Row) -> Operation:
     """The operation of an `operation|` row."""
-    _, call_id, operation_id = _text(row, "RowKey").split("|")
+    _, call_id, operation_id = cells.text(row, "RowKey").split("|")
     return Operation(
         id=operation_id,
         call_id=call_id,
-        kind=_text(row, "kind"),
-        status=_text(row, "status"),
-        known_at=_time(row, "knownAt"),
-        client_context=_maybe_text(row, "clientContext"),
-        requested_at=_maybe_time(row, "requestedAt"),
-        requested_by=_maybe_text(row, "requestedBy"),
-        finished_at=_maybe_time(row, "finishedAt"),
-        code=_maybe_number(row, "code"),
-        subcode=_maybe_number(row, "subcode"),
-        message=_maybe_text(row, "message"),
-        completion_reason=_maybe_text(row, "completionReason"),
-        recording_location=_maybe_text(row, "recordingLocation"),
-        recording_access_token=_maybe_text(row, "recordingAccessToken"),
+        kind=cells.text(row, "kind"),
+        status=cells.text(row, "status"),
+        known_at=cells.moment(row, "knownAt"),
+        client_context=cells.maybe_text(row, "clientContext"),
+        requested_at=cells.maybe_moment(row, "requestedAt"),
+        requested_by=cells.maybe_text(row, "requestedBy"),
+        finished_at=cells.maybe_moment(row, "finishedAt"),
+        code=cells.maybe_number(row, "code"),
+        subcode=cells.maybe_number(row, "subcode"),
+        message=cells.maybe_text(row, "message"),
+        completion_reason=cells.maybe_text(row, "completionReason"),
+        recording_location=cells.maybe_text(row, "recordingLocation"),
+        recording_access_token=cells.maybe_text(row, "recordingAccessToken"),
     )
 
 
 def to_event(row: Row) -> Event:
     """The event of an `event|` row."""
-    return Event(_text(row, "kind"), _time(row, "at"), json.loads(_text(row, "detail")), bool(row.get("told")))
+    return Event(
+        cells.text(row, "kind"), cells.moment(row, "at"), json.loads(cells.text(row, "detail")), bool(row.get("told"))
+    )
 
 
 def to_watermark(row: Row) -> Watermark:
     """The watermark of a shard."""
     return Watermark(
-        _time(row, "sweepStartedAt"),
-        _time(row, "finishedAt"),
-        _maybe_number(row, "renewed") or 0,
-        _maybe_number(row, "ended") or 0,
-        _maybe_number(row, "failing") or 0,
+        cells.moment(row, "sweepStartedAt"),
+        cells.moment(row, "finishedAt"),
+        cells.maybe_number(row, "renewed") or 0,
+        cells.maybe_number(row, "ended") or 0,
+        cells.maybe_number(row, "failing") or 0,
         _ids(row),
     )
 
 
 def to_progress(row: Row) -> Progress:
     """How far a sweep came."""
-    last_id = _maybe_text(row, "afterId")
+    last_id = cells.maybe_text(row, "afterId")
     return Progress(
-        _time(row, "startedAt"),
-        _maybe_time(row, "under"),
-        None if last_id is None else (_time(row, "afterDeadline"), _time(row, "afterBegan"), last_id),
-        _maybe_number(row, "renewed") or 0,
-        _maybe_number(row, "ended") or 0,
-        _maybe_number(row, "failing") or 0,
+        cells.moment(row, "startedAt"),
+        cells.maybe_moment(row, "under"),
+        None if last_id is None else (cells.moment(row, "afterDeadline"), cells.moment(row, "afterBegan"), last_id),
+        cells.maybe_number(row, "renewed") or 0,
+        cells.maybe_number(row, "ended") or 0,
+        cells.maybe_number(row, "failing") or 0,
         _ids(row),
     )
 
 
 def to_switch(row: Row) -> Switch:
     """The last dead man's switch."""
-    return Switch(_time(row, "due"), _maybe_time(row, "sweepBeganAt"))
+    return Switch(cells.moment(row, "due"), cells.maybe_moment(row, "sweepBeganAt"))
 
 
 def to_keyed(row: Row) -> KeyedRequest:
     """The request of an `idempotency|` row."""
-    answered, lost = _part(_ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
-    return KeyedRequest(_text(row, "fingerprint"), _time(row, "beganAt"), answered, lost)
+    answered, lost = cells.maybe_part(_ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
+    return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost)
 
 
 def to_secret(row: Row) -> bytes:
     """The key of this deployment."""
-    return bytes.fromhex(_text(row, "key"))
+    return bytes.fromhex(cells.text(row, "key"))
 
 
 def _cells(record: Record) -> dict[str, Cell]:
@@ -181,7 +180,7 @@ def _cells(record: Record) -> dict[str, Cell]:
         case Operation():
             return _operation_cells(record)
         case Event(kind=kind, at=at, told=told):
-            return {"kind": kind, "at": at, "detail": _json(dict(record.detail)), "told": told}
+            return {"kind": kind, "at": at, "detail": cells.of_json(dict(record.detail)), "told": told}
         case Watermark():
             return _watermark_cells(record)
         case Progress():
@@ -200,7 +199,7 @@ def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
             return {
                 "fingerprint": record.fingerprint,
                 "beganAt": record.began_at,
-                "answered": _part_json(_ANSWERED, record.answered),
+                "answered": cells.of_part(_ANSWERED, record.answered),
                 "outcomeLost": record.outcome_lost,
             }
 
@@ -219,12 +218,12 @@ def _call_cells(call: Call) -> dict[str, Cell]:
         "everEstablished": call.ever_established,
         "direction": call.direction,
         "callChainId": call.call_chain_id,
-        "metadata": _json(dict(call.metadata)) if call.metadata else None,
+        "metadata": cells.of_json(dict(call.metadata)) if call.metadata else None,
         "renewedAt": call.renewed_at,
-        "failing": _part_json(_FAILING, failing),
-        "hangup": _part_json(_HANGUP, call.hangup),
+        "failing": cells.of_part(_FAILING, failing),
+        "hangup": cells.of_part(_HANGUP, call.hangup),
         "endedAt": call.ended_at,
-        "termination": _part_json(_TERMINATION, call.termination),
+        "termination": cells.of_part(_TERMINATION, call.termination),
     }
 
 
@@ -253,7 +252,7 @@ def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
         "renewed": watermark.renewed,
         "ended": watermark.ended,
         "failing": watermark.failing,
-        "unwritten": _json(sorted(watermark.unwritten)) if watermark.unwritten else None,
+        "unwritten": cells.of_json(sorted(watermark.unwritten)) if watermark.unwritten else None,
     }
 
 
@@ -268,75 +267,9 @@ def _progress_cells(progress: Progress) -> dict[str, Cell]:
         "renewed": progress.renewed,
         "ended": progress.ended,
         "failing": progress.failing,
-        "unwritten": _json(sorted(progress.unwritten)) if progress.unwritten else None,
+        "unwritten": cells.of_json(sorted(progress.unwritten)) if progress.unwritten else None,
     }
 
 
-def _pieces(cells: Mapping[str, Cell]) -> list[tuple[str, Cell]]:
-    """The cells that are not None; a text that is too long for one goes on in `name2`, `name3` and so on."""
-    pieces: list[tuple[str, Cell]] = []
-    for name, value in cells.items():
-        if isinstance(value, str) and len(value) > _PIECE:
-            parts = [value[start : start + _PIECE] for start in range(0, len(value), _PIECE)]
-            pieces += [(_piece_name(name, number), part) for number, part in enumerate(parts, 1)]
-        elif value is not None:
-            pieces.append((name, value))
-    return pieces
-
-
-def _piece_name(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}{number}"
-
-
-def _maybe_text(row: Row, name: str) -> str | None:
-    if row.get(name) is None:
-        return None
-    text, number = str(row[name]), 2
-    while (piece := row.get(_piece_name(name, number))) is not None:
-        text += str(piece)
-        number += 1
-    return text
-
-
-def _text(row: Row, name: str) -> str:
-    text = _maybe_text(row, name)
-    if text is None:
-        raise ValueError(f"A row of Table Storage has no {name}.")
-    return text
-
-
 def _ids(row: Row) -> frozenset[str]:
-    return frozenset(json.loads(_maybe_text(row, "unwritten") or "[]"))
-
-
-def _maybe_number(row: Row, name: str) -> int | None:
-    text = _maybe_text(row, name)
-    return None if text is None else int(text)
-
-
-def _maybe_time(row: Row, name: str) -> datetime | None:
-    value = row.get(name)
-    if not isinstance(value, datetime):
-        return None
-    utc = value.astimezone(UTC)
-    return datetime.combine(utc.date(), utc.time(), UTC)  # a plain one: the SDK's own kind holds its text too
-
-
-def _time(row: Row, name: str) -> datetime:
-    value = _maybe_time(row, name)
-    if value is None:
-        raise ValueError(f"A row of Table Storage has no {name}.")
-    return value
-
-
-def _part[T](adapter: TypeAdapter[T], row: Row, name: str) -> T | None:
-    text = _maybe_text(row, name)
-    return None if text is None else adapter.validate_python(json.loads(text))
-
-
-def _part_json[T](adapter: TypeAdapter[T], part: T | None) -> str | None:
-    return None if part is None else _json(adapter.dump_python(part, mode="json", exclude_defaults=True))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return frozenset(json.loads(cells.maybe_text(row, "unwritten") or "[]"))

@@ -12,7 +12,8 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.data.tables import TableEntity, TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
-from shared.entities import Cell, to_row
+from shared.cells import Cell
+from shared.entities import to_row
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.rows import Create, Delete, Put, Replace, Window, Write, shard_key
 

@@ -16,7 +16,7 @@ from local.host.functions import Binding, Function, Outcome
 from local.host.settings import QueueOptions
 
 DEFAULT = "AzureWebJobsStorage"
-_DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; older versions of the Python SDK do not know this form
+_DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; older Python SDKs do not know this form
 _SECONDS_TO_CONNECT = 5
 
 type Body = str | bytes

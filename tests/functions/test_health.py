@@ -120,7 +120,7 @@ async def test_storage_that_is_down_is_told(app: App) -> None:
         assert problem.headers["retry-after"] == "5"
 
 
-@pytest.mark.parametrize("broken", ["nonsense", "DefaultEndpointsProtocol=https", "AccountName=x;AccountKey=not-base64"])
+@pytest.mark.parametrize("broken", ["nonsense", "UseProtocol=https", "AccountName=x;AccountKey=not-base64"])
 async def test_a_connection_string_that_is_none_is_a_setting_to_correct(app: App, broken: str) -> None:
     async with app.configured(CALLS_STORAGE=broken) as wrong:
         health: Any = await wrong.asked("GET", "health", expect=503, headers={})

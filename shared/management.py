@@ -22,14 +22,13 @@ from shared.errors import (
     InvalidRequest,
     NotNoted,
     OperationNotFound,
-    StoreConflict,
     StoreUnavailable,
 )
 from shared.leases import Timing, Watermark, credible
 from shared.lifecycle import Registration
 from shared.renewal import Renewer
 from shared.seals import Seals
-from shared.store import MAX_ATTEMPTS, CallStore, Change, Page, Stored, shard_of, update
+from shared.store import CallStore, Change, Page, Stored, retry_conflicts, shard_of, update
 from shared.views import check_metadata
 from shared.wakeups import Renew
 
@@ -279,17 +278,15 @@ class Management:
     async def _note_recording(self, call_id: str, started: "StartedOperation", by: str, told: Event) -> Operation:
         now = self._clock.now()
         told = _with(told, now, outcome="accepted", operationId=started.id)
-        for _ in range(MAX_ATTEMPTS):
+
+        async def attempt() -> Operation:
             stored = await self._stored(call_id)
             before = await self._store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
-            change = Change(stored, stored.value, (told,), ((before, operation),))
-            try:
-                await self._store.commit(change)
-            except StoreConflict:
-                continue
+            await self._store.commit(Change(stored, stored.value, (told,), ((before, operation),)))
             return operation
-        raise StoreUnavailable(f"Call {call_id} is being written by too many at once.")
+
+        return await retry_conflicts(attempt, f"Call {call_id}")
 
     async def _safe(self, call: Call) -> Shown:
         """Renew a call that was registered late; what becomes of it is on record either way."""

@@ -1,6 +1,7 @@
 """Calls on record: what a store can do, and the one way to change a call. Table Storage and memory implement it."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -176,16 +177,29 @@ async def update(store: CallStore, call_id: str, decide: Decide) -> Call | None:
     StoreUnavailable
         The store did not answer, or the race was lost too often.
     """
-    for _ in range(MAX_ATTEMPTS):
+
+    async def attempt() -> Call | None:
         before = await store.get(call_id)
         current = before.value if before else None
         decision = decide(current)
         if decision is None:
             return current
         after, events = decision
-        try:
-            await store.commit(Change(before, after, events))
-        except StoreConflict:
-            continue
+        await store.commit(Change(before, after, events))
         return after
-    raise StoreUnavailable(f"Call {call_id} is being written by too many at once. Try again.")
+
+    return await retry_conflicts(attempt, f"Call {call_id}")
+
+
+async def retry_conflicts[T](attempt: Callable[[], Awaitable[T]], what: str) -> T:
+    """Read, merge and write, again from the read as long as somebody else wrote in between.
+
+    Raises
+    ------
+    StoreUnavailable
+        The race was lost too often; `what` says for what.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        with suppress(StoreConflict):
+            return await attempt()
+    raise StoreUnavailable(f"{what} is being written by too many at once. Try again.")

@@ -17,7 +17,7 @@ from shared.errors import StoreConflict, StoreUnavailable
 from shared.leases import Lease, Progress, Switch, Watermark
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Replace, Window
-from shared.store import MAX_ATTEMPTS, Change, Page, Stored, shard_of
+from shared.store import Change, Page, Stored, retry_conflicts, shard_of
 from shared.table import PAGE, Table, etag_of
 
 MOST_EXPIRED = 5 * PAGE  # keys of expired calls that one purge looks at, to find the oldest
@@ -117,19 +117,21 @@ class TableCallStore:
 
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
         """Note that the shard was swept. Of two sweeps the one that began last stands."""
-        for _ in range(MAX_ATTEMPTS):
-            write = Replace(rows.WATERMARK, watermark, etag) if etag else Create(rows.WATERMARK, watermark)
+        found = etag
+
+        async def attempt() -> None:
+            nonlocal found
+            write = Replace(rows.WATERMARK, watermark, found) if found else Create(rows.WATERMARK, watermark)
             try:
                 await self._table.write(shard, [write])
             except StoreConflict:
                 row = await self._table.read(shard, rows.WATERMARK)
                 there = entities.if_readable(entities.to_watermark, row)
-                if there and there.sweep_started_at > watermark.sweep_started_at:
-                    return
-                etag = etag_of(row) if row else None
-            else:
-                return
-        raise StoreUnavailable(f"The watermark of shard {shard} is being written by too many at once.")
+                if there is None or there.sweep_started_at <= watermark.sweep_started_at:
+                    found = etag_of(row) if row else None
+                    raise
+
+        await retry_conflicts(attempt, f"The watermark of shard {shard}")
 
     async def put_progress(self, shard: int, progress: Progress) -> None:
         """Note how far a sweep came."""

@@ -16,7 +16,6 @@ from shared.errors import (
     CallKeeperError,
     Forbidden,
     InvalidRequest,
-    StoreConflict,
     StoreUnavailable,
     TokenOfAnotherApp,
     place,
@@ -24,7 +23,7 @@ from shared.errors import (
 )
 from shared.leases import Account
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
-from shared.store import MAX_ATTEMPTS, CallStore, Change, Stored
+from shared.store import CallStore, Change, Stored, retry_conflicts
 from shared.wakeups import Queue, Renew
 
 if TYPE_CHECKING:
@@ -175,18 +174,17 @@ class Webhook:
         self, call_id: str, notifications: tuple[Notification, ...], teller: Account
     ) -> tuple[Call | None, Call]:
         at = self._clock.now()
-        for _ in range(MAX_ATTEMPTS):
+
+        async def attempt() -> tuple[Call | None, Call]:
             before = await self._store.get(call_id)
             change = await self._merge(before, call_id, notifications, teller, at)
             after = change.after
             if before is None and after.ended_at is None and after.state not in UNDER_WAY:
                 await self._renew_soon(call_id)
-            try:
-                await self._store.commit(change)
-            except StoreConflict:
-                continue
+            await self._store.commit(change)
             return before.value if before else None, after
-        raise StoreUnavailable(f"Call {call_id} is being written by too many at once. Try again.")
+
+        return await retry_conflicts(attempt, f"Call {call_id}")
 
     async def _merge(
         self,

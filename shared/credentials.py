@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
@@ -148,7 +148,7 @@ class GraphTokens:
         return token is not None and self._left(token) > timedelta()
 
     def _left(self, token: "AccessToken") -> timedelta:
-        return timedelta(seconds=token.expires_on - self._clock.now().timestamp())
+        return datetime.fromtimestamp(token.expires_on, UTC) - self._clock.now()
 
 
 def _why(app: BotApp, error: Exception) -> str:

@@ -32,7 +32,8 @@ from shared.views import (
 )
 
 if TYPE_CHECKING:
-    from shared.management import Management, Shown
+    from shared.management import Management
+    from shared.records import Records, Shown
 
 blueprint = func.Blueprint()
 
@@ -109,7 +110,7 @@ async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse
     """A page of calls."""
     status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
     tenant_id = _tenant(req.params.get("tenantId"))
-    page, continuation = await _management(caller).list_calls(
+    page, continuation = await _records(caller).list_calls(
         status, tenant_id, limit, req.params.get("continuation"), caller.name
     )
     return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
@@ -129,7 +130,7 @@ async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse
 )
 async def read_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """The record: state, lease, termination."""
-    shown = await _management(caller).read(canonical_id(req.route_params["callId"]))
+    shown = await _records(caller).read(canonical_id(req.route_params["callId"]))
     return _call(shown)
 
 
@@ -147,7 +148,7 @@ async def read_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
 )
 async def list_events(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What happened to a call, oldest first."""
-    events = await _management(caller).events(canonical_id(req.route_params["callId"]))
+    events = await _records(caller).events(canonical_id(req.route_params["callId"]))
     return reply(EventList(value=[EventView.model_validate(event) for event in events]))
 
 
@@ -222,7 +223,7 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
 )
 async def list_operations(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Recordings, prompts, …; without places and tokens."""
-    call, operations = await _management(caller).operations(canonical_id(req.route_params["callId"]))
+    call, operations = await _records(caller).operations(canonical_id(req.route_params["callId"]))
     return reply(OperationList(value=[operation_view(operation, call) for operation in operations]))
 
 
@@ -242,7 +243,7 @@ async def list_operations(req: func.HttpRequest, caller: Caller) -> func.HttpRes
 async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What became of a recording."""
     call_id, operation_id = (canonical_id(req.route_params[name]) for name in ("callId", "operationId"))
-    call, operation = await _management(caller).operation(call_id, operation_id)
+    call, operation = await _records(caller).operation(call_id, operation_id)
     return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
 
 
@@ -259,7 +260,7 @@ async def _once(  # noqa: PLR0913 (who asks what of which call, and how often it
     key = key_of(req.headers.get(HEADER), caller.name, asked)
     if key is None:
         return _answer(await act())
-    await _management(caller).check(call_id)
+    await _records(caller).check(call_id)
     once = Once(services().store, services().clock)
     return _answer(await once.answer(call_id, key, act, repeatable=repeatable))
 
@@ -271,6 +272,10 @@ def _answer(answered: Answered) -> func.HttpResponse:
 
 def _management(caller: Caller) -> "Management":
     return services().management.seen_by(caller.scope)
+
+
+def _records(caller: Caller) -> "Records":
+    return _management(caller).records
 
 
 def _view(shown: "Shown") -> CallView:

@@ -1,14 +1,14 @@
-"""What bots and operators ask: register, read, hang up, record."""
+"""What bots and operators ask for: to register, hang up, record. What they read: see `records`."""
 
 import copy
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from shared import lifecycle, telemetry
 from shared.apps import Apps, BotApp
-from shared.callers import EVERYTHING, Scope
+from shared.callers import Scope
 from shared.calls import Call, Event, Operation, Status
 from shared.clock import TICK, Clock
 from shared.errors import (
@@ -21,14 +21,13 @@ from shared.errors import (
     GraphUnavailable,
     InvalidRequest,
     NotNoted,
-    OperationNotFound,
     StoreUnavailable,
 )
-from shared.leases import Timing, Watermark, credible
+from shared.leases import Timing
 from shared.lifecycle import Registration
+from shared.records import Records, Shown
 from shared.renewal import Renewer
-from shared.seals import Seals
-from shared.store import CallStore, Change, Page, Stored, retry_conflicts, shard_of, update
+from shared.store import CallStore, Change, retry_conflicts, shard_of, update
 from shared.views import check_metadata
 from shared.wakeups import Renew
 
@@ -51,14 +50,6 @@ class Calls(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A call with what is needed to tell of its lease."""
-
-    call: Call
-    watermark: Watermark | None
-
-
 class Management:
     """The verbs of the API. Each that writes is safe to repeat."""
 
@@ -78,13 +69,12 @@ class Management:
         self._clock = clock
         self._timing = timing
         self._apps = apps
-        self._seals = Seals(store)
-        self._scope = EVERYTHING
+        self.records = Records(store, clock, timing)
 
     def seen_by(self, scope: Scope) -> Self:
         """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
         bound = copy.copy(self)
-        bound._scope = scope.with_nameless(self._apps.default.app_id)  # noqa: SLF001 (its own class)
+        bound.records = self.records.seen_by(scope.with_nameless(self._apps.default.app_id))
         return bound
 
     async def register(  # noqa: PLR0913 what a bot may say of a call
@@ -121,7 +111,7 @@ class Management:
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             nonlocal new, hearsay
             new = call is None
-            known = self._apps.owned(call) if call and self._scope.holds(call) else None
+            known = self._apps.owned(call) if call and self.records.scope.holds(call) else None
             app = self._app(app_id, known)
             tenant = self._tenant(tenant_id or app.tenant_id)
             if call and not known:
@@ -141,53 +131,6 @@ class Management:
         telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
         return await self._safe(call), new
 
-    async def read(self, call_id: str) -> Shown:
-        """A call.
-
-        Raises
-        ------
-        CallNotFound
-            It is not on record.
-        """
-        call = (await self._stored(call_id)).value
-        return Shown(call, await self._watermark(shard_of(call_id)))
-
-    async def list_calls(
-        self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
-    ) -> tuple[list[Shown], str | None]:
-        """A page of calls, and the continuation that asks for the next, which is good for the same caller alone."""
-        place = None if continuation is None else await self._seals.open(continuation, by)
-        scope = self._scope.narrowed(tenant_id)
-        if scope.nothing:
-            return [], None
-        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
-        shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
-        marks = {shard: await self._watermark(shard) for shard in shards}
-        following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
-        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
-
-    async def check(self, call_id: str) -> None:
-        """Raise `CallNotFound` if the call is not on record."""
-        await self._stored(call_id)
-
-    async def events(self, call_id: str) -> list[Event]:
-        """The story of a call. Raises `CallNotFound`."""
-        await self._stored(call_id)
-        return await self._store.events(call_id)
-
-    async def operations(self, call_id: str) -> tuple[Call, list[Operation]]:
-        """The operations of a call. Raises `CallNotFound`."""
-        stored = await self._stored(call_id)
-        return stored.value, await self._store.operations(call_id)
-
-    async def operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
-        """One operation. Raises `CallNotFound` or `OperationNotFound`."""
-        stored = await self._stored(call_id)
-        operation = await self._store.get_operation(call_id, operation_id)
-        if operation is None:
-            raise OperationNotFound(call_id, operation_id)
-        return stored.value, operation.value
-
     async def hang_up(self, call_id: str, by: str) -> Shown:
         """End a call at Graph. That it is gone already is a success too; the end comes by notification, or by a 404.
 
@@ -198,7 +141,7 @@ class Management:
         CallNotFound, GraphError, TokenUnavailable
             Where Graph's answer is lost (time-out), the call may be hung up or not: repeat it.
         """
-        call = (await self._stored(call_id)).value
+        call = (await self.records.stored(call_id)).value
         if call.status is Status.ENDED:
             return Shown(call, None)
         asked_at, about = self._clock.now(), {"requestedBy": by}
@@ -223,7 +166,7 @@ class Management:
         telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
         # Should the notification be lost, this finds the call gone, long before the next sweep would.
         await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
-        return Shown(after or call, await self._watermark(shard_of(call_id)))
+        return Shown(after or call, await self.records.watermark(shard_of(call_id)))
 
     async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
         """Record a participant's answer. Who asks is written down before Graph is asked.
@@ -237,7 +180,7 @@ class Management:
         NotNoted
             It was started, but could not be written down; its notification will make it known.
         """
-        call = (await self._stored(call_id)).value
+        call = (await self.records.stored(call_id)).value
         if call.status is Status.ENDED:
             raise CallEnded(f"Call {call_id} has ended: nothing can be recorded any more.")
         asked_at, about = self._clock.now(), {"requestedBy": by}
@@ -280,7 +223,7 @@ class Management:
         told = _with(told, now, outcome="accepted", operationId=started.id)
 
         async def attempt() -> Operation:
-            stored = await self._stored(call_id)
+            stored = await self.records.stored(call_id)
             before = await self._store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
             await self._store.commit(Change(stored, stored.value, (told,), ((before, operation),)))
@@ -290,25 +233,12 @@ class Management:
 
     async def _safe(self, call: Call) -> Shown:
         """Renew a call that was registered late; what becomes of it is on record either way."""
-        watermark = await self._watermark(shard_of(call.id))
+        watermark = await self.records.watermark(shard_of(call.id))
         left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
         if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
             return Shown(call, watermark)
         await self._renewer.renew(call.lease, watermark, swept=False)
-        return await self.read(call.id)
-
-    async def _watermark(self, shard: int) -> Watermark | None:
-        return credible(await self._store.watermark(shard), self._clock.now(), self._timing)
-
-    async def _stored(self, call_id: str) -> Stored[Call]:
-        stored = await self._store.get(call_id)
-        if stored and not self._scope.holds(stored.value):
-            if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
-                await self._store.get_operation(call_id, call_id)
-            stored = None
-        if stored is None:
-            raise CallNotFound(call_id)
-        return stored
+        return await self.records.read(call.id)
 
     def _app(self, app_id: str | None, known: Call | None) -> BotApp:
         """The bot whose call it is. Among several it is not guessed: Graph may call a call of another app unknown."""
@@ -318,7 +248,7 @@ class Management:
         app = self._apps.get(app_id)
         if app is None:
             raise InvalidRequest(f"App {app_id} is not served here: see GRAPH_APPS.", (("/appId", "not served"),))
-        if not self._scope.covers_app(app.app_id):
+        if not self.records.scope.covers_app(app.app_id):
             raise Forbidden("This caller may not register calls of this app: see MANAGEMENT_CALLERS.")
         return app
 
@@ -328,7 +258,7 @@ class Management:
                 "The call's tenant is missing: send tenantId, or set GRAPH_TENANT_ID.",
                 (("/tenantId", "required"),),
             )
-        if not self._scope.covers(tenant_id):
+        if not self.records.scope.covers(tenant_id):
             raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
         return tenant_id.lower()
 

@@ -1,0 +1,100 @@
+"""What a caller may read: calls, their stories, their operations."""
+
+import copy
+from dataclasses import dataclass
+from typing import Self
+
+from shared.callers import EVERYTHING, Scope
+from shared.calls import Call, Event, Operation, Status
+from shared.clock import Clock
+from shared.errors import CallNotFound, OperationNotFound
+from shared.leases import Timing, Watermark, credible
+from shared.seals import Seals
+from shared.store import CallStore, Page, Stored, shard_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A call with what is needed to tell of its lease."""
+
+    call: Call
+    watermark: Watermark | None
+
+
+class Records:
+    """The registry of calls as a caller sees it: of everything, until it is bound to a scope."""
+
+    def __init__(self, store: CallStore, clock: Clock, timing: Timing) -> None:
+        self._store = store
+        self._clock = clock
+        self._timing = timing
+        self._seals = Seals(store)
+        self.scope = EVERYTHING
+
+    def seen_by(self, scope: Scope) -> Self:
+        """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
+        bound = copy.copy(self)
+        bound.scope = scope
+        return bound
+
+    async def read(self, call_id: str) -> Shown:
+        """A call.
+
+        Raises
+        ------
+        CallNotFound
+            It is not on record.
+        """
+        call = (await self.stored(call_id)).value
+        return Shown(call, await self.watermark(shard_of(call_id)))
+
+    async def list_calls(
+        self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
+    ) -> tuple[list[Shown], str | None]:
+        """A page of calls, and the continuation that asks for the next, which is good for the same caller alone."""
+        place = None if continuation is None else await self._seals.open(continuation, by)
+        scope = self.scope.narrowed(tenant_id)
+        if scope.nothing:
+            return [], None
+        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
+        shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
+        marks = {shard: await self.watermark(shard) for shard in shards}
+        following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
+        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
+
+    async def check(self, call_id: str) -> None:
+        """Raise `CallNotFound` if the call is not on record."""
+        await self.stored(call_id)
+
+    async def events(self, call_id: str) -> list[Event]:
+        """The story of a call. Raises `CallNotFound`."""
+        await self.stored(call_id)
+        return await self._store.events(call_id)
+
+    async def operations(self, call_id: str) -> tuple[Call, list[Operation]]:
+        """The operations of a call. Raises `CallNotFound`."""
+        stored = await self.stored(call_id)
+        return stored.value, await self._store.operations(call_id)
+
+    async def operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
+        """One operation. Raises `CallNotFound` or `OperationNotFound`."""
+        stored = await self.stored(call_id)
+        operation = await self._store.get_operation(call_id, operation_id)
+        if operation is None:
+            raise OperationNotFound(call_id, operation_id)
+        return stored.value, operation.value
+
+    async def watermark(self, shard: int) -> Watermark | None:
+        """What proves that the shard was swept."""
+        return credible(await self._store.watermark(shard), self._clock.now(), self._timing)
+
+    async def stored(self, call_id: str) -> Stored[Call]:
+        """A call as it is on record. Raises `CallNotFound`, also where it is none of the caller's."""
+        stored = await self._store.get(call_id)
+        if stored and not self.scope.holds(stored.value):
+            if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
+                await self._store.get_operation(call_id, call_id)
+            stored = None
+        if stored is None:
+            raise CallNotFound(call_id)
+        return stored

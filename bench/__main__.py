@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -99,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError(text)
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
 
 

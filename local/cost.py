@@ -5,6 +5,7 @@ contract and year, so they are arguments too, and without them only quantities a
 """
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Sequence
@@ -198,10 +199,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _amount(text: str) -> float:
-    amount = float(text)
-    if not math.isfinite(amount) or amount < 0:
-        raise ValueError(text)
-    return amount
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 upwards")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class Story:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
 
     def _row(self, when: str, who: str, text: str, colour: str = "") -> None:
-        first, *others = textwrap.wrap(text, WIDTH - _TIME - _WHO, break_long_words=False, break_on_hyphens=False)
+        lines = textwrap.wrap(text, WIDTH - _TIME - _WHO, break_long_words=False, break_on_hyphens=False)
+        first, *others = lines or [""]
         self._print(f"{self.paint(f'{when:<{_TIME}}', DIM)}{who:<{_WHO}}{self._in(colour, first)}")
         for line in others:
             self._print(" " * (_TIME + _WHO) + self._in(colour, line))

@@ -1,7 +1,10 @@
 """`python -m soak`: many lives, side by side; what they showed; how to see one of them again."""
 
 import argparse
+import contextlib
+import math
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -20,8 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; 0 if no life showed a violation."""
     options = _options(arguments)
     climate = replace(PRESETS[options.preset], hours=options.hours, calls=options.calls)
-    first, _, last = options.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds = options.seeds
     if options.trace:
         return _trace(seeds[0], climate)
     began, total = time.monotonic(), Sum()
@@ -49,13 +51,33 @@ def _empty(total: Sum) -> list[str]:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     usual = Climate()
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("--seeds", default="0-499", help="a number, or first-last (default %(default)s)")
-    parser.add_argument("--hours", type=float, default=usual.hours, help="of a life (default %(default)s)")
-    parser.add_argument("--calls", type=int, default=usual.calls, help="alive at any time (default %(default)s)")
+    parser.add_argument("--seeds", type=_seeds, default="0-499", help="a number, or first-last (default %(default)s)")
+    parser.add_argument("--hours", type=_hours, default=usual.hours, help="of a life (default %(default)s)")
+    parser.add_argument("--calls", type=_many, default=usual.calls, help="alive at any time (default %(default)s)")
     parser.add_argument("--preset", choices=PRESETS, default="usual", help="the kind of life (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default %(default)s)")
+    parser.add_argument("--workers", type=_many, default=os.cpu_count() or 1, help="processes (default %(default)s)")
     parser.add_argument("--trace", action="store_true", help="tell the whole life of the first seed")
     return parser.parse_args(arguments)
+
+
+def _seeds(text: str) -> range:
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not found or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor first-last, such as 0-499")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+def _hours(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number of hours above 0")
+
+
+def _many(text: str) -> int:
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
 
 
 def _trace(seed: int, climate: Climate) -> int:

@@ -1,6 +1,8 @@
 """`python -m tests.real [--minutes 5] [--seed 0]`: faults drawn from a seed, and whether the promises held."""
 
 import argparse
+import contextlib
+import math
 import os
 import shutil
 import sys
@@ -39,7 +41,7 @@ DELIVERY = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, judge, sum up; the exit code: 1 where a promise was broken, 2 where nothing could be judged."""
     parser = argparse.ArgumentParser(prog="python -m tests.real", description="Faults on real processes.")
-    parser.add_argument("--minutes", type=float, default=5, help="real minutes of trouble (default: %(default)s)")
+    parser.add_argument("--minutes", type=_minutes, default=5, help="real minutes of trouble (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 10_000, help="draws the same troubles again")
     args = parser.parse_args(arguments)
     try:
@@ -51,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"soak-real: could not run: {error}", file=sys.stderr)
         return 2
     return run.sum_up(findings, f"make soak-real MINUTES={args.minutes:g} SEED={args.seed}", logs)
+
+
+def _minutes(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number of minutes above 0")
 
 
 class Run:
@@ -91,7 +100,7 @@ class Run:
         """The figures, the violations, how to see them again."""
         margin = findings.margin / timedelta(minutes=1)
         self._story.title("In short")
-        self._story.fact("troubles", ", ".join(f"{count} x {name}" for name, count in self._counts.items()))
+        self._story.fact("troubles", ", ".join(f"{count} x {name}" for name, count in self._counts.items()) or "none")
         self._story.fact("calls", f"{len(self._lives)}, {findings.ended} of them over and closed once")
         self._story.fact("reasons", f"{findings.told} told by Graph; of the others no word came through")
         self._story.fact("margin", f"{margin:.0f} minutes of {LEASE} were left at least")

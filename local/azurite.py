@@ -80,6 +80,7 @@ class Server:
 
     def __init__(self, program: list[str], wanted: Azurite, folder: Path | None) -> None:
         self._program = program
+        self._kept = folder is not None
         self._keep = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
         self._log: IO[str]
         self._process: subprocess.Popen[bytes]
@@ -109,6 +110,12 @@ class Server:
         except BaseException:
             self.kill()
             raise
+
+    def check(self) -> None:
+        """Raise `AzuriteError` if it has ended."""
+        if (code := self._process.poll()) is not None:
+            gone = "" if self._kept else ", and all calls with it, which it held in memory"
+            raise AzuriteError(f"Azurite has ended ({code}){gone}. Start again.")
 
     def stop(self) -> None:
         """Let it finish what it does and write down what it holds. From then on connections are refused."""

@@ -134,7 +134,8 @@ class Stack:
         return self.hosts[-1]
 
     def check(self) -> None:
-        """Raise `ProcessError` if the simulator or a host has ended."""
+        """Raise `AzuriteError` if storage has ended, `ProcessError` if the simulator or a host has."""
+        self.azurite.check()
         self._simulator_child.check()
         for host in self.hosts:
             host.child.check()

@@ -79,6 +79,8 @@ async def run(options: Options) -> None:
             admin = Admin(indexed, keys, {listener.name: listener.run_by_hand for listener in listeners})
             front = FrontEnd(functions, worker, keys, host_json.extensions.http.route_prefix, admin)
             await _serve(front, listening, listeners, stopping)
+    # An app's clients live as long as its process, and Azure's worker closes none: no lament over each at the end.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class _Server(uvicorn.Server):

@@ -45,6 +45,17 @@ async def test_one_with_a_folder_has_everything_again_after_it_was_stopped(tmp_p
             assert [table.name async for table in service.list_tables()] == ["smoke"]
 
 
+def test_one_that_was_killed_is_told_with_what_is_gone(tmp_path: Path) -> None:
+    for folder, lost in ((None, True), (tmp_path, False)):
+        with serving(Azurite(0, 0, 0), folder=folder) as server:
+            server.check()
+            os.killpg(server.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+            with pytest.raises(AzuriteError, match=r"Azurite has ended \(-9\)") as told:
+                server.check()
+        assert ("all calls with it" in str(told.value)) is lost
+
+
 def test_a_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -270,6 +270,27 @@ def test_a_signal_lets_what_runs_finish_and_starts_nothing_new(tmp_path: Path, n
     assert "Traceback" not in after
 
 
+CLIENT = """
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+clients = []
+
+@app.route("client")
+async def client(req: func.HttpRequest) -> func.HttpResponse:
+    import aiohttp
+    clients.append(aiohttp.ClientSession())
+    return func.HttpResponse("made")
+"""
+
+
+def test_clients_that_live_as_long_as_the_process_are_not_lamented_at_its_end(tmp_path: Path) -> None:
+    write_app(tmp_path, CLIENT)
+    with running(tmp_path) as host:
+        assert host.client.get("/api/client").text == "made"
+        host.child.send(signal.SIGINT)
+        assert host.child.wait(10) == 0
+        assert host.child.output.splitlines()[-1].endswith("host.stopping")
+
+
 def test_a_function_that_does_not_end_does_not_hold_up_the_host(tmp_path: Path) -> None:
     write_app(tmp_path, SLOW)
     with running(tmp_path) as host:

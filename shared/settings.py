@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -336,6 +336,13 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return f"app {int(number) + 1}: {''.join(f'{to_camel(str(word))} ' for word in words)}"
 
 
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
 def _fault(fault: ErrorDetails) -> str:
     message = fault["msg"]
     match fault["type"]:
@@ -343,5 +350,10 @@ def _fault(fault: ErrorDetails) -> str:
             return "is missing"
         case "value_error":
             return message.removeprefix("Value error, ")
+        case "greater_than" | "greater_than_equal" | "less_than_equal" as kind:
+            word, bound = _BOUNDS[kind]
+            limits = Settings.model_fields[str(fault["loc"][0])].metadata  # pydantic tells a duration as Python's repr
+            limit = next(getattr(each, bound) for each in limits if hasattr(each, bound))
+            return f"must be {word} {to_jsonable_python(limit)}"
         case _:
             return f"is wrong: {message[0].lower()}{message[1:]}"

@@ -178,6 +178,19 @@ def test_a_wrong_value_is_named_but_not_told(name: str, value: str) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SWEEP_BUDGET", "PT10M", "SWEEP_BUDGET must be at most PT4M10S."),
+        ("GRAPH_TIMEOUT", "PT0S", "GRAPH_TIMEOUT must be more than PT0S."),
+        ("KEEP_ALIVE_CONCURRENCY", "0", "KEEP_ALIVE_CONCURRENCY must be at least 1."),
+    ],
+)
+def test_a_value_out_of_bounds_is_told_the_bound_as_it_would_be_written(name: str, value: str, told: str) -> None:
+    with pytest.raises(SettingsInvalid, match=re.escape(told)):
+        load_settings({**LEAST, name: value})
+
+
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(SettingsInvalid) as caught:
         load_settings({"GRAPH_CREDENTIAL": "secret", "GRAPH_TIMEOUT": "soon", "MANAGEMENT_AUDIENCE": "api://keeper"})

@@ -65,7 +65,20 @@ def parse(text: str) -> WakeUp:
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest(f"Not a wake-up message: {error.error_count()} faults.") from error
+        raise InvalidRequest(f"Not a wake-up message: {_fault(error)}.") from None  # the cause has its text
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault, without the message's own text: who knows what is in it."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    match first["type"]:
+        case "json_invalid":
+            return "it is no JSON"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return "its kind is none of sweep, sweepShard, renew"
+        case _:
+            where = ".".join(str(part) for part in first["loc"][1:])
+            return f"{where or 'it'} is missing or wrong"
 
 
 class Queue(Protocol):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -54,11 +55,23 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"kind": "dance"}', '{"kind": "sweepShard", "shard": -1}', '{"kind": "renew"}', "\x00"]
+    ("text", "told"),
+    [
+        ("", "it is no JSON"),
+        ("\x00", "it is no JSON"),
+        ("{}", "its kind is none of sweep, sweepShard, renew"),
+        ('{"kind": "dance"}', "its kind is none of sweep, sweepShard, renew"),
+        ("[]", "it is missing or wrong"),
+        ('{"kind": "sweepShard", "shard": -1}', "shard is missing or wrong"),
+        ('{"kind": "renew"}', "call_id is missing or wrong"),
+    ],
 )
-def test_what_is_no_message_of_ours_is_refused_without_its_content(text: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"Not a wake-up message: \d+ faults"):
+def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_content(text: str, told: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         parse(text)
+    assert str(caught.value) == f"Not a wake-up message: {told}."
+    assert caught.value.__cause__ is None
+    assert "dance" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_the_queue_is_made_by_the_first_message_in_base64(client: QueueClient) -> None:

@@ -1,4 +1,4 @@
-"""Whether Call Keeper can do its work: settings, storage, and whether sweeps still happen."""
+"""Whether Call Keeper can do its work: settings, storage, whether sweeps still happen and renew all calls."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from shared.store import SHARDS
 from shared.views import HealthView
 
 KEPT = timedelta(seconds=5)
+FAILING = "some could not be renewed by the last sweep: keep_alive.call.failing in the log tells which, and why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ _last: _Look | None = None
 
 
 async def check() -> HealthView:
-    """Look at everything that the keeper needs, but Graph: its answers are seen in each sweep.
+    """Look at everything that the keeper needs. Graph is not asked: watermarks tell whether it let calls be renewed.
 
     Anybody may ask, so one look serves all who ask within 5 seconds.
     """
@@ -43,21 +44,32 @@ async def check() -> HealthView:
 
 async def _look(parts: Services) -> HealthView:
     try:
-        sweeps = await _sweeps(parts)
+        sweeps, calls = await _watermarks(parts)
         await parts.queue.ping()
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     except StoreUnavailable as error:
         return _view("unhealthy", settings="ok", storage=str(error))
-    return _view("healthy" if sweeps == "ok" else "degraded", settings="ok", storage="ok", sweeps=sweeps)
+    status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == "ok" else "degraded"
+    return _view(status, settings="ok", storage="ok", sweeps=sweeps, calls=calls)
 
 
-async def _sweeps(parts: Services) -> str:
-    marks = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
+async def _watermarks(parts: Services) -> tuple[str, str]:
+    """What they tell of sweeps and of calls. Not how many fail: anybody may ask."""
+    read = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
     now, timing = parts.clock.now(), parts.settings.timing
-    known = filter(None, (credible(mark, now, timing) for mark in marks))
-    late = SHARDS - sum(mark.sweep_started_at >= now - timing.at_risk_after for mark in known)
-    return f"{late} of {SHARDS} shards were not swept for {timing.at_risk_after}" if late else "ok"
+    known = [mark for mark in (credible(mark, now, timing) for mark in read) if mark]
+    never = SHARDS - len(known)
+    late = sum(mark.sweep_started_at < now - timing.at_risk_after for mark in known)
+    calls = FAILING if any(mark.failing or mark.unwritten for mark in known) else "ok"
+    return _late(never, late, timing.at_risk_after), calls
+
+
+def _late(never: int, late: int, after: timedelta) -> str:
+    told = [f"{late} of {SHARDS} shards were not swept for {after / timedelta(minutes=1):g} minutes"] if late else []
+    if never:
+        told.append(f"{never} of {SHARDS} shards have not been swept yet: the next run of the timer does it")
+    return "; ".join(told) or "ok"
 
 
 def _view(status: Literal["healthy", "degraded", "unhealthy"], **checks: str) -> HealthView:

@@ -59,8 +59,8 @@ UNHEALTHY = Fault(
 )
 DEGRADED = Fault(
     "host-degraded",
-    "The running host says that shards are not being swept.",
-    "Wait 15 minutes after a first start. Else see sweep-stale.",
+    "The running host says that shards are not being swept, or that calls could not be renewed.",
+    "Shards: wait 15 minutes after a first start, else see sweep-stale. Calls: docs/runbook.md, call-at-risk.",
     Mark.WARN,
 )
 

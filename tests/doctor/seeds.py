@@ -404,7 +404,7 @@ def _health(name: str, status: str, code: int, **checks: str) -> None:
 
 
 _health("host-unhealthy", "unhealthy", 503, settings="Settings to correct: GRAPH_APP_ID is missing.")
-_health("host-degraded", "degraded", 200, settings="ok", sweeps="3 of 16 shards were not swept for 0:30:00")
+_health("host-degraded", "degraded", 200, settings="ok", sweeps="3 of 16 shards were not swept for 30 minutes")
 
 # --- what is on record ----------------------------------------------------------------------------------------------
 

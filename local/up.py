@@ -91,6 +91,8 @@ def _welcome(stack: Stack, speed: float) -> None:
       -H 'Content-Type: application/json' -d '{{"tenantId":"{TENANT}"}}'
   How is it, and why did it end?
     curl {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}'
+  Is all well?
+    make doctor ARGS="--only health --url {stack.address}"
 """)
 
 

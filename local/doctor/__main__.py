@@ -13,6 +13,11 @@ from local.doctor.app_settings import SettingsUnreadable, local_settings
 from local.doctor.deployment import AzureError, Deployment, read_deployment
 from local.doctor.veil import Veil
 
+_NO_SETTINGS = (
+    "doctor: there are no settings here: copy local.settings.example.json to local.settings.json, or export them.\n"
+    "doctor: what make up runs has settings of its own. Is it well? --only health --url http://127.0.0.1:7071"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Examine and report: 0 if nothing must be mended, 1 otherwise, 2 for wrong options."""
@@ -55,6 +60,8 @@ async def _examine(args: argparse.Namespace) -> int:
         deployment, settings = await read_deployment(args.app, args.resource_group, args.subscription)
     else:
         settings = local_settings(root)
+        if not args.only and "GRAPH_APP_ID" not in settings:
+            print(_NO_SETTINGS, file=sys.stderr, flush=True)
         _export(settings)
     from local.doctor import report  # noqa: PLC0415 the libraries read the environment, SSL_CERT_FILE above all
     from local.doctor.examination import CHECKS, examine  # noqa: PLC0415 as above

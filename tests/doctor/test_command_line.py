@@ -50,6 +50,15 @@ def test_a_fault_is_one_line_with_its_mark_its_name_and_the_fix(world: World) ->
     assert summary == ["doctor: 1 to mend, 1 to look at. Checked: settings, notifications."]
 
 
+def test_where_nothing_is_set_it_says_where_settings_come_from_and_how_to_ask_what_make_up_runs() -> None:
+    run = _run("--webhook", "http://127.0.0.1:9/api/notifications")
+    assert run.returncode == 1
+    assert "FAIL  setting-missing: GRAPH_APP_ID is missing." in run.stdout
+    assert "copy local.settings.example.json to local.settings.json" in run.stderr
+    assert "--only health --url http://127.0.0.1:7071" in run.stderr
+    assert "no settings here" not in _run("--only", "python").stderr
+
+
 def test_what_is_only_worth_a_look_does_not_fail(world: World) -> None:
     assert _run("--only", "settings", settings=_trusting(world) | {"GRAPH_TENANTID": "x"}).returncode == 0
 

@@ -89,7 +89,7 @@ def _trace(seed: int, climate: Climate) -> int:
 
 def _replay(options: argparse.Namespace, seed: int) -> str:
     preset = "" if options.preset == "usual" else f" --preset {options.preset}"
-    return f"python -m soak --seeds {seed} --hours {options.hours:g} --calls {options.calls}{preset} --trace"
+    return f".venv/bin/python -m soak --seeds {seed} --hours {options.hours:g} --calls {options.calls}{preset} --trace"
 
 
 def _tell_failure(seed: int, violations: list[str], replay: str) -> None:

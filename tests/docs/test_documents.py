@@ -84,6 +84,12 @@ def test_every_module_that_a_command_names_exists() -> None:
     assert [str(place) for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
 
 
+def test_a_command_in_python_names_the_virtual_environments() -> None:
+    """Any other Python lacks the packages."""
+    commands = [line for block in BLOCKS if block.language == "bash" for line in block.body.splitlines()]
+    assert [line for line in commands if re.search(r"(?<!\.venv/bin/)\bpython3? -m (?!json)", line)] == []
+
+
 def test_the_readme_names_the_folders_that_exist() -> None:
     told = {code(row[0])[0].rstrip("/") for row in rows(section(read("README.md"), "What is where"))}
     listed = subprocess.run(
@@ -121,3 +127,9 @@ def test_a_decision_has_its_three_parts_and_is_short(path: Path) -> None:
 
 def test_the_changelog_tells_of_what_is_not_released_yet() -> None:
     assert re.search(r"^## \[Unreleased\]\n\n### (Added|Changed|Fixed)\n\n- ", read("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_deploy_md_counts_the_alerts_that_there_are() -> None:
+    rules = (ROOT / "infra" / "modules" / "monitoring.bicep").read_text(encoding="utf-8").count(".kql')")
+    words = {5: "five", 6: "six", 7: "seven"}
+    assert re.findall(r"(\w+) alert (?:rules|queries)", read("docs/deploy.md")) == [words[rules]] * 2

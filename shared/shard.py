@@ -1,5 +1,6 @@
 """The sweep of one shard: read it, renew its calls, and write the proof, or how far it came."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from shared.leases import Lease, Place, Progress, Watermark, credible
 from shared.line import Hand, Held, Line
 from shared.renewal import Renewer
 from shared.store import CallStore, Stored
-from shared.sweep import Pass, Plan, Tally
+from shared.sweep import BREAK_OFF, Pass, Plan, Tally
 from shared.wakeups import SweepShard
 
 MOST_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
@@ -53,11 +54,19 @@ class ShardSweeper:
         StoreUnavailable
             It could not be read, or what was done could not be written.
         """
+        # Once the turn is over: where the queue is slow, sixteen shards must not wait for it one after the other.
+        return await self._sweep_in_turn(shard, deadline, unless_younger_than) or await self._leave(shard)
+
+    async def _sweep_in_turn(
+        self, shard: int, deadline: datetime, unless_younger_than: timedelta | None
+    ) -> Tally | None:
+        """What was done; None, and nothing was, where the turn came too late."""
         async with self._hand.turn():
             now = self._clock.now()
-            if now >= deadline:  # the wait for the turn may be long
-                return await self._leave(shard)
-            found = await self._read(shard, now, now - unless_younger_than if unless_younger_than else None)
+            if now >= deadline:
+                return None
+            fresh_after = now - unless_younger_than if unless_younger_than else None
+            found = await self._read_in_time(shard, now, deadline, fresh_after)
             if found is None:
                 return Tally(skipped=1)
             new = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
@@ -81,6 +90,16 @@ class ShardSweeper:
         """It has to wait for the queue."""
         sent = await self._renewer.send(SweepShard(shard=shard))
         return Tally(handed_over=1) if sent else Tally(failed=1)
+
+    async def _read_in_time(
+        self, shard: int, now: datetime, deadline: datetime, fresh_after: datetime | None
+    ) -> Found | None:
+        """See `_read`. Each page may take long, of many; the host would end more than this sweep."""
+        try:
+            async with asyncio.timeout((deadline + BREAK_OFF - now).total_seconds()):
+                return await self._read(shard, now, fresh_after)
+        except TimeoutError:
+            raise StoreUnavailable("The shard could not be read in the time of a sweep.") from None
 
     async def _read(self, shard: int, now: datetime, fresh_after: datetime | None) -> Found | None:
         """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""

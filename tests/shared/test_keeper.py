@@ -26,7 +26,7 @@ from shared.memory_store import MemoryCallStore
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of
 from shared.sweep import Plan
-from shared.wakeups import Renew, Sweep, SweepShard
+from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -1220,6 +1220,44 @@ async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkey
     await world.drain()
     assert len(world.graph.calls[ids[1]].keep_alives) == 1
     assert await world.store.watermark(5) is not None
+
+
+async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shard_module, "BREAK_OFF", timedelta(milliseconds=50))
+    world = make_world(Plan(budget=timedelta(milliseconds=50)))
+    scan = world.store.scan
+
+    async def slow(shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        if shard == 5:
+            await asyncio.sleep(60)
+        async for record in scan(shard):
+            yield record
+
+    monkeypatch.setattr(world.store, "scan", slow)
+    tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
+
+    assert tally.failed == 1
+    assert SweepShard(shard=5) in [message for _, message in world.queue.waiting()]
+
+
+async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by_side() -> None:
+    world = make_world(Plan(budget=timedelta()))
+    send, in_flight, most = world.queue.send, 0, 0
+
+    async def slow(message: WakeUp, delay: timedelta = timedelta()) -> None:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await world.clock.sleep(9)
+        in_flight -= 1
+        await send(message, delay)
+
+    world.queue.send = slow  # type: ignore[method-assign] # slow
+    tally = await world.clock.run(world.keeper.sweep("timer"))
+
+    assert (tally.handed_over, most) == (SHARDS, SHARDS)
 
 
 async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(

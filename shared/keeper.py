@@ -22,6 +22,7 @@ PURGE_TIME = timedelta(seconds=30)  # of one sweep; what is left then waits for 
 AGAIN = 5  # minutes in which a shard that failed is left one message
 LONGEST = 5  # minutes: host.json ends whatever takes longer
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+UNHEARD = 5  # minutes after which stale shards show that nobody does what requests leave on the queue
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
 
 
@@ -41,9 +42,16 @@ class Keeper:
         self._switch_due = clock.now()
         self._next_look: datetime | None = None
         self._look_at = count()
+        self._stale_since: datetime | None = None  # since when each look found a stale shard
+        self._beside: asyncio.Task[None] | None = None
 
     async def sweep(
-        self, wake_up: str, *, unless_younger_than: timedelta | None = None, budget: timedelta | None = None
+        self,
+        wake_up: str,
+        *,
+        unless_younger_than: timedelta | None = None,
+        budget: timedelta | None = None,
+        alone: bool = False,
     ) -> Tally:
         """Leave the dead man's switch; sweep all shards; tell what was done.
 
@@ -55,6 +63,8 @@ class Keeper:
             A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
         budget
             How long it may take, if that is less than the plan's.
+        alone
+            Leave no shard to the queue, however many calls there are. An operator's sweep never does.
 
         Raises
         ------
@@ -67,7 +77,7 @@ class Keeper:
         is_operator = wake_up == "operator"
         switch_left = is_operator and await self._is_switch_to_come(began)
         switch_left = switch_left or await self._leave_switch(self._plan.timing.stale, began)
-        for_others = set[int]() if is_operator else await self._fan_out(shards)
+        for_others = set[int]() if alone or is_operator else await self._fan_out(shards)
         total = Tally(handed_over=len(for_others))
 
         async def sweep_one(shard: int) -> None:
@@ -107,7 +117,8 @@ class Keeper:
     async def notice(self) -> None:
         """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one.
 
-        It never fails, and takes two seconds at most: the request is done, and must be answered.
+        Where that does not help, its process sweeps by itself. It never fails, and takes two seconds at most: the
+        request is done, and must be answered.
         """
         now = self._clock.now()
         if self._next_look and now < self._next_look:
@@ -115,9 +126,36 @@ class Keeper:
         self._next_look = now + self._plan.timing.minute
         try:
             async with asyncio.timeout(LOOK_PATIENCE):
-                if self._until_stale(await self._store.watermark(next(self._look_at) % SHARDS)) <= timedelta():
+                stale_in = self._until_stale(await self._store.watermark(next(self._look_at) % SHARDS))
+                if self._is_unheard(now, stale_in):
+                    self._sweep_beside()
+                if stale_in <= timedelta():
                     await self._renewer.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
+            telemetry.LOOK_FAILED(error=words(error))
+
+    def _is_unheard(self, now: datetime, stale_in: timedelta) -> bool:
+        """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
+        if stale_in > timedelta():
+            self._stale_since = None
+            return False
+        self._stale_since = self._stale_since or now
+        return max(-stale_in, now - self._stale_since) >= UNHEARD * self._plan.timing.minute
+
+    def _sweep_beside(self) -> None:
+        """Sweep beside the requests of this process, one sweep at a time."""
+        if self._beside is None or self._beside.done():
+            self._beside = asyncio.create_task(self._see_to_overdue())
+
+    async def _see_to_overdue(self) -> None:
+        """Timer and queue both stand still. That it is seen to is told by the row alone, as the queue may be away."""
+        try:
+            now, last = self._clock.now(), await self._store.switch()
+            if last and self._is_seen_to(Sweep(wake_up="request"), last):
+                return
+            await self._store.put_switch(Switch(last.due if last else now, now))
+            await self.sweep("request", unless_younger_than=self._plan.timing.fresh, alone=True)
+        except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
             telemetry.LOOK_FAILED(error=words(error))
 
     async def _do(self, message: WakeUp) -> None:

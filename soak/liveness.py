@@ -13,6 +13,7 @@ from soak.weather import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weathe
 FRESH = 3 * MINUTE
 STALE = 20 * MINUTE
 HANDED = 4 * MINUTE  # until a message is handed out, and what it asks for is done
+UNHEARD = 5 * MINUTE  # until a request does itself what the queue does not
 LOOKS = 8 * MINUTE  # a request looks at one shard of sixteen, once a minute
 SWEEP = 2 * MINUTE  # a sweep, where all answer
 TROUBLED = 6 * MINUTE  # a sweep until the first retries, where Graph does not
@@ -74,6 +75,9 @@ class Liveness:
         if wide:
             by_itself = STALE + self.skew + TICK + SWEEP
             self.paths += (Path("timer alone", alone, by_itself, by_itself),)
+        noticed = union(weather.quiet, _kills(weather, "http", 0))
+        by_itself = STALE + UNHEARD + self.skew + LOOKS + SWEEP
+        self.paths += (Path("requests alone", noticed, by_itself, by_itself),)
         if weather.asks_always:
             self.paths += (Path("scheduler", union(_kills(weather, "http", 0)), TICK + SWEEP, TICK + SWEEP),)
         self.beginnings: tuple[Path, ...] = (

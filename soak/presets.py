@@ -40,18 +40,22 @@ PRESETS = {
     "switch": replace(DEAD_TIMER, quiet=ALWAYS),
     # Only requests are left: the queue has lost the switch, early on.
     "requests": replace(DEAD_TIMER, queue_loses=Kind(1_000, 1, 60)),
+    # The timer is dead, and the queue hands nothing out.
+    "alone": replace(DEAD_TIMER, queue_stands=ALWAYS),
     # Only the switch is left, and tables are away for longer than five tries last.
     "outages": replace(DEAD_TIMER, quiet=ALWAYS, storage=Kind(20, 4, 20, ("away",), ("tables",))),
     # One shard, whose sweep takes longer than a tick.
     "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
     # The same without the queue: each tick has four minutes.
-    "unhanded": replace(QUIET, calls=56, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE),
+    "unhanded": replace(
+        QUIET, calls=56, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE, quiet=ALWAYS
+    ),
     # Graph throttles all.
     "throttled": replace(QUIET, calls=60, concurrency=(4,), graph=Kind(30, 10, 20, ("429",))),
     # One tenant gets no answer.
     "hung": replace(QUIET, calls=240, tenant=Kind(20, 20, 25, ("hangs",), TENANTS)),
     # The timer leaves a message a shard, and the queue hands none out.
-    "stands": replace(QUIET, fan_out_above=1, queue_stands=ALWAYS),
+    "stands": replace(QUIET, fan_out_above=1, queue_stands=ALWAYS, quiet=ALWAYS),
     # Only the switch is left, and the queue takes some messages and others not.
     "flaky": replace(DEAD_TIMER, hours=24, calls=6, quiet=ALWAYS, storage=Kind(40, 15, 20, ("flaky",), ("queues",))),
     # Tables take some of what a sweep must write.

@@ -483,6 +483,59 @@ async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_on
     assert not world.queue.messages
 
 
+@pytest.mark.parametrize("ages", [(26, 15), None])
+async def test_where_the_queue_hands_nothing_out_the_process_of_a_request_sweeps(ages: tuple[int, int] | None) -> None:
+    world = make_world(Plan(fan_out_above=0))
+    for number in range(100):
+        await world.call(f"call-{number}", age=30 * MINUTE)
+    for shard in range(SHARDS if ages else 0):
+        swept_at = world.clock.now() - (ages or ())[shard > 0] * MINUTE
+        await world.store.put_watermark(shard, Watermark(swept_at, swept_at, renewed=6))
+    for _ in range(1 if ages else 6):
+        await world.keeper.notice()
+        await world.clock.advance(MINUTE)
+    assert {len(call.keep_alives) for call in world.graph.calls.values()} == {1}
+    assert not [message for _, message in world.queue.waiting() if isinstance(message, SweepShard)]
+
+
+async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> None:
+    world = make_world()
+    for number in range(100):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
+    others = [Keeper(world.store, renewer, world.clock, Plan()) for _ in range(3)]
+
+    async def slow(*_: str) -> None:
+        await world.clock.sleep(90)
+
+    world.graph.faults["*"] = slow
+    world.queue.broken = True
+    for _ in range(9):
+        for keeper in (world.keeper, *others):
+            await keeper.notice()
+            await world.clock.advance(timedelta(seconds=10))
+    assert world.graph.requests["keepAlive"] == Plan().concurrency
+
+
+async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away() -> Switch | None:
+        raise StoreUnavailable("away (test)")
+
+    await world.call("call", age=10 * MINUTE)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "switch", away)
+        for _ in range(6):
+            await world.keeper.notice()
+            await world.clock.advance(MINUTE)
+    assert not world.graph.requests
+    assert [record.message for record in caplog.records if "look" in record.message]
+    await world.keeper.notice()
+    await world.clock.advance(MINUTE)
+    assert world.graph.requests["keepAlive"] == 1
+
+
 async def test_above_a_threshold_the_timer_puts_one_message_a_shard_on_the_queue() -> None:
     world = make_world(Plan(fan_out_above=10))
     for number in range(30):

@@ -54,6 +54,10 @@ def no_notice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keeper, "notice", nothing)
 
 
+def no_sweep_beside(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Keeper, "_sweep_beside", lambda _self: None)
+
+
 def no_put_back(patch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise StoreUnavailable("not put back (test)")
@@ -177,6 +181,7 @@ MUTATIONS = (
     Mutation("retries", "ticks", 2, no_retries),
     Mutation("the dead man's switch", "switch", 2, no_switch),
     Mutation("requests that notice", "requests", 2, no_notice),
+    Mutation("the sweep of a request's own", "alone", 1, no_sweep_beside),
     Mutation("messages put back in an outage", "outages", 2, no_put_back),
     Mutation("the watermark written last", "ticks", 2, watermark_first),
     Mutation("the watermark only when all is done", "unhanded", 1, watermark_always),

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.contest import SDK, BenchError, Json, contest
+from bench.contest import ROOT, SDK, BenchError, Json, contest
 from bench.table import tables
 from local.azurite import AzuriteError
 from local.processes import ProcessError
@@ -74,6 +75,7 @@ def _about(args: argparse.Namespace) -> Json:
     """When and where it was measured, and how busy the machine was with other things before."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
+        "revision": _revision(),
         "cores": os.process_cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -84,6 +86,15 @@ def _about(args: argparse.Namespace) -> Json:
         "began": time.strftime("%H:%M", time.gmtime()),
         "minutes": 0.0,
     }
+
+
+def _revision() -> str | None:
+    """The commit that is measured, with a + if files differ from it; None outside of a clone."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--match="]
+    if shutil.which("git") is None:
+        return None
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout  # noqa: S603 - our own command
+    return said.strip() or None
 
 
 def _parser() -> argparse.ArgumentParser:

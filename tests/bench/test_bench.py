@@ -130,6 +130,17 @@ def test_a_goal_is_held_to_its_bound_by_the_next_sweep() -> None:
     assert found[0].beside == "by CPU time 0.40; the first sweep 0.90"
 
 
+def test_a_report_names_the_commit_that_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.cold_start.measure", lambda *_: {})
+    monkeypatch.setattr("bench.__main__.tables", lambda _: "")
+
+    assert main(["--parts", "cold-start", "--report", str(tmp_path / "report.json")]) == 0
+    command = ["git", "rev-parse", "HEAD"]
+    head = subprocess.run(command, cwd=contest.ROOT, capture_output=True, text=True, check=True).stdout
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert head.startswith(report["run"]["revision"].removesuffix("+"))
+
+
 def test_what_cannot_be_done_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

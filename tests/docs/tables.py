@@ -247,6 +247,7 @@ def _performance_run() -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in run["libraries"].items())
     rows = (
         ("date", run["date"]),
+        ("revision", run.get("revision") or "not noted"),
         ("machine", f"{run['cores']} cores, {run['system']}; load average before: {run['load_before']:.1f}"),
         ("Python", run["python"]),
         ("libraries", libraries),

@@ -185,4 +185,7 @@ def running(options: Options) -> Iterator[Stack]:
         kept = folder / "azurite" if options.keep_storage else None
         ports = azurite.Azurite(options.ports.blob, options.ports.queue, options.ports.table)
         with azurite.serving(ports, folder=kept) as server:
-            yield Stack(options, children, server, folder)
+            try:
+                yield Stack(options, children, server, folder)
+            finally:
+                children.stop_all()  # the host before its storage: what is under way then ends well

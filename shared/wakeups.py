@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 QUEUE = "keep-alive"
+KEPT = timedelta(minutes=90)  # two leases after its time nobody waits for a message: else they pile up, for seven days
 PATIENCE = 10.0  # seconds for one message, with its retries: a request or a sweep waits for it
 
 
@@ -129,8 +130,12 @@ class StorageQueue:
         from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError  # noqa: PLC0415 (as above)
 
         try:
-            await self._client.send_message(text, visibility_timeout=seconds)
+            await self._leave(text, seconds)
         except ResourceNotFoundError:
             with suppress(ResourceExistsError):
                 await self._client.create_queue()
-            await self._client.send_message(text, visibility_timeout=seconds)
+            await self._leave(text, seconds)
+
+    async def _leave(self, text: str, seconds: int) -> None:
+        kept = seconds + int(KEPT.total_seconds())
+        await self._client.send_message(text, visibility_timeout=seconds, time_to_live=kept)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from shared import wakeups
 from shared.wakeups import WakeUp, parse
 from soak.storage import through, trouble
 from soak.weather import BACK
@@ -61,12 +62,15 @@ class Post:
             letter = Letter(text)
             self.waiting[letter] = None
             self._show(letter, delay)
+            self._loop.call_later(delay + wakeups.KEPT.total_seconds(), self.waiting.pop, letter, None)
         self.on_put()
 
     def _show(self, letter: Letter, delay: float) -> None:
         self._loop.call_later(delay + self._random.random() * POLLING, self._deliver, letter)
 
     def _deliver(self, letter: Letter) -> None:
+        if letter not in self.waiting:  # its time is over
+            return
         now = self._loop.time()
         away = self._weather.queue_stands.at(now) or trouble(self._weather, "queues", now)
         if away and (away.mode not in {"flaky", "slow"} or self._random.random() < 0.5):

@@ -55,7 +55,7 @@ PRESETS = {
     # One tenant gets no answer.
     "hung": replace(QUIET, calls=240, tenant=Kind(20, 20, 25, ("hangs",), TENANTS)),
     # The timer leaves a message a shard, and the queue hands none out.
-    "stands": replace(QUIET, fan_out_above=1, queue_stands=ALWAYS, quiet=ALWAYS),
+    "stands": replace(QUIET, hours=12, fan_out_above=1, queue_stands=ALWAYS, quiet=ALWAYS),
     # Only the switch is left, and the queue takes some messages and others not.
     "flaky": replace(DEAD_TIMER, hours=24, calls=6, quiet=ALWAYS, storage=Kind(40, 15, 20, ("flaky",), ("queues",))),
     # Tables take some of what a sweep must write.

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import shared.shard
+from shared import wakeups
 from shared.errors import StoreUnavailable
 from shared.keeper import Keeper
 from shared.leases import Lease, Place, Progress, Timing, Watermark
@@ -162,6 +163,10 @@ def all_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ShardSweeper, "_write_watermark", writes)
 
 
+def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wakeups, "KEPT", timedelta(days=7))
+
+
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keeper, "_is_seen_to", lambda *_: False)
 
@@ -195,6 +200,7 @@ MUTATIONS = (
     Mutation("the wait that Graph asks for", "throttled", 1, no_wait_after_429),
     Mutation("the wait where nobody answers", "hung", 1, no_wait_for_silence),
     Mutation("the timer's own sweep of stale shards", "stands", 1, fan_out_all),
+    Mutation("the end of a message that nobody takes", "stands", 1, kept_for_seven_days),
     Mutation("the switch that stays without a successor", "flaky", 4, no_successor),
     Mutation("the calls that a watermark excepts", "unwritten", 2, all_written),
     Mutation("one chain of switches", "doubled", 1, never_seen_to),

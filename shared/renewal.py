@@ -149,7 +149,7 @@ class Renewer:
             return await self.fail(lease, watermark, failure)
         self.tenants.answered(lease.account)
         if not swept or lease.failing:
-            await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at))
+            await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at, lease.failing))
         return Outcome.RENEWED
 
     def not_asked(self, slow: Slow | None) -> Failure:
@@ -295,11 +295,20 @@ def _with_failure(
     return after, (Event("keepAliveFailing", failing.since, detail),)
 
 
-def _with_renewal(call: Call | None, at: datetime) -> tuple[Call, tuple[Event, ...]] | None:
+def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tuple[Call, tuple[Event, ...]] | None:
+    """The renewal, which mends the failure that was `known` when it was asked for.
+
+    A later one stands, with its retry: this process may have stood still between Graph's answer and this. Else the
+    watermark of the sweep that failed would claim a renewal by that sweep.
+    """
     if call is None or call.ended_at is not None:
         return None
-    events = (Event("keepAliveRecovered", at, {"attempts": call.failing.attempts}),) if call.failing else ()
-    return lifecycle.renewed(call, at), events
+    after = lifecycle.renewed(call, at)
+    if call.failing is None:
+        return after, ()
+    if known is None or call.failing.attempts != known.attempts:
+        return replace(after, failing=call.failing), ()
+    return after, (Event("keepAliveRecovered", at, {"attempts": call.failing.attempts}),)
 
 
 def _ended(

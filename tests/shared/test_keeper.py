@@ -1134,6 +1134,28 @@ async def test_a_sweep_that_read_before_a_retry_does_not_undo_what_the_retry_wro
     assert written.retry_at in {message.retry_at for _, message in world.queue.waiting() if isinstance(message, Renew)}
 
 
+async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+
+    async def stand_still(_operation: str, _call_id: str) -> None:
+        """Graph renews; before its answer is read another process sweeps, and fails."""
+        del world.graph.faults["call"]
+        renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
+        world.clock.set(world.clock.now() + 20 * MINUTE)
+        world.graph.faults["call"] = raising(GraphUnavailable("503 (test)", status=503))
+        await Keeper(world.store, renewer, world.clock, Plan()).sweep("timer")
+        del world.graph.faults["call"]
+
+    asked_at = world.clock.now()
+    world.graph.faults["call"] = stand_still
+    await world.clock.run(world.keeper.handle(Renew(call_id="call")))
+
+    call = await world.record("call")
+    assert call.failing
+    assert call.renewed_at == asked_at
+    assert call.lease.last_renewal(await world.store.watermark(shard_of("call")), Timing()) == asked_at
+
+
 async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
     """One sweep may take several ticks: who is first in one and last in the next waits for three of them."""
     world = make_world(Plan(concurrency=1))

@@ -219,6 +219,13 @@ def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
         yield found[1], found[2]
 
 
+class KeeperAlone(Keeper):
+    """Sweeps when it is asked to."""
+
+    def _sweep_beside(self) -> None:
+        """Do not."""
+
+
 @asynccontextmanager
 async def composed(
     env: Mapping[str, str], make: Callable[..., Services] = Services
@@ -229,7 +236,7 @@ async def composed(
     before = services._current
     services.use(parts)
     # A sweep beside a request would outlive the test that made its shards so old. It is tested with the keeper.
-    beside = patch.object(Keeper, "_sweep_beside", lambda _self: None)
+    beside = patch.object(services, "Keeper", KeeperAlone)
     try:
         with beside:
             yield parts, clock

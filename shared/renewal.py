@@ -169,7 +169,8 @@ class Renewer:
             return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
         left = last + self._timing.lease - now
         under_way = lease.failing.retry_at if lease.failing and lease.failing.retry_at > now else None
-        retry_at = under_way or await self._leave_retry(lease, attempts, left, failure.retry_after)
+        tries = 1 if failure.reason == "notFoundYet" else attempts  # over, most likely: known as soon as it counts
+        retry_at = under_way or await self._leave_retry(lease, tries, left, failure.retry_after)
         failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(
             self._store, lease.call_id, lambda call: _with_failure(call, failing, last, new_retry=not under_way)

@@ -248,6 +248,31 @@ async def test_a_retry_message_that_the_row_does_not_wait_for_any_more_does_noth
     assert world.graph.requests["keepAlive"] == asked
 
 
+async def test_a_retry_message_that_is_not_the_one_the_row_waits_for_does_nothing(world: World) -> None:
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
+    await world.sweep()
+    asked, waiting = world.graph.requests["keepAlive"], len(world.queue.messages)
+    await world.clock.run(world.keeper.handle(Renew(call_id="call", retry_at=world.clock.now() - MINUTE)))
+    assert (world.graph.requests["keepAlive"], len(world.queue.messages)) == (asked, waiting)
+
+
+async def test_an_early_404_is_asked_again_as_soon_as_it_counts_however_often_it_came(world: World) -> None:
+    await world.call("call")
+    world.graph.calls["call"].ended = True
+    for _ in range(5):
+        await world.sweep()
+        await world.clock.advance(MINUTE)
+    world.queue.messages.clear()
+    failing = (await world.record("call")).failing
+    assert failing
+    behind = Renew(call_id="call", retry_at=failing.retry_at)  # taken by a clock that is behind: too early again
+    await world.clock.run(world.keeper.handle(behind))
+    await world.clock.advance(2 * MINUTE)
+    await world.drain()
+    assert (await world.record("call")).status is Status.ENDED
+
+
 async def test_a_failing_call_keeps_its_last_proved_renewal(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     await world.sweep()

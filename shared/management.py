@@ -129,6 +129,8 @@ class Management:
         if hearsay:
             telemetry.OTHER_TENANT(callId=call_id, tenantId=hearsay.tenant_id, appId=hearsay.app_id)
         telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
+        if new and started_at is None:  # of any age: the unknown part of its lease is soon over
+            await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
         return await self._safe(call), new
 
     async def hang_up(self, call_id: str, by: str) -> Shown:

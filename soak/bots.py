@@ -104,9 +104,11 @@ class Bots:
     async def _register(self, held: Held, random: Random, late: float) -> None:
         await asyncio.sleep(late or random.random() * 5)
         started: datetime | None = START + timedelta(seconds=held.started)
-        if not late and random.random() < 0.2:
-            started = random.choice((None, START + timedelta(seconds=held.started + 60)))
-        else:
+        if random.random() < 0.2:
+            started = None if late else random.choice((None, START + timedelta(seconds=held.started + 60)))
+        if late and started is None:
+            held.told = self._world.loop.time()
+        elif started == START + timedelta(seconds=held.started):
             held.asked = self._world.loop.time()
         for attempt in range(1_000):
             outcome = await self._request(lambda app, at=started: app.management.register(held.id, held.tenant, at, {}))

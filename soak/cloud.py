@@ -40,7 +40,7 @@ class Held:
     keep_alives: int = 0
     deaf: bool = False  # its notifications do not come to us
     asked: float | None = None  # when its bot first asked to register it, with its true start
-    told: float | None = None  # when we were first told of it, in mid-life
+    told: float | None = None  # when we were first told of it, in mid-life, without its start
     closed: int = 0  # how often the record was ended
     words: set[str] = field(default_factory=set)  # by what ways Graph told us that it is over
 

@@ -82,7 +82,7 @@ class Liveness:
             self.paths += (Path("scheduler", union(_kills(weather, "http", 0)), TICK + SWEEP, TICK + SWEEP),)
         self.beginnings: tuple[Path, ...] = (
             Path("registration", union(_kills(weather, "http", 0)), MINUTE, MINUTE),
-            Path("first notification", union(posted, _kills(weather, "http", 0)), HANDED, HANDED),
+            Path("first word without a start", union(posted, _kills(weather, "http", 0)), HANDED, HANDED),
         )
         self._silent = {
             tenant: union(tables, map(_with_wait, weather.graph), map(_with_wait, weather.tenant[tenant]))

@@ -18,6 +18,7 @@ from shared.memory_store import MemoryCallStore
 from shared.recording import RecordRequest
 from shared.renewal import Renewer
 from shared.store import Change, shard_of
+from shared.wakeups import Renew
 from shared.webhook import Admitted, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
@@ -116,3 +117,19 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
     management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
     await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
     assert len(graph.calls["call"].keep_alives) == 1
+
+
+@pytest.mark.parametrize(("told", "keep_alives"), [(True, 0), (False, 1)])
+async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: int) -> None:
+    clock, store = VirtualClock(), MemoryCallStore()
+    queue, graph = VirtualQueue(clock), VirtualGraph(clock)
+    graph.start("call")
+    renewer = Renewer(store, graph, queue, clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    for _ in range(2):
+        await clock.run(management.register("call", TENANT, clock.now() if told else None, {}))
+    await clock.advance(timedelta(minutes=1))
+    while message := queue.due():
+        assert isinstance(message, Renew)
+        await clock.run(renewer.retry(message))
+    assert len(graph.calls["call"].keep_alives) == keep_alives

@@ -123,6 +123,17 @@ def no_renewal_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timing, "renew_at_once_below", property(lambda _: timedelta()))
 
 
+def no_renewal_without_a_start(patch: pytest.MonkeyPatch) -> None:
+    send = Renewer.send
+
+    async def sends(self: Renewer, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+        if isinstance(message, Renew) and message.retry_at is None:
+            return True
+        return await send(self, message, delay)
+
+    patch.setattr(Renewer, "send", sends)
+
+
 def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Webhook, "_renew_soon", nothing)
 
@@ -196,6 +207,7 @@ MUTATIONS = (
     Mutation("the ETag condition", "races", 1, no_etags),
     Mutation("the minutes for clocks that differ", "late", 4, no_skew),
     Mutation("the renewal of what is registered late", "late", 1, no_renewal_at_once),
+    Mutation("the renewal of what is registered without its start", "late", 4, no_renewal_without_a_start),
     Mutation("the renewal of what is met in mid-life", "met", 1, no_renewal_soon),
     Mutation("the wait that Graph asks for", "throttled", 1, no_wait_after_429),
     Mutation("the wait where nobody answers", "hung", 1, no_wait_for_silence),

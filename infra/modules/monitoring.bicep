@@ -28,7 +28,8 @@ param dailyCapGb int
 param alertEmails string[]
 
 // Each query gives rows when the alert has to fire, `no-sweep` too: it counts, so it gives its row on absence of any data.
-// `no-sweep` looks at 30 minutes, two periods of the timer: 15 minutes before the first lease ends. The others look at 15
+// `no-sweep` looks at 30 minutes, two periods of the timer: 15 minutes before the first lease ends; `timer-silent` at an
+// hour, of which the first sweep must be 45 minutes old, so that an app that was just started has none. The others look at 15
 // every 5, so that lines which arrive late are not missed; an alert that stays on is sent once.
 var alertRules = [
   {
@@ -78,6 +79,14 @@ var alertRules = [
     window: 'PT15M'
     splitBy: []
     query: loadTextContent('../queries/poison.kql')
+  }
+  {
+    key: 'timer-silent'
+    title: 'The timer did not begin a sweep for an hour; others did'
+    severity: 3
+    window: 'PT1H'
+    splitBy: []
+    query: loadTextContent('../queries/timer-silent.kql')
   }
 ]
 

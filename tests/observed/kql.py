@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ROOT / "infra" / "queries"
-ALERTS = ("no-sweep", "call-at-risk", "webhook-errors", "graph-forbidden", "other-tenant", "poison")
+ALERTS = ("no-sweep", "call-at-risk", "webhook-errors", "graph-forbidden", "other-tenant", "poison", "timer-silent")
 WORKBOOK = ("calls-safe-now", "why-calls-end", "one-call", "webhook-health")
 
 _HEADER = re.compile(r"^// (?P<key>[A-Z]\w+): (?P<value>.+)$", re.MULTILINE)

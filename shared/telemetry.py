@@ -38,7 +38,9 @@ class Ration:
         return left_out
 
 
-_rations: dict[tuple[str, Field], Ration] = {}
+@cache
+def _ration(*_of: Field, most: int) -> Ration:
+    return Ration(most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,13 @@ class LogEvent:
     level: int
     fields: tuple[str, ...]
     meaning: str
-    most_a_minute: int | None = None  # of each `why`: for what strangers can cause. `leftOut` counts what was held back
+    most_a_minute: int | None = None  # for what strangers, or an outage, can cause. `leftOut` counts what was held back
+    of_each: tuple[str, ...] = ("why",)  # the fields for each of whose values so many are told
 
     def __call__(self, **values: Field) -> None:
         """Write the line. Values hold no secret and no personal data."""
         if self.most_a_minute is not None:
-            left_out = _rations.setdefault((self.name, values.get("why")), Ration(self.most_a_minute)).take()
+            left_out = _ration(self.name, *map(values.get, self.of_each), most=self.most_a_minute).take()
             if left_out is None:
                 return
             values["leftOut"] = left_out
@@ -244,8 +247,11 @@ REGISTERED = LogEvent(
 REQUEST_FAILED = LogEvent(
     "request.failed",
     logging.ERROR,
-    ("route", "error", "where"),
-    "A request could not be done: our trouble, a dependency's, or an error that nobody foresaw.",
+    ("route", "error", "where", "leftOut"),
+    "A request could not be done: our trouble, a dependency's, or an error that nobody foresaw. At most 30 lines a "
+    "minute, an instance, a `route` and a `where`; `leftOut` says how many were left out before this one.",
+    most_a_minute=30,
+    of_each=("route", "where"),
 )
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.", "{call}")

@@ -2,6 +2,7 @@
 
 import ast
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -142,3 +143,13 @@ def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
     assert caplog.records[-1].leftOut == 0  # type: ignore[attr-defined] # as above
     now += 60
     assert told() == [70, *[0] * 29]
+
+
+def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFixture) -> None:
+    routes = ("read_call", "receive_notifications")
+    for where in ("here", "there"):
+        for route in routes:
+            for _ in range(100):
+                telemetry.REQUEST_FAILED(route=route, error="StoreUnavailable: away", where=where)
+    told = Counter((record.route, record.where) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
+    assert told == {(route, where): 30 for route in routes for where in ("here", "there")}

@@ -377,6 +377,17 @@ async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world:
     assert 10 * MINUTE <= call.failing.retry_at - world.clock.now() <= 10.5 * MINUTE  # spread, not all at once
 
 
+async def test_the_retries_of_a_throttled_tenant_do_not_come_all_at_once(world: World) -> None:
+    for number in range(20):
+        await world.call(f"call-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = raising(GraphThrottled("429", status=429, retry_after=600))
+    await world.sweep()
+    calls = [await world.record(f"call-{number}") for number in range(20)]
+    seconds = {int(call.failing.retry_at.timestamp()) for call in calls if call.failing}
+    assert len(seconds) >= 10
+    assert max(seconds) - min(seconds) <= 31
+
+
 async def test_no_more_requests_are_in_flight_than_allowed() -> None:
     world = make_world(Plan(concurrency=5))
 
@@ -740,6 +751,32 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
         await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
         await world.clock.advance(15 * MINUTE)
     assert all(call.keep_alives for call in world.graph.calls.values())
+
+
+@pytest.mark.parametrize(("minutes", "goes_on"), [(29, True), (31, False)])
+async def test_a_sweep_that_ran_out_of_time_long_ago_is_begun_anew(world: World, minutes: int, goes_on: bool) -> None:
+    await world.call("call", age=10 * MINUTE)
+    began, last = world.clock.now() - minutes * MINUTE, world.clock.now() + HOUR
+    await world.store.put_progress(shard_of("call"), Progress(began, under=None, after=(last, last, "~"), renewed=1))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    watermark = await world.store.watermark(shard_of("call"))
+    assert watermark is not None
+    assert watermark.sweep_started_at == (began if goes_on else world.clock.now())
+    assert len(world.graph.calls["call"].keep_alives) == (0 if goes_on else 1)
+
+
+async def test_a_switch_that_could_not_be_left_as_a_sweep_began_is_left_as_it_ends(world: World) -> None:
+    async def mend(_operation: str, _call_id: str) -> None:
+        await world.clock.sleep(31)  # a queue that is away is not asked again for half a minute
+        world.queue.broken = False
+
+    await world.call("call", age=10 * MINUTE)
+    world.graph.faults["call"] = mend
+    world.queue.broken = True
+    await world.sweep("timer")
+    message = world.queue.due(world.clock.now() + HOUR)
+    assert isinstance(message, Sweep)
+    assert message.wake_up == "watchdog"
 
 
 async def live(world: World, minutes: int, *, timer: bool) -> None:

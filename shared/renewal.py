@@ -307,7 +307,7 @@ def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tup
     after = lifecycle.renewed(call, at)
     if call.failing is None:
         return after, ()
-    if known is None or call.failing.attempts != known.attempts:
+    if known is None or (call.failing.since, call.failing.attempts) != (known.since, known.attempts):
         return replace(after, failing=call.failing), ()
     return after, (Event("keepAliveRecovered", at, {"attempts": call.failing.attempts}),)
 

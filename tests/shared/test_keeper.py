@@ -1218,6 +1218,35 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
     assert call.lease.last_renewal(await world.store.watermark(shard_of("call")), Timing()) == asked_at
 
 
+async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_the_one_it_mends(world: World) -> None:
+    """Both are a first try: they differ in when they began."""
+    await world.call("call", age=10 * MINUTE)
+    away = GraphUnavailable("503 (test)", status=503)
+    world.graph.faults["call"] = raising(away, times=1)
+    await world.sweep("timer")
+
+    async def stand_still(_operation: str, _call_id: str) -> None:
+        """Another process mends it, and fails 20 minutes later."""
+        del world.graph.faults["call"]
+        keeper = Keeper(
+            world.store,
+            Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
+            world.clock,
+            Plan(),
+        )
+        await keeper.sweep("timer")
+        assert (await world.record("call")).failing is None
+        world.clock.set(world.clock.now() + 20 * MINUTE)
+        world.graph.faults["call"] = raising(away, times=1)
+        await keeper.sweep("timer")
+
+    world.graph.faults["call"] = stand_still
+    await world.clock.run(world.keeper.handle(Renew(call_id="call")))
+    failing = (await world.record("call")).failing
+    assert failing
+    assert failing.attempts == 1
+
+
 async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
     """One sweep may take several ticks: who is first in one and last in the next waits for three of them."""
     world = make_world(Plan(concurrency=1))

@@ -134,7 +134,8 @@ class Judge:
         start, end = held.ended - self._liveness.fresh - TICK, self._now()
         if start < 0 or not self._liveness.found_by(held.tenant, start, end, self._size(held, start)):
             return
-        if held.ended - held.started < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
+        met = held.started if held.asked is not None else known.since  # nobody told its age: it may have just begun
+        if held.ended - met < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return
         told = known.call.termination
         self._findings.counts["ends in time"] += told is None or told.source is not Source.NOTIFICATION

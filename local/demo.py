@@ -13,6 +13,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -132,7 +133,8 @@ class Demo:
         return call_id
 
     def _register(self, kept: str) -> None:
-        self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json={"tenantId": TENANT})
+        wanted = {"tenantId": TENANT, "startedAt": datetime.now(UTC).isoformat()}
+        self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json=wanted)
         self._story.title("Two calls begin")
         self._story.say("bot A", f"registers its call with Call Keeper: PUT /api/calls/{_short(kept)}")
         self._story.say("bot B", "has crashed: it registers nothing, sends no keepAlive, hears no notification.")

@@ -30,7 +30,7 @@ def stack(published: Issuers) -> Iterator[Stack]:
 
 
 async def test_all_that_must_be_refused_is_and_all_that_is_genuine_is_stored(stack: Stack, published: Issuers) -> None:
-    begun = time.monotonic()
+    begun, asked_before = time.monotonic(), len(published.asked)  # by tests of other files
     sent: set[str] = set()
     cases = sorted(CASES, key=lambda case: case.is_genuine)
     refused = [case for case in cases if not case.is_genuine]
@@ -55,9 +55,9 @@ async def test_all_that_must_be_refused_is_and_all_that_is_genuine_is_stored(sta
     assert "notifications.refused" in stack.host.output
     assert "notifications.other_tenant" in stack.host.output
     minutes = 1 + (time.monotonic() - begun) // 60
-    failed = stack.host.output.count("signing_keys.fetch.failed")  # on a busy machine, by time-out: tried again sooner
-    assert published.asked.count("/graph/keys") <= 1 + minutes + failed  # whatever kid the tokens name
-    assert set(published.asked) == {"/graph/metadata", "/graph/keys", "/other/metadata", "/other/keys"}
+    asked = published.asked[asked_before:]
+    assert asked.count("/graph/keys") <= 1 + minutes  # whatever kid the tokens name
+    assert set(asked) == {"/graph/metadata", "/graph/keys", "/other/metadata", "/other/keys"}
 
 
 def _without_lease(answer: httpx.Response) -> dict[str, object]:

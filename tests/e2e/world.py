@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -149,7 +149,7 @@ class World:
     def begin_and_register(self, *, shard: int | None = None, tenant: str = TENANT) -> str:
         """A call that has begun and that Call Keeper knows; its id."""
         call_id = self.begin(shard=shard, tenant=tenant)
-        self.ask("PUT", f"/calls/{call_id}", {"tenantId": tenant})
+        self.ask("PUT", f"/calls/{call_id}", {"tenantId": tenant, "startedAt": datetime.now(UTC).isoformat()})
         return call_id
 
     def end(self, call_id: str, code: int = 200, subcode: int = 5001) -> None:

@@ -124,13 +124,15 @@ class Management:
             told = Event("registered", now + TICK, about)  # after the line of becoming known
             return after, (told,) if first else ()
 
+        if started_at is None and await self._store.get(call_id) is None:
+            # It may be of any age, and little left of its lease. Before the row: should we die in between, the bot asks
+            # again, and where the row is written there is nothing more to leave.
+            await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
         call = await update(self._store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
         if hearsay:
             telemetry.OTHER_TENANT(callId=call_id, tenantId=hearsay.tenant_id, appId=hearsay.app_id)
         telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
-        if new and started_at is None:  # of any age: the unknown part of its lease is soon over
-            await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
         return await self._safe(call), new
 
     async def hang_up(self, call_id: str, by: str) -> Shown:

@@ -1,5 +1,6 @@
 """Registering and hanging up, in virtual time on the memory store: what only a race shows."""
 
+import asyncio
 from datetime import timedelta
 from typing import cast
 
@@ -133,3 +134,31 @@ async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: in
         assert isinstance(message, Renew)
         await clock.run(renewer.retry(message))
     assert len(graph.calls["call"].keep_alives) == keep_alives
+
+
+class DyingStore(MemoryCallStore):
+    """The process dies just after the first row of a call is written; the next one lives."""
+
+    dies = True
+
+    async def commit(self, change: Change) -> None:
+        await super().commit(change)
+        if self.dies:
+            self.dies = False
+            raise asyncio.CancelledError
+
+
+async def test_a_call_of_unknown_age_is_renewed_though_its_registration_died_with_the_process() -> None:
+    clock, store = VirtualClock(), DyingStore()
+    queue, graph = VirtualQueue(clock), VirtualGraph(clock)
+    graph.start("call", age=timedelta(minutes=40))
+    renewer = Renewer(store, graph, queue, clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    with pytest.raises(asyncio.CancelledError):
+        await management.register("call", TENANT, None, {})
+    await management.register("call", TENANT, None, {})
+    await clock.advance(timedelta(minutes=1))
+    message = queue.due()
+    assert isinstance(message, Renew)
+    await clock.run(renewer.retry(message))
+    assert len(graph.calls["call"].keep_alives) == 1

@@ -60,9 +60,8 @@ class GraphTokens:
         self._clock = clock or SystemClock()
         self._longest_pause = max(settings.timing.minute, FAILURE_PAUSE)
         self._tenants: dict[tuple[str, str], _Tenant] = {}
-        self._asked: dict[
-            tuple[str, str | None], _Tenant
-        ] = {}  # the same, by what was asked: a sweep asks again and again
+        # The same by what was asked for, as a sweep asks again and again.
+        self._asked: dict[tuple[str, str | None], _Tenant] = {}
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         """A token of the tenant, from memory while it is good.

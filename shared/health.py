@@ -1,4 +1,4 @@
-"""Whether Call Keeper can do its work: settings, storage, whether sweeps still happen and renew all calls."""
+"""Whether Call Keeper can do its work: settings, storage, whether sweeps still happen and renew most calls."""
 
 import asyncio
 from dataclasses import dataclass

@@ -148,7 +148,7 @@ class Table:
     async def _submit(self, operations: Sequence[_Operation]) -> None:
         try:
             match operations:
-                case [("update", properties, options)]:  # alone it costs a third of what it costs in a transaction
+                case [("update", properties, options)]:  # a transaction is a MIME message in a MIME message
                     await self._client.update_entity(properties, **options)
                 case [("upsert", properties, options)]:
                     await self._client.upsert_entity(properties, **options)

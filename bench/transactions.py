@@ -14,8 +14,8 @@ _TOKENS = "/msi/token"  # asked for by the same library, but not of storage
 _KINDS = (
     ("POST", r"/\$batch", "table: transaction"),
     ("POST", r"/Tables", "table: make it"),
+    ("GET", r"/\w+\(\)\?.*RowKey(%20|\+)eq", "table: read"),  # by both keys: one row
     ("GET", r"/\w+\(\)", "table: query"),
-    ("GET", r"/\w+\(PartitionKey", "table: read"),
     ("PUT", r"/\w+\(PartitionKey", "table: write"),
     ("GET", r"/messages", "queue: get"),
     ("POST", r"/messages", "queue: put"),

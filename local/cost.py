@@ -127,7 +127,7 @@ def transactions(load: Load) -> float:
 
 
 def sweeping(load: Load) -> float:
-    """Those of them that sweeps make. `make bench` counts the same, and one more: a new process makes the table.
+    """Those of them that sweeps make. `make bench` counts the same.
 
     A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows, and writes a
     watermark. A message is put, got and deleted; the dead man's switch has a row too, which is written and read. Once

@@ -3,15 +3,16 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypedDict
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.data.tables import TableEntity, TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
+from shared import telemetry
 from shared.cells import Cell
 from shared.entities import to_row
 from shared.errors import StoreConflict, StoreUnavailable
@@ -47,30 +48,41 @@ CLIENT_OPTIONS = ClientOptions(
 type _Properties = dict[str, Cell]
 type _Options = dict[str, Any]  # of an operation, in the SDK's words
 type _Operation = tuple[str, _Properties, _Options]
+_UNTRACED: _Options = {"tracing_options": {"enabled": False}}
 
 
 class Table:
-    """A table, made when it is first used. Each method may raise `StoreUnavailable`."""
+    """A table. Each method may raise `StoreUnavailable`.
+
+    The table is created when Table Storage answers that it does not exist, and only then: a deployment has created it
+    already (`infra/modules/storage.bicep`), so no request is spent on it, and none fails. A table that existed for
+    this process and is gone is an error for one request, so that nobody takes it for an empty one.
+    """
 
     def __init__(self, client: TableClient) -> None:
         self._client = client
-        self._made = False
-        self._making = asyncio.Lock()  # a sweep begins with many reads at once: one of them makes the table
+        self._exists = False  # as far as this process knows
+        self._creating = asyncio.Lock()  # a sweep begins with many reads at once: one of them creates the table
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
     async def read(self, shard: int, key: str) -> TableEntity | None:
-        """One row."""
-        async with self._errors():
-            await self._make()
-            try:
-                return await self._client.get_entity(shard_key(shard), key)
-            except ResourceNotFoundError as error:
-                if _code(error) in _TABLE_AWAY:
-                    raise
-                return None
+        """One row, or None.
+
+        It is a query by both keys: Table Storage answers it as fast as a get, and a missing row is no error to the SDK.
+        """
+
+        async def first() -> TableEntity | None:
+            found = self._client.query_entities(
+                "PartitionKey eq @shard and RowKey eq @key",
+                parameters={"shard": shard_key(shard), "key": key},
+                **_UNTRACED,
+            )
+            return await anext(aiter(found), None)
+
+        return await self._request("query", first)
 
     async def pages(
         self,
@@ -96,13 +108,15 @@ class Table:
             parameters |= named
         columns = list(select) if select else None
         found = self._client.query_entities(
-            query, parameters=parameters, select=columns, results_per_page=min(size, PAGE)
+            query, parameters=parameters, select=columns, results_per_page=min(size, PAGE), **_UNTRACED
         ).by_page()
+
+        async def following() -> list[TableEntity] | None:
+            page = await anext(found, None)
+            return None if page is None else [row async for row in page]
+
         while True:
-            async with self._errors():
-                await self._make()
-                page = await anext(found, None)
-                rows = None if page is None else [row async for row in page]
+            rows = await self._request("query", following)
             if rows is None:
                 return
             yield rows
@@ -135,56 +149,70 @@ class Table:
         """
         operations = [_operation(shard_key(shard), write) for write in writes]
         began = time.monotonic()
-        try:
-            async with self._errors():
-                await self._make()
-                await self._submit(operations)
-        except StoreConflict:
-            # Those who lost a race together would lose the next one together too.
-            pause = min(max(_PAUSE, _PAUSES * (time.monotonic() - began)), _LONGEST_PAUSE)
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 (spreads requests; no secret)
-            raise
+        if await self._request("write", lambda: self._submit(operations)):
+            return
+        # Those who lost a race together would lose the next one together too.
+        pause = min(max(_PAUSE, _PAUSES * (time.monotonic() - began)), _LONGEST_PAUSE)
+        await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 (spreads requests; no secret)
+        raise StoreConflict("The row was written since it was read.")
 
-    async def _submit(self, operations: Sequence[_Operation]) -> None:
+    async def _submit(self, operations: Sequence[_Operation]) -> bool:
+        """Whether it was written; False if a row changed since it was read."""
         try:
             match operations:
                 case [("update", properties, options)]:  # a transaction is a MIME message in a MIME message
-                    await self._client.update_entity(properties, **options)
+                    await self._client.update_entity(properties, **options, **_UNTRACED)
                 case [("upsert", properties, options)]:
-                    await self._client.upsert_entity(properties, **options)
+                    await self._client.upsert_entity(properties, **options, **_UNTRACED)
                 case _:
-                    await self._client.submit_transaction(operations)
+                    await self._client.submit_transaction(operations, **_UNTRACED)
         except HttpResponseError as error:
             if error.status_code in _CONFLICTS and _code(error) not in _TABLE_AWAY:
-                raise StoreConflict("The row was written since it was read.") from error
+                return False
             raise
+        return True
 
-    async def _make(self) -> None:
-        if self._made:
-            return
-        async with self._making:
-            if self._made:
+    async def _request[T](self, operation: str, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a request, as one span; if the table does not exist yet, create it and send the request again.
+
+        The SDK's own spans are off: it makes two or three for a request, and calls a missing row, a lost race and a
+        table that exists already failures. Here a span fails if Table Storage does.
+        """
+        with telemetry.storage_request(operation, self._client.table_name, self._client.account_name or ""):
+            async with self._errors():
+                existed = self._exists  # another request may create it while this one is under way
+                try:
+                    answer = await send()
+                except HttpResponseError as error:
+                    if existed or _code(error) not in _TABLE_AWAY:
+                        raise
+                    await self._create()
+                    answer = await send()
+                self._exists = True
+                return answer
+
+    async def _create(self) -> None:
+        async with self._creating:
+            if self._exists:
                 return
             try:
-                await self._client.create_table()
+                await self._client.create_table(**_UNTRACED)
             except ResourceExistsError as error:
                 if _code(error) in _TABLE_AWAY:
                     raise
-            self._made = True
+            self._exists = True
 
     @asynccontextmanager
     async def _errors(self) -> AsyncGenerator[None]:
         try:
             async with asyncio.timeout(PATIENCE):
                 yield
-        except StoreConflict:
-            raise
         except TimeoutError as error:
             raise StoreUnavailable(f"Table Storage did not answer within {PATIENCE:.0f} seconds.") from error
         except HttpResponseError as error:
             code = _code(error)
             if code in _TABLE_AWAY:
-                self._made = False
+                self._exists = False
             what = f"{error.status_code} {code}" if error.status_code else type(error).__name__
             raise StoreUnavailable(f"Table Storage refused a request ({what}).") from error
         except Exception as error:  # not only AzureError: the SDK stumbles over answers that are none of its service's

@@ -119,6 +119,27 @@ def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | No
         yield tell
 
 
+@contextmanager
+def storage_request(operation: str, table: str, account: str) -> Iterator[None]:
+    """A request to Table Storage with its retries, as a span; it fails if the block raises.
+
+    Names and attributes are those of OpenTelemetry's semantic conventions for databases.
+    """
+    from opentelemetry import trace  # noqa: PLC0415 (as above)
+
+    attributes = {
+        "db.system.name": "azure.tables",
+        "db.namespace": account,
+        "db.collection.name": table,
+        "db.operation.name": operation,
+    }
+    # Not the exception: its text is not ours.
+    with trace.get_tracer(LOGGER).start_as_current_span(
+        f"{operation} {table}", kind=trace.SpanKind.CLIENT, attributes=attributes, record_exception=False
+    ):
+        yield
+
+
 SWEEP_FINISHED = LogEvent(
     "keep_alive.sweep.finished",
     logging.INFO,

@@ -3,15 +3,22 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from azure.core.async_paging import AsyncItemPaged
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+from azure.core.settings import settings as azure_settings
 from azure.data.tables import TableEntity, TableItem, UpdateMode
 from azure.data.tables.aio import TableClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
@@ -33,7 +40,7 @@ class Faulty(TableClient):
     fail_at: int | None = None
     answer_lost = False
     before_each: Callable[[int], Awaitable[None]] | None = None
-    between_reads: Callable[[], Awaitable[None]] | None = None
+    between_reads: Callable[[], Awaitable[None]] | None = None  # after the next query, before its rows are seen
     transactions = 0
     reads = 0
     tables_made = 0
@@ -54,14 +61,27 @@ class Faulty(TableClient):
             raise ServiceResponseError("gone")
         return answer
 
-    async def get_entity(self, partition_key: str, row_key: str, **kwargs: object) -> TableEntity:
+    def query_entities(self, query_filter: str, **kwargs: object) -> AsyncItemPaged[TableEntity]:
         self.reads += 1
-        try:
-            return await super().get_entity(partition_key, row_key, **kwargs)  # type: ignore[arg-type]  # as above
-        finally:
-            hook, self.between_reads = self.between_reads, None
-            if hook:
-                await hook()
+        found = super().query_entities(query_filter, **kwargs)  # type: ignore[arg-type]  # as above
+        hook, self.between_reads = self.between_reads, None
+        return found if hook is None else _Hooked(found, hook)
+
+
+class _Hooked(AsyncItemPaged[TableEntity]):
+    """Rows that were read before somebody else wrote."""
+
+    def __init__(self, found: AsyncItemPaged[TableEntity], hook: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._found = found
+        self._hook = hook
+
+    async def __anext__(self) -> TableEntity:
+        row = await anext(self._found, None)
+        await self._hook()
+        if row is None:
+            raise StopAsyncIteration
+        return row
 
 
 @pytest.fixture
@@ -152,6 +172,53 @@ async def test_a_table_that_was_deleted_is_no_empty_one_and_is_made_again(
     assert (await read(store)).value == a_call()
 
 
+async def test_a_table_that_exists_is_not_created_again(store: TableCallStore, client: Faulty, azurite: str) -> None:
+    await create(store, a_call())
+    async with Faulty.from_connection_string(azurite, client.table_name, **CLIENT_OPTIONS) as another:
+        assert isinstance(another, Faulty)
+        assert (await read(TableCallStore(another))).value == a_call()
+        assert another.tables_made == 0
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans that the store makes, and those that the SDK would make if it were let."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    azure_settings.tracing_enabled.set_value(True)
+    yield exporter
+    azure_settings.tracing_enabled.unset_value()
+
+
+async def test_what_healthy_traffic_asks_is_no_failure(
+    store: TableCallStore, client: Faulty, spans: InMemorySpanExporter
+) -> None:
+    assert await store.get("call") is None  # neither row, nor the table
+    await create(store, a_call())
+    before = await read(store)
+    await store.commit(Change(before, a_call(ticket="1")))
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(before, a_call(ticket="2")))
+    found = spans.get_finished_spans()
+    told = [span.name.removesuffix(f" {client.table_name}") for span in found]
+    assert told == ["query", "query", "write", "query", "write", "write"]
+    assert {span.status.status_code for span in found} == {StatusCode.UNSET}
+    attributes = found[0].attributes or {}
+    assert attributes["db.system.name"] == "azure.tables"
+    assert attributes["db.namespace"] == ACCOUNT
+
+
+async def test_storage_that_is_away_is_a_failure_without_an_exceptions_text(spans: InMemorySpanExporter) -> None:
+    async with answering(http("503 Busy", "{}")) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.watermark(0)
+    (span,) = spans.get_finished_spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert not span.events
+
+
 async def test_more_calls_than_one_answer_holds_are_all_scanned(store: TableCallStore, client: Faulty) -> None:
     ids = some_ids(11, 1_050)
     table = Table(client)
@@ -162,7 +229,7 @@ async def test_more_calls_than_one_answer_holds_are_all_scanned(store: TableCall
 
 async def test_an_end_whose_answer_was_lost_is_done_once(store: TableCallStore, client: Faulty) -> None:
     await create(store, a_call())
-    client.fail_at, client.answer_lost = 1, True
+    client.transactions, client.fail_at, client.answer_lost = 0, 0, True
     with pytest.raises(StoreUnavailable):
         await update(store, "call", lambda call: (ended(call or a_call()), (told("ended"),)))
     await update(store, "call", lambda call: (ended(call or a_call()), (told("ended", NOW + SECOND),)))
@@ -355,7 +422,7 @@ async def test_a_server_that_hangs_is_given_up_when_patience_ends(monkeypatch: p
 )
 async def test_an_answer_that_is_none_of_table_storages_is_no_empty_table(answer: bytes, why: str) -> None:
     async with answering(answer) as store:
-        store._table._made = True  # else the first request of all would be the one that makes the table
+        store._table._exists = True  # else an answer without a table would have it created
         said = await refusals(store)
     assert all(why in text for text in said)
     assert not any(KEY in text or ACCOUNT in text for text in said)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 import aiohttp.connector
 import httpx
@@ -251,13 +251,13 @@ def skipped(results: list[Result]) -> dict[str, str]:
 
 def healthy_storage(method: str, path: str) -> Reply:
     """Tables and queues of an account: all shards were swept just now, and that is all there is."""
-    if f"RowKey='{WATERMARK}'" in unquote(path):
+    if f"RowKey eq '{WATERMARK}'" in unquote_plus(path):
         at = datetime.now(UTC)
         row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK}
         for name, value in to_row(Watermark(at, at)).items():
             row[name] = value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
             row |= {f"{name}@odata.type": "Edm.DateTime"} if isinstance(value, datetime) else {}
-        return Reply(200, {"ETag": "1"}, row)
+        return Reply(200, {}, {"value": [row]})
     if method == "POST" and path.startswith("/Tables"):
         return refused(409, "TableAlreadyExists")
     if "keep-alive" in path:

@@ -30,7 +30,7 @@ def test_the_tables_of_settings_do_not_contradict_each_other() -> None:
     own = {setting_name(field) for field in Settings.model_fields}
     assert NOT_DEPLOYED.keys() <= own
     assert not PLATFORM_SETTINGS.keys() & own
-    assert not PLATFORM_SETTINGS.keys() & set(HARMFUL_SETTINGS)
+    assert not PLATFORM_SETTINGS.keys() & HARMFUL_SETTINGS.keys()
 
 
 def test_settings_named_by_bindings_are_given() -> None:

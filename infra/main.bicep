@@ -169,6 +169,9 @@ param logRetentionDays int = 30
 @minValue(-1)
 param logDailyCapGb int = -1
 
+@description('Whether the function app has a diagnostic setting for FunctionAppLogs and AllMetrics. Microsoft does not support one on Flex Consumption, so a deployment with it may be refused. Telemetry, alerts and queries do without.')
+param functionAppDiagnostics bool = false
+
 var stem = toLower(name)
 // 13 characters of the resource group and the name: the same each time, and another for another deployment.
 var suffix = uniqueString(resourceGroup().id, stem)
@@ -316,9 +319,8 @@ module functionApp 'modules/function-app.bicep' = {
     callsAccountName: callsAccountName
     componentName: componentName
     workspaceId: monitoring.outputs.workspaceId
-    subnetId: privateNetwork
-      ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'functions')
-      : ''
+    diagnostics: functionAppDiagnostics
+    subnetId: privateNetwork ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'functions') : ''
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency

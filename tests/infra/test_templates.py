@@ -12,9 +12,9 @@ from shared.wakeups import QUEUE
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.published import available
-from tests.infra.bicep.tree import Declaration, Member, Name, Node, Text, walk
+from tests.infra.bicep.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
 from tests.infra.facts import EXCUSED
-from tests.infra.house import at, inspect, plain, templates
+from tests.infra.house import at, deployed, inspect, plain, templates
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")
@@ -125,6 +125,24 @@ def test_instances_are_kept_ready_for_a_function_that_exists() -> None:
     ready = {text.partition(":")[2] for text in texts if text.startswith("function:")}
     assert ready == {"keep_alive_timer"}
     assert ready <= names
+
+
+def test_the_site_has_a_diagnostic_setting_only_if_somebody_asks_for_it() -> None:
+    """Microsoft's page on Flex Consumption, Considerations: diagnostic settings are not supported."""
+    given = at(MAIN, _module("functionApp").body, "params.diagnostics")
+    assert isinstance(given, Name)
+    assert plain(MAIN.symbols[given.name].value) is False
+    scopes = {}
+    for template, declared in deployed(PROGRAM, "Microsoft.Insights/diagnosticSettings"):
+        scope = at(template, declared.body, "scope")
+        assert isinstance(scope, Name)
+        scopes[template.symbols[scope.name].path.partition("@")[0]] = declared.value
+    assert scopes.keys() == {"Microsoft.Web/sites", "Microsoft.Storage/storageAccounts"}
+    condition = scopes["Microsoft.Web/sites"]
+    assert isinstance(condition, Condition)
+    assert isinstance(condition.condition, Name)
+    assert condition.condition.name == "diagnostics"
+    assert isinstance(scopes["Microsoft.Storage/storageAccounts"], Object)  # supported, so always there
 
 
 def test_no_published_type_is_kept_that_nothing_uses() -> None:

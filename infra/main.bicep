@@ -127,17 +127,17 @@ param maximumInstanceCount int = 40
 @maxValue(1000)
 param httpConcurrency int = 16
 
-@description('Instances kept ready for the webhook and the API, so that Graph never waits for a cold start. Billed every second, used or not: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second; executions on it are billed besides. 0: nothing is billed while idle.')
+@description('Instances kept ready for the webhook and the API, so that Graph never waits for a cold start. Billed every second, used or not: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second; executions on it are billed besides. 0: nothing is billed while idle. With zoneRedundant: 0, or 2 and more.')
 @minValue(0)
 @maxValue(100)
 param alwaysReadyHttp int = 0
 
-@description('Instances kept ready for the timer, so that sweeps begin on time. Billed as alwaysReadyHttp: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second. More than 1 is waste: the timer runs once.')
+@description('Instances kept ready for the timer, so that sweeps begin on time. Billed as alwaysReadyHttp: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second. Without zones more than 1 is waste: the timer runs once. With zoneRedundant: 0 or 2.')
 @minValue(0)
-@maxValue(1)
+@maxValue(2)
 param alwaysReadyTimer int = 0
 
-@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever alwaysReadyHttp and alwaysReadyTimer say, and all of them are billed as such: six or more.')
+@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever those two say. All of them are billed as such: six or more.')
 param zoneRedundant bool = false
 
 @description('Redundancy of both storage accounts. Stored GB and requests are billed; LRS is the cheapest, ZRS outlives the loss of a zone.')
@@ -186,10 +186,21 @@ var packageContainer = 'packages'
 // What the parameter files hold for a variable that is unset, and what an empty one leaves: with either nobody gets in, so
 // the deployment is refused.
 var nobody = '00000000-0000-0000-0000-' // how such an id begins
-var hollowAudiences = filter(
-  managementAudiences,
-  audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody)
-)
+// By default the audiences hold graphAppId, so with a hollow one the deployment is refused for that alone.
+var hollowAudiences = startsWith(graphAppId, nobody)
+  ? []
+  : filter(managementAudiences, audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody))
+
+// With zones Flex Consumption refuses a scaling group that has one always-ready instance: none, or two and more. An error
+// of Azure's would come in the middle of the deployment, and would not name the parameter.
+var alwaysReady = {
+  http: zoneRedundant && alwaysReadyHttp == 1
+    ? fail('With zoneRedundant one always-ready instance is refused: set alwaysReadyHttp to 0, or to 2 or more')
+    : alwaysReadyHttp
+  timer: zoneRedundant && alwaysReadyTimer == 1
+    ? fail('With zoneRedundant one always-ready instance is refused: set alwaysReadyTimer to 0 or 2')
+    : alwaysReadyTimer
+}
 
 // Call Keeper's settings, by the names of shared/settings.py. Those of identity and storage are added by the module.
 var settings = {
@@ -324,8 +335,8 @@ module functionApp 'modules/function-app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency
-    alwaysReadyHttp: alwaysReadyHttp
-    alwaysReadyTimer: alwaysReadyTimer
+    alwaysReadyHttp: alwaysReady.http
+    alwaysReadyTimer: alwaysReady.timer
     zoneRedundant: zoneRedundant
   }
   // The app opens its storage as soon as it exists: roles and the way there come first.

@@ -22,8 +22,9 @@ param alertEmail string = ''
 @description('Whether the app reaches its storage by private endpoints. Billed by the hour.')
 param privateNetwork bool = false
 
-// azd takes these in the name of an environment; a resource group may have them, a function app may not.
-var plainName = replace(replace(replace(replace(environmentName, '_', '-'), '.', '-'), '(', '-'), ')', '-')
+// azd takes these in the name of an environment; a resource group may have them, a function app may not. `take` comes
+// first, as the compiler loses the least length of a text in `replace`, and would warn of a name that may be empty.
+var name = replace(replace(replace(replace(take(environmentName, 13), '_', '-'), '.', '-'), '(', '-'), ')', '-')
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-call-keeper-${environmentName}'
@@ -36,7 +37,7 @@ module keeper 'main.bicep' = {
   name: 'call-keeper'
   scope: group
   params: {
-    name: take(plainName, 13)
+    name: name
     location: location
     tags: { 'azd-env-name': environmentName }
     functionAppTags: { 'azd-service-name': 'keeper' }

@@ -202,6 +202,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
 
 // Off by default: Microsoft's page on the plan says that diagnostic settings are not supported. The app sends its
 // telemetry to Application Insights by itself, and no alert or query reads FunctionAppLogs.
+// The preview is the version that Microsoft's samples use; there is no newer one in every cloud.
+#disable-next-line use-recent-api-versions
 resource platformLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (diagnostics) {
   scope: app
   name: 'to-workspace'

@@ -145,5 +145,6 @@ _FUNCTIONS: Mapping[str, Callable[..., Value]] = {
     "split": lambda text, divider: text.split(divider),
     "startsWith": lambda text, start: text.lower().startswith(start.lower()),
     "string": str,
+    "take": lambda text, count: text[:count],
     "toLower": str.lower,
 }

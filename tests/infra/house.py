@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
-from tests.infra.facts import API_VERSIONS, FLEX_REFUSES, FLEX_TAKES, MUSTS, ROLE_IDS, ROLES, Must
+from tests.infra.facts import API_VERSIONS, FLEX_REFUSES, FLEX_TAKES, MUSTS, OLD_VERSIONS, ROLE_IDS, ROLES, Must
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 Found = Iterator[tuple[Template, Node | None, str]]
@@ -13,7 +13,15 @@ Found = Iterator[tuple[Template, Node | None, str]]
 
 def inspect(program: Program) -> list[Finding]:
     """What of the project's rules the templates do not keep. They must be readable."""
-    rules: tuple[Callable[[Program], Found], ...] = (_versions, _musts, _flex, _publishing, _role_ids, _roles)
+    rules: tuple[Callable[[Program], Found], ...] = (
+        _versions,
+        _old_versions,
+        _musts,
+        _flex,
+        _publishing,
+        _role_ids,
+        _roles,
+    )
     return [
         Finding(template.path, node.line if node else 1, message)
         for rule in rules
@@ -66,6 +74,19 @@ def _versions(program: Program) -> Found:
                 yield template, declared, f"the least API version of {resource} is not in the table of facts"
             elif version < least:
                 yield template, declared, f"{declared.name} is of {version}, but {least} is the least"
+
+
+def _old_versions(program: Program) -> Found:
+    """A resource whose version stays old has its directive on the line above it, and no other resource has one."""
+    for template in templates(program):
+        silenced = {found.line + 1 for found in template.directives if "use-recent-api-versions" in found.codes}
+        for declared in template.resources:
+            resource = template.resource_type(declared).partition("@")[0]
+            if (resource in OLD_VERSIONS) != (declared.line in silenced):
+                yield template, declared, f"{declared.name}: OLD_VERSIONS and the directives on old versions differ"
+            silenced.discard(declared.line)
+        if silenced:
+            yield template, None, f"line {min(silenced)} is no resource, so the directive above it silences nothing"
 
 
 def _within(resource: str, name: str) -> bool:

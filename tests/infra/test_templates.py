@@ -13,6 +13,7 @@ from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.published import available
 from tests.infra.bicep.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
+from tests.infra.evaluate import Evaluation
 from tests.infra.facts import EXCUSED
 from tests.infra.house import at, deployed, inspect, plain, templates
 
@@ -95,12 +96,16 @@ def test_the_entry_for_azd_passes_on_each_of_its_params() -> None:
     assert {param.name for param in entry.of("param")} <= passed
 
 
-def test_a_name_of_azds_is_made_one_that_a_function_app_takes() -> None:
-    """azd takes letters, digits, hyphens and these four in the name of an environment."""
-    text = PROGRAM.texts["main.azd.bicep"]
-    (line,) = re.findall(r"^var plainName = (.*)$", text, re.MULTILINE)
-    assert set(re.findall(r"'(.)', '-'", line)) == set("_.()")
-    assert "name: take(plainName, 13)" in text
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [("ab", "ab"), ("my_dev.(2)", "my-dev--2-"), ("production-of-the-bots", "production-of")],
+)
+def test_a_name_of_azds_is_made_one_that_a_function_app_takes(environment: str, name: str) -> None:
+    """azd takes letters, digits, hyphens and four other characters in the name of an environment."""
+    entry = PROGRAM.template("main.azd.bicep")
+    (module,) = entry.of("module")
+    given = at(entry, module.body, "params.name")
+    assert Evaluation(entry, {"environmentName": environment}).value(given) == name
 
 
 def test_zones_of_private_links_have_fixed_names_so_each_deployment_needs_a_group() -> None:

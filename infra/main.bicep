@@ -8,7 +8,7 @@ targetScope = 'resourceGroup'
 @maxLength(13)
 param name string
 
-@description('Azure region. Flex Consumption must be available there: az functionapp list-flexconsumption-locations.')
+@description('Azure region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations. docs/regions.md has the list of 2026-11-30.')
 param location string = resourceGroup().location
 
 @description('Tags of every resource.')

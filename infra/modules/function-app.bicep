@@ -151,7 +151,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     // Documented, but not in the published types.
     #disable-next-line BCP037
     functionsRuntimeAdminIsolationEnabled: true
-    // Flex Consumption refuses most properties of siteConfig: tests/infra/facts.py has the list. FTP is shut below.
+    // Flex Consumption refuses most properties of siteConfig: tests/infra/flex.py has the list. FTP is shut below.
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'

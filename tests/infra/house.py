@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
-from tests.infra.facts import API_VERSIONS, FLEX_REFUSES, FLEX_TAKES, MUSTS, OLD_VERSIONS, ROLE_IDS, ROLES, Must
+from tests.infra.facts import API_VERSIONS, MUSTS, OLD_VERSIONS, ROLE_IDS, ROLES, Must
+from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 Found = Iterator[tuple[Template, Node | None, str]]

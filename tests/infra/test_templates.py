@@ -1,5 +1,6 @@
 """Our own templates, held to the published types, to the app, to the tables of facts and to their documents."""
 
+import json
 import re
 from pathlib import Path
 
@@ -94,6 +95,11 @@ def test_the_entry_for_azd_passes_on_each_of_its_params() -> None:
     (module,) = entry.of("module")
     passed = {node.name for node in walk(at(entry, module.body, "params")) if isinstance(node, Name)}
     assert {param.name for param in entry.of("param")} <= passed
+
+
+def test_azds_parameter_file_gives_each_param_of_its_entry() -> None:
+    given = json.loads(PROGRAM.texts["main.azd.parameters.json"])["parameters"]
+    assert given.keys() == {param.name for param in PROGRAM.template("main.azd.bicep").of("param")}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,43 @@ targetScope = 'subscription'
 @maxLength(64)
 param environmentName string
 
-@description('Azure region of the resource group and all in it.')
-@minLength(1)
+// Regions of the global cloud that offer Flex Consumption, as Microsoft's quickstarts list them. azd offers these alone, so
+// that no deployment ends with an error of the plan. docs/regions.md says how to see whether there are more by now.
+@description('Azure region of the resource group and all in it. It offers Flex Consumption.')
+@allowed([
+  'australiaeast'
+  'australiasoutheast'
+  'brazilsouth'
+  'canadacentral'
+  'centralindia'
+  'centralus'
+  'eastasia'
+  'eastus'
+  'eastus2'
+  'francecentral'
+  'germanywestcentral'
+  'italynorth'
+  'japaneast'
+  'koreacentral'
+  'northcentralus'
+  'northeurope'
+  'norwayeast'
+  'southafricanorth'
+  'southcentralus'
+  'southeastasia'
+  'southindia'
+  'spaincentral'
+  'swedencentral'
+  'uaenorth'
+  'uksouth'
+  'ukwest'
+  'westcentralus'
+  'westeurope'
+  'westus'
+  'westus2'
+  'westus3'
+])
+@metadata({ azd: { type: 'location' } })
 param location string
 
 @description('The calling bot\'s application (client) id.')
@@ -22,8 +57,9 @@ param alertEmail string = ''
 @description('Whether the app reaches its storage by private endpoints. Billed by the hour.')
 param privateNetwork bool = false
 
-// azd takes these in the name of an environment; a resource group may have them, a function app may not.
-var plainName = replace(replace(replace(replace(environmentName, '_', '-'), '.', '-'), '(', '-'), ')', '-')
+// azd takes these in the name of an environment; a resource group may have them, a function app may not. `take` comes
+// first, as the compiler loses the least length of a text in `replace`, and would warn of a name that may be empty.
+var name = replace(replace(replace(replace(take(environmentName, 13), '_', '-'), '.', '-'), '(', '-'), ')', '-')
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-call-keeper-${environmentName}'
@@ -36,7 +72,7 @@ module keeper 'main.bicep' = {
   name: 'call-keeper'
   scope: group
   params: {
-    name: take(plainName, 13)
+    name: name
     location: location
     tags: { 'azd-env-name': environmentName }
     functionAppTags: { 'azd-service-name': 'keeper' }

@@ -8,7 +8,7 @@ targetScope = 'resourceGroup'
 @maxLength(13)
 param name string
 
-@description('Azure region. Flex Consumption must be available there: az functionapp list-flexconsumption-locations.')
+@description('Azure region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations. docs/regions.md has the list of 2026-11-30.')
 param location string = resourceGroup().location
 
 @description('Tags of every resource.')
@@ -127,17 +127,17 @@ param maximumInstanceCount int = 40
 @maxValue(1000)
 param httpConcurrency int = 16
 
-@description('Instances kept ready for the webhook and the API, so that Graph never waits for a cold start. Billed every second, used or not: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second; executions on it are billed besides. 0: nothing is billed while idle.')
+@description('Instances kept ready for the webhook and the API, so that Graph never waits for a cold start. Billed every second, used or not: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second; executions on it are billed besides. 0: nothing is billed while idle. With zoneRedundant: 0, or 2 and more.')
 @minValue(0)
 @maxValue(100)
 param alwaysReadyHttp int = 0
 
-@description('Instances kept ready for the timer, so that sweeps begin on time. Billed as alwaysReadyHttp: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second. More than 1 is waste: the timer runs once.')
+@description('Instances kept ready for the timer, so that sweeps begin on time. Billed as alwaysReadyHttp: a month of one is memory in GB x 2,628,000 s x the price of an always-ready baseline GB-second. Without zones more than 1 is waste: the timer runs once. With zoneRedundant: 0 or 2.')
 @minValue(0)
-@maxValue(1)
+@maxValue(2)
 param alwaysReadyTimer int = 0
 
-@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever alwaysReadyHttp and alwaysReadyTimer say, and all of them are billed as such: six or more.')
+@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever those two say. All of them are billed as such: six or more.')
 param zoneRedundant bool = false
 
 @description('Redundancy of both storage accounts. Stored GB and requests are billed; LRS is the cheapest, ZRS outlives the loss of a zone.')
@@ -169,6 +169,9 @@ param logRetentionDays int = 30
 @minValue(-1)
 param logDailyCapGb int = -1
 
+@description('Whether the function app has a diagnostic setting for FunctionAppLogs and AllMetrics. Microsoft does not support one on Flex Consumption, so a deployment with it may be refused. Telemetry, alerts and queries do without.')
+param functionAppDiagnostics bool = false
+
 var stem = toLower(name)
 // 13 characters of the resource group and the name: the same each time, and another for another deployment.
 var suffix = uniqueString(resourceGroup().id, stem)
@@ -183,10 +186,21 @@ var packageContainer = 'packages'
 // What the parameter files hold for a variable that is unset, and what an empty one leaves: with either nobody gets in, so
 // the deployment is refused.
 var nobody = '00000000-0000-0000-0000-' // how such an id begins
-var hollowAudiences = filter(
-  managementAudiences,
-  audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody)
-)
+// By default the audiences hold graphAppId, so with a hollow one the deployment is refused for that alone.
+var hollowAudiences = startsWith(graphAppId, nobody)
+  ? []
+  : filter(managementAudiences, audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody))
+
+// With zones Flex Consumption refuses a scaling group that has one always-ready instance: none, or two and more. An error
+// of Azure's would come in the middle of the deployment, and would not name the parameter.
+var alwaysReady = {
+  http: zoneRedundant && alwaysReadyHttp == 1
+    ? fail('With zoneRedundant one always-ready instance is refused: set alwaysReadyHttp to 0, or to 2 or more')
+    : alwaysReadyHttp
+  timer: zoneRedundant && alwaysReadyTimer == 1
+    ? fail('With zoneRedundant one always-ready instance is refused: set alwaysReadyTimer to 0 or 2')
+    : alwaysReadyTimer
+}
 
 // Call Keeper's settings, by the names of shared/settings.py. Those of identity and storage are added by the module.
 var settings = {
@@ -316,14 +330,13 @@ module functionApp 'modules/function-app.bicep' = {
     callsAccountName: callsAccountName
     componentName: componentName
     workspaceId: monitoring.outputs.workspaceId
-    subnetId: privateNetwork
-      ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'functions')
-      : ''
+    diagnostics: functionAppDiagnostics
+    subnetId: privateNetwork ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'functions') : ''
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency
-    alwaysReadyHttp: alwaysReadyHttp
-    alwaysReadyTimer: alwaysReadyTimer
+    alwaysReadyHttp: alwaysReady.http
+    alwaysReadyTimer: alwaysReady.timer
     zoneRedundant: zoneRedundant
   }
   // The app opens its storage as soon as it exists: roles and the way there come first.

@@ -38,8 +38,11 @@ param callsAccountName string
 @description('Application Insights component that telemetry goes to.')
 param componentName string
 
-@description('Log Analytics workspace that logs and metrics of the platform go to.')
+@description('Log Analytics workspace that logs and metrics of the platform go to, with diagnostics.')
 param workspaceId string
+
+@description('Whether the app has a diagnostic setting. Microsoft does not support one on Flex Consumption.')
+param diagnostics bool
 
 @description('Subnet through which the app reaches its storage; empty for none.')
 param subnetId string
@@ -148,10 +151,10 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     // Documented, but not in the published types.
     #disable-next-line BCP037
     functionsRuntimeAdminIsolationEnabled: true
+    // Flex Consumption refuses most properties of siteConfig: tests/infra/flex.py has the list. FTP is shut below.
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
       remoteDebuggingEnabled: false
       appSettings: map(
@@ -197,7 +200,11 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 
-resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+// Off by default: Microsoft's page on the plan says that diagnostic settings are not supported. The app sends its
+// telemetry to Application Insights by itself, and no alert or query reads FunctionAppLogs.
+// The preview is the version that Microsoft's samples use; there is no newer one in every cloud.
+#disable-next-line use-recent-api-versions
+resource platformLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (diagnostics) {
   scope: app
   name: 'to-workspace'
   properties: {

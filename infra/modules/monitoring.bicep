@@ -134,6 +134,8 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
+// Newer versions compile, but it is not known whether Azure Government takes them.
+#disable-next-line use-recent-api-versions
 resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
   for rule in alertRules: {
     name: '${name}-${rule.key}'

@@ -100,6 +100,8 @@ resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-0
 ]
 
 // Counts and latencies of requests. Not a log line a request: a sweep would write thousands.
+// The preview is the version that Microsoft's samples use; there is no newer one in every cloud.
+#disable-next-line use-recent-api-versions
 resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: account
   name: 'to-workspace'

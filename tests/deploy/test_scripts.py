@@ -151,23 +151,3 @@ def test_a_roll_back_that_fails_does_not_say_that_it_happened(runner: Runner) ->
     runner.has("python", '[ "$3" = push ]')
     assert runner.run("roll-back.sh", "earlier", APP="app", RESOURCE_GROUP="rg").returncode != 0
     assert runner.read("summary") == ""
-
-
-def test_bicep_files_are_all_compiled_and_linted(runner: Runner) -> None:
-    runner.has("az", '[ "$3" != --broken ]')
-    (runner.folder / "infra" / "params").mkdir(parents=True)
-    for name in ("main.bicep", "main.azd.bicep", "params/minimal.bicepparam"):
-        (runner.folder / "infra" / name).touch()
-    assert runner.run("bicep.sh").returncode == 0
-    asked = runner.read("asked")
-    for name in ("main.bicep", "main.azd.bicep"):
-        assert f"az bicep build --file infra/{name} --stdout" in asked
-        assert f"az bicep lint --file infra/{name}" in asked
-    assert "az bicep build-params --file infra/params/minimal.bicepparam --stdout" in asked
-
-
-def test_a_bicep_file_that_does_not_compile_fails_the_job(runner: Runner) -> None:
-    runner.has("az", '[ "$2" != lint ]')
-    (runner.folder / "infra" / "params").mkdir(parents=True)
-    (runner.folder / "infra" / "main.bicep").touch()
-    assert runner.run("bicep.sh").returncode != 0

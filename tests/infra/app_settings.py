@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from shared.settings import Settings, setting_name
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Lambda, Name, Node, Object, Property, walk
-from tests.infra.facts import HARMFUL_SETTINGS, NOT_DEPLOYED, PLATFORM_SETTINGS
+from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
+from tests.infra.flex import HARMFUL_SETTINGS
 from tests.infra.house import at, deployed
 
 
@@ -76,10 +77,14 @@ def _wrong(settings: list[Setting], known: set[str]) -> Iterator[Finding]:
     for setting in settings:
         place = setting.template.path, setting.given.line
         if setting.name not in known:
-            harm = (
-                "harmful on Flex Consumption" if setting.name in HARMFUL_SETTINGS else "known to neither app nor host"
-            )
-            yield Finding(*place, f"the setting {setting.name!r} is {harm}")
+            yield Finding(*place, f"the setting {setting.name!r} is {_harm(setting.name)}")
         if setting.name in seen and seen[setting.name] != id(setting.given):
             yield Finding(*place, f"the setting {setting.name!r} is given twice")
         seen[setting.name] = id(setting.given)
+
+
+def _harm(name: str) -> str:
+    """Why a setting that is not known may not be given. Azure compares names of settings without their case."""
+    harmful = {known.upper(): why for known, why in HARMFUL_SETTINGS.items()}
+    why = harmful.get(name.upper())
+    return f"harmful on Flex Consumption: {why}" if why else "known to neither app nor host"

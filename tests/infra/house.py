@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
-from tests.infra.facts import API_VERSIONS, MUSTS, ROLE_IDS, ROLES, Must
+from tests.infra.facts import API_VERSIONS, MUSTS, OLD_VERSIONS, ROLE_IDS, ROLES, Must
+from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 Found = Iterator[tuple[Template, Node | None, str]]
@@ -13,7 +14,15 @@ Found = Iterator[tuple[Template, Node | None, str]]
 
 def inspect(program: Program) -> list[Finding]:
     """What of the project's rules the templates do not keep. They must be readable."""
-    rules: tuple[Callable[[Program], Found], ...] = (_versions, _musts, _publishing, _role_ids, _roles)
+    rules: tuple[Callable[[Program], Found], ...] = (
+        _versions,
+        _old_versions,
+        _musts,
+        _flex,
+        _publishing,
+        _role_ids,
+        _roles,
+    )
     return [
         Finding(template.path, node.line if node else 1, message)
         for rule in rules
@@ -68,6 +77,19 @@ def _versions(program: Program) -> Found:
                 yield template, declared, f"{declared.name} is of {version}, but {least} is the least"
 
 
+def _old_versions(program: Program) -> Found:
+    """A resource whose version stays old has its directive on the line above it, and no other resource has one."""
+    for template in templates(program):
+        silenced = {found.line + 1 for found in template.directives if "use-recent-api-versions" in found.codes}
+        for declared in template.resources:
+            resource = template.resource_type(declared).partition("@")[0]
+            if (resource in OLD_VERSIONS) != (declared.line in silenced):
+                yield template, declared, f"{declared.name}: OLD_VERSIONS and the directives on old versions differ"
+            silenced.discard(declared.line)
+        if silenced:
+            yield template, None, f"line {min(silenced)} is no resource, so the directive above it silences nothing"
+
+
 def _within(resource: str, name: str) -> bool:
     return resource == name or resource.startswith(f"{name}/")
 
@@ -87,6 +109,31 @@ def _must(template: Template, declared: Declaration, must: Must) -> Found:
     if not any(plain(value) == wanted and type(plain(value)) is type(wanted) for wanted in must.values):
         wanted = " or ".join(map(repr, must.values))
         yield template, value or declared, f"{declared.name}.{must.path} must be {wanted}: {must.why}"
+
+
+def _flex(program: Program) -> Found:
+    """What Flex Consumption refuses of a site, and what no template that is known to deploy gives to it."""
+    for template, site in deployed(program, "Microsoft.Web/sites"):
+        for path, taken in FLEX_TAKES.items():
+            body = at(template, site.body, path)
+            if not isinstance(body, Object) or body.spreads:
+                yield (
+                    template,
+                    body or site,
+                    f"write {site.name}.{path} out: what Flex refuses must be seen",
+                )
+                continue
+            for found in body.properties:
+                name = found.key.literal or "?"
+                if name not in taken:
+                    yield template, found, f"{site.name}.{path}.{name} {_refusal(f'{path}.{name}')}"
+
+
+def _refusal(path: str) -> str:
+    """Why a property is refused. Azure compares names without their case."""
+    refused = {known.lower(): why for known, why in FLEX_REFUSES.items()}
+    why = refused.get(path.lower())
+    return f"is refused by Flex Consumption: {why}" if why else "is not in FLEX_TAKES: does Flex Consumption take it?"
 
 
 def _publishing(program: Program) -> Found:

@@ -54,6 +54,7 @@ param principalId string
 param days int = 3
 
 @description('The account.')
+@minLength(2)
 param accountName string = take('st${principalId}', 24)
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
@@ -182,6 +183,10 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
         CONTAINER.format("parent: account::blobs\n  name: 'c-${guid(location)}-${guid(location)}'"),
         "63 are the most",
     ),
+    "a name that may be too short": (
+        "\nmodule other 'modules/other.bicep' = { params: { principalId: location, accountName: take(location, 24) } }",
+        "(BCP334)",
+    ),
     "a name that is known too late": (
         CONTAINER.format("parent: account::blobs\n  name: account.properties.primaryEndpoints.blob"),
         "must be known at the start",
@@ -238,6 +243,14 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     "a name declared twice": ("\nvar sizes = 3", "declared twice"),
     "an unknown decorator": ("\n@describe('X.')\nparam x int\n" + OUTPUT.format("int = x"), "@describe"),
     "a directive without its reason": ("\n\n#disable-next-line BCP037\nvar x = 1", "needs its reason"),
+    "a directive for a code that does not exist": (
+        "\n\n// Because.\n#disable-next-line no-unused-variables\nvar x = 1" + OUTPUT.format("int = x"),
+        "which is no code",
+    ),
+    "a directive that silences nothing": (
+        SITE.format("\n// Because.\n#disable-next-line BCP037\nhttpsOnly: true\n"),
+        "silences nothing",
+    ),
     "two properties on a line": ("\nvar x = { a: 1 b: 2 }", "expected ','"),
     "a comma that ends a line": ("\nvar x = {\n  a: 1,\n  b: 2\n}", "BCP238"),
     "an unclosed text": ("\nvar x = 'abc", "not closed"),

@@ -21,6 +21,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "CKV_AZURE_35": "decided by the param privateNetwork: Flex Consumption has no fixed addresses to allow",
     "CKV_AZURE_36": "no service of Azure's needs a way in; what needs one has a role and a private endpoint",
     "CKV_AZURE_43": "the name is a param of 3 to 24 characters, held to the published pattern by the other checks",
+    "CKV_AZURE_78": "Flex Consumption refuses ftpsState; basicPublishingCredentialsPolicies/ftp shuts FTP",
     "CKV_AZURE_206": "decided by the param storageSku; production has ZRS",
     "CKV_AZURE_212": "Flex Consumption scales by itself; the param alwaysReadyHttp keeps instances",
     "CKV_AZURE_213": "Flex Consumption has no health check path; the availability test asks /api/health",

@@ -1,7 +1,7 @@
 """The checks are worth something: what matters, taken out of the templates or bent, makes them fail."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.tokens import Unreadable
 from tests.infra.facts import MUSTS, ROLES
+from tests.infra.flex import FLEX_REFUSES, HARMFUL_SETTINGS
 from tests.infra.house import at, deployed, inspect
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
@@ -135,6 +136,10 @@ BENT = (
     lambda: swap(MONITORING, "rule.query", "rule.querry"),
     lambda: swap(MONITORING, "queries/no-sweep.kql", "queries/no-sweeps.kql"),
     lambda: swap(MONITORING, "'GreaterThan'", "'More'"),
+    lambda: swap(MONITORING, "#disable-next-line use-recent-api-versions\n", ""),
+    lambda: swap(MONITORING, "#disable-next-line use-recent-api-versions\n", r"\g<0>\n"),
+    lambda: swap(STORAGE, "resource lock", "// Because.\n#disable-next-line use-recent-api-versions\nresource lock"),
+    lambda: swap(STORAGE, "#disable-next-line use-recent-api-versions", "#disable-next-line use-recent-api-version"),
     lambda: swap("main.bicep", "params: {\n    name: identityName\n", "params: {\n"),
     lambda: swap("main.bicep", "identity.outputs.clientId", "identity.outputs.clientID"),
     lambda: swap("main.bicep", "uniqueString", "uniqueText"),
@@ -162,6 +167,41 @@ def test_what_is_taken_out_is_missed(mutation: Mutation) -> None:
 def test_what_is_bent_is_noticed(bend: object) -> None:
     assert callable(bend)
     assert noticed(bend())
+
+
+def added(before: str, line: str) -> Program:
+    """The program with one more line above another one of the function app."""
+    text = PROGRAM.texts[APP]
+    assert text.count(before) == 1, f"{before} is not there once"
+    return PROGRAM.changed(APP, text.replace(before, f"{line}\n{before}"))
+
+
+@pytest.mark.parametrize("path", FLEX_REFUSES)
+@pytest.mark.parametrize("spelling", [str, str.upper], ids=["as documented", "in capitals"])
+def test_what_flex_consumption_refuses_of_a_site_is_named(path: str, spelling: Callable[[str], str]) -> None:
+    parent, _, name = path.rpartition(".")
+    before = {"properties": "    httpsOnly: true", "properties.siteConfig": "      minTlsVersion: '1.2'"}[parent]
+    found = [str(finding) for finding in inspect(added(before, f"{spelling(name)}: null"))]
+    assert any(f"{spelling(name)} is refused by Flex Consumption" in finding for finding in found), found
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "told"),
+    [
+        ("      minTlsVersion: '1.2'", "autoHealEnabled: true", "autoHealEnabled is not in FLEX_TAKES"),
+        ("      minTlsVersion: '1.2'", "...settings", "write app.properties.siteConfig out"),
+        ("    httpsOnly: true", "...settings", "write app.properties out"),
+    ],
+)
+def test_a_property_that_nobody_looked_up_is_named(before: str, line: str, told: str) -> None:
+    assert any(told in finding.message for finding in inspect(added(before, line)))
+
+
+@pytest.mark.parametrize("name", HARMFUL_SETTINGS)
+@pytest.mark.parametrize("spelling", [str, str.lower], ids=["as documented", "in small letters"])
+def test_a_setting_that_flex_consumption_refuses_is_named(name: str, spelling: Callable[[str], str]) -> None:
+    found = check_settings(added("  AZURE_CLIENT_ID: identityClientId", f"{spelling(name)}: 'x'"))
+    assert any(f"'{spelling(name)}' is harmful on Flex Consumption" in finding.message for finding in found)
 
 
 def test_each_role_is_taken_out_once() -> None:

@@ -1,5 +1,6 @@
 """Our own templates, held to the published types, to the app, to the tables of facts and to their documents."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from shared.wakeups import QUEUE
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.published import available
-from tests.infra.bicep.tree import Declaration, Member, Name, Node, Text, walk
+from tests.infra.bicep.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
+from tests.infra.evaluate import Evaluation
 from tests.infra.facts import EXCUSED
-from tests.infra.house import at, inspect, plain, templates
+from tests.infra.house import at, deployed, inspect, plain, templates
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")
@@ -95,12 +97,21 @@ def test_the_entry_for_azd_passes_on_each_of_its_params() -> None:
     assert {param.name for param in entry.of("param")} <= passed
 
 
-def test_a_name_of_azds_is_made_one_that_a_function_app_takes() -> None:
-    """azd takes letters, digits, hyphens and these four in the name of an environment."""
-    text = PROGRAM.texts["main.azd.bicep"]
-    (line,) = re.findall(r"^var plainName = (.*)$", text, re.MULTILINE)
-    assert set(re.findall(r"'(.)', '-'", line)) == set("_.()")
-    assert "name: take(plainName, 13)" in text
+def test_azds_parameter_file_gives_each_param_of_its_entry() -> None:
+    given = json.loads(PROGRAM.texts["main.azd.parameters.json"])["parameters"]
+    assert given.keys() == {param.name for param in PROGRAM.template("main.azd.bicep").of("param")}
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [("ab", "ab"), ("my_dev.(2)", "my-dev--2-"), ("production-of-the-bots", "production-of")],
+)
+def test_a_name_of_azds_is_made_one_that_a_function_app_takes(environment: str, name: str) -> None:
+    """azd takes letters, digits, hyphens and four other characters in the name of an environment."""
+    entry = PROGRAM.template("main.azd.bicep")
+    (module,) = entry.of("module")
+    given = at(entry, module.body, "params.name")
+    assert Evaluation(entry, {"environmentName": environment}).value(given) == name
 
 
 def test_zones_of_private_links_have_fixed_names_so_each_deployment_needs_a_group() -> None:
@@ -125,6 +136,24 @@ def test_instances_are_kept_ready_for_a_function_that_exists() -> None:
     ready = {text.partition(":")[2] for text in texts if text.startswith("function:")}
     assert ready == {"keep_alive_timer"}
     assert ready <= names
+
+
+def test_the_site_has_a_diagnostic_setting_only_if_somebody_asks_for_it() -> None:
+    """Microsoft's page on Flex Consumption, Considerations: diagnostic settings are not supported."""
+    given = at(MAIN, _module("functionApp").body, "params.diagnostics")
+    assert isinstance(given, Name)
+    assert plain(MAIN.symbols[given.name].value) is False
+    scopes = {}
+    for template, declared in deployed(PROGRAM, "Microsoft.Insights/diagnosticSettings"):
+        scope = at(template, declared.body, "scope")
+        assert isinstance(scope, Name)
+        scopes[template.symbols[scope.name].path.partition("@")[0]] = declared.value
+    assert scopes.keys() == {"Microsoft.Web/sites", "Microsoft.Storage/storageAccounts"}
+    condition = scopes["Microsoft.Web/sites"]
+    assert isinstance(condition, Condition)
+    assert isinstance(condition.condition, Name)
+    assert condition.condition.name == "diagnostics"
+    assert isinstance(scopes["Microsoft.Storage/storageAccounts"], Object)  # supported, so always there
 
 
 def test_no_published_type_is_kept_that_nothing_uses() -> None:

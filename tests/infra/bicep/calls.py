@@ -88,7 +88,7 @@ def _take(node: Call, given: list[Type]) -> Type:
     if not isinstance(count, Number):
         return Words(longest=words.longest)
     longest = count.value if words.longest is None else min(count.value, words.longest)
-    return Words(shortest=min(words.shortest, count.value), longest=longest)
+    return Words(shortest=min(words.shortest, count.value), longest=longest, derived=True)
 
 
 def _same_length(node: Call, given: list[Type]) -> Type:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.infra.bicep.compiler import compile_program
+from tests.infra.bicep.directives import is_of, unsound
 from tests.infra.bicep.linter import lint
 from tests.infra.bicep.names import check_names
 from tests.infra.bicep.program import Finding, Program
@@ -23,12 +24,15 @@ def check(program: Program) -> Report:
     findings = sorted({*compile_program(program), *check_names(program), *lint(program)})
     directives = dict(_directives(program))
     excused = tuple(found for found in findings if _excuses(directives.get((found.path, found.line - 1)), found))
-    unexplained = (
-        Finding(path, line, "a directive needs its reason beside or above it")
+    below: dict[tuple[str, int], list[str]] = {}
+    for found in findings:
+        below.setdefault((found.path, found.line - 1), []).append(found.message)
+    wrong = (
+        Finding(path, line, message)
         for (path, line), directive in directives.items()
-        if not directive.explained
+        for message in unsound(directive, below.get((path, line), []))
     )
-    return Report((*(found for found in findings if found not in excused), *unexplained), excused)
+    return Report((*(found for found in findings if found not in excused), *wrong), excused)
 
 
 def _directives(program: Program) -> Iterator[tuple[tuple[str, int], Directive]]:
@@ -41,5 +45,4 @@ def _directives(program: Program) -> Iterator[tuple[tuple[str, int], Directive]]
 
 
 def _excuses(directive: Directive | None, found: Finding) -> bool:
-    codes = directive.codes if directive else ()
-    return any(f"({code})" in found.message or found.message.startswith(f"{code}:") for code in codes)
+    return any(is_of(code, found.message) for code in (directive.codes if directive else ()))

@@ -94,7 +94,7 @@ class _Lexer:
 
     def _note(self, directive: str) -> None:
         rule, _, why = directive.partition("//")
-        above = self._source[: self._at].splitlines()[-2:-1]
+        above = self._source[: self._at].split("\n")[-2:-1]  # the last piece is what precedes it on its line
         explained = bool(why.strip()) or any(line.strip().startswith("//") for line in above)
         self.directives.append(Directive(self._line, tuple(rule.split()[1:]), explained))
 

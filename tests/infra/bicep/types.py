@@ -20,6 +20,7 @@ class Words:
     """A string: one of `options`, if there are any; of `shortest` to `longest` characters; of a pattern.
 
     `known` are the values that its documents tell. The compiler lets others pass; here they are taken for mistakes.
+    `derived` says that the compiler computed the lengths of an expression: it then warns of one that may be too short.
     """
 
     options: frozenset[str] = frozenset()
@@ -27,6 +28,7 @@ class Words:
     longest: int | None = None
     pattern: str = ""
     known: frozenset[str] = frozenset()
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def misfit(given: Type, wanted: Type) -> str | None:  # noqa: PLR0911 one return
             return next((fault for option in options if (fault := misfit(option, wanted))), None)
         case _, Either(options=options):
             fits = any(misfit(given, option) is None for option in options)
-            return None if fits else _not(given, wanted)
+            return None if fits else _none_of(given, without_null(wanted))
         case Words(), Words():
             return _words(given, wanted)
         case Whole(), Whole():
@@ -206,11 +208,16 @@ def misfit(given: Type, wanted: Type) -> str | None:  # noqa: PLR0911 one return
             return None if type(given) is type(wanted) else _not(given, wanted)
 
 
+def _none_of(given: Type, wanted: Type) -> str | None:
+    """Why a value fits no option: of one that may be null, why it is not that one."""
+    return _not(given, wanted) if isinstance(wanted, Either) else misfit(given, wanted)
+
+
 def _not(given: Type, wanted: Type) -> str:
     return f"is {in_words(given)}, but {in_words(without_null(wanted))} is wanted"
 
 
-def _words(given: Words, wanted: Words) -> str | None:
+def _words(given: Words, wanted: Words) -> str | None:  # noqa: PLR0911 one return a fault
     if wanted.options and given.options - wanted.options:
         return _not(given, wanted)
     if wanted.known and given.options - wanted.known:
@@ -219,6 +226,8 @@ def _words(given: Words, wanted: Words) -> str | None:
         return f"may have {given.longest} characters, but {wanted.longest} are the most"
     if given.longest is not None and given.longest < wanted.shortest:
         return f"has at most {given.longest} characters, but {wanted.shortest} are the least"
+    if given.derived and given.shortest < wanted.shortest:
+        return f"may have {given.shortest} characters, but {wanted.shortest} are the least (BCP334)"
     if wanted.pattern and any(not re.search(wanted.pattern, option) for option in given.options):
         return f"is {in_words(given)}, but must match {wanted.pattern}"
     return None

@@ -1,0 +1,150 @@
+"""Evaluates expressions of the templates without Azure, so that tests can see which parameters they refuse."""
+
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
+
+from tests.infra.bicep.program import Program, Template
+from tests.infra.bicep.tree import (
+    Array,
+    Binary,
+    Call,
+    Lambda,
+    Member,
+    Name,
+    Node,
+    Null,
+    Number,
+    Object,
+    Ternary,
+    Text,
+    Truth,
+    Unary,
+)
+
+type Value = str | int | bool | list["Value"] | dict[str, "Value"] | None
+
+# What Azure tells a deployment of the global cloud.
+_AZURE: Mapping[str, Value] = {
+    "environment": {"name": "AzureCloud", "suffixes": {"storage": "core.windows.net"}},
+    "resourceGroup": {"id": "/subscriptions/s/resourceGroups/calls", "location": "westeurope"},
+    "tenant": {"tenantId": "22222222-2222-2222-2222-222222222222"},
+}
+_COMPARED: Mapping[str, Callable[..., bool]] = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+class Refused(Exception):
+    """The template called `fail()`; the message is its text."""
+
+
+class Evaluation:
+    """The values of one template's names, for these parameters and these variables of the environment.
+
+    Parameters
+    ----------
+    template
+        A `.bicep` or a `.bicepparam` file.
+    given
+        Values of parameters, by name; the others have their defaults.
+    environment
+        What `readEnvironmentVariable()` reads.
+    """
+
+    def __init__(
+        self, template: Template, given: Mapping[str, Value] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._template = template
+        self._given = dict(given or {})
+        self._environment = environment or {}
+
+    def of(self, name: str) -> Value:
+        """The value of a param or var.
+
+        Raises
+        ------
+        Refused
+            Its expression calls `fail()`.
+        """
+        if name not in self._given:
+            self._given[name] = self.value(self._template.symbols[name].value)
+        return self._given[name]
+
+    def value(self, node: Node | None) -> Value:  # noqa: PLR0911 one return a kind of expression
+        """The value of an expression. Both sides of `&&` and `||`, but one side of a ternary, are evaluated."""
+        match node:
+            case Text(pieces=pieces):
+                return "".join(piece if isinstance(piece, str) else str(self.value(piece)) for piece in pieces)
+            case Number(value=value) | Truth(value=value):
+                return value
+            case Null():
+                return None
+            case Name(name=name):
+                return self.of(name)
+            case Member(target=target, name=name):
+                found = self.value(target)
+                assert isinstance(found, dict)
+                return found[name]
+            case Ternary(condition=condition, yes=yes, no=no):
+                return self.value(yes if self.value(condition) else no)
+            case Unary(operator="!", operand=operand):
+                return not self.value(operand)
+            case Binary(operator=operator, left=left, right=right):
+                return _binary(operator, self.value(left), self.value(right))
+            case _:
+                return self._composed(node)
+
+    def _composed(self, node: Node | None) -> Value:
+        match node:
+            case Array(items=items):
+                return [self.value(item) for item in items]
+            case Object(properties=properties):
+                return {str(self.value(found.key)): self.value(found.value) for found in properties}
+            case Call(function="filter", arguments=(source, Lambda(parameters=(item,), body=body))):
+                return [found for found in _items(self.value(source)) if self._with(item, found).value(body)]
+            case Call(function=function, arguments=arguments):
+                return self._call(function, *map(self.value, arguments))
+            case _:
+                raise NotImplementedError(f"line {node.line if node else 0}: {type(node).__name__}")
+
+    def _with(self, name: str, value: Value) -> "Evaluation":
+        return Evaluation(self._template, {**self._given, name: value}, self._environment)
+
+    def _call(self, function: str, *arguments: Value) -> Value:
+        if function == "fail":
+            raise Refused(str(arguments[0]))
+        if function == "readEnvironmentVariable":
+            return self._environment.get(str(arguments[0]), arguments[1])
+        return _AZURE[function] if function in _AZURE else _FUNCTIONS[function](*arguments)
+
+
+def of_parameters(program: Program, path: str, environment: Mapping[str, str]) -> Evaluation:
+    """A template as a `.bicepparam` file would deploy it."""
+    parameters = program.template(path)
+    (using,) = parameters.of("using")
+    read = Evaluation(parameters, environment=environment)
+    given = {declared.name: read.value(declared.value) for declared in parameters.of("param")}
+    return Evaluation(program.template(program.resolve(path, using.path)), given)
+
+
+def _binary(operator: str, left: Value, right: Value) -> Value:
+    if operator in _COMPARED:
+        return _COMPARED[operator](left, right)
+    return {"&&": bool(left and right), "||": bool(left or right), "??": right if left is None else left}[operator]
+
+
+def _items(value: Value) -> list[Value]:
+    assert isinstance(value, list)
+    return value
+
+
+# An empty variable is not unset: readEnvironmentVariable() gives it as it is.
+_FUNCTIONS: Mapping[str, Callable[..., Value]] = {
+    "contains": lambda whole, part: part in whole,
+    "empty": lambda value: not value,
+    "join": lambda items, divider: divider.join(items),
+    "replace": lambda text, old, new: text.replace(old, new),
+    "split": lambda text, divider: text.split(divider),
+    "startsWith": lambda text, start: text.lower().startswith(start.lower()),
+    "string": str,
+    "take": lambda text, count: text[:count],
+    "toLower": str.lower,
+}

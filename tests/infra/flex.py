@@ -1,0 +1,125 @@
+"""What Flex Consumption refuses, ignores and takes: tables, each entry with its source, as of 2026-11-30."""
+
+from collections.abc import Mapping
+
+_ERROR_51021 = "named in ARM's error 51021: Azure/terraform-azurerm-avm-res-web-site#345, #360"
+_AZURERM = "azurerm sends it for azurerm_function_app_flex_consumption"
+# learn.microsoft.com/azure/azure-functions/functions-app-settings. If a repository names a property or setting too, the
+# repository is given.
+_DEPRECATED = "Microsoft's page of app settings, Flex Consumption plan deprecations"
+_GUIDE = "repository azure-functions-flex-consumption-migration-guide: to be removed"
+_MIGRATION = "az functionapp flex-migration leaves it behind (azure-cli, appservice/custom.py)"
+
+# Properties of a site that Flex Consumption refuses, or that have no meaning there. Older stamps of Azure ignore what
+# newer stamps refuse, so a deployment that worked once proves nothing.
+FLEX_REFUSES: Mapping[str, str] = {
+    "properties.siteConfig.ftpsState": f"{_ERROR_51021}. FTP is shut by basicPublishingCredentialsPolicies/ftp",
+    "properties.siteConfig.functionAppScaleLimit": f"Azure/azure-functions-host#10643. {_ERROR_51021}",
+    "properties.siteConfig.functionsRuntimeScaleMonitoringEnabled": _ERROR_51021,
+    "properties.siteConfig.linuxFxVersion": f"{_ERROR_51021}. functionAppConfig.runtime replaces it",
+    "properties.siteConfig.netFrameworkVersion": _ERROR_51021,
+    "properties.siteConfig.preWarmedInstanceCount": f"{_ERROR_51021}. alwaysReady replaces it",
+    "properties.siteConfig.use32BitWorkerProcess": _ERROR_51021,
+    "properties.siteConfig.alwaysOn": "terraform-azurerm-avm-res-web-site#345 leaves it out",
+    "properties.siteConfig.javaVersion": _DEPRECATED,
+    "properties.siteConfig.powerShellVersion": _DEPRECATED,
+    "properties.siteConfig.vnetRouteAllEnabled": f"{_GUIDE}. All traffic takes the virtual network",
+    "properties.siteConfig.windowsFxVersion": f"Flex Consumption is Linux. {_GUIDE}",
+    "properties.siteConfig.minimumElasticInstanceCount": "for Elastic Premium: terraform-azurerm-avm-res-web-site#353",
+    "properties.siteConfig.healthCheckPath": "microsoft/azure-skills, functions/reliability.md: not supported",
+    "properties.containerSize": f"{_DEPRECATED}. instanceMemoryMB replaces it",
+    "properties.dailyMemoryTimeQuota": "REST reference of Microsoft.Web/sites: applicable on dynamic apps only",
+    "properties.isXenon": _DEPRECATED,
+    "properties.outboundVnetRouting": "holds the vnet* properties since API version 2025-03-01: azure-sdk-for-net",
+    "properties.reserved": f"isReserved in {_DEPRECATED}. The plan says that it is Linux",
+    "properties.vnetBackupRestoreEnabled": _GUIDE,
+    "properties.vnetContentShareEnabled": _GUIDE,
+    "properties.vnetImagePullEnabled": _GUIDE,
+    "properties.vnetRouteAllEnabled": _GUIDE,
+}
+
+# Properties that templates which deploy give to a Flex site. Another one needs an entry here, with its source.
+FLEX_TAKES: Mapping[str, Mapping[str, str]] = {
+    "properties": {
+        "clientAffinityEnabled": "AVM module web/site; false is Azure's default",
+        "functionAppConfig": "required: error of Azure/bicep-registry-modules#3389",
+        "functionsRuntimeAdminIsolationEnabled": "Microsoft's page of app settings: a property of the site",
+        "httpsOnly": "functions-quickstart-python-http-azd, by AVM module web/site",
+        "publicNetworkAccess": _AZURERM,
+        "serverFarmId": "azure-functions-flex-consumption-samples, IaC/bicep",
+        "siteConfig": "azure-functions-flex-consumption-samples, IaC/bicep",
+        "virtualNetworkSubnetId": "functions-quickstart-python-http-azd; null without a network",
+    },
+    "properties.siteConfig": {
+        "appSettings": "azure-functions-flex-consumption-samples, IaC/bicep",
+        "http20Enabled": _AZURERM,
+        "minTlsVersion": _AZURERM,
+        "remoteDebuggingEnabled": _AZURERM,
+        "scmMinTlsVersion": _AZURERM,
+    },
+}
+
+# Settings that Flex Consumption ignores, or that break an app there, and those that would bring a key back.
+HARMFUL_SETTINGS: Mapping[str, str] = {
+    "APPINSIGHTS_INSTRUMENTATIONKEY": "a key; the connection string and the identity replace it",
+    "AzureWebJobsDashboard": "a connection string with a key; unused since version 2 of the host",
+    "AzureWebJobsStorage": "a connection string, which overrides the identity: Azure/azure-functions-host#11796",
+    "ENABLE_ORYX_BUILD": _MIGRATION,
+    "FUNCTIONS_EXTENSION_VERSION": f"{_MIGRATION}. The platform sets it",
+    "FUNCTIONS_MAX_HTTP_CONCURRENCY": f"{_MIGRATION}. triggers.http.perInstanceConcurrency replaces it",
+    "FUNCTIONS_WORKER_DYNAMIC_CONCURRENCY_ENABLED": _MIGRATION,
+    "FUNCTIONS_WORKER_PROCESS_COUNT": _MIGRATION,
+    "FUNCTIONS_WORKER_RUNTIME": f"{_MIGRATION}. functionAppConfig.runtime replaces it",
+    "FUNCTIONS_WORKER_RUNTIME_VERSION": f"{_MIGRATION}. functionAppConfig.runtime replaces it",
+    "SCM_DO_BUILD_DURING_DEPLOYMENT": f"{_MIGRATION}. A parameter of the deployment replaces it",
+    "TZ": "page 'Flex Consumption plan', Considerations: time zones are not supported",
+    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING": f"{_MIGRATION}. functionAppConfig.deployment replaces it",
+    "WEBSITE_CONTENTOVERVNET": _MIGRATION,
+    "WEBSITE_CONTENTSHARE": f"{_MIGRATION}. functionAppConfig.deployment replaces it",
+    "WEBSITE_DNS_SERVER": f"{_MIGRATION}. The virtual network says which server answers",
+    "WEBSITE_LOAD_CERTIFICATES": "page 'Flex Consumption plan', Considerations: not supported",
+    "WEBSITE_MAX_DYNAMIC_APPLICATION_SCALE_OUT": f"{_MIGRATION}. maximumInstanceCount replaces it",
+    "WEBSITE_MOUNT_ENABLED": _MIGRATION,
+    "WEBSITE_NODE_DEFAULT_VERSION": _MIGRATION,
+    "WEBSITE_RUN_FROM_PACKAGE": f"{_MIGRATION}. The package is in functionAppConfig.deployment",
+    "WEBSITE_SKIP_CONTENTSHARE_VALIDATION": _MIGRATION,
+    "WEBSITE_TIME_ZONE": "page 'Flex Consumption plan', Considerations: time zones are not supported",
+    "WEBSITE_USE_PLACEHOLDER_DOTNETISOLATED": _MIGRATION,
+    "WEBSITE_VNET_ROUTE_ALL": _MIGRATION,
+}
+
+# Regions of the global cloud that offer Flex Consumption, but for the canary eastus2euap. Source: `location` in
+# infra/main.bicep of functions-quickstart-python-http-azd and of remote-mcp-functions-python (Azure-Samples).
+FLEX_REGIONS = (
+    "australiaeast",
+    "australiasoutheast",
+    "brazilsouth",
+    "canadacentral",
+    "centralindia",
+    "centralus",
+    "eastasia",
+    "eastus",
+    "eastus2",
+    "francecentral",
+    "germanywestcentral",
+    "italynorth",
+    "japaneast",
+    "koreacentral",
+    "northcentralus",
+    "northeurope",
+    "norwayeast",
+    "southafricanorth",
+    "southcentralus",
+    "southeastasia",
+    "southindia",
+    "spaincentral",
+    "swedencentral",
+    "uaenorth",
+    "uksouth",
+    "ukwest",
+    "westcentralus",
+    "westeurope",
+    "westus",
+    "westus2",
+    "westus3",
+)

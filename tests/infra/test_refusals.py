@@ -1,0 +1,101 @@
+"""What the templates refuse by themselves, before Azure does: evaluated without Azure."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.infra.bicep.program import Program
+from tests.infra.bicep.tree import Object
+from tests.infra.evaluate import Evaluation, Refused, Value, of_parameters
+from tests.infra.house import at
+
+PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
+MAIN = PROGRAM.template("main.bicep")
+BOT, MANAGEMENT, TENANT = (f"{digit * 8}-1111-1111-1111-111111111111" for digit in "123")
+ENVIRONMENT = {
+    "GRAPH_APP_ID": BOT,
+    "MANAGEMENT_APP_ID": MANAGEMENT,
+    "MANAGEMENT_TENANT_ID": TENANT,
+    "ALLOWED_TENANT_IDS": f"{TENANT},{BOT}",
+    "ALERT_EMAIL": "operators@contoso.com",
+}
+FILES = PROGRAM.names(".bicepparam")
+
+
+def deployed(main: Evaluation) -> dict[str, Value]:
+    """The settings, and the always-ready instances, that the template hands to the function app."""
+    body = MAIN.symbols["functionApp"].body
+    names = ("settings", "alwaysReadyHttp", "alwaysReadyTimer")
+    return {name: main.value(at(MAIN, body, f"params.{name}")) for name in names}
+
+
+def with_parameters(**given: Value) -> Evaluation:
+    return Evaluation(MAIN, {"name": "trial", "graphAppId": BOT, **given})
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_parameter_file_deploys_what_the_environment_names(path: str) -> None:
+    settings = deployed(of_parameters(PROGRAM, path, ENVIRONMENT))["settings"]
+    assert isinstance(settings, dict)
+    assert settings["GRAPH_APP_ID"] == BOT
+    audiences = MANAGEMENT if "MANAGEMENT_APP_ID" in PROGRAM.texts[path] else BOT
+    assert audiences in str(settings["MANAGEMENT_AUDIENCE"]).split(",")
+
+
+def refusals(main: Evaluation) -> list[str]:
+    """Why the template refuses its settings, each evaluated on its own."""
+    settings = MAIN.symbols["settings"].value
+    assert isinstance(settings, Object)
+    told = []
+    for setting in settings.properties:
+        try:
+            main.value(setting.value)
+        except Refused as refused:
+            told.append(str(refused))
+    return told
+
+
+def required() -> list[tuple[str, str]]:
+    """Each variable of an id that a parameter file reads, with the file."""
+    pattern = r"readEnvironmentVariable\('(\w+)', '00000000-"
+    return [(path, name) for path in FILES for name in sorted(set(re.findall(pattern, PROGRAM.texts[path])))]
+
+
+@pytest.mark.parametrize(("path", "name"), required())
+def test_a_parameter_file_is_refused_while_a_variable_is_unset_and_the_refusal_names_it(path: str, name: str) -> None:
+    unset = {variable: value for variable, value in ENVIRONMENT.items() if variable != name}
+    told = refusals(of_parameters(PROGRAM, path, unset))
+    assert told
+    assert [text for text in told if not text.endswith(f": set {name}")] == []  # whichever setting is evaluated first
+
+
+@pytest.mark.parametrize("path", [path for path, name in required() if name == "MANAGEMENT_APP_ID"])
+def test_an_empty_variable_gives_no_hollow_audience(path: str) -> None:
+    """A variable of GitHub's that is not set is there, and empty. The empty ids are refused by their @minLength."""
+    with pytest.raises(Refused, match=r": set MANAGEMENT_APP_ID$"):
+        deployed(of_parameters(PROGRAM, path, {**ENVIRONMENT, "MANAGEMENT_APP_ID": ""}))
+
+
+def test_each_parameter_file_needs_the_bots_id() -> None:
+    assert {path for path, name in required() if name == "GRAPH_APP_ID"} == set(FILES)
+
+
+@pytest.mark.parametrize("name", ["alwaysReadyHttp", "alwaysReadyTimer"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("zones", [False, True])
+def test_with_zones_one_always_ready_instance_is_refused(name: str, count: int, *, zones: bool) -> None:
+    """Microsoft, flex-consumption-plan: no less than two per function or group while zone redundancy is enabled."""
+    given: dict[str, Value] = {"zoneRedundant": zones, name: count}
+    if zones and count == 1:
+        with pytest.raises(Refused, match=f"With zoneRedundant .*: set {name} to 0"):
+            deployed(with_parameters(**given))
+    else:
+        assert deployed(with_parameters(**given))[name] == count
+
+
+def test_every_count_that_zones_need_is_one_that_the_parameter_takes() -> None:
+    for name in ("alwaysReadyHttp", "alwaysReadyTimer"):
+        most = MAIN.symbols[name].decorator("maxValue")
+        assert most is not None
+        assert with_parameters().value(most.arguments[0]) in range(2, 101)

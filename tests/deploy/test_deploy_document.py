@@ -88,7 +88,7 @@ def test_a_command_has_the_options_that_are_shown(module: str) -> None:
     shown = {
         option
         for line in re.sub(r"\\\n", " ", DEPLOY).splitlines()
-        if f"python -m {module}" in line
+        if re.search(rf"python3? -m {module}", line)
         for option in re.findall(r"--[a-z-]+", line)
     }
     help_text = subprocess.run(

@@ -4,11 +4,15 @@ Python's own library and nothing else, as in all of `infra`: an operator needs n
 """
 
 import json
+import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
+Json = dict[str, object]
 MAX_DURATION = timedelta(minutes=45)  # of one command; the longest, a first deployment, takes a few minutes
 _WHERE_TO_GET = {"az": "https://aka.ms/azure-cli", "gh": "https://cli.github.com"}
 _ABSENT = ("ResourceNotFound", "ResourceGroupNotFound", "could not be found", "was not found", "HTTP 404", "Not Found")
@@ -20,6 +24,35 @@ class CommandError(Exception):
 
 class NotFoundError(CommandError):
     """The command asked for something that does not exist."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Changes, one clear line for each: `done`, `there` if nothing had to be done, `would` in a dry run."""
+
+    dry_run: bool = False
+
+    def there(self, what: str) -> None:
+        """Tell that something is as it should be."""
+        sys.stdout.write(f"there: {what}\n")
+
+    def note(self, what: str) -> None:
+        """Tell what the operator should know or do."""
+        sys.stdout.write(f"note:  {what}\n")
+
+    def change(self, what: str, *command: str, text: str | None = None) -> Json:
+        """Run a command that changes something and return the object it prints.
+
+        A dry run prints the command instead and returns an empty object.
+        """
+        if self.dry_run:
+            given = f" <<< {shlex.quote(text)}" if text else ""
+            sys.stdout.write(f"would: {what}\n       {shlex.join(command)}{given}\n")
+            return {}
+        printed = output(*command, text=text)
+        sys.stdout.write(f"done:  {what}\n")
+        sys.stdout.flush()
+        return as_object(_parsed(printed))
 
 
 def output(*command: str, text: str | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -41,25 +74,29 @@ def output(*command: str, text: str | None = None, env: Mapping[str, str] | None
     CommandError
         The program is not installed, failed, or did not end in time.
     """
-    name = command[0]
-    program = shutil.which(name)
-    if program is None:
-        raise CommandError(f"{name} is not installed. See {_WHERE_TO_GET.get(name, 'docs/deploy.md')}")
     try:
-        done = subprocess.run(  # noqa: S603 - a program by its name, its arguments apart, no shell
-            [program, *command[1:]],
-            input=text,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=MAX_DURATION.total_seconds(),
-        )
+        done = _run(command, text, env)
     except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{name} did not end in {MAX_DURATION}. Run this again") from error
+        raise CommandError(f"{command[0]} did not end in {MAX_DURATION}. Run this again") from error
     if done.returncode:
         raise _failure(" ".join(command[:3]), done.stderr or done.stdout)
     return done.stdout
+
+
+def _run(command: Sequence[str], text: str | None, env: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:
+    program = shutil.which(command[0])
+    if program is None:
+        where = _WHERE_TO_GET.get(command[0], "docs/deploy.md")
+        raise CommandError(f"{command[0]} is not installed. See {where}")
+    return subprocess.run(  # noqa: S603 - a program by its name, its arguments apart, no shell
+        [program, *command[1:]],
+        input=text,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=MAX_DURATION.total_seconds(),
+    )
 
 
 def asked(*command: str) -> object:
@@ -72,10 +109,10 @@ def asked(*command: str) -> object:
     """
     printed = output(*command)
     try:
-        found: object = json.loads(printed or "null")
+        answer: object = json.loads(printed or "null")
     except ValueError:
         raise CommandError(f"{' '.join(command[:3])} printed no JSON: {_one_line(printed)}") from None
-    return found
+    return answer
 
 
 def found(*command: str) -> object:
@@ -84,6 +121,24 @@ def found(*command: str) -> object:
         return asked(*command)
     except NotFoundError:
         return None
+
+
+def as_object(value: object) -> Json:
+    """Return a JSON object as it is; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Json]:
+    """Return the objects of a JSON list; none if the value is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _parsed(printed: str) -> object:
+    try:
+        answer: object = json.loads(printed)
+    except ValueError:
+        return None
+    return answer
 
 
 def _failure(name: str, said: str) -> CommandError:

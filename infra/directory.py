@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from infra import commands
-
-Json = dict[str, object]
+from infra.commands import Json, objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +140,6 @@ def _object(answer: Answer, what: str) -> Json:
     if not isinstance(found, dict):
         raise Refused(f"{what}: the answer is no JSON object (HTTP {answer.status})")
     return found
-
-
-def objects(value: object) -> Iterator[Json]:
-    """The objects of a JSON list; nothing if the value is no list."""
-    yield from (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
 
 
 def _parsed(text: str) -> object:

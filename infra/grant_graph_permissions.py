@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.directory import CLOUDS, Cloud, Directory, Json, Refused, objects, token
+from infra.commands import Json, objects
+from infra.directory import CLOUDS, Cloud, Directory, Refused, token
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"  # Microsoft Graph itself, in every tenant
 PERMISSIONS = ("Calls.Initiate.All",)

@@ -103,7 +103,7 @@ def test_zizmor_would_have_something_to_say(tmp_path: Path) -> None:
 
 def actionlint(*paths: Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run actionlint, which checks expressions and contexts, and shell in run blocks by shellcheck."""
-    command = [BIN / "actionlint", "-no-color", "-shellcheck", BIN / "shellcheck", *paths]
+    command: list[str | Path] = [BIN / "actionlint", "-no-color", "-shellcheck", BIN / "shellcheck", *paths]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

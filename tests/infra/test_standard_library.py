@@ -11,6 +11,7 @@ import pytest
 from tests.infra.operators import RUN_BY_OPERATORS
 
 ROOT = Path(__file__).parents[2]
+IMPORTED = ("infra.azure_rights", "infra.commands", "infra.directory", "infra.github", "local.azure")
 WATCH = """
 import runpy, sys
 sys.argv = [sys.argv[1], "--help"]
@@ -39,7 +40,7 @@ def test_a_command_of_operators_runs_with_the_standard_library_alone(module: str
     assert "STRANGE []" in done.stdout
 
 
-@pytest.mark.parametrize("module", [*RUN_BY_OPERATORS, "infra.directory", "infra.commands", "local.azure"])
+@pytest.mark.parametrize("module", [*RUN_BY_OPERATORS, *IMPORTED])
 def test_a_module_of_operators_is_written_for_the_python_that_they_have(module: str) -> None:
     source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 10))

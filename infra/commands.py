@@ -11,8 +11,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 Json = dict[str, object]
+ROOT = Path(__file__).resolve().parent.parent
 MAX_DURATION = timedelta(minutes=45)  # of one command; the longest, a first deployment, takes a few minutes
 _WHERE_TO_GET = {"az": "https://aka.ms/azure-cli", "gh": "https://cli.github.com"}
 _ABSENT = ("ResourceNotFound", "ResourceGroupNotFound", "could not be found", "was not found", "HTTP 404", "Not Found")
@@ -99,7 +101,24 @@ def _run(command: Sequence[str], text: str | None, env: Mapping[str, str] | None
     )
 
 
-def asked(*command: str) -> object:
+def shown(*command: str) -> None:
+    """Run a command in the repository's folder; the terminal shows what it prints.
+
+    Raises
+    ------
+    CommandError
+        The program is not installed, or failed. It has told why.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise CommandError(f"{command[0]} is not installed. See docs/deploy.md, Before you begin")
+    sys.stdout.flush()
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, check=False)  # noqa: S603 - as below
+    if done.returncode:
+        raise CommandError(f"{shlex.join(command)} failed: what it told is above")
+
+
+def asked(*command: str, env: Mapping[str, str] | None = None) -> object:
     """Run a command that prints JSON, and return what it printed; None if it printed nothing.
 
     Raises
@@ -107,7 +126,7 @@ def asked(*command: str) -> object:
     CommandError
         It failed, or printed something else than JSON.
     """
-    printed = output(*command)
+    printed = output(*command, env=env)
     try:
         answer: object = json.loads(printed or "null")
     except ValueError:

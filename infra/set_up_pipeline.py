@@ -10,22 +10,19 @@ of management, and the right to write locks. docs/deploy-github.md says which ri
 import argparse
 import re
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from infra import azure_rights, github
 from infra.azure_rights import Account, Identity
-from infra.commands import CommandError, Steps, asked, objects
+from infra.commands import ROOT, CommandError, Steps, asked, objects
+from infra.deploy import PARAMETERS, guid, parameter_file, variable
 from infra.github import Environment
 
 GROUP = "rg-call-keeper-pipeline"  # outlives deployments
 MANAGEMENT = "call-keeper-management"
 WHAT_IF = "what-if"
 ENVIRONMENTS = (WHAT_IF, "staging", "production")  # those of deploy.yml
-PARAMETERS = "infra/params/minimal.bicepparam"  # what the workflow takes, too, if no other is named
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Wish:
         return re.search(r"^param deleteLock = true$", self._text(), re.MULTILINE) is not None
 
     def _text(self) -> str:
-        return (_ROOT / self.parameters).read_text(encoding="utf-8")
+        return (ROOT / self.parameters).read_text(encoding="utf-8")
 
 
 def set_up(steps: Steps, wish: Wish) -> None:
@@ -173,8 +170,6 @@ def _wish(asked_for: argparse.Namespace) -> Wish:
         issuer=asked_for.issuer,
         in_repository=asked_for.repository_variables,
     )
-    if not (_ROOT / wish.parameters).is_file():
-        raise CommandError(f"--parameters {wish.parameters}: there is no such file in this repository")
     if unread := sorted(name for name in wish.variables if not wish.reads(name)):
         raise CommandError(f"{wish.parameters} does not read {', '.join(unread)}")
     if not _deployed(wish):
@@ -191,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--repository", required=True, type=_repository, metavar="OWNER/NAME", help="the GitHub repository")
     add("--location", required=True, help="Azure region of the resource groups; one that has Flex Consumption")
-    add("--bot-app-id", required=True, type=_guid, help="client id of the bot's app registration")
+    add("--bot-app-id", required=True, type=guid, help="client id of the bot's app registration")
     add(
         "--environments",
         nargs="+",
@@ -199,11 +194,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[WHAT_IF, "production"],
         help="of GitHub (default: what-if production)",
     )
-    add("--parameters", default=PARAMETERS, metavar="FILE", help="parameter file of Bicep (default: %(default)s)")
+    add(
+        "--parameters",
+        type=parameter_file,
+        default=PARAMETERS,
+        metavar="FILE",
+        help="parameter file of Bicep (default: %(default)s)",
+    )
     add(
         "--variable",
         action="append",
-        type=_variable,
+        type=variable,
         default=[],
         metavar="NAME=VALUE",
         help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
@@ -221,20 +222,6 @@ def _repository(text: str) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise argparse.ArgumentTypeError(f"{text} is not of the form owner/name")
     return text
-
-
-def _guid(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and value and re.fullmatch(r"[A-Z_]+", name)):
-        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
-    return name, value
 
 
 if __name__ == "__main__":

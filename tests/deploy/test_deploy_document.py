@@ -5,11 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
 
 import pytest
 from ruamel.yaml import YAML
 
+from infra.azd import HOOKS
 from local import publish
 from shared.store import SHARDS
 from tests.deploy.reading import ROOT
@@ -101,14 +101,27 @@ def test_a_command_has_the_options_that_are_shown(module: str) -> None:
 def test_azure_yaml_is_what_azd_takes() -> None:
     """By the rules of azd's schema (Azure/azure-dev, schemas/v1.0/azure.yaml.json) for what stands in it."""
     azure = YAML(typ="safe", pure=True).load(ROOT / "azure.yaml")
-    assert set(azure) == {"name", "metadata", "infra", "services"}
+    assert set(azure) == {"name", "metadata", "infra", "workflows", "hooks"}
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", azure["name"])
     assert azure["infra"] == {"provider": "bicep", "path": "infra", "module": "main.azd"}
     for ending in (".bicep", ".parameters.json"):
         assert (INFRA / f"{azure['infra']['module']}{ending}").is_file()
-    ((name, service),) = cast("dict[str, dict[str, str]]", azure["services"]).items()
-    assert service == {"project": ".", "host": "function", "language": "py"}
-    assert f"'azd-service-name': '{name}'" in infra("main.azd.bicep"), "azd finds the app by this tag"
+    assert azure["workflows"]["up"]["steps"] == [{"azd": "provision"}, {"azd": "deploy --all"}]
+
+
+def test_azd_uploads_nothing_by_itself() -> None:
+    """A service of a Python app would be zipped from the sources, and its requirements installed by Azure."""
+    assert "services" not in YAML(typ="safe", pure=True).load(ROOT / "azure.yaml")
+
+
+def test_each_hook_of_azd_runs_here_on_every_system() -> None:
+    hooks = YAML(typ="safe", pure=True).load(ROOT / "azure.yaml")["hooks"]
+    assert set(hooks) == set(HOOKS)
+    for name, hook in hooks.items():
+        assert hook == {
+            "posix": {"shell": "sh", "run": f"python3 -m infra.azd {name}", "interactive": True},
+            "windows": {"shell": "pwsh", "run": f"python -m infra.azd {name}", "interactive": True},
+        }
 
 
 def test_host_json_is_what_this_workload_needs() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.infra.fake_directory import IDENTITY
+
 type Json = dict[str, object]
 type Options = dict[str, str]
 SUBSCRIPTION = "44444444-0000-4000-8000-000000000001"
@@ -15,6 +17,7 @@ TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 REPOSITORY = "Someone/call-keeper"
 NEW: Json = {"use_default": True, "use_immutable_subject": False, "sub_claim_prefix": "repo:Someone@77/call-keeper@88"}
 OLD: Json = {"use_default": True, "sub_claim_prefix": "repo:Someone/call-keeper"}
+WEBHOOK = "https://app/api/notifications"
 _ROOT = Path(__file__).parents[2]
 _READING = (" show", " list", " exists", "gh api repos", "gh api users")
 
@@ -41,16 +44,20 @@ class Clouds:
     variables: dict[str, dict[str, str]] = field(default_factory=dict)  # of the repository under ""
     broken: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    deployed: list[str] = field(default_factory=list)  # parameter files
+    variables_given: list[str | None] = field(default_factory=list)  # GRAPH_APP_ID of each command
 
     @property
     def changes(self) -> list[str]:
         return [call for call in self.calls if not any(words in call for words in _READING)]
 
     def run(
-        self, command: Sequence[str], text: str | None, _env: Mapping[str, str] | None = None
+        self, command: Sequence[str], text: str | None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Do one command, as the programs would."""
         self.calls.append(" ".join(command))
+        if env:
+            self.variables_given.append(env.get("GRAPH_APP_ID"))
         try:
             printed = self._answer(list(command), text)
         except Failed as error:
@@ -75,6 +82,15 @@ class Clouds:
 
     def _account_show(self, _: Options) -> object:
         return {"id": SUBSCRIPTION, "tenantId": TENANT, "environmentName": self.cloud}
+
+    def _account_get_access_token(self, _: Options) -> object:
+        return {"accessToken": "of-az"}
+
+    def _deployment_group_create(self, given: Options) -> object:
+        if given["--resource-group"] not in self.groups:
+            raise Failed("(ResourceGroupNotFound) Resource group could not be found.")
+        self.deployed.append(given["--parameters"])
+        return {"app": "func-call-keeper", "identity": IDENTITY, "webhook": WEBHOOK, "api": "https://app/api"}
 
     def _provider_list(self, _: Options) -> object:
         return self.providers

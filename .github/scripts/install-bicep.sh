@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Install the Bicep compiler of .github/bicep-version. Without this az would take whichever one the runner has.
+# Install the version of Microsoft's Bicep compiler that bicep-version names, first on the path of the steps that follow.
 set -euo pipefail
 
-version=$(<"$(dirname "$0")/../bicep-version")
-az config set bicep.use_binary_from_path=false bicep.check_version=false --only-show-errors
-az bicep install --version "$version"
-az bicep version
+version=$(<"$(dirname "$0")/bicep-version")
+folder=${AZURE_CONFIG_DIR:-$HOME/.azure}/bin # where the Azure CLI keeps the compiler
+
+az bicep install --version "v$version"
+if [[ -n ${GITHUB_PATH:-} ]]; then
+  echo "$folder" >>"$GITHUB_PATH"
+else
+  echo "Bicep $version is in $folder: put that folder first on your PATH"
+fi

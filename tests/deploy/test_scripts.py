@@ -199,15 +199,6 @@ def test_a_parameter_file_that_is_not_there_is_named(runner: Runner) -> None:
     assert "BICEP_PARAMETERS names infra/params/prod.bicepparam, which is not in the repository" in done.stdout
 
 
-def test_the_compiler_is_the_pinned_one_and_not_the_runners(runner: Runner) -> None:
-    runner.has("az", "true")
-    assert runner.run("install-bicep.sh").returncode == 0
-    version = (ROOT / ".github" / "bicep-version").read_text(encoding="utf-8").strip()
-    asked = runner.read("asked").splitlines()
-    assert asked[0].startswith("az config set bicep.use_binary_from_path=false ")
-    assert asked[1] == f"az bicep install --version {version}"
-
-
 @pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 1", 1)])
 def test_what_if_stands_in_the_summary_whether_it_succeeds_or_not(runner: Runner, end: str, code: int) -> None:
     runner.has("az", f"echo '  + Microsoft.Web/sites/new'; {end}")

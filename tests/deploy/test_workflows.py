@@ -285,12 +285,13 @@ def test_bicep_is_pinned_wherever_az_compiles_it() -> None:
         called = [Path(str(step.get("run", ""))).name for step in steps(job)]
         for name in compiling & set(called):
             assert "install-bicep.sh" in called[: called.index(name)], name
-    assert re.fullmatch(r"v\d+\.\d+\.\d+\n", (FOLDER / "bicep-version").read_text(encoding="utf-8"))
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", (FOLDER / "scripts" / "bicep-version").read_text(encoding="utf-8"))
+    assert 'az bicep install --version "v$version"' in scripts["install-bicep.sh"]
 
 
 def read_by_what_if() -> set[str]:
     """Files on which the what-if depends: templates and what they load, parameters, workflows, scripts, the pin."""
-    files = {"bicepconfig.json", ".github/bicep-version", ".github/workflows/deploy.yml"}
+    files = {"bicepconfig.json", ".github/scripts/bicep-version", ".github/workflows/deploy.yml"}
     workflow = (FOLDER / "workflows" / "deploy.yml").read_text(encoding="utf-8")
     files |= {path.removeprefix("./") for path in re.findall(r"uses: (\./\S+)", workflow)}
     files |= set(re.findall(r"\.github/scripts/[\w.-]+", "\n".join(shells().values())))

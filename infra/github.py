@@ -59,8 +59,13 @@ class Environment:
     reviewers: tuple[str, ...] = ()
 
 
-def make_environment(steps: Steps, repository: str, environment: Environment) -> None:
-    """Make an environment unless it exists. The rules of one that exists are not touched.
+def make_environment(steps: Steps, repository: str, environment: Environment) -> bool:
+    """Make an environment unless it exists. Of one that exists the rules stay; reviewers are added if it has none.
+
+    Returns
+    -------
+    bool
+        Whether someone must approve its deployments.
 
     Raises
     ------
@@ -68,19 +73,28 @@ def make_environment(steps: Steps, repository: str, environment: Environment) ->
         GitHub refuses it; on a private repository most often since the plan does not include it.
     """
     path = f"repos/{repository}/environments/{environment.name}"
-    if found("gh", "api", path) is not None:
+    there = as_object(found("gh", "api", path))
+    rules = {str(rule.get("type")): rule for rule in objects(there.get("protection_rules"))}
+    approved = "required_reviewers" in rules
+    if there and (approved or not environment.reviewers):
         steps.there(f"environment {environment.name}, with the rules that it has")
-        return
-    body: Json = {"reviewers": [{"type": "User", "id": _user(login)} for login in environment.reviewers]}
-    if environment.branch:
-        body["deployment_branch_policy"] = {"protected_branches": False, "custom_branch_policies": True}
+        return approved
+    custom: Json = {"protected_branches": False, "custom_branch_policies": True}
+    body: Json = {
+        "reviewers": [{"type": "User", "id": _user(login)} for login in environment.reviewers],
+        "deployment_branch_policy": custom if environment.branch else None,
+    }
+    if there:  # GitHub takes what is not named for taken away
+        body["deployment_branch_policy"] = there.get("deployment_branch_policy")
+        body["wait_timer"] = rules.get("wait_timer", {}).get("wait_timer", 0)
     try:
         _send(steps, f"environment {environment.name}", "PUT", path, body)
     except CommandError as error:
         raise CommandError(f"{error}. {_PLANS}") from error
-    if environment.branch:
+    if environment.branch and not there:
         what = f"environment {environment.name} takes the branch {environment.branch} alone"
         _send(steps, what, "POST", f"{path}/deployment-branch-policies", {"name": environment.branch})
+    return bool(environment.reviewers)
 
 
 def set_variables(steps: Steps, repository: str, environment: str | None, values: Mapping[str, str]) -> None:

@@ -131,8 +131,8 @@ def _prepare_github(steps: Steps, wish: Wish, name: str, variables: dict[str, st
         return
     reviewers = wish.reviewers if name == "production" else ()
     rules = Environment(name) if name == WHAT_IF else Environment(name, wish.branch, reviewers)
-    github.make_environment(steps, wish.repository, rules)
-    if name == "production" and not reviewers:
+    approved = github.make_environment(steps, wish.repository, rules)
+    if name == "production" and not approved:
         steps.note("nobody must approve a deployment to production, unless you name --reviewer or set it at GitHub")
     github.set_variables(steps, wish.repository, name, variables)
 
@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
     )
-    add("--branch", default="main", help="the only branch that deploys (default: %(default)s)")
+    add("--branch", default="main", help="the branch of deploy.yml (default: %(default)s)")
     add("--reviewer", action="append", default=[], metavar="LOGIN", help="must approve production; can be repeated")
     add("--subject-prefix", metavar="TEXT", help="what stands before :environment: in GitHub's OIDC subject")
     add("--issuer", default=github.ISSUER, metavar="URL", help="of GitHub's OIDC tokens (default: %(default)s)")

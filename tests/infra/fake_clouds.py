@@ -195,7 +195,8 @@ class Clouds:
         if policies:
             self.environments[name]["branches"] = body["name"]
         else:
-            self.environments[name] = body
+            branches = self.environments.get(name, {}).get("branches")
+            self.environments[name] = body | ({"branches": branches} if branches else {})
         return body
 
     def _read(self, path: str) -> object:
@@ -204,11 +205,19 @@ class Clouds:
             f"repos/{REPOSITORY}": {"full_name": REPOSITORY, "name": "call-keeper", "id": 88, "owner": owner},
             f"repos/{REPOSITORY}/actions/oidc/customization/sub": self.oidc,
             **{f"users/{login}": {"id": number} for login, number in self.users.items()},
-            **{f"repos/{REPOSITORY}/environments/{name}": rules for name, rules in self.environments.items()},
+            **{f"repos/{REPOSITORY}/environments/{name}": _shown(rules) for name, rules in self.environments.items()},
         }
         if there.get(path) is None:
             raise Failed("gh: Not Found (HTTP 404)")
         return there[path]
+
+
+def _shown(rules: Json) -> Json:
+    """Tell an environment as GitHub does, which is not as it takes it."""
+    shown: list[Json] = [{"type": "branch_policy"}] if rules.get("deployment_branch_policy") else []
+    shown += [{"type": "required_reviewers", "reviewers": rules["reviewers"]}] if rules.get("reviewers") else []
+    shown += [{"type": "wait_timer", "wait_timer": rules["wait_timer"]}] if rules.get("wait_timer") else []
+    return {"protection_rules": shown, "deployment_branch_policy": rules.get("deployment_branch_policy")}
 
 
 def install(clouds: Clouds, folder: Path) -> None:

@@ -203,10 +203,24 @@ def test_environments_have_their_branch_and_production_who_approves(clouds: Clou
     assert clouds.variables[""] == {"DEPLOY": "staging,production"}
 
 
-def test_rules_that_someone_set_stay(clouds: Clouds) -> None:
-    clouds.environments = {"production": {"reviewers": ["someone"]}}
-    assert main(ARGUMENTS) == 0
-    assert clouds.environments["production"] == {"reviewers": ["someone"]}
+def test_rules_that_someone_set_stay(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs: Json = {"reviewers": [{"type": "Team", "id": 5}]}
+    clouds.environments = {"production": dict(theirs)}
+    assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
+    assert clouds.environments["production"] == theirs
+    assert "nobody must approve" not in capsys.readouterr().out
+
+
+def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rules_stay(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(ARGUMENTS)
+    assert "note:  nobody must approve" in capsys.readouterr().out
+    clouds.environments["production"]["wait_timer"] = 30
+    before = dict(clouds.environments["production"])
+    assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
+    assert clouds.environments["production"] == before | {"reviewers": [{"type": "User", "id": 99}]}
+    assert "nobody must approve" not in capsys.readouterr().out
 
 
 def test_an_environment_is_added_to_those_that_are_deployed(clouds: Clouds) -> None:

@@ -2,7 +2,7 @@
 # Install the version of Microsoft's Bicep compiler that bicep-version names, first on the path of the steps that follow.
 set -euo pipefail
 
-version=$(<"$(dirname "$0")/bicep-version")
+version=$(<"$(dirname "$0")/bicep-version") # raise it by hand: dependabot does not see it
 folder=${AZURE_CONFIG_DIR:-$HOME/.azure}/bin # where the Azure CLI keeps the compiler
 
 az bicep install --version "v$version"

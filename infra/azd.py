@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from infra import azure_rights
 from infra.commands import CommandError, Steps
-from infra.deploy import grant, publish
+from infra.deploy import grant, graph_of, publish
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -33,7 +33,8 @@ def preprovision(steps: Steps) -> None:
 
 def postprovision(steps: Steps) -> None:
     """Let the bot trust the app's identity. If the account may not do that, it is told and azd goes on."""
-    grant(steps, _needed("GRAPH_APP_ID"), _needed("IDENTITY_PRINCIPAL_ID"))
+    further = graph_of(azure_rights.account().cloud)
+    grant(steps, _needed("GRAPH_APP_ID"), _needed("IDENTITY_PRINCIPAL_ID"), further)
 
 
 def postdeploy(steps: Steps) -> None:

@@ -126,11 +126,23 @@ def _further(asked: argparse.Namespace, cloud: str) -> list[str]:
     management = dict(asked.variable).get("MANAGEMENT_APP_ID")
     if management:
         further += ["--management-app-id", management]
-    if cloud != "AzureCloud":
-        text = (ROOT / asked.parameters).read_text(encoding="utf-8")
-        told = re.search(r"^param graphCloud = '(.+)'$", text, re.MULTILINE)
-        further += ["--cloud", told[1] if told else "usgov-l4"]
-    return further
+    return further + graph_of(cloud, (ROOT / asked.parameters).read_text(encoding="utf-8"))
+
+
+def graph_of(cloud: str, parameters: str = "") -> list[str]:
+    """Tell the grant which Graph it asks, if it is not the global one.
+
+    Parameters
+    ----------
+    cloud
+        Name of Azure's cloud in az.
+    parameters
+        Text of the parameter file, which may name Graph's cloud; main.bicep takes usgov-l4 if it does not.
+    """
+    if cloud == "AzureCloud":
+        return []
+    told = re.search(r"^param graphCloud = '(.+)'$", parameters, re.MULTILINE)
+    return ["--cloud", told[1] if told else "usgov-l4"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ set -euo pipefail
 test -f "$PARAMETERS" || { echo "::error::BICEP_PARAMETERS names $PARAMETERS, which is not in the repository"; exit 1; }
 
 # The parameter files read zeros for a variable that they need and that is not set.
-needed=$(grep --only-matching --extended-regexp "readEnvironmentVariable\('[A-Z_]+', '00000000-" "$PARAMETERS" |
+needed=$({ grep --only-matching --extended-regexp "readEnvironmentVariable\('[A-Z_]+', '00000000-" "$PARAMETERS" || true; } |
   cut --delimiter="'" --fields=2 | sort --unique)
 missing=()
 for name in AZURE_CLIENT_ID AZURE_TENANT_ID AZURE_SUBSCRIPTION_ID RESOURCE_GROUP $needed; do

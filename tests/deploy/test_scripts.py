@@ -193,6 +193,12 @@ def test_an_environment_that_has_all_goes_on(runner: Runner) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_parameter_file_that_reads_no_variable_is_enough_for_itself(runner: Runner) -> None:
+    (runner.folder / "mine.bicepparam").write_text("using 'main.bicep'\n", encoding="utf-8")
+    done = runner.run("check-variables.sh", **AZURE, PARAMETERS="mine.bicepparam")
+    assert (done.returncode, done.stdout) == (0, "the environment production has what mine.bicepparam needs\n")
+
+
 def test_a_parameter_file_that_is_not_there_is_named(runner: Runner) -> None:
     done = runner.run("check-variables.sh", **AZURE, PARAMETERS="infra/params/prod.bicepparam")
     assert done.returncode == 1

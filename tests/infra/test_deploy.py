@@ -119,8 +119,17 @@ def test_in_the_government_cloud_the_grant_asks_its_graph(
 
     monkeypatch.setattr(grant_graph_permissions, "main", granted)
     assert deploy.main([*ARGUMENTS, "--parameters", "infra/params/government.bicepparam"]) == 0
-    assert seen[0][-2:] == ["--cloud", "usgov-l4"]
+    assert azd.main(["postprovision"]) == 0
+    assert [argv[-2:] for argv in seen] == [["--cloud", "usgov-l4"]] * 2
     assert shown == PUBLISHED
+
+
+def test_the_clouds_graph_is_that_of_the_template() -> None:
+    template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+    assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
+    assert deploy.graph_of("AzureUSGovernment") == ["--cloud", "usgov-l4"]
+    assert deploy.graph_of("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
+    assert deploy.graph_of("AzureCloud") == []
 
 
 @pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])

@@ -1,8 +1,10 @@
 """Setting up the pipeline, against an `az` and a `gh` that are scripts and remember what was made."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,8 +114,7 @@ def test_a_second_run_changes_nothing(clouds: Clouds, capsys: pytest.CaptureFixt
     assert lines[-1] == "ok: the next push to main deploys to production"
 
 
-def test_the_variables_are_those_that_the_workflow_asks_for(clouds: Clouds) -> None:
-    """check-variables.sh names what is missing: with these it is silent."""
+def test_the_variables_are_those_of_the_workflow(clouds: Clouds) -> None:
     assert main([*ARGUMENTS, *PRODUCTION, "--variable", "ALERT_EMAIL=ops@example.com"]) == 0
     variables = clouds.variables
     assert variables[""] == {"DEPLOY": "what-if,production"}
@@ -132,6 +133,20 @@ def test_the_variables_are_those_that_the_workflow_asks_for(clouds: Clouds) -> N
     assert what_if["AZURE_RESOURCE_GROUP"] == "rg-call-keeper-production"
     read = re.findall(r"vars\.([A-Z_]+)", (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text())
     assert set(variables["production"]) <= set(read)
+
+
+@pytest.mark.parametrize("parameters", sorted(path.name for path in (ROOT / "infra" / "params").iterdir()))
+@pytest.mark.parametrize("environment", ["what-if", "staging", "production"])
+def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environment: str, parameters: str) -> None:
+    chosen = ["--environments", "what-if", "staging", "production", "--parameters", f"infra/params/{parameters}"]
+    assert main([*ARGUMENTS, *chosen]) == 0
+    values = clouds.variables[""] | clouds.variables[environment]
+    workflow = (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text(encoding="utf-8")
+    read = re.findall(r"^      (\w+): \$\{\{ vars\.(\w+) \}\}$", workflow, re.MULTILINE)
+    env = {"PATH": os.defpath, "ENVIRONMENT": environment} | {name: values.get(of, "") for name, of in read}
+    script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
+    done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == f"the environment {environment} has what infra/params/{parameters} needs\n"
 
 
 def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) -> None:

@@ -115,7 +115,8 @@ def deploy(steps: Steps, asked: argparse.Namespace) -> None:
     made = infrastructure(steps, asked.group, asked.parameters, variables)
     granted = grant(steps, asked.bot_app_id, made.identity, _further(asked, account.cloud))
     publish(made.group, made.app)
-    sys.stdout.write(f"app:      {made.app}\nwebhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
+    sys.stdout.write(f"app:      {made.app}\nidentity: {made.identity}\n")
+    sys.stdout.write(f"webhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
     if not granted:
         steps.note("the grant for Graph is missing: its command is above")
 

@@ -73,6 +73,7 @@ def test_one_command_deploys_grants_and_proves(
     assert shown == PUBLISHED
     lines = capsys.readouterr().out.splitlines()
     assert f"webhook:  {WEBHOOK}  (the bot's callbackUri)" in lines
+    assert f"identity: {IDENTITY}" in lines, "which a grant for another caller asks for"
     assert lines[-1] == "ok: it is deployed and proved"
 
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 Json = dict[str, object]
+MAX_WORDS = 800  # characters of an error that are shown
 ROOT = Path(__file__).resolve().parent.parent
 MAX_DURATION = timedelta(minutes=45)  # of one command; the longest, a first deployment, takes a few minutes
 _WHERE_TO_GET = {"az": "https://aka.ms/azure-cli", "gh": "https://cli.github.com"}
@@ -162,8 +163,14 @@ def _parsed(printed: str) -> object:
 
 def _failure(name: str, said: str) -> CommandError:
     kind = NotFoundError if any(words in said for words in _ABSENT) else CommandError
-    return kind(f"{name} failed: {_one_line(said) or 'it did not say why'}")
+    return kind(f"{name} failed: {_one_line(_error_of(said)) or 'it did not say why'}")
+
+
+def _error_of(said: str) -> str:
+    """Leave out the warnings that `az` tells before its error, such as those of Bicep."""
+    _, error, words = said.partition("ERROR: ")
+    return error + words if error else said
 
 
 def _one_line(said: str) -> str:
-    return " ".join(said.split())[:500]
+    return " ".join(said.split())[:MAX_WORDS]

@@ -1,15 +1,16 @@
 """Microsoft Graph's directory, as the signed-in account may read and write it."""
 
+import http.client
 import json
-import shutil
-import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeGuard
 
-import httpx
-
-type Json = dict[str, object]
+from infra import commands
+from infra.commands import Json, objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,42 @@ class Refused(Exception):
     """What went wrong, in one line."""
 
 
-class Directory:
-    """Microsoft Graph's directory. With `dry_run` it reads, and tells what it would write."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Graph answered: the status, its reason phrase, and the body as text."""
 
-    def __init__(self, client: httpx.Client, *, dry_run: bool) -> None:
-        self._client = client
+    status: int
+    reason: str
+    body: str = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the request was done."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110, 15.3
+
+
+class Directory:
+    """Microsoft Graph's directory. With `dry_run` it reads, and tells what it would write.
+
+    Parameters
+    ----------
+    root
+        Address of Graph with its version, such as `https://graph.microsoft.com/v1.0`.
+    bearer
+        An access token for Graph.
+    dry_run
+        Whether writes are only told.
+    """
+
+    def __init__(self, root: str, bearer: str, *, dry_run: bool) -> None:
+        self._root = root
+        self._bearer = bearer
         self._dry_run = dry_run
 
     def find(self, path: str, what: str) -> Json | None:
         """An object, or None if there is none."""
         answer = self._send("GET", path, None, what)
-        return None if answer.status_code == httpx.codes.NOT_FOUND else _object(answer, what)
+        return None if answer.status == http.client.NOT_FOUND else _object(answer, what)
 
     def get(self, path: str, what: str) -> Json:
         """An object that must be there."""
@@ -71,71 +97,78 @@ class Directory:
             sys.stdout.write(f"would: {what}\n")
             return {}
         answer = self._send(method, path, body, what)
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        if answer.status == http.client.NOT_FOUND:
             raise Refused(f"{what}: {_reason(answer)}")
         if not answer.is_success:
             sys.stdout.write(f"there: {what}\n")
             return {}
         sys.stdout.write(f"done: {what}\n")
-        return _object(answer, what) if answer.content else {}
+        return _object(answer, what) if answer.body else {}
 
-    def _send(self, method: str, path: str, body: Json | None, what: str) -> httpx.Response:
-        try:
-            answer = self._client.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise Refused(f"{what}: Graph could not be reached ({type(error).__name__})") from None
-        there_already = method == "POST" and _EXISTS in answer.text
-        if answer.is_success or answer.status_code == httpx.codes.NOT_FOUND or there_already:
+    def _send(self, method: str, path: str, body: Json | None, what: str) -> Answer:
+        answer = _exchange(self._request(method, path, body, what), what)
+        there_already = method == "POST" and _EXISTS in answer.body
+        if answer.is_success or answer.status == http.client.NOT_FOUND or there_already:
             return answer
-        hint = " This account may not do that." if answer.status_code == httpx.codes.FORBIDDEN else ""
+        hint = " This account may not do that." if answer.status == http.client.FORBIDDEN else ""
         raise Refused(f"{what}: {_reason(answer)}{hint}")
 
+    def _request(self, method: str, path: str, body: Json | None, what: str) -> urllib.request.Request:
+        """A request to Graph. The link to a list's next page is a whole address, which must be Graph's too."""
+        url = f"{self._root}{path}" if path.startswith("/") else path
+        if not url.startswith(f"{self._root}/"):
+            raise Refused(f"{what}: the list goes on at an address that is not Graph's")
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self._bearer}", "Content-Type": "application/json"}
+        return urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - the cloud's own address
 
-def _object(answer: httpx.Response, what: str) -> Json:
+
+def _exchange(request: urllib.request.Request, what: str) -> Answer:
     try:
-        found = answer.json()
-    except ValueError:
-        found = None
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+            return Answer(response.status, response.reason, response.read().decode(errors="replace"))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.reason, error.read().decode(errors="replace"))
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise Refused(f"{what}: Graph could not be reached ({reason})") from None
+
+
+def _object(answer: Answer, what: str) -> Json:
+    found = _parsed(answer.body)
     if not isinstance(found, dict):
-        raise Refused(f"{what}: the answer is no JSON object (HTTP {answer.status_code})")
+        raise Refused(f"{what}: the answer is no JSON object (HTTP {answer.status})")
     return found
 
 
-def objects(value: object) -> Iterator[Json]:
-    """The objects of a JSON list; nothing where there is no list."""
-    yield from (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
-
-
-def _reason(answer: httpx.Response) -> str:
-    """Graph's own words, in one line."""
+def _parsed(text: str) -> object:
     try:
-        error = answer.json()["error"]
-        words = f"{error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
-        words = answer.reason_phrase
-    return f"HTTP {answer.status_code} {' '.join(words.split())}"
+        found: object = json.loads(text)
+    except ValueError:
+        return None
+    return found
+
+
+def _reason(answer: Answer) -> str:
+    """Graph's own words, in one line."""
+    body = _parsed(answer.body)
+    error = body.get("error") if isinstance(body, dict) else None
+    words = f"{error['code']}: {error['message']}" if _is_error(error) else answer.reason
+    return f"HTTP {answer.status} {' '.join(words.split())}"
+
+
+def _is_error(error: object) -> TypeGuard[dict[str, str]]:
+    return isinstance(error, dict) and {"code", "message"} <= set(error)
 
 
 def token(cloud: Cloud) -> str:
-    """A token for Graph, by `az` where it is installed, else by azure-identity."""
-    az = shutil.which("az")
-    if az is None:
-        return _token_by_identity(cloud)
-    command = [az, "account", "get-access-token", "--resource", cloud.graph, "--output", "json"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (fixed words, no shell)
+    """A token for Graph, from the account that `az` is signed in with."""
+    command = ("az", "account", "get-access-token", "--resource", cloud.graph, "--output", "json")
     try:
-        return str(json.loads(run.stdout)["accessToken"])
-    except (ValueError, KeyError, TypeError):
-        words = next(iter(run.stderr.strip().splitlines()), "no answer")
-        raise Refused(f"token: az gave none ({words}). Run az login, in the right cloud") from None
-
-
-def _token_by_identity(cloud: Cloud) -> str:
-    from azure.identity import CredentialUnavailableError, DefaultAzureCredential  # noqa: PLC0415 (slow to import)
-
-    try:
-        with DefaultAzureCredential(authority=cloud.authority) as credential:
-            return credential.get_token(f"{cloud.graph}/.default").token
-    except Exception as error:  # noqa: BLE001 (whatever azure-identity lets out: there is no token)
-        kind = "nobody is signed in" if isinstance(error, CredentialUnavailableError) else type(error).__name__
-        raise Refused(f"token: none by azure-identity ({kind}). Install az and run az login") from None
+        answer = commands.asked(*command)
+    except commands.CommandError as error:
+        raise Refused(f"token: {str(error).rstrip('.')}. Run az login, in the right cloud") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("accessToken"), str):
+        raise Refused("token: az gave none. Run az login, in the right cloud")
+    return str(answer["accessToken"])

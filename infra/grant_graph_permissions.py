@@ -1,10 +1,11 @@
 """Gives the bot its Graph permissions and trust in the app's identity, makes the app roles of management, gives them.
 
-    python -m infra.grant_graph_permissions --bot-app-id <client id> --identity-principal-id <object id> [--dry-run]
-        [--grant-to <object id of who manages calls> [--role Calls.Manage Recordings.Read]]
+    python3 -m infra.grant_graph_permissions --bot-app-id <client id> --identity-principal-id <object id> [--dry-run]
+        [--grant-to bot|<object id of who manages calls> [--role Calls.Manage Recordings.Read]]
 
-What is there already stays as it is: it can be run again. It signs in as `az` has, or as azure-identity finds; that
-account must be a Privileged Role Administrator (for consent) and an owner of the app registrations.
+What is there already stays as it is, so it can be run again. It needs Python 3.10 or newer and `az`, nothing else, and
+acts as the account that `az` is signed in with. That account must be a Privileged Role Administrator, for consent, and
+an owner of the app registrations.
 """
 
 import argparse
@@ -13,9 +14,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import httpx
-
-from infra.directory import CLOUDS, Cloud, Directory, Json, Refused, objects, token
+from infra.commands import Json, objects
+from infra.directory import CLOUDS, Cloud, Directory, Refused, token
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"  # Microsoft Graph itself, in every tenant
 PERMISSIONS = ("Calls.Initiate.All",)
@@ -25,6 +25,7 @@ APP_ROLES = {
     "Calls.Manage": "Register, hang up and record calls; sweep.",
     "Recordings.Read": "Read where recordings are, with the token that opens them.",
 }
+BOT = "bot"  # in place of an object id: the bot's own service principal
 _ROLE_IDS = uuid.UUID("6a9c2a52-5a0e-4c5e-9e52-0f6b8a3f8d11")  # role ids are made from their names, the same each time
 
 
@@ -37,7 +38,7 @@ class Wish:
     management_app_id: str
     credential: str
     permissions: tuple[str, ...]
-    grant_to: str | None = None  # object id of a service principal, user or group in the tenant of management
+    grant_to: str | None = None  # object id of a service principal, user or group in the tenant of management, or BOT
     roles: tuple[str, ...] = ()  # of APP_ROLES
 
 
@@ -63,7 +64,8 @@ def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish)
     role_ids = _add_roles(directory, wish.management_app_id)
     resource = _service_principal(directory, wish.management_app_id)
     if wish.grant_to:
-        _give_roles(directory, resource, wish.grant_to, {name: role_ids[name] for name in wish.roles})
+        receiver = _service_principal(directory, wish.bot_app_id) if wish.grant_to == BOT else wish.grant_to
+        _give_roles(directory, resource, receiver, {name: role_ids[name] for name in wish.roles})
 
 
 def _tenant(directory: Directory) -> str:
@@ -131,7 +133,7 @@ def _give_roles(directory: Directory, resource: str, grant_to: str, role_ids: di
     for name, role_id in role_ids.items():
         if role_id not in given:
             body: Json = {"principalId": grant_to, "resourceId": resource, "appRoleId": role_id}
-            directory.write("POST", path, body, f"app role {name} to {grant_to}")
+            directory.write("POST", path, body, f"app role {name} to {grant_to or 'the bot'}")
 
 
 def _role(name: str) -> Json:
@@ -158,7 +160,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="federated",
         help="managedIdentity, where the identity itself is the bot",
     )
-    parser.add_argument("--grant-to", type=_guid, help="object id of the service principal or user that manages calls")
+    parser.add_argument(
+        "--grant-to", type=_receiver, metavar="ID", help="object id of who manages calls; `bot`: the bot itself"
+    )
     parser.add_argument("--role", choices=sorted(APP_ROLES), nargs="+", help="roles that it gets; else Calls.Manage")
     parser.add_argument("--media", action="store_true", help="Calls.AccessMedia.All too: the bot hosts media")
     parser.add_argument("--cloud", choices=sorted(CLOUDS), default="global")
@@ -179,6 +183,10 @@ def _guid(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
 
 
+def _receiver(text: str) -> str:
+    return BOT if text == BOT else _guid(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; 1 when a step failed."""
     asked = _arguments(argv)
@@ -193,9 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         roles=tuple(asked.role or ("Calls.Manage",)),
     )
     try:
-        headers = {"Authorization": f"Bearer {token(cloud)}"}
-        with httpx.Client(base_url=f"{cloud.graph}/v1.0", headers=headers, timeout=30) as client:
-            grant(Directory(client, dry_run=asked.dry_run), cloud, asked.tenant_id, wish)
+        directory = Directory(f"{cloud.graph}/v1.0", token(cloud), dry_run=asked.dry_run)
+        grant(directory, cloud, asked.tenant_id, wish)
     except Refused as error:
         sys.stderr.write(f"failed: {error}\n")
         return 1

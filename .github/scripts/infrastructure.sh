@@ -3,11 +3,21 @@
 set -euo pipefail
 
 : "${RESOURCE_GROUP:?set the variable AZURE_RESOURCE_GROUP of this environment}"
-: "${PARAMETERS:=infra/params/production.bicepparam}"
+: "${PARAMETERS:=infra/params/minimal.bicepparam}"
 
-app=$(az deployment group create --name "call-keeper-$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT" \
+told=$(az deployment group create --name "call-keeper-$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT" \
   --resource-group "$RESOURCE_GROUP" --parameters "$PARAMETERS" \
-  --query properties.outputs.functionAppName.value --output tsv)
-test -n "$app" || { echo "::error::the deployment told no functionAppName"; exit 1; }
+  --query "properties.outputs.[functionAppName.value, identityPrincipalId.value]" --output tsv)
+read -r -d '' app identity <<<"$told" || true # tabs or lines between them: az has done both
+test -n "$identity" || { echo "::error::the deployment told no functionAppName or identityPrincipalId"; exit 1; }
 echo "app=$app" >>"$GITHUB_OUTPUT"
 echo "deployed: $app"
+# The pipeline has no rights in the directory, so an administrator gives the app's identity its rights there.
+{
+  echo "### Once, by an administrator of the bot's tenant"
+  echo "It lets the bot trust the identity of \`$app\`. A repeated run changes nothing."
+  echo '```bash'
+  echo "python3 -m infra.grant_graph_permissions --bot-app-id $GRAPH_APP_ID --identity-principal-id $identity \\"
+  echo "  --grant-to bot${MANAGEMENT_APP_ID:+ --management-app-id $MANAGEMENT_APP_ID}"
+  echo '```'
+} >>"$GITHUB_STEP_SUMMARY"

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 : "${RESOURCE_GROUP:?set the variable AZURE_RESOURCE_GROUP of this environment}"
-: "${PARAMETERS:=infra/params/production.bicepparam}"
+: "${PARAMETERS:=infra/params/minimal.bicepparam}"
 
 # ProviderNoRbac: asked by one who may read, not write, every change would else be refused.
 if ! told=$(az deployment group what-if --resource-group "$RESOURCE_GROUP" --parameters "$PARAMETERS" \

@@ -1,4 +1,4 @@
-"""How the tools read `.funcignore`: azd as git does, Core Tools in a way of their own."""
+"""How the tools read `.funcignore`: `make package` as git does, Core Tools in a way of their own."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ type Reading = Callable[[str], bool]  # whether a path from the root is left out
 
 
 def as_git(rules: str) -> Reading:
-    """Read as azd does (Azure/azure-dev, project_utils.go: go-gitignore) and `make package` by pathspec."""
+    """Read as `make package` does, by pathspec."""
     spec = GitIgnoreSpec.from_lines(rules.splitlines())
 
     def left_out(path: str) -> bool:

@@ -1,15 +1,26 @@
 """What the workflows' scripts do, with a `gh` and an `az` that are scripts too."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from infra import grant_graph_permissions
 from tests.deploy.reading import ROOT
 
 SCRIPTS = ROOT / ".github" / "scripts"
+BOT, MANAGEMENT = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
+IDENTITY = "22222222-0000-4000-8000-000000000001"
+AZURE = {
+    "ENVIRONMENT": "production",
+    "AZURE_CLIENT_ID": "id",
+    "AZURE_TENANT_ID": "id",
+    "AZURE_SUBSCRIPTION_ID": "id",
+    "RESOURCE_GROUP": "rg",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class Runner:
             "GITHUB_REF_NAME": "main",
             "GITHUB_RUN_ID": "33",
             "GITHUB_RUN_ATTEMPT": "1",
+            "GRAPH_APP_ID": BOT,
         }
         command = ["bash", str(SCRIPTS / script), *arguments]
         return subprocess.run(
@@ -105,14 +117,26 @@ def test_what_anybody_could_have_kept_is_not_deployed(runner: Runner, run: str, 
 
 
 def test_the_infrastructure_hands_on_the_name_of_the_app(runner: Runner) -> None:
-    runner.has("az", "echo func-call-keeper-abc")
+    runner.has("az", f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n'")
     done = runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="")
     assert done.returncode == 0, done.stderr
     assert runner.read("output") == "app=func-call-keeper-abc\n"
-    assert "--resource-group rg --parameters infra/params/production.bicepparam" in runner.read("asked")
+    assert "--resource-group rg --parameters infra/params/minimal.bicepparam" in runner.read("asked")
 
 
-@pytest.mark.parametrize("body", ["echo 'no quota' >&2; exit 1", "true"])
+@pytest.mark.parametrize("management", ["", MANAGEMENT])
+def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, management: str) -> None:
+    runner.has("az", f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n'")
+    runner.run("infrastructure.sh", RESOURCE_GROUP="rg", MANAGEMENT_APP_ID=management)
+    (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
+    words = block.replace("\\\n", " ").split()
+    assert words[:3] == ["python3", "-m", "infra.grant_graph_permissions"]
+    asked = grant_graph_permissions._arguments(words[3:])
+    assert (asked.bot_app_id, asked.identity_principal_id, asked.grant_to) == (BOT, IDENTITY, "bot")
+    assert asked.management_app_id == (management or None)
+
+
+@pytest.mark.parametrize("body", ["echo 'no quota' >&2; exit 1", "true", "echo func-call-keeper-abc"])
 def test_an_infrastructure_that_fails_stops_the_deployment(runner: Runner, body: str) -> None:
     runner.has("az", body)
     assert runner.run("infrastructure.sh", RESOURCE_GROUP="rg").returncode != 0
@@ -126,6 +150,59 @@ def test_a_variable_that_is_not_set_is_named(runner: Runner, script: str) -> Non
     assert done.returncode != 0
     assert "AZURE_RESOURCE_GROUP" in done.stderr
     assert runner.read("asked") == ""
+
+
+@pytest.mark.parametrize("script", ["infrastructure.sh", "what-if.sh"])
+def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, script: str) -> None:
+    """They need one variable beside those of the login. Those of production need an app registration and locks."""
+    runner.has("az", "printf 'app\\nidentity\\n'")
+    assert runner.run(script, RESOURCE_GROUP="rg", PARAMETERS="").returncode == 0
+    assert "--parameters infra/params/minimal.bicepparam" in runner.read("asked")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "missing"),
+    [
+        ("", {}, "GRAPH_APP_ID"),
+        (
+            "",
+            {"GRAPH_APP_ID": BOT, "AZURE_TENANT_ID": "", "RESOURCE_GROUP": ""},
+            "AZURE_TENANT_ID AZURE_RESOURCE_GROUP",
+        ),
+        (
+            "infra/params/production.bicepparam",
+            {"GRAPH_APP_ID": BOT},
+            "MANAGEMENT_APP_ID MANAGEMENT_TENANT_ID",
+        ),
+    ],
+)
+def test_every_variable_that_an_environment_lacks_is_named(
+    runner: Runner, parameters: str, given: dict[str, str], missing: str
+) -> None:
+    (runner.folder / "infra").symlink_to(ROOT / "infra")
+    done = runner.run("check-variables.sh", **{**AZURE, "GRAPH_APP_ID": "", "PARAMETERS": parameters, **given})
+    assert done.returncode == 1
+    assert done.stdout == (
+        f"::error::the environment production lacks the variables {missing}: see docs/deploy-github.md\n"
+    )
+
+
+def test_an_environment_that_has_all_goes_on(runner: Runner) -> None:
+    (runner.folder / "infra").symlink_to(ROOT / "infra")
+    done = runner.run("check-variables.sh", **AZURE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_parameter_file_that_reads_no_variable_is_enough_for_itself(runner: Runner) -> None:
+    (runner.folder / "mine.bicepparam").write_text("using 'main.bicep'\n", encoding="utf-8")
+    done = runner.run("check-variables.sh", **AZURE, PARAMETERS="mine.bicepparam")
+    assert (done.returncode, done.stdout) == (0, "the environment production has what mine.bicepparam needs\n")
+
+
+def test_a_parameter_file_that_is_not_there_is_named(runner: Runner) -> None:
+    done = runner.run("check-variables.sh", **AZURE, PARAMETERS="infra/params/prod.bicepparam")
+    assert done.returncode == 1
+    assert "BICEP_PARAMETERS names infra/params/prod.bicepparam, which is not in the repository" in done.stdout
 
 
 @pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 1", 1)])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 
+from infra.directory import CLOUDS
 from tests.deploy.reading import ROOT
 
 type Tree = dict[str, "Tree | list[Tree] | str | int"]  # YAML as far as these tests look
@@ -99,6 +101,30 @@ def test_zizmor_would_have_something_to_say(tmp_path: Path) -> None:
         assert finding in done.stdout
 
 
+def actionlint(*paths: Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run actionlint, which checks expressions and contexts, and shell in run blocks by shellcheck."""
+    command: list[str | Path] = [BIN / "actionlint", "-no-color", "-shellcheck", BIN / "shellcheck", *paths]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_actionlint_has_nothing_to_say() -> None:
+    done = actionlint(*WORKFLOWS)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_actionlint_would_have_something_to_say(tmp_path: Path) -> None:
+    """The audit that passes above is one that can fail, by its own rules and by shellcheck's."""
+    workflow = tmp_path / "careless.yml"
+    workflow.write_text(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: echo $UNQUOTED\n"
+        "      - run: echo ${{ vras.NAME }}\n",
+        encoding="utf-8",
+    )
+    done = actionlint(workflow, folder=tmp_path)
+    for finding in ('undefined variable "vras"', "SC2086"):
+        assert finding in done.stdout
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_a_script_is_sound_shell(path: Path) -> None:
     run(BIN / "shellcheck", "--enable=quote-safe-variables", path)
@@ -121,8 +147,9 @@ def test_every_action_is_pinned_by_its_commit_with_its_version_beside_it(path: P
     found = USES.findall(path.read_text(encoding="utf-8"))
     assert found
     for action, comment in found:
-        if action.startswith("$/"):  # this repository, at the commit that runs
-            assert (ROOT / action.removeprefix("$/")).is_file()
+        assert not action.startswith("$/"), "GitHub Enterprise Server does not know it, nor does actionlint"
+        if action.startswith("./"):  # this repository, at the commit that runs
+            assert (ROOT / action).is_file()
         else:
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
             assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), f"{action}{comment}"
@@ -212,21 +239,85 @@ def test_a_deployment_is_proved_and_what_is_proved_is_kept() -> None:
     assert [name for name in names if name in order] == order
 
 
-def test_the_parameter_files_get_the_variables_that_they_read() -> None:
+@pytest.mark.parametrize("place", ["deploy.yml what-if", "deploy-to.yml deploy"])
+def test_the_parameter_files_get_the_variables_that_they_read(place: str) -> None:
     read = {
         found
         for path in (ROOT / "infra" / "params").glob("*.bicepparam")
         for found in re.findall(r"readEnvironmentVariable\('(\w+)'", path.read_text(encoding="utf-8"))
     }
     assert read
+    given = cast("Tree", jobs()[place]["env"])
+    assert {name: f"${{{{ vars.{name} }}}}" for name in read}.items() <= given.items()
+    assert given["PARAMETERS"] == "${{ vars.BICEP_PARAMETERS }}"
+    assert given["RESOURCE_GROUP"] == "${{ vars.AZURE_RESOURCE_GROUP }}"
+
+
+def logins() -> list[Tree]:
+    every = [step for job in jobs().values() for step in steps(job)]
+    return [cast("Tree", step["with"]) for step in every if str(step.get("uses", "")).startswith("azure/login@")]
+
+
+def test_each_login_asks_for_the_audience_of_the_cloud_that_it_logs_in_to() -> None:
+    assert len(logins()) == 3
+    for login in logins():
+        assert login["environment"] == "${{ vars.AZURE_CLOUD || 'azurecloud' }}"
+        chosen = re.fullmatch(
+            r"\$\{\{ vars\.AZURE_CLOUD == '(\w+)' && '(\S+)' \|\| '(\S+)' \}\}", str(login["audience"]).strip()
+        )
+        assert chosen is not None
+        assert chosen.groups() == ("AzureUSGovernment", CLOUDS["usgov-l4"].audience, CLOUDS["global"].audience)
+
+
+def test_what_is_missing_is_told_before_a_login_fails_of_it() -> None:
     for place in ("deploy.yml what-if", "deploy-to.yml deploy"):
-        (given,) = [cast("Tree", step["env"]) for step in steps(jobs()[place]) if "PARAMETERS" in str(step.get("env"))]
-        assert {name: f"${{{{ vars.{name} }}}}" for name in read}.items() <= given.items()
+        order = [str(step.get("run") or step.get("uses")).partition("@")[0] for step in steps(jobs()[place])]
+        assert order.index(".github/scripts/check-variables.sh") < order.index("azure/login")
+        assert order.index(".github/scripts/check-variables.sh") == 1, "right after the checkout"
+
+
+def test_bicep_is_pinned_wherever_az_compiles_it() -> None:
+    """`az deployment` compiles, by whichever compiler the runner has unless one is installed before."""
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS}
+    compiling = {name for name, text in scripts.items() if "az deployment" in text}
+    assert {"infrastructure.sh", "what-if.sh"} <= compiling
+    for job in jobs().values():
+        called = [Path(str(step.get("run", ""))).name for step in steps(job)]
+        for name in compiling & set(called):
+            assert "install-bicep.sh" in called[: called.index(name)], name
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", (FOLDER / "scripts" / "bicep-version").read_text(encoding="utf-8"))
+    assert 'az bicep install --version "v$version"' in scripts["install-bicep.sh"]
+
+
+def read_by_what_if() -> set[str]:
+    """Files on which the what-if depends: templates and what they load, parameters, workflows, scripts, the pin."""
+    files = {"bicepconfig.json", ".github/scripts/bicep-version", ".github/workflows/deploy.yml"}
+    workflow = (FOLDER / "workflows" / "deploy.yml").read_text(encoding="utf-8")
+    files |= {path.removeprefix("./") for path in re.findall(r"uses: (\./\S+)", workflow)}
+    files |= set(re.findall(r"\.github/scripts/[\w.-]+", "\n".join(shells().values())))
+    waiting = sorted((ROOT / "infra" / "params").glob("*.bicepparam"))
+    while waiting:
+        path = waiting.pop()
+        name = str(path.relative_to(ROOT))
+        if name not in files:
+            files.add(name)
+            text = path.read_text(encoding="utf-8")
+            loaded = re.findall(r"^(?:using|module \w+) '(.*?)'|load\w+Content\('(.*?)'\)", text, re.MULTILINE)
+            waiting += [(path.parent / (first or second)).resolve() for first, second in loaded]
+    return files
+
+
+def test_a_pull_request_that_changes_what_if_runs_it() -> None:
+    triggers = cast("dict[str, Tree]", tree(FOLDER / "workflows" / "deploy.yml")["on"])
+    watched = GitIgnoreSpec.from_lines([f"/{path}" for path in cast("list[str]", triggers["pull_request"]["paths"])])
+    files = read_by_what_if()
+    assert {"infra/main.bicep", "infra/queries/no-sweep.kql", ".github/workflows/deploy-to.yml"} <= files
+    assert {name for name in files if not watched.match_file(name)} == set()
 
 
 def test_the_outputs_that_are_read_of_a_deployment_exist() -> None:
     script = (FOLDER / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
-    outputs = re.findall(r"properties\.outputs\.(\w+)\.value", script)
+    outputs = re.findall(r"(\w+)\.value\b", script)
     told = re.findall(r"^output (\w+)", (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8"), re.MULTILINE)
     assert outputs
     assert set(outputs) <= set(told)
@@ -238,6 +329,7 @@ def test_a_new_release_cools_down_before_it_is_proposed() -> None:
     assert all(int(str(cast("Tree", update["cooldown"])["default-days"])) >= 7 for update in updates)
 
 
-def test_the_audit_of_the_workflow_is_the_one_that_is_pinned_here() -> None:
-    (pattern,) = re.findall(r"--extended-regexp '(.*?)'", shells()["ci.yml workflows 3"])
-    assert re.search(pattern, (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_audits_of_the_workflows_are_those_that_are_pinned_here() -> None:
+    audits = [re.findall(r"--extended-regexp '(.*?)'", shells()[f"ci.yml workflows {number}"]) for number in (3, 4)]
+    for (pattern,) in audits:
+        assert re.search(pattern, (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE)

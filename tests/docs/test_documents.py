@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs.documents import Block, anchors, blocks, code, documents, is_ours, links, read, rows, section
 from tests.docs.tables import ROOT
+from tests.infra.operators import RUN_BY_OPERATORS
 
 DOCUMENTS = documents()
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
@@ -77,17 +78,18 @@ def test_every_module_that_a_command_names_exists() -> None:
     named = {
         found
         for path in DOCUMENTS
-        for found in re.findall(r"python -m ([a-z_.]+)", path.read_text(encoding="utf-8"))
-        if found.split(".")[0] in {"local", "simulator", "tests", "shared"}
+        for found in re.findall(r"python3? -m ([a-z_.]+)", path.read_text(encoding="utf-8"))
+        if found.split(".")[0] in {"infra", "local", "simulator", "tests", "shared"}
     }
     places = [ROOT / found.replace(".", "/") for found in named]
     assert [str(place) for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
 
 
-def test_a_command_in_python_names_the_virtual_environments() -> None:
-    """Any other Python lacks the packages."""
+def test_a_command_in_python_names_the_virtual_environments_unless_it_needs_no_package() -> None:
+    """Any other Python lacks the packages. What operators run needs none."""
     commands = [line for block in BLOCKS if block.language == "bash" for line in block.body.splitlines()]
-    assert [line for line in commands if re.search(r"(?<!\.venv/bin/)\bpython3? -m (?!json)", line)] == []
+    bare = [found for line in commands for found in re.findall(r"(?<!\.venv/bin/)\bpython3? -m ([\w.]+)", line)]
+    assert set(bare) - {"json", *RUN_BY_OPERATORS} == set()
 
 
 def test_the_readme_names_the_folders_that_exist() -> None:

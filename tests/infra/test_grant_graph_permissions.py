@@ -247,7 +247,8 @@ def test_an_az_that_nobody_is_logged_in_to_is_told(
     _az(tmp_path, """import sys; sys.exit("Please run 'az login' to setup account.")""")
     assert main(ARGUMENTS) == 1
     assert capsys.readouterr().err == (
-        "failed: token: az gave none (Please run 'az login' to setup account.). Run az login, in the right cloud\n"
+        "failed: token: az account get-access-token failed: Please run 'az login' to setup account. "
+        "Run az login, in the right cloud\n"
     )
     assert directory.writes == []
 
@@ -267,7 +268,37 @@ def test_a_directory_out_of_reach_is_told(
 ) -> None:
     monkeypatch.setitem(directory_module.CLOUDS, "global", Cloud("http://127.0.0.1:1", "", ""))
     assert main(ARGUMENTS) == 1
-    assert capsys.readouterr().err == f"failed: identity {IDENTITY}: Graph could not be reached (ConnectError)\n"
+    told = capsys.readouterr().err
+    assert told.startswith(f"failed: identity {IDENTITY}: Graph could not be reached (")
+    assert "refused" in told
+    assert told.count("\n") == 1
+    assert directory.writes == []
+
+
+def test_a_list_that_goes_on_elsewhere_gets_no_token(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page: Json = {"value": [], "@odata.nextLink": "http://127.0.0.1:1/v1.0/more"}
+    directory.broken[f"GET {CREDENTIALS}"] = (200, page)
+    assert main(ARGUMENTS) == 1
+    assert capsys.readouterr().err == (
+        "failed: federated credentials: the list goes on at an address that is not Graph's\n"
+    )
+
+
+def test_the_bot_itself_gets_the_roles_without_its_object_id(directory: FakeDirectory) -> None:
+    assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
+    bot = _principal(directory, BOT)
+    (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
+    assert (given["principalId"], given["resourceId"]) == (bot, bot)
+
+
+def test_without_az_one_line_says_what_to_install(
+    directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert main(ARGUMENTS) == 1
+    assert "az is not installed. See https://aka.ms/azure-cli" in capsys.readouterr().err
     assert directory.writes == []
 
 

@@ -1,0 +1,210 @@
+"""Deploys Call Keeper from this machine and proves that it runs; nothing is left to do but to register calls.
+
+    python3 -m infra.deploy --group <resource group> --location <region> --bot-app-id <client id>
+
+It needs Python 3.13, make and `az`, which must be signed in. What is there already stays as it is, so it can be run
+again: it then brings changes of the infrastructure and of the code. It does, a step after the other:
+
+1. registers the resource providers that the subscription lacks, and makes the resource group;
+2. deploys the infrastructure;
+3. lets the bot trust the app's identity, with consent to Graph's permissions (infra.grant_graph_permissions). If the
+   account may not do that, it prints the command for an administrator and goes on;
+4. builds the package, uploads it and proves it (make package, local.publish).
+"""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infra import azure_rights, commands, grant_graph_permissions
+from infra.commands import ROOT, CommandError, Steps, as_object
+
+PARAMETERS = "infra/params/minimal.bicepparam"  # the workflow's default, too
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deployment made: the function app, its group, its identity, and where calls and Graph go."""
+
+    group: str
+    app: str
+    identity: str
+    webhook: str
+    api: str
+
+
+def grant(steps: Steps, bot: str, identity: str, further: Sequence[str] = ()) -> bool:
+    """Let the bot trust the app's identity, and manage its own calls. A refusal is no failure: it is told.
+
+    Parameters
+    ----------
+    steps
+        Tells the command for an administrator, if the directory refuses.
+    bot
+        Client id of the bot's app registration.
+    identity
+        Object id of the app's identity.
+    further
+        More options of infra.grant_graph_permissions.
+
+    Returns
+    -------
+    bool
+        Whether it was done.
+    """
+    options = ["--bot-app-id", bot, "--identity-principal-id", identity, "--grant-to", "bot", *further]
+    if grant_graph_permissions.main(options) == 0:
+        return True
+    steps.note("calls are not kept alive yet. An administrator of the bot's tenant must run this, then all is done:")
+    steps.note(f"  python3 -m infra.grant_graph_permissions {shlex.join(options)}")
+    return False
+
+
+def publish(group: str, app: str) -> None:
+    """Build the package, upload it and prove that it runs.
+
+    Raises
+    ------
+    CommandError
+        A step failed. What it told is on the terminal.
+    """
+    where = ("--app", app, "--group", group)
+    commands.shown("make", "package")
+    commands.shown(sys.executable, "-m", "local.publish", "push", *where)
+    commands.shown(sys.executable, "-m", "local.publish", "prove", *where)
+
+
+def infrastructure(steps: Steps, group: str, parameters: str, variables: dict[str, str]) -> Deployed:
+    """Deploy the infrastructure to a group, and tell what was made.
+
+    Raises
+    ------
+    CommandError
+        Azure refused it.
+    """
+    steps.note(f"the infrastructure of {parameters} takes some minutes")
+    command = ("az", "deployment", "group", "create", "--name", "call-keeper", "--resource-group", group)
+    query = "properties.outputs.{app:functionAppName.value,identity:identityPrincipalId.value"
+    query += ",webhook:webhookUrl.value,api:apiBaseUrl.value}"
+    env = {**os.environ, **variables}
+    told = commands.asked(*command, "--parameters", parameters, "--query", query, "--output", "json", env=env)
+    outputs = {name: str(value) for name, value in as_object(told).items()}
+    if set(outputs) != {"app", "identity", "webhook", "api"}:
+        raise CommandError("the deployment told no outputs. Run this again")
+    sys.stdout.write(f"done:  infrastructure of {outputs['app']}\n")
+    return Deployed(group, **outputs)
+
+
+def deploy(steps: Steps, asked: argparse.Namespace) -> None:
+    """Do all of it.
+
+    Raises
+    ------
+    CommandError
+        A step failed. Those before it are done; a repeated run goes on there.
+    """
+    account = azure_rights.account()
+    azure_rights.register_providers(steps)
+    azure_rights.make_group(steps, asked.group, asked.location)
+    variables = {"GRAPH_APP_ID": asked.bot_app_id, **dict(asked.variable)}
+    made = infrastructure(steps, asked.group, asked.parameters, variables)
+    granted = grant(steps, asked.bot_app_id, made.identity, _further(asked, account.cloud))
+    publish(made.group, made.app)
+    sys.stdout.write(f"app:      {made.app}\nidentity: {made.identity}\n")
+    sys.stdout.write(f"webhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
+    if not granted:
+        steps.note("the grant for Graph is missing: its command is above")
+
+
+def _further(asked: argparse.Namespace, cloud: str) -> list[str]:
+    """Tell the options of the grant that follow from the parameters and the cloud."""
+    further = ["--media"] if asked.media else []
+    management = dict(asked.variable).get("MANAGEMENT_APP_ID")
+    if management:
+        further += ["--management-app-id", management]
+    return further + graph_of(cloud, (ROOT / asked.parameters).read_text(encoding="utf-8"))
+
+
+def graph_of(cloud: str, parameters: str = "") -> list[str]:
+    """Tell the grant which Graph it asks, if it is not the global one.
+
+    Parameters
+    ----------
+    cloud
+        Name of Azure's cloud in az.
+    parameters
+        Text of the parameter file, which may name Graph's cloud; main.bicep takes usgov-l4 if it does not.
+    """
+    if cloud == "AzureCloud":
+        return []
+    told = re.search(r"^param graphCloud = '(.+)'$", parameters, re.MULTILINE)
+    return ["--cloud", told[1] if told else "usgov-l4"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 if a step failed."""
+    asked = _parser().parse_args(argv)
+    try:
+        deploy(Steps(), asked)
+    except CommandError as error:
+        sys.stderr.write(f"failed: {error}\nWhat was done stays. Run the same command again once that is mended.\n")
+        return 1
+    sys.stdout.write("ok: it is deployed and proved\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--group", required=True, help="resource group; made if it does not exist")
+    add("--location", required=True, help="Azure region of the group; one that has Flex Consumption")
+    add("--bot-app-id", required=True, type=guid, help="client id of the bot's app registration")
+    add(
+        "--parameters",
+        type=parameter_file,
+        default=PARAMETERS,
+        metavar="FILE",
+        help="parameter file of Bicep (default: %(default)s)",
+    )
+    add(
+        "--variable",
+        action="append",
+        type=variable,
+        default=[],
+        metavar="NAME=VALUE",
+        help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
+    )
+    add("--media", action="store_true", help="the bot hosts media: Calls.AccessMedia.All too")
+    return parser
+
+
+def guid(text: str) -> str:
+    """Read an argument that is a GUID."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
+
+
+def parameter_file(text: str) -> str:
+    """Read an argument that is a parameter file, by its path from the repository's folder."""
+    if not (ROOT / text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not in this repository")
+    return text
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Read an argument of the form NAME=VALUE."""
+    name, _, value = text.partition("=")
+    if not (value and re.fullmatch(r"[A-Z_]+", name)):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

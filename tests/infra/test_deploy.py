@@ -1,0 +1,224 @@
+"""Deploying by one command, and by azd's hooks: against an `az` and a directory on this machine."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra import azd, commands, deploy, grant_graph_permissions
+from infra import directory as directory_module
+from infra.directory import CLOUDS, Cloud
+from tests.infra.fake_clouds import SUBSCRIPTION, WEBHOOK, Clouds
+from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, FakeDirectory, Json, running
+
+ARGUMENTS = ["--group", "rg-call-keeper", "--location", "westeurope", "--bot-app-id", BOT]
+WHERE = "--app func-call-keeper --group rg-call-keeper"
+PUBLISHED = [
+    "make package",
+    f"{sys.executable} -m local.publish push {WHERE}",
+    f"{sys.executable} -m local.publish prove {WHERE}",
+]
+REFUSED: tuple[int, Json] = (
+    403,
+    {"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges."}},
+)
+OF_AZD = {
+    "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+    "AZURE_RESOURCE_GROUP": "rg-call-keeper",
+    "FUNCTION_APP_NAME": "func-call-keeper",
+    "GRAPH_APP_ID": BOT,
+    "IDENTITY_PRINCIPAL_ID": IDENTITY,
+    "WEBHOOK_URL": WEBHOOK,
+}
+
+
+@pytest.fixture
+def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
+    made = Clouds()
+    monkeypatch.setattr(commands, "_run", made.run)
+    for name, value in OF_AZD.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commands whose output goes to the terminal: they build, upload and prove, and have tests of their own."""
+    seen: list[str] = []
+    monkeypatch.setattr(commands, "shown", lambda *command: seen.append(shlex.join(command)))
+    return seen
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
+    with running() as served:
+        for name, cloud in list(CLOUDS.items()):
+            monkeypatch.setitem(directory_module.CLOUDS, name, Cloud(served.url, cloud.authority, cloud.audience))
+        yield served
+
+
+def test_one_command_deploys_grants_and_proves(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy.main(ARGUMENTS) == 0
+    assert clouds.groups == {"rg-call-keeper": "westeurope"}
+    assert clouds.deployed == ["infra/params/minimal.bicepparam"]
+    assert clouds.variables_given == [BOT], "which the parameter file reads"
+    bot = next(str(item["id"]) for item in directory.principals if item["appId"] == BOT)
+    (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
+    assert given["principalId"] == bot, "the bot may manage its own calls"
+    assert shown == PUBLISHED
+    lines = capsys.readouterr().out.splitlines()
+    assert f"webhook:  {WEBHOOK}  (the bot's callbackUri)" in lines
+    assert f"identity: {IDENTITY}" in lines, "which a grant for another caller asks for"
+    assert lines[-1] == "ok: it is deployed and proved"
+
+
+def test_a_repeated_run_makes_nothing_twice(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy.main(ARGUMENTS)
+    directory.writes.clear()
+    clouds.calls.clear()
+    assert deploy.main(ARGUMENTS) == 0
+    assert directory.writes == []
+    assert not [call for call in clouds.changes if "deployment group create" not in call and "get-access" not in call]
+    assert shown == PUBLISHED * 2
+    assert "there: resource group rg-call-keeper" in capsys.readouterr().out
+
+
+def test_an_account_without_the_directory_role_still_deploys_and_gets_the_command_to_hand_on(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
+    management = ["--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
+    assert deploy.main([*ARGUMENTS, *management]) == 0
+    assert shown == PUBLISHED
+    told = capsys.readouterr()
+    assert "This account may not do that." in told.err
+    (command,) = [line for line in told.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
+    arguments = shlex.split(command.partition("infra.grant_graph_permissions ")[2])
+    del directory.broken["POST /applications/app-bot/federatedIdentityCredentials"]
+    assert grant_graph_permissions.main(arguments) == 0, "what is printed is all that was missing"
+    assert deploy.main([*ARGUMENTS, *management]) == 0
+    assert "An administrator" not in capsys.readouterr().out
+    assert clouds.cloud == "AzureCloud"
+
+
+def test_in_the_government_cloud_the_grant_asks_its_graph(
+    clouds: Clouds, monkeypatch: pytest.MonkeyPatch, shown: list[str]
+) -> None:
+    clouds.cloud = "AzureUSGovernment"
+    seen: list[list[str]] = []
+
+    def granted(argv: list[str]) -> int:
+        seen.append(argv)
+        return 0
+
+    monkeypatch.setattr(grant_graph_permissions, "main", granted)
+    assert deploy.main([*ARGUMENTS, "--parameters", "infra/params/government.bicepparam"]) == 0
+    assert azd.main(["postprovision"]) == 0
+    assert [argv[-2:] for argv in seen] == [["--cloud", "usgov-l4"]] * 2
+    assert shown == PUBLISHED
+
+
+def test_the_clouds_graph_is_that_of_the_template() -> None:
+    template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+    assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
+    assert deploy.graph_of("AzureUSGovernment") == ["--cloud", "usgov-l4"]
+    assert deploy.graph_of("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
+    assert deploy.graph_of("AzureCloud") == []
+
+
+@pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])
+def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    clouds.broken = {words: "(AuthorizationFailed) No\nright."}
+    assert deploy.main(ARGUMENTS) == 1
+    failed, advice = capsys.readouterr().err.splitlines()
+    assert failed.startswith("failed: az ")
+    assert failed.endswith("ERROR: (AuthorizationFailed) No right.")
+    assert "Run the same command again" in advice
+    assert shown == []
+
+
+@pytest.mark.usefixtures("directory")
+def test_code_that_is_not_proved_is_a_failure(
+    clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The programs themselves: a `make` that fails."""
+    assert clouds.groups == {}
+    make = tmp_path / "make"
+    make.write_text("#!/bin/sh\necho 'package: failed: why' >&2\nexit 2\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert deploy.main(ARGUMENTS) == 1
+    assert "failed: make package failed: what it told is above" in capsys.readouterr().err
+    make.unlink()
+    assert azd.main(["postdeploy"]) == 1
+    assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
+
+
+def test_azd_stops_before_minutes_of_work_if_it_must_fail(
+    clouds: Clouds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert azd.main(["preprovision"]) == 0
+    monkeypatch.setenv("AZURE_SUBSCRIPTION_ID", "55555555-0000-4000-8000-000000000001")
+    assert azd.main(["preprovision"]) == 1
+    assert "az account set --subscription 55555555-0000-4000-8000-000000000001" in capsys.readouterr().err
+    monkeypatch.delenv("GRAPH_APP_ID")
+    assert azd.main(["preprovision"]) == 1
+    assert 'azd env set GRAPH_APP_ID "' in capsys.readouterr().err
+    assert clouds.groups == {}
+
+
+def test_azd_asks_for_the_subscription_itself_at_its_first_run(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
+    assert azd.main(["preprovision"]) == 0
+    assert len(clouds.providers) > 2
+
+
+def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
+    clouds: Clouds, directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
+    assert azd.main(["postprovision"]) == 0
+    assert f"--identity-principal-id {IDENTITY} --grant-to bot" in capsys.readouterr().out
+    directory.broken.clear()
+    assert azd.main(["postprovision"]) == 0
+    assert len(directory.lists["/applications/app-bot/federatedIdentityCredentials"]) == 1
+    assert clouds.calls
+
+
+@pytest.mark.usefixtures("clouds")
+def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert azd.main(["postdeploy"]) == 0
+    assert shown == PUBLISHED
+    assert WEBHOOK in capsys.readouterr().out
+
+
+def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
+    assert azd.main(["postdeploy"]) == 1
+    assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: azd provision makes it\n"
+
+
+def test_what_the_hooks_read_is_what_the_template_tells() -> None:
+    template = (commands.ROOT / "infra" / "main.azd.bicep").read_text(encoding="utf-8")
+    parameters = json.loads((commands.ROOT / "infra" / "main.azd.parameters.json").read_text(encoding="utf-8"))
+    outputs = [line.split()[1] for line in template.splitlines() if line.startswith("output ")]
+    assert set(OF_AZD) - {"AZURE_SUBSCRIPTION_ID", "GRAPH_APP_ID"} <= set(outputs)
+    assert parameters["parameters"]["graphAppId"]["value"] == "${GRAPH_APP_ID}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--bot-app-id", "bot"], ["--variable", "alert"], ["--parameters", "infra/params/none.bicepparam"]],
+)
+def test_arguments_that_are_off_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        deploy.main([*ARGUMENTS, *arguments])

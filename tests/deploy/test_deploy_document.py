@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from ruamel.yaml import YAML
 
-from local import publish
+from local import proof
 from shared.store import SHARDS
 from tests.deploy.reading import ROOT
 from tests.functions.harness import ROUTES
@@ -73,12 +73,12 @@ def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
 
 
 def test_what_the_programs_say_is_what_the_document_quotes() -> None:
-    source = (ROOT / "local" / "publish.py").read_text(encoding="utf-8")
+    source = "".join((ROOT / "local" / f"{name}.py").read_text(encoding="utf-8") for name in ("push", "proof", "site"))
     for words in ("0 functions found", "another deployment is running", "refused the package", "functions are found"):
         assert words in DEPLOY
         assert words in source
     assert f"the {len(ROUTES) + 2} functions are found" in DEPLOY
-    assert f"health was well for {publish.STEADY:.0f} s" in DEPLOY
+    assert f"health was well for {proof.STEADY.seconds} s" in DEPLOY
 
 
 @pytest.mark.parametrize(

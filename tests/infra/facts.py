@@ -71,23 +71,6 @@ NOT_DEPLOYED: Mapping[str, str] = {
     "GRAPH_CERTIFICATE_PASSWORD": "its password",
 }
 
-# Refused by Flex Consumption, or harmful there; and what would bring a key back.
-HARMFUL_SETTINGS = (
-    "AzureWebJobsDashboard",
-    "AzureWebJobsStorage",
-    "APPINSIGHTS_INSTRUMENTATIONKEY",
-    "ENABLE_ORYX_BUILD",
-    "FUNCTIONS_EXTENSION_VERSION",
-    "FUNCTIONS_WORKER_PROCESS_COUNT",
-    "FUNCTIONS_WORKER_RUNTIME",
-    "FUNCTIONS_WORKER_RUNTIME_VERSION",
-    "SCM_DO_BUILD_DURING_DEPLOYMENT",
-    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
-    "WEBSITE_CONTENTSHARE",
-    "WEBSITE_RUN_FROM_PACKAGE",
-    "WEBSITE_TIME_ZONE",
-)
-
 # What the compiler says of properties that are documented but not in the published types.
 EXCUSED: frozenset[tuple[str, str]] = frozenset(
     {

@@ -433,11 +433,20 @@ def _lapsed(world: World, _plan: Plan) -> None:
 
 # --- in Azure -------------------------------------------------------------------------------------------------------
 
-_settings("storage-by-key", DEPLOYED, AzureWebJobsStorage="AccountName=a;AccountKey=hush-hush-key-of-storage")
+
+@_seed("storage-by-key", DEPLOYED)
+def _connection_string_on_another_plan_than_flex(world: World, plan: Plan) -> None:
+    plan.settings["AzureWebJobsStorage"] = "AccountName=a;AccountKey=hush-hush-key-of-storage"
+    world.az.answer("functionapp show", SITE | {"functionAppConfig": None, "siteConfig": {"linuxFxVersion": "P|3.13"}})
+
+
 _settings(
     "management-audience-missing", DEPLOYED, MANAGEMENT_AUDIENCE="", MANAGEMENT_TENANT_ID="", MANAGEMENT_METADATA_URL=""
 )
-_settings("flex-setting", DEPLOYED, WEBSITE_RUN_FROM_PACKAGE="1")
+_settings("flex-setting-breaking", DEPLOYED, AzureWebJobsStorage="AccountName=a;AccountKey=hush-hush-key-of-storage")
+_settings("flex-setting-breaking", DEPLOYED, AzureWebJobsStorage="")
+_settings("flex-setting-breaking", DEPLOYED, WEBSITE_RUN_FROM_PACKAGE="1")
+_settings("flex-setting", DEPLOYED, FUNCTIONS_WORKER_RUNTIME="python")
 _settings("setting-missing", DEPLOYED, GRAPH_APP_ID="")
 _settings("schedule-missing", DEPLOYED, KEEP_ALIVE_SCHEDULE="")
 

@@ -153,9 +153,13 @@ def test_what_requirements_do_not_name_is_not_there(requirements_alone: Path) ->
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_the_worker_is_no_requirement_of_the_package() -> None:
-    assert pinned().isdisjoint({"azure-functions-runtime", "azure-functions-worker", "grpcio", "protobuf"})
-    assert package_check.worker_pin().startswith("azure-functions-runtime==")
+def test_the_worker_library_that_is_deployed_is_the_one_that_runs_the_tests() -> None:
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    assert pins["azure-functions-runtime"] == importlib.metadata.version("azure-functions-runtime")
+
+
+def test_nothing_else_of_the_platforms_worker_is_deployed() -> None:
+    assert pinned().isdisjoint({"azure-functions-runtime-v1", "azure-functions-worker", "grpcio", "protobuf"})
 
 
 def test_the_command_writes_the_names_of_the_functions_beside_the_zip(

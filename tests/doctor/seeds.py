@@ -187,9 +187,18 @@ def _no_prefix(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(extensions={"http": {"routePrefix": ""}}))
 
 
-@_seed("worker-in-requirements")
-def _workers_own_package(world: World, plan: Plan) -> None:
-    plan.root = world.root(requirements__txt="httpx==0.28.1\nazure-functions-worker==1.2.3\n")
+def _required(line: str) -> None:
+    @_seed("worker-in-requirements")
+    def seed(world: World, plan: Plan) -> None:
+        plan.root = world.root(requirements__txt=f"httpx==0.28.1\nazure-functions-runtime==1.3.0\n{line}\n")
+
+    seed.__name__ = line
+
+
+_required("azure-functions-worker==1.2.3")
+_required("azure_functions_runtime_v1==1.2.0")
+_required("grpcio==1.70.0")
+_required("protobuf==5.29.6")
 
 
 # --- storage --------------------------------------------------------------------------------------------------------

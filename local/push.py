@@ -2,6 +2,7 @@
 
 import http.client
 import urllib.parse
+import zipfile
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ PAUSE = timedelta(seconds=10)  # between two uploads
 MAX_START = timedelta(minutes=3)  # the SCM site of a new app answers 503 for a minute or two
 MAX_DEPLOYMENT = timedelta(minutes=15)  # a remote build takes some minutes
 MAX_UNLISTED = timedelta(minutes=1)  # until a deployment that was taken is listed
+LIBRARIES = ".python_packages/lib/site-packages/"  # where a package carries them
 
 _STARTING = frozenset({0, http.client.NOT_FOUND, http.client.BAD_GATEWAY, http.client.SERVICE_UNAVAILABLE})
 _SUCCESS = 4  # Kudu's states; those before it, 0 to 2, are on the way
@@ -34,8 +36,10 @@ def push(app: App, package: Path, token: str, *, remote_build: bool = False, clo
     Raises
     ------
     AzureError
-        It was refused, the deployment failed, or it did not end within 15 minutes.
+        It has no libraries and Azure shall not install them, it was refused, or the deployment failed or did not end.
     """
+    if not remote_build and not _carries_libraries(package):
+        raise AzureError(f"{package} carries no libraries: make package, or have Azure install them: --remote-build")
     clock = clock or Clock()
     headers = {"Authorization": f"Bearer {token}"}
     built = str(remote_build).lower()
@@ -43,6 +47,14 @@ def push(app: App, package: Path, token: str, *, remote_build: bool = False, clo
     answer = _upload(app.name, url, headers, package.read_bytes(), clock)
     tell(f"{package} is uploaded; Azure {'builds it' if remote_build else 'puts it in place'}")
     _await_end(f"{app.scm}/api/deployments/{_deployment(answer)}", headers, clock)
+
+
+def _carries_libraries(package: Path) -> bool:
+    try:
+        with zipfile.ZipFile(package) as archive:
+            return any(name.startswith(LIBRARIES) for name in archive.namelist())
+    except zipfile.BadZipFile:
+        raise AzureError(f"{package} is no zip") from None
 
 
 def _upload(name: str, url: str, headers: Mapping[str, str], content: bytes, clock: Clock) -> Answer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 MAX_ANSWER = timedelta(seconds=30)  # until a question is answered
-MAX_UPLOAD = timedelta(minutes=10)  # until a package is sent: 50 MB at 1 Mbit/s take seven minutes
+MAX_UPLOAD = timedelta(minutes=15)  # until a package is sent: 70 MB at 1 Mbit/s
 _ADVICE: Mapping[int, str] = {
     0: "it cannot be reached",
     401: "401: the token is not taken; log in again",

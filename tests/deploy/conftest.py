@@ -1,6 +1,7 @@
 """A deployed app for the tests of `local.publish`."""
 
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,5 +51,6 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Az:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     path = tmp_path / "call-keeper.zip"
-    path.write_bytes(b"PK and so on")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(".python_packages/lib/site-packages/httpx/__init__.py", "")
     return path

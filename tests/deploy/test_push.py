@@ -1,6 +1,7 @@
 """Uploading a package: what is repeated, what ends the wait, and what fails at once."""
 
 import json
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class TestUpload:
     ) -> None:
         site.builds = [404, 503, {"status": 0}, {"status": 1}, {"status": 2}, {"status": 4}]
         push.push(site.app, package, "a-token", clock=steps.clock)
-        assert site.uploaded == [b"PK and so on"]
+        assert site.uploaded == [package.read_bytes()]
         assert site.authorization == "Bearer a-token"
         assert site.asked[0] == "POST /api/publish?RemoteBuild=false&Deployer=call-keeper"
         assert site.asked[1:] == ["GET /api/deployments/d-1"] * 6
@@ -81,6 +82,20 @@ class TestUpload:
         app = App("app", "group", "", "http://127.0.0.1:9")
         with pytest.raises(AzureError, match="within 3 minutes: it cannot be reached"):
             push.push(app, package, "a-token", clock=steps.clock)
+
+    def test_a_package_without_libraries_needs_a_remote_build(self, site: Site, package: Path, steps: Steps) -> None:
+        with zipfile.ZipFile(package, "w") as archive:
+            archive.writestr("host.json", "{}")
+        with pytest.raises(AzureError, match=r"carries no libraries: make package, .* --remote-build$"):
+            push.push(site.app, package, "a-token", clock=steps.clock)
+        assert site.asked == []
+        push.push(site.app, package, "a-token", remote_build=True, clock=steps.clock)
+
+    def test_what_is_no_zip_is_not_uploaded(self, site: Site, package: Path) -> None:
+        package.write_text("<html>not found</html>", encoding="utf-8")
+        with pytest.raises(AzureError, match="is no zip"):
+            push.push(site.app, package, "a-token")
+        assert site.asked == []
 
 
 class TestEnd:

@@ -45,8 +45,8 @@ check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) mypy
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
-smoke: package ## Prove in seconds that a host runs the app (HOST=func: Azure Functions Core Tools)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke $(if $(HOST),--host "$(HOST)" --echo)
+smoke: package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
 
 package: setup ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
 	@$(RUN) local.package

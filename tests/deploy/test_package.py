@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from local import libraries, package, package_check, push
+from local import libraries, package, package_check, push, smoke
 from local.libraries import PLACE, PackageError
 from local.package import PARTS
 from tests.deploy.reading import ROOT, RULES, Reading, as_core_tools, as_git
@@ -279,6 +279,25 @@ def test_the_command_lists_parts_and_writes_the_names_of_the_functions(made: tup
     assert re.search(r"^sha256     [0-9a-f]{64}$", told, re.MULTILINE)
     assert told.index("fetching the wheels") < told.index("sha256"), "a line says what takes seconds"
     assert f"proved     {len(NAMES)} functions are found" in told
+
+
+def test_a_host_runs_the_package(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = built.with_suffix(".functions.txt")
+    assert smoke.main(["--package", str(built), "--expected", str(names)]) == 0, capsys.readouterr().err
+    assert f"smoke: ok: {len(NAMES)} functions" in capsys.readouterr().out
+
+
+@needs_linux
+def test_a_host_runs_neither_the_repositorys_app_nor_this_environments_libraries(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("host.json", (ROOT / "host.json").read_text(encoding="utf-8"))
+        archive.writestr("function_app.py", "import msal\nraise RuntimeError(msal.WHOSE)\n")
+        archive.writestr(f"{PLACE}/msal.py", "WHOSE = 'of this package'\n")
+    assert smoke.main(["--package", str(other), "--expected", str(built.with_suffix(".functions.txt"))]) == 1
+    assert "of this package" in capsys.readouterr().err
 
 
 def test_a_package_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,8 @@ from local.package_check import prove
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "dist/call-keeper.zip"
 PARTS = {"function_app.py", "functions", "host.json", "requirements.txt", "shared"}
-_MODE = 0o100644 << 16  # a plain file, rw-r--r--: what stands in the working folder depends on the umask
+# A plain file, rw-r--r--: Azure mounts the zip, and what stands in the working folder depends on the umask.
+_MODE = 0o100644 << 16
 _CACHE = "__pycache__"
 
 

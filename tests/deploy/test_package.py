@@ -113,6 +113,12 @@ def test_the_package_is_the_tracked_app_with_its_libraries(built: Path, site: Pa
     assert {each.name.lower().replace("_", "-"): each.version for each in distributions(path=[str(site)])} == PINS
 
 
+def test_every_file_can_be_read_where_the_zip_is_mounted(built: Path) -> None:
+    """Azure mounts the zip as a file system. Without Unix modes the host reads nothing, and tells of 0 functions."""
+    with zipfile.ZipFile(built) as archive:
+        assert {(entry.create_system, entry.external_attr >> 16) for entry in archive.infolist()} == {(3, 0o100644)}
+
+
 def test_every_module_is_compiled_and_needs_no_look_at_its_source(site: Path) -> None:
     app = site.parents[2]
     modules = {path.relative_to(app) for path in app.rglob("*.py")}

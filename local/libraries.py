@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 
 PLACE = ".python_packages/lib/site-packages"  # where the worker looks, below host.json
 PYTHON = (3, 13)
-# The oldest glibc that has wheels of all that is pinned. Azure's image for Python 3.13 is Debian 12 with glibc 2.36
-# (Azure/azure-functions-docker, host/4/bookworm/python/python313), so an older image would do too.
+# Azure's image for Python 3.13 is Debian 12 with glibc 2.36 (Azure/azure-functions-docker, host/4/bookworm/python/
+# python313). This leaves a margin. All pins have wheels for 2.17 too, but projects drop those: their base is CentOS 7.
 GLIBC = (2, 28)
 TAG = "manylinux_{}_{}_x86_64".format(*GLIBC)
 RUNS_AT = "/home/site/wwwroot"  # what tracebacks show

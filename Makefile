@@ -45,13 +45,13 @@ check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) mypy
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
-smoke: package ## Prove in seconds that a host runs the app (HOST=func: Azure Functions Core Tools)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke $(if $(HOST),--host "$(HOST)" --echo)
+smoke: package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
 
-package: setup ## Build the zip that is deployed, dist/call-keeper.zip, list it, and load it as Azure's worker does
+package: setup ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
 	@$(RUN) local.package
 
-package-check: package ## Prove the zip with its requirements.txt alone, installed afresh
+package-check: package ## Prove the zip once more, from its bytes: wheels, glibc, functions, an invocation
 	@$(RUN) local.package_check dist/call-keeper.zip
 
 soak-real: setup ## Minutes of faults on real processes: hosts killed, storage stopped, Graph away (MINUTES=5 SEED=0)

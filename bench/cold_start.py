@@ -1,16 +1,15 @@
-"""How long a new instance imports `function_app`, what of it costs most, and how large the package is on disk."""
+"""How long a new instance imports `function_app`, what of it costs most, and how large app and libraries are."""
 
 import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contest import ROOT, BenchError
-from local.package import build
+from local.package import copy_app
 
 INSTALLED = ROOT / ".venv" / "deployed" / "bin" / "python"  # requirements.txt and nothing else
 _LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|( +)(\S+)")
@@ -28,19 +27,16 @@ class Import:
 
 
 def measure(python: Path, runs: int) -> dict[str, object]:
-    """Import the packaged app in so many fresh processes; the quickest counts, as noise only ever adds."""
+    """Import the app as it is packaged in so many fresh processes; the quickest counts, as noise only ever adds."""
     with tempfile.TemporaryDirectory(prefix="call-keeper-bench-") as folder:
-        package = build(ROOT, Path(folder, "package.zip"))
-        app = Path(folder, "app")
-        with zipfile.ZipFile(package.path) as archive:
-            archive.extractall(app)
+        app = Path(folder)
+        copy_app(ROOT, app)
         tried = [_imports(python, app) for _ in range(runs)]
         best = min(tried, key=lambda imports: imports[-1].whole)
         return {
             "import_ms": best[-1].whole,
             "modules": len(best),
             "costliest": [[found.name, found.whole] for found in costliest(best)],
-            "zip_bytes": package.path.stat().st_size,
             "app_bytes": size(app),
             "libraries_bytes": size(_site_packages(python)),
         }

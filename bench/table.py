@@ -140,8 +140,8 @@ def profiles(profile: Json) -> Iterator[tuple[Sequence[str], Sequence[Sequence[s
 
 
 def _disk(cold: Json) -> str:
-    app, libraries = _number(cold, "zip_bytes") / 1e6, _number(cold, "libraries_bytes") / 1e6
-    return f"  on disk: package {app:.1f} MB, its libraries {libraries:.1f} MB"
+    app, libraries = _number(cold, "app_bytes") / 1e6, _number(cold, "libraries_bytes") / 1e6
+    return f"  on disk: app {app:.1f} MB, its libraries {libraries:.1f} MB"
 
 
 def _below(result: Json) -> str:

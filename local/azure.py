@@ -1,6 +1,6 @@
-"""A function app in Azure, reached by the `az` that is logged in: addresses, functions, a token for its SCM site.
+"""A function app in Azure, by the `az` that is logged in: addresses, functions, settings' names, key, SCM token.
 
-Python's own library and `az`, nothing else: the workflow that deploys installs no package beside its rights.
+It uses Python's own library and `az` alone: the job that may deploy installs nothing from an index.
 """
 
 import json
@@ -27,7 +27,26 @@ class App:
 
     def functions(self) -> list[str]:
         """Tell the names of the functions that the platform has found, sorted; none while it still looks."""
-        return sorted(_az_rest(f"{_path(self.name, self.group)}/functions", "value[].properties.name"))
+        return sorted(_az_rest("get", f"{_path(self.name, self.group)}/functions", "value[].properties.name"))
+
+    def setting_names(self) -> list[str]:
+        """Tell the names of its settings; `az` leaves the values out."""
+        return _az_rest("post", f"{_path(self.name, self.group)}/config/appsettings/list", "keys(properties)")
+
+    def function_key(self) -> str:
+        """Get the key that opens every function. The running host tells it, so it must be up.
+
+        Raises
+        ------
+        AzureError
+            The host cannot be asked, or has no such key.
+        """
+        path = f"{_path(self.name, self.group)}/host/default/listkeys"
+        match _az_rest("post", path, "[functionKeys.default]"):
+            case [key]:
+                return key
+            case _:
+                raise AzureError(f"{self.name} has no function key named default")
 
 
 def find(name: str, group: str) -> App:
@@ -40,7 +59,7 @@ def find(name: str, group: str) -> App:
     """
     # The site that takes deployments is the host name of type Repository; the other is the default one.
     scm = "hostNameSslStates[?hostType=='Repository'].name | [0]"
-    answer = _az_rest(_path(name, group), f"[properties.defaultHostName, properties.{scm}]")
+    answer = _az_rest("get", _path(name, group), f"[properties.defaultHostName, properties.{scm}]")
     match answer:
         case [address, repository]:
             return App(name, group, f"https://{address}", f"https://{repository}")
@@ -58,9 +77,9 @@ def _path(name: str, group: str) -> str:
     return f"/subscriptions/{{subscriptionId}}/resourceGroups/{group}/providers/Microsoft.Web/sites/{name}"
 
 
-def _az_rest(path: str, query: str) -> list[str]:
+def _az_rest(method: str, path: str, query: str) -> list[str]:
     url = f"{path}?api-version={API_VERSION}"
-    return _strings(_az("rest", "--method", "get", "--url", url, "--query", query))
+    return _strings(_az("rest", "--method", method, "--url", url, "--query", query))
 
 
 def _az(*arguments: str) -> str:
@@ -78,5 +97,8 @@ def _az(*arguments: str) -> str:
 
 
 def _strings(answer: str) -> list[str]:
-    found: object = json.loads(answer or "null")
+    try:
+        found: object = json.loads(answer or "null")
+    except ValueError:
+        raise AzureError("az answered something that is no JSON: update the Azure CLI") from None
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

@@ -1,35 +1,44 @@
-"""The zip that is deployed: `make package`, or `python -m local.package`. The same files give the same bytes."""
+"""The zip that is deployed, libraries included: `make package`. The same commit and Python give the same bytes."""
 
 import argparse
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import Distribution
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
-from local.package_check import PackageError, functions_of
+from local import libraries
+from local.libraries import PackageError
+from local.package_check import prove
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "dist/call-keeper.zip"
 PARTS = {"function_app.py", "functions", "host.json", "requirements.txt", "shared"}
-_MODE = 0o100644 << 16  # a plain file, rw-r--r--: what stands in the working folder depends on the umask
+# A plain file, rw-r--r--: Azure mounts the zip, and what stands in the working folder depends on the umask.
+_MODE = 0o100644 << 16
+_CACHE = "__pycache__"
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A zip that was written: what is in it, in the order of names, with sizes in bytes."""
+    """A zip that was written. `sizes` are the bytes of each part: a part of the app, or a distribution."""
 
     path: Path
+    names: tuple[str, ...]
     sizes: dict[str, int]
     sha256: str
 
 
 def chosen(root: Path) -> list[str]:
-    """Tell the files that `.funcignore` leaves in the package: paths from the root, sorted.
+    """Tell the files of the app that `.funcignore` leaves in the package: paths from the root, sorted.
 
     Raises
     ------
@@ -46,33 +55,53 @@ def chosen(root: Path) -> list[str]:
     return names
 
 
+def copy_app(root: Path, folder: Path) -> None:
+    """Copy the app's files, without libraries, into a folder; errors are those of `chosen`."""
+    for name in chosen(root):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, folder / name)
+
+
 def build(root: Path, target: Path) -> Package:
-    """Write the zip. Nothing of it depends on the clock, the machine, or the version of a compressor."""
-    sizes: dict[str, int] = {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-        for name in chosen(root):
-            content = (root / name).read_bytes()
-            archive.writestr(_entry(name), content)
-            sizes[name] = len(content)
-    unfinished.replace(target)
-    return Package(target, sizes, hashlib.sha256(target.read_bytes()).hexdigest())
+    """Write the zip: the app, its libraries, and both compiled.
+
+    It depends on the files of the app, on the wheels, and on the Python that compiles; not on the clock or the machine.
+    It is stored, not compressed, as compressors differ.
+
+    Raises
+    ------
+    PackageError
+        There is no package to be made. The message says what to do.
+    """
+    with tempfile.TemporaryDirectory(prefix="call-keeper-package-") as made:
+        stage = Path(made)
+        copy_app(root, stage)
+        libraries.fetch(stage / "requirements.txt", stage / libraries.PLACE)
+        libraries.compile_all(stage)
+        names = tuple(sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()))
+        _write(stage, names, target)
+        sizes = _sizes(stage, names)
+    return Package(target, names, sizes, hashlib.sha256(target.read_bytes()).hexdigest())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the package, list it, load it, and write the names of its functions beside it; the exit code."""
+    """Build the package, list it, prove it, and write the names of its functions beside it; the exit code."""
     args = _parser().parse_args(arguments)
     target = Path(args.output)
+    version, glibc = (".".join(map(str, parts)) for parts in (libraries.PYTHON, libraries.GLIBC))
+    print(
+        f"package    fetching the wheels for CPython {version}, Linux x86_64, glibc {glibc}, and compiling", flush=True
+    )
     try:
         package = build(Path(args.root).resolve(), target)
-        functions = functions_of(target)
+        proved = prove(target)
     except PackageError as error:
         print(f"package: failed: {error}", file=sys.stderr)
         return 1
     names = target.with_suffix(".functions.txt")
-    names.write_text("".join(f"{name}\n" for name in functions), encoding="utf-8")
-    _tell(package, functions, names)
+    names.write_text("".join(f"{name}\n" for name in proved.functions), encoding="utf-8")
+    _tell(package, names)
+    print(f"proved     {proved}")
     return 0
 
 
@@ -86,11 +115,43 @@ def _walk(root: Path, ignored: GitIgnoreSpec) -> Iterator[str]:
                 yield path
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name)  # its time is the first that a zip can tell, 1980-01-01
-    entry.create_system = 3  # Unix, also on Windows
-    entry.external_attr = _MODE
-    return entry
+def _write(stage: Path, names: Sequence[str], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".part")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name)  # its time is the first that a zip can tell, 1980-01-01
+            entry.create_system = 3  # Unix, also on Windows
+            entry.external_attr = _MODE
+            archive.writestr(entry, (stage / name).read_bytes())
+    unfinished.replace(target)
+
+
+def _sizes(stage: Path, names: Sequence[str]) -> dict[str, int]:
+    """Add up the bytes of each part of the app and of each distribution, compiled files with their sources."""
+    site = stage / libraries.PLACE
+    owners = {
+        f"{libraries.PLACE}/{file.as_posix()}": _title(each)
+        for each in libraries.installed(site)
+        for file in each.files or ()
+    }
+    sizes: Counter[str] = Counter()
+    for name in names:
+        source = _source(name)
+        sizes[owners.get(source, source.split("/")[0])] += (stage / name).stat().st_size
+    return dict(sorted(sizes.items()))
+
+
+def _source(name: str) -> str:
+    """Tell what a compiled file was compiled from; of another file, itself."""
+    path = PurePosixPath(name)
+    if path.parent.name != _CACHE:
+        return name
+    return (path.parent.parent / f"{path.name.partition('.')[0]}.py").as_posix()
+
+
+def _title(distribution: Distribution) -> str:
+    return f"{distribution.name} {distribution.version}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,13 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(package: Package, functions: Sequence[str], names: Path) -> None:
-    for name, size in package.sizes.items():
-        print(f"{size:>8}  {name}")
-    print(f"{sum(package.sizes.values()):>8}  in {len(package.sizes)} files")
+def _tell(package: Package, names: Path) -> None:
+    for part, size in package.sizes.items():
+        print(f"{size:>12,}  {part}")
+    print(f"{sum(package.sizes.values()):>12,}  in {len(package.names):,} files")
     print(f"package    {package.path}, {package.path.stat().st_size:,} bytes")
     print(f"sha256     {package.sha256}")
-    print(f"functions  {len(functions)}, named in {names}")
+    print(f"functions  named in {names}")
 
 
 if __name__ == "__main__":

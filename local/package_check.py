@@ -1,94 +1,120 @@
-"""Proves a package: in an empty folder, with its requirements alone, the worker library finds its functions."""
+"""Proves a package that exists, by its own libraries: `make package-check`, or `python -m local.package_check ZIP`.
 
+Microsoft's worker library is one of them. It loads the package in a process that sees Python's own library and nothing
+else of this machine, finds its functions, and invokes one.
+"""
+
+import http.client
 import json
-import os
-import re
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
+from local import wheel_check
+from local.libraries import GLIBC, PLACE, PackageError
+
+INVOKED = "openapi"  # a function that needs no setting and no storage, and most of what the app imports
 _LOCAL = Path(__file__).resolve().parent
-_PINS = _LOCAL.parent / "requirements-dev.txt"
-_WORKER = "azure-functions-runtime"  # in Azure it is part of the platform, so requirements.txt has no business with it
+# As the platform's worker orders it: the app's libraries first, and the app's folder last, which the probe adds.
+_PROBE = (
+    "import sys; site, host, root, invoked = sys.argv[1:]; sys.path[:] = [*filter(None, [site]), *sys.path, host];"
+    "from local.package_probe import probe; probe(root, invoked)"
+)
 
 
-class PackageError(Exception):
-    """No package can be made, or the one that was made would not run. The message says what to do."""
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """What was proved of a package: the names of its functions, sorted, and whether it ran by its own libraries."""
+
+    functions: tuple[str, ...]
+    native: int
+    alone: bool
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        found = f"{len(self.functions)} functions are found and {INVOKED} answers"
+        if self.alone:
+            return f"{found}, by the package's own libraries alone; its {self.native} native files load"
+        return f"{found}, by THIS MACHINE's libraries: the package's are for Linux x86_64, only their tags were checked"
 
 
-def functions_of(package: Path, python: Path | str = sys.executable) -> list[str]:
-    """Load a package by the real worker library under this interpreter; the names of its functions, sorted.
+class _Report(BaseModel):
+    functions: list[str]
+    status: int
+
+
+def prove(package: Path) -> Proved:
+    """Unpack a package, and prove what is in it.
 
     Raises
     ------
     PackageError
-        The worker would find no functions in it.
+        Azure's Python could not load it, or the worker would find no functions in it.
     """
     with tempfile.TemporaryDirectory(prefix="call-keeper-package-") as folder:
-        app, host = Path(folder, "app"), Path(folder, "host")
         with zipfile.ZipFile(package) as archive:
-            archive.extractall(app)
+            archive.extractall(folder)
+        return prove_unpacked(Path(folder))
+
+
+def prove_unpacked(app: Path) -> Proved:
+    """Check the wheels of a package, load it by the worker library, and invoke a function; errors are as above."""
+    native = wheel_check.check(app / PLACE)
+    alone = runs_here()
+    with tempfile.TemporaryDirectory(prefix="call-keeper-package-") as host:
         # A copy of `local` alone: from the repository itself, what the package lacks would be found after all.
-        shutil.copytree(_LOCAL, host / "local", ignore=shutil.ignore_patterns("__pycache__"))
-        done = subprocess.run(  # noqa: S603 - the command is ours, the interpreter the caller's
-            [str(python), "-B", "-m", "local.host", "--list", "--root", str(app)],
-            cwd=app,
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(host)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise PackageError(f"the package does not load: {done.stderr.strip()}")
-    listed: list[dict[str, str]] = json.loads(done.stdout)
-    return sorted(function["name"] for function in listed)
+        shutil.copytree(_LOCAL, Path(host, "local"), ignore=shutil.ignore_patterns("__pycache__"))
+        report = _probed(app, Path(host), alone=alone)
+    if report.status != http.client.OK:
+        raise PackageError(f"the package loads, and {INVOKED} answers {report.status}")
+    return Proved(tuple(sorted(report.functions)), native, alone)
 
 
-def environment(folder: Path, package: Path) -> Path:
-    """Make a virtual environment of the package's own requirements.txt and the worker; the path of its interpreter.
-
-    Raises
-    ------
-    PackageError
-        They could not be installed.
-    """
-    venv.create(folder, with_pip=True, clear=True)
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    requirements = folder / "requirements.txt"
-    with zipfile.ZipFile(package) as archive:
-        requirements.write_bytes(archive.read("requirements.txt"))
-    install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-    command = [*install, "-r", str(requirements), worker_pin()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - all of it is ours
-    if done.returncode:
-        raise PackageError(f"its requirements.txt could not be installed: {done.stderr.strip()}")
-    return python
+def runs_here() -> bool:
+    """Tell whether this machine can load the libraries of a package: it is Linux x86_64 with a glibc new enough."""
+    name, version = platform.libc_ver()
+    if (sys.platform, platform.machine(), name) != ("linux", "x86_64", "glibc"):
+        return False
+    return tuple(map(int, version.split(".")[:2])) >= GLIBC
 
 
-def worker_pin() -> str:
-    """Tell the pinned worker library, as pip takes it."""
-    found = re.search(rf"^{_WORKER}==\S+", _PINS.read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None:
-        raise PackageError(f"{_PINS.name} has no pin of {_WORKER}")
-    return found[0]
+def _probed(app: Path, host: Path, *, alone: bool) -> _Report:
+    isolation = ["-I", "-S", "-B"] if alone else ["-I", "-B"]
+    done = subprocess.run(  # noqa: S603 - the command is ours
+        [sys.executable, *isolation, "-c", _PROBE, str(app / PLACE) if alone else "", str(host), str(app), INVOKED],
+        cwd=app,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        if done.returncode == 0:
+            return _Report.model_validate(json.loads(done.stdout))
+    except (ValueError, ValidationError) as error:
+        raise PackageError(f"the package printed while it was loaded: {done.stdout[:200]!r}") from error
+    said = done.stderr.strip().splitlines() or ["it did not say why"]
+    raise PackageError(f"the package does not load: {said[-1]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prove the package that is named, by an installation of its requirements; the exit code."""
+    """Prove the package that is named; the exit code."""
     (name,) = sys.argv[1:] if arguments is None else arguments
     try:
-        with tempfile.TemporaryDirectory(prefix="call-keeper-venv-") as folder:
-            functions = functions_of(Path(name), environment(Path(folder), Path(name)))
-    except PackageError as error:
+        proved = prove(Path(name))
+    except (PackageError, OSError, zipfile.BadZipFile) as error:
         print(f"package: failed: {error}", file=sys.stderr)
         return 1
-    print(f"package: {name} loads with its requirements.txt alone: {len(functions)} functions")
-    print("".join(f"  {function}\n" for function in functions), end="")
+    print(f"package: {name}: {proved}")
+    print("".join(f"  {function}\n" for function in proved.functions), end="")
     return 0
 
 

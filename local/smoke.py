@@ -1,21 +1,28 @@
-"""A short proof that a Functions host runs the app: `make smoke`, or `make smoke HOST=func` for Core Tools.
+"""A short proof that a Functions host runs the package: `make smoke`, or `make smoke HOST=func` for Core Tools.
 
 Azurite, the simulator and the host are started; the host must find the functions of the package, be well, and take a
-call. Continuous integration does it with Core Tools, the host that Azure has.
+call. Continuous integration does it with Core Tools, the host that Azure has. The app and its libraries are those of
+the package, if this machine can load them.
 """
 
 import argparse
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
 from local.azurite import AzuriteError
 from local.demo import TENANT
+from local.folders import temporary_folder
 from local.host.keys import MASTER_KEY
+from local.libraries import PLACE
+from local.package_check import runs_here
 from local.processes import ProcessError
 from local.stack import Options, Stack, running
 from local.up import CALL
@@ -38,13 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         expected = Path(args.expected).read_text(encoding="utf-8").split()
-        with running(options) as stack, httpx.Client(base_url=stack.address, timeout=30) as client:
+        with (
+            _of_package(options, args.package) as unpacked,
+            running(unpacked) as stack,
+            httpx.Client(base_url=stack.address, timeout=30) as client,
+        ):
             found = _look(stack, client, sorted(expected), master)
-    except (AzuriteError, ProcessError, SmokeError, OSError) as error:
+    except (AzuriteError, ProcessError, SmokeError, OSError, zipfile.BadZipFile) as error:
         print(f"smoke: failed: {error}", file=sys.stderr)
         return 1
     print(f"smoke: ok: {found} functions, well, and a call was taken")
     return 0
+
+
+@contextmanager
+def _of_package(options: Options, package: str | None) -> Iterator[Options]:
+    """Run the app of a package, by its libraries; without one that of the repository."""
+    if package is None:
+        yield options
+        return
+    with zipfile.ZipFile(package) as archive, temporary_folder() as folder:
+        app = folder / "app"
+        archive.extractall(app)
+        yield replace(options, app=app, libraries=app / PLACE if runs_here() else None)
 
 
 def _look(stack: Stack, client: httpx.Client, expected: list[str], master: str) -> int:
@@ -82,6 +105,7 @@ def _await_health(stack: Stack, client: httpx.Client) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local.smoke", description="Prove that a host runs the app.")
     parser.add_argument("--host", choices=("local", "func"), default="local", help="func: Azure Functions Core Tools")
+    parser.add_argument("--package", metavar="ZIP", help="the package to run (default: the repository's app)")
     parser.add_argument("--expected", default=EXPECTED, metavar="FILE", help="names, one a line (default: %(default)s)")
     parser.add_argument("--echo", action="store_true", help="show what the host says")
     return parser

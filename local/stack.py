@@ -4,7 +4,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local import azurite
@@ -40,6 +40,8 @@ class Options:
     core_tools: bool = False
     echo: bool = False
     keep_storage: bool = False  # so that Azurite can be stopped and started
+    app: Path = ROOT  # the folder of host.json
+    libraries: Path | None = None  # what the app imports first; None: what this environment has
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,6 +54,7 @@ class _Kind:
     patience: float
 
 
+# `func` takes the folder that it is started in, our host the one that it is given.
 _LOCAL = _Kind((sys.executable, "-m", "local.host"), r"host ready: http://127\.0\.0\.1:(\d+)", LOGIN_TIMEOUT)
 _CORE_TOOLS = _Kind(("func", "start"), r"(?i)host lock lease acquired|Functions:", CORE_TOOLS_TIMEOUT)
 
@@ -128,9 +131,15 @@ class Stack:
 
         def start(command: list[str], others: dict[str, str]) -> Child:
             env = {**self.settings(), **(settings or {}), **others}
-            return self._children.start(name, command, env=env, cwd=ROOT, log=log, echo=self._options.echo)
+            if self._options.libraries:
+                env["PYTHONPATH"] = str(self._options.libraries)
+            return self._children.start(name, command, env=env, cwd=folder, log=log, echo=self._options.echo)
 
-        self.hosts.append(Host(_CORE_TOOLS if self._options.core_tools else _LOCAL, port, start))
+        app = self._options.app
+        kind, folder = (_CORE_TOOLS, app) if self._options.core_tools else (_LOCAL, ROOT)
+        if not self._options.core_tools:
+            kind = replace(kind, command=(*kind.command, "--root", str(app)))
+        self.hosts.append(Host(kind, port, start))
         return self.hosts[-1]
 
     def check(self) -> None:

@@ -58,7 +58,8 @@ PREFIX = Fault(
 )
 PACKAGES = Fault(
     "worker-in-requirements",
-    "requirements.txt has a package that the platform brings itself; two of them clash, and the worker dies.",
+    "requirements.txt has a package that the platform brings itself, or the runtime of the older programming model; "
+    "two of them clash, and the worker dies.",
     "Remove it from requirements.txt.",
 )
 HOST_ID = Fault(
@@ -70,7 +71,10 @@ HOST_ID = Fault(
 )
 
 NEEDED = {TIMER, *OTHERS}
-_OF_THE_PLATFORM = re.compile(r"^(azure[-_]functions[-_](?:worker|runtime)\S*|grpcio)\b", re.IGNORECASE | re.MULTILINE)
+# azure-functions-runtime is none of them: there it says which version of it the platform's worker loads.
+_OF_THE_PLATFORM = re.compile(
+    r"^(azure[-_]functions[-_](?:worker\S*|runtime[-_]\S*)|grpcio|protobuf)\b", re.IGNORECASE | re.MULTILINE
+)
 _LONGEST_ID = 32  # characters
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -137,7 +141,7 @@ async def host_json(patient: Patient) -> AsyncIterator[Finding]:
 
 @check("requirements", "Does requirements.txt leave the platform's packages alone?", PACKAGES)
 async def requirements(patient: Patient) -> AsyncIterator[Finding]:
-    """Packages that the Python worker has already."""
+    """Packages that the Python worker has already, and that the app's must not replace."""
     path = patient.options.root / "requirements.txt"
     if not path.is_file():
         raise CannotCheck("there is no requirements.txt in the app's folder")

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+from local import flex
 from local.doctor.check import check, fine
 from local.doctor.checks_app import LACKING, NEEDED, NONE
 from local.doctor.checks_graph import PLACE_CALLS
@@ -19,18 +20,19 @@ IDENTITY = Fault(
     "Assign the user-assigned identity to the app, and set AZURE_CLIENT_ID and CALLS_STORAGE__clientId to "
     "its client id.",
 )
+BREAKING = Fault(
+    "flex-setting-breaking",
+    "A setting breaks the app on the Flex Consumption plan: AzureWebJobsStorage, even an empty one, takes its function "
+    "keys from the host; WEBSITE_RUN_FROM_PACKAGE names another package.",
+    "Remove it: az functionapp config appsettings delete --setting-names NAME.",
+)
 FLEX = Fault(
     "flex-setting",
-    "A setting is there that the Flex Consumption plan refuses, or is harmed by.",
+    "A setting is there that the Flex Consumption plan refuses, or that nothing reads there.",
     "Remove it: on Flex the runtime and the package belong to the app's configuration.",
     Mark.WARN,
 )
 
-_NOT_ON_FLEX = (
-    *("FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "FUNCTIONS_WORKER_RUNTIME_VERSION"),
-    *("WEBSITE_RUN_FROM_PACKAGE", "SCM_DO_BUILD_DURING_DEPLOYMENT", "ENABLE_ORYX_BUILD"),
-    *("WEBSITE_CONTENTAZUREFILECONNECTIONSTRING", "WEBSITE_CONTENTSHARE"),
-)
 _TABLES, _QUEUES, _BLOBS = (
     "Storage Table Data Contributor",
     "Storage Queue Data Contributor",
@@ -38,7 +40,7 @@ _TABLES, _QUEUES, _BLOBS = (
 )
 
 
-@check("deployment", "Is the app running, with its identity?", STOPPED, IDENTITY, FLEX, deployed=True)
+@check("deployment", "Is the app running, with its identity?", STOPPED, IDENTITY, BREAKING, FLEX, deployed=True)
 async def deployment(patient: Patient) -> AsyncIterator[Finding]:
     """By what `az functionapp show` says."""
     app = _deployed(patient)
@@ -50,9 +52,11 @@ async def deployment(patient: Patient) -> AsyncIterator[Finding]:
             yield IDENTITY.found(f"{name} names an identity that is not assigned to the app")
     if not app.identities:
         yield IDENTITY.found("it has no managed identity at all")
-    for name in _NOT_ON_FLEX:
-        if app.flex and patient.value(name):
-            yield FLEX.found(f"{name} is set")
+    if app.flex:
+        for name in flex.among(patient.raw, flex.BREAKING_SETTINGS):
+            yield BREAKING.found(f"{name} is set: {flex.BREAKING_SETTINGS[name]}")
+        for name in flex.among(patient.raw, flex.REFUSED_SETTINGS):
+            yield FLEX.found(f"{name} is set: {flex.REFUSED_SETTINGS[name]}")
 
 
 @check("deployed functions", "Does Azure find the functions?", NONE, LACKING, deployed=True)

@@ -84,7 +84,8 @@ async def host_storage(patient: Patient) -> AsyncIterator[Finding]:
     if any(halves) and not all(halves):
         yield HOST_HALF.found(f"{_HOST}__{'clientId' if halves[0] else 'credential'} is not set")
     if patient.deployment:
-        for name in (_HOST, "CALLS_STORAGE"):
+        # On Flex the host's is worse than a key in a setting: see flex-setting-breaking.
+        for name in ("CALLS_STORAGE",) if patient.deployment.flex else (_HOST, "CALLS_STORAGE"):
             if patient.value(name):
                 yield BY_KEY.found(f"{name} is a connection string")
 

@@ -98,7 +98,7 @@ def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, A
     found = report["cold_start"]
 
     assert "azure.functions" in dict(found["costliest"])
-    assert 0 < found["zip_bytes"] < found["libraries_bytes"]
+    assert 0 < found["app_bytes"] < found["libraries_bytes"]
     assert found["import_ms"] >= max(cost for _, cost in found["costliest"])
 
 

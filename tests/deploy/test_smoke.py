@@ -24,6 +24,13 @@ def test_a_function_that_is_not_there_fails(tmp_path: Path, capsys: pytest.Captu
     assert "one_more" in capsys.readouterr().err
 
 
+def test_a_package_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = tmp_path / "names.txt"
+    expected.touch()
+    assert smoke.main(["--expected", str(expected), "--package", "none.zip"]) == 1
+    assert "none.zip" in capsys.readouterr().err
+
+
 def test_without_a_package_the_message_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert smoke.main(["--expected", "none.txt"]) == 1
     assert "none.txt" in capsys.readouterr().err

@@ -313,7 +313,7 @@ def _performance_cold_start() -> str:
     found = measured()["cold_start"]
     rows = [("import of `function_app`", f"{found['import_ms']:.0f} ms")]
     rows += [(f"of which `{name}`, with what it imports first", f"{took:.0f} ms") for name, took in found["costliest"]]
-    rows.append(("the package on disk", f"{found['zip_bytes'] / 1e6:.1f} MB"))
+    rows.append(("the app on disk", f"{found['app_bytes'] / 1e6:.1f} MB"))
     rows.append(("its libraries on disk", f"{found['libraries_bytes'] / 1e6:.1f} MB"))
     return _markdown(("", ""), rows)
 

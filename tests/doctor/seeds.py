@@ -187,9 +187,18 @@ def _no_prefix(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(extensions={"http": {"routePrefix": ""}}))
 
 
-@_seed("worker-in-requirements")
-def _workers_own_package(world: World, plan: Plan) -> None:
-    plan.root = world.root(requirements__txt="httpx==0.28.1\nazure-functions-worker==1.2.3\n")
+def _required(line: str) -> None:
+    @_seed("worker-in-requirements")
+    def seed(world: World, plan: Plan) -> None:
+        plan.root = world.root(requirements__txt=f"httpx==0.28.1\nazure-functions-runtime==1.3.0\n{line}\n")
+
+    seed.__name__ = line
+
+
+_required("azure-functions-worker==1.2.3")
+_required("azure_functions_runtime_v1==1.2.0")
+_required("grpcio==1.70.0")
+_required("protobuf==5.29.6")
 
 
 # --- storage --------------------------------------------------------------------------------------------------------
@@ -433,11 +442,20 @@ def _lapsed(world: World, _plan: Plan) -> None:
 
 # --- in Azure -------------------------------------------------------------------------------------------------------
 
-_settings("storage-by-key", DEPLOYED, AzureWebJobsStorage="AccountName=a;AccountKey=hush-hush-key-of-storage")
+
+@_seed("storage-by-key", DEPLOYED)
+def _connection_string_on_another_plan_than_flex(world: World, plan: Plan) -> None:
+    plan.settings["AzureWebJobsStorage"] = "AccountName=a;AccountKey=hush-hush-key-of-storage"
+    world.az.answer("functionapp show", SITE | {"functionAppConfig": None, "siteConfig": {"linuxFxVersion": "P|3.13"}})
+
+
 _settings(
     "management-audience-missing", DEPLOYED, MANAGEMENT_AUDIENCE="", MANAGEMENT_TENANT_ID="", MANAGEMENT_METADATA_URL=""
 )
-_settings("flex-setting", DEPLOYED, WEBSITE_RUN_FROM_PACKAGE="1")
+_settings("flex-setting-breaking", DEPLOYED, AzureWebJobsStorage="AccountName=a;AccountKey=hush-hush-key-of-storage")
+_settings("flex-setting-breaking", DEPLOYED, AzureWebJobsStorage="")
+_settings("flex-setting-breaking", DEPLOYED, WEBSITE_RUN_FROM_PACKAGE="1")
+_settings("flex-setting", DEPLOYED, FUNCTIONS_WORKER_RUNTIME="python")
 _settings("setting-missing", DEPLOYED, GRAPH_APP_ID="")
 _settings("schedule-missing", DEPLOYED, KEEP_ALIVE_SCHEDULE="")
 

@@ -1,4 +1,7 @@
-"""What Flex Consumption refuses, ignores and takes: tables, each entry with its source, as of 2026-11-30."""
+"""What Flex Consumption refuses, ignores and takes: tables, each entry with its source, as of 2026-11-30.
+
+App settings that it refuses are in `local/flex.py`: the proof of a deployment and the doctor read them too.
+"""
 
 from collections.abc import Mapping
 
@@ -8,7 +11,6 @@ _AZURERM = "azurerm sends it for azurerm_function_app_flex_consumption"
 # repository is given.
 _DEPRECATED = "Microsoft's page of app settings, Flex Consumption plan deprecations"
 _GUIDE = "repository azure-functions-flex-consumption-migration-guide: to be removed"
-_MIGRATION = "az functionapp flex-migration leaves it behind (azure-cli, appservice/custom.py)"
 
 # Properties of a site that Flex Consumption refuses, or that have no meaning there. Older stamps of Azure ignore what
 # newer stamps refuse, so a deployment that worked once proves nothing.
@@ -57,35 +59,6 @@ FLEX_TAKES: Mapping[str, Mapping[str, str]] = {
         "remoteDebuggingEnabled": _AZURERM,
         "scmMinTlsVersion": _AZURERM,
     },
-}
-
-# Settings that Flex Consumption ignores, or that break an app there, and those that would bring a key back.
-HARMFUL_SETTINGS: Mapping[str, str] = {
-    "APPINSIGHTS_INSTRUMENTATIONKEY": "a key; the connection string and the identity replace it",
-    "AzureWebJobsDashboard": "a connection string with a key; unused since version 2 of the host",
-    "AzureWebJobsStorage": "a connection string, which overrides the identity: Azure/azure-functions-host#11796",
-    "ENABLE_ORYX_BUILD": _MIGRATION,
-    "FUNCTIONS_EXTENSION_VERSION": f"{_MIGRATION}. The platform sets it",
-    "FUNCTIONS_MAX_HTTP_CONCURRENCY": f"{_MIGRATION}. triggers.http.perInstanceConcurrency replaces it",
-    "FUNCTIONS_WORKER_DYNAMIC_CONCURRENCY_ENABLED": _MIGRATION,
-    "FUNCTIONS_WORKER_PROCESS_COUNT": _MIGRATION,
-    "FUNCTIONS_WORKER_RUNTIME": f"{_MIGRATION}. functionAppConfig.runtime replaces it",
-    "FUNCTIONS_WORKER_RUNTIME_VERSION": f"{_MIGRATION}. functionAppConfig.runtime replaces it",
-    "SCM_DO_BUILD_DURING_DEPLOYMENT": f"{_MIGRATION}. A parameter of the deployment replaces it",
-    "TZ": "page 'Flex Consumption plan', Considerations: time zones are not supported",
-    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING": f"{_MIGRATION}. functionAppConfig.deployment replaces it",
-    "WEBSITE_CONTENTOVERVNET": _MIGRATION,
-    "WEBSITE_CONTENTSHARE": f"{_MIGRATION}. functionAppConfig.deployment replaces it",
-    "WEBSITE_DNS_SERVER": f"{_MIGRATION}. The virtual network says which server answers",
-    "WEBSITE_LOAD_CERTIFICATES": "page 'Flex Consumption plan', Considerations: not supported",
-    "WEBSITE_MAX_DYNAMIC_APPLICATION_SCALE_OUT": f"{_MIGRATION}. maximumInstanceCount replaces it",
-    "WEBSITE_MOUNT_ENABLED": _MIGRATION,
-    "WEBSITE_NODE_DEFAULT_VERSION": _MIGRATION,
-    "WEBSITE_RUN_FROM_PACKAGE": f"{_MIGRATION}. The package is in functionAppConfig.deployment",
-    "WEBSITE_SKIP_CONTENTSHARE_VALIDATION": _MIGRATION,
-    "WEBSITE_TIME_ZONE": "page 'Flex Consumption plan', Considerations: time zones are not supported",
-    "WEBSITE_USE_PLACEHOLDER_DOTNETISOLATED": _MIGRATION,
-    "WEBSITE_VNET_ROUTE_ALL": _MIGRATION,
 }
 
 # Regions of the global cloud that offer Flex Consumption, but for the canary eastus2euap. Source: `location` in

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from local.flex import HARMFUL_SETTINGS
 from tests.infra.app_settings import app_settings, check_settings
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.tokens import Unreadable
 from tests.infra.facts import MUSTS, ROLES
-from tests.infra.flex import FLEX_REFUSES, HARMFUL_SETTINGS
+from tests.infra.flex import FLEX_REFUSES
 from tests.infra.house import at, deployed, inspect
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")

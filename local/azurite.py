@@ -181,10 +181,11 @@ def _program(node: str | None, root: Path) -> list[str]:
     script = root / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
     if not script.is_file():
         raise AzuriteError(f"Azurite is not installed in {root / 'node_modules'}. Run make setup.")
-    return [_node(node), "-e", _DIE_WITH_PARENT, str(script)]
+    return [find_node(node), "-e", _DIE_WITH_PARENT, str(script)]
 
 
-def _node(named: str | None) -> str:
+def find_node(named: str | None = None) -> str:
+    """The Node executable: the virtual environment's if the set-up had to install one there, else the PATH's."""
     candidates = [named] if named else [str(Path(sys.prefix) / "bin" / "node"), "node"]
     for found in filter(None, map(shutil.which, candidates)):
         if _major_version(found) >= OLDEST_NODE:

@@ -24,8 +24,8 @@ from shared.rows import SEAL, shard_key
 from tests.e2e import guarded
 from tests.e2e.overheard import Overheard, listening_in
 from tests.functions.harness import about_call, about_operation
+from tests.observed.exporter import SETTINGS
 from tests.observed.ingestion import Ingestion, listening
-from tests.observed.test_end_to_end import SETTINGS
 
 pytestmark = pytest.mark.timeout(180)
 

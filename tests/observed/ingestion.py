@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = "6d3b1f0a-58c2-4e97-8a41-c0de5ca1ab1e"  # an instrumentation key is an address, no secret
@@ -22,12 +23,18 @@ TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One row, as a workspace would have it."""
+    """One envelope: the table that its row goes to, when it was made, its tags, and its `baseData`."""
 
     table: str
-    operation_id: str
+    time: datetime
+    tags: Mapping[str, str]
     properties: Mapping[str, str]
     data: Mapping[str, object]
+
+    @property
+    def operation_id(self) -> str:
+        """The trace that it belongs to."""
+        return self.tags.get("ai.operation.id", "")
 
     @property
     def event(self) -> str:
@@ -132,4 +139,5 @@ def _item(envelope: Mapping[str, object]) -> Item:
     base = data["baseData"]
     kind = str(data["baseType"])
     table = TABLES.get(kind, kind)
-    return Item(table, str(tags.get("ai.operation.id", "")), base.get("properties") or {}, base)
+    time = datetime.fromisoformat(str(envelope["time"]))
+    return Item(table, time, tags, base.get("properties") or {}, base)

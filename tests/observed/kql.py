@@ -1,51 +1,64 @@
-"""A small reader of KQL: a query file's header, and the names that its query uses."""
+"""The queries of alerts and workbook: the files, and what the workbook sends with its parameters filled in."""
 
-import re
+import json
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
-ROOT = Path(__file__).resolve().parents[2]
-QUERIES = ROOT / "infra" / "queries"
-ALERTS = ("no-sweep", "call-at-risk", "webhook-errors", "graph-forbidden", "other-tenant", "poison", "timer-silent")
-WORKBOOK = ("calls-safe-now", "why-calls-end", "one-call", "webhook-health")
+from infra.make_workbook import PARTS, QUERIES, WORKBOOK
+from local.stack import ROOT
+from tests.observed.alerts import rules
+from tests.observed.language_service import Analysis, Answer, analyse
 
-_HEADER = re.compile(r"^// (?P<key>[A-Z]\w+): (?P<value>.+)$", re.MULTILINE)
-_STRING = re.compile(r'"([^"]*)"')
-_EVENT = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
+__all__ = ["ALERTS", "ALL", "OF_WORKBOOK", "QUERIES", "ROOT", "WORKBOOK", "Query", "answer", "read", "sent"]
+
+ALERTS = tuple(rules())
+OF_WORKBOOK = tuple(name for name, _, _ in PARTS)
+CALL_ID = "5f2c1d20-8a44-4b0e-9d52-0b7e5a91c001"  # the workbook's parameter in tests; empty until the reader sets it
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query file. `events` are the names of events in it, `fields` those of `Properties`."""
+    """A query: its name, the lines `// Key: value` that it begins with, and its whole text."""
 
     name: str
     header: dict[str, str]
     text: str
 
     @property
-    def tables(self) -> set[str]:
-        """The tables it reads."""
-        return set(re.findall(r"^\s*\(?(App\w+)\s*$", self.text, re.MULTILINE))
-
-    @property
-    def strings(self) -> list[str]:
-        """Its literals."""
-        return _STRING.findall(self.text)
+    def analysis(self) -> Analysis:
+        """What the parser says of it."""
+        return answer(self.text).analysis
 
     @property
     def events(self) -> set[str]:
-        """The literals that have the form of an event's name, and do not name a field."""
-        strings = _STRING.findall(re.sub(r'\["[^"]*"\]', "", self.text))
-        return {text for text in strings if _EVENT.fullmatch(text)}
-
-    @property
-    def fields(self) -> set[str]:
-        """What it reads of `Properties`."""
-        return set(re.findall(r"\bProperties\.(\w+)", self.text))
+        """The events that it looks for."""
+        return {str(value) for value in self.analysis.compared("Properties.event")}
 
 
 def read(name: str) -> Query:
-    """A query by its name."""
+    """The query of a file."""
     text = (QUERIES / f"{name}.kql").read_text(encoding="utf-8")
-    body = "\n".join(line for line in text.splitlines() if not line.startswith("//"))
-    return Query(name, {found["key"]: found["value"] for found in _HEADER.finditer(text)}, body)
+    lines = (line.removeprefix("// ").partition(": ") for line in text.splitlines() if line.startswith("// "))
+    return Query(name, {key: value for key, colon, value in lines if colon}, text)
+
+
+def sent(name: str, call_id: str = "") -> str:
+    """What the workbook as it is deployed sends for a part of it."""
+    items = json.loads(WORKBOOK.read_text(encoding="utf-8"))["items"]
+    (query,) = [item["content"]["query"] for item in items if item["name"] == name]
+    return str(query).replace("{CallId}", call_id)
+
+
+ALL = tuple(map(read, (*ALERTS, *OF_WORKBOOK)))
+
+
+def answer(text: str) -> Answer:
+    """What the parser says of a query. All that tests ask for is asked in one process, as its start costs a second."""
+    return _answers()[text]
+
+
+@cache
+def _answers() -> dict[str, Answer]:
+    workbook = [sent(name, call_id) for name in OF_WORKBOOK for call_id in ("", CALL_ID)]
+    texts = [*(query.text for query in ALL), *workbook]
+    return dict(zip(texts, analyse(texts), strict=True))

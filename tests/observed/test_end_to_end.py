@@ -1,9 +1,10 @@
-"""The real exporter, sending to an ingestion endpoint of ours: what operators see of a sweep, an end, a hang-up."""
+"""The real exporter, sending to an ingestion endpoint of ours: what operators see of health, and of faults."""
 
 import importlib.util
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -12,7 +13,10 @@ from local.stack import APP_ID, ROOT, Options, Stack, running
 from shared.telemetry import Metric
 from tests.docs.tables import metrics
 from tests.observed import kql
+from tests.observed.alerts import rules
+from tests.observed.exporter import SETTINGS
 from tests.observed.ingestion import Ingestion, Item, listening
+from tests.observed.workspace import Workspace
 
 DISTRO = "azure-monitor-opentelemetry"
 INSTALLED = importlib.util.find_spec("azure.monitor") is not None
@@ -25,17 +29,8 @@ pytestmark = [
 
 SECRET = "5ecre7-that-nobody-may-see"  # in everything that we send and that must not be told
 HANGUP_TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPEED = Options().speed
 REFUSED_TRACE = "1bf7651916cd43dd8448eb211c80319d"
-SETTINGS = {
-    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
-    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "call_keeper",
-    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
-    "OTEL_BLRP_SCHEDULE_DELAY": "500",
-    "OTEL_BSP_SCHEDULE_DELAY": "500",
-    "OTEL_METRIC_EXPORT_INTERVAL": "1000",
-    "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
-    "OTEL_TRACES_SAMPLER_ARG": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,7 @@ class Seen:
     """What has happened, and what was sent of it."""
 
     sent: Ingestion
+    faults: Ingestion  # of a second process, in which things go wrong
     tenant: str
     hung_up: str
     ended: str
@@ -53,14 +49,17 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Seen]:
-    """A sweep, an end by code, a refused webhook, a hang-up; then the host stops, so that all has been sent."""
-    with listening() as (sent, connection):
+    """A sweep, an end by code, a refused webhook, a hang-up; the host sends the rest as it stops. Then faults."""
+    with listening() as (sent, connection), listening() as (faults, elsewhere):
         settings = {**SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection}
         with running(Options(schedule="*/4 * * * * *", settings=settings)) as stack, httpx.Client(timeout=30) as http:
-            yield _live(stack, http, sent)
+            seen = _live(stack, http, sent, faults)
+            stack.hosts[0].start(APPLICATIONINSIGHTS_CONNECTION_STRING=elsewhere)
+            _suffer(stack, http, faults)
+            yield seen
 
 
-def _live(stack: Stack, http: httpx.Client, sent: Ingestion) -> Seen:
+def _live(stack: Stack, http: httpx.Client, sent: Ingestion, faults: Ingestion) -> Seen:
     tenant, key = str(uuid.uuid4()), {"x-functions-key": stack.function_key}
     hung_up, ended = (_begin(stack, http, tenant) for _ in range(2))
     for call_id in (hung_up, ended):
@@ -77,13 +76,41 @@ def _live(stack: Stack, http: httpx.Client, sent: Ingestion) -> Seen:
     asked = http.get(f"{stack.simulator}/control/requests?limit=5000").json()["value"]
     stack.host.stop()
     secret = stack.settings()["GRAPH_CLIENT_SECRET"]
-    return Seen(sent, tenant, hung_up, ended, stack.function_key, secret, asked)
+    return Seen(sent, faults, tenant, hung_up, ended, stack.function_key, secret, asked)
 
 
-def _begin(stack: Stack, http: httpx.Client, tenant: str) -> str:
+def _suffer(stack: Stack, http: httpx.Client, faults: Ingestion) -> None:
+    """A tenant without consent, with a call whose lease is nearly over; a token of a stranger; storage that is gone."""
+    tenant, key = str(uuid.uuid4()), {"x-functions-key": stack.function_key}
+    fault = {"operation": "keepAlive", "tenantId": tenant, "status": 403, "subcode": 7504}
+    assert http.post(f"{stack.simulator}/control/faults", json=fault).is_success
+    age = timedelta(minutes=36)  # at risk, with nine real seconds left
+    call_id = _begin(stack, http, tenant, ageSeconds=age.total_seconds())
+    body = {"tenantId": tenant, "startedAt": (datetime.now(UTC) - age / SPEED).isoformat()}
+    assert http.put(f"{stack.api}/calls/{call_id}", headers=key, json=body).is_success
+    faults.until(lambda: faults.events("call.ended", callId=call_id, subcode=8537))
+    other = _begin(stack, http, str(uuid.uuid4()))
+    assert _notify(stack, http, call_id, str(uuid.uuid4())) == 403
+    stack.azurite.kill()
+    assert _notify(stack, http, other, tenant) == 503
+    faults.until(lambda: faults.events("notifications.refused", why="StoreUnavailable"))
+    stack.host.stop()
+
+
+def _notify(stack: Stack, http: httpx.Client, call_id: str, tenant: str) -> int:
+    """The status that the webhook answers to a notification with a good token of a tenant."""
+    wanted = {"kind": "notification", "appId": APP_ID, "tenantId": tenant}
+    token = http.post(f"{stack.simulator}/control/tokens", json=wanted).json()["token"]
+    data = {"@odata.type": "#microsoft.graph.call", "state": "established"}
+    item = {"changeType": "updated", "resourceUrl": f"/communications/calls/{call_id}", "resourceData": data}
+    headers = {"Authorization": f"Bearer {token}"}
+    return http.post(f"{stack.api}/notifications", json={"value": [item]}, headers=headers).status_code
+
+
+def _begin(stack: Stack, http: httpx.Client, tenant: str, **wanted: float) -> str:
     call_id = str(uuid.uuid4())
     call = {"id": call_id, "tenantId": tenant, "appId": APP_ID, "callbackUri": f"{stack.api}/notifications"}
-    assert http.post(f"{stack.simulator}/control/calls", json=call).is_success
+    assert http.post(f"{stack.simulator}/control/calls", json=call | wanted).is_success
     return call_id
 
 
@@ -144,12 +171,58 @@ def test_an_end_is_joined_to_the_webhook_that_told_it(seen: Seen) -> None:
     assert any(item.operation_id == end.operation_id for item in _storage(seen))
 
 
-@pytest.mark.parametrize("name", ["no-sweep", "why-calls-end", "calls-safe-now", "webhook-health"])
+@pytest.mark.parametrize("name", ["no-sweep", "why-calls-end", "calls-safe-now"])
 def test_the_fields_that_a_query_reads_have_arrived(seen: Seen, name: str) -> None:
     query = kql.read(name)
     events = [item for item in seen.sent.items if item.event in query.events]
     assert {item.event for item in events} == query.events
-    assert query.fields <= {field for item in events for field in item.properties}
+    assert query.analysis.fields <= {field for item in events for field in item.properties}
+
+
+def test_on_the_rows_of_health_no_alert_fires_until_sweeps_are_missing(seen: Seen) -> None:
+    workspace, now = Workspace(seen.sent.items), _end(seen.sent)
+    assert [rule.key for rule in rules().values() if rule.fires(workspace, now)] == []
+    later = now + timedelta(minutes=31)
+    assert [rule.key for rule in rules().values() if rule.fires(workspace, later)] == ["no-sweep"]
+
+
+def test_on_the_rows_of_faults_their_alerts_fire(seen: Seen) -> None:
+    workspace, now = Workspace(seen.faults.items), _end(seen.faults)
+    fired = {rule.key for rule in rules().values() if rule.fires(workspace, now)}
+    assert fired == {"call-at-risk", "graph-forbidden", "other-tenant", "webhook-errors"}
+    assert {row["what"] for row in rules()["call-at-risk"].rows(workspace, now)} >= {"at risk", "lapsed"}
+    (forbidden,) = rules()["graph-forbidden"].rows(workspace, now)
+    assert forbidden["subcode"] == "7504"
+    assert forbidden["requestId"]
+    assert [row["why"] for row in rules()["webhook-errors"].rows(workspace, now)] == ["StoreUnavailable"]
+
+
+def test_the_workbook_answers_on_these_rows(seen: Seen) -> None:
+    workspace, now = Workspace(seen.sent.items), _end(seen.sent)
+    sweeps = workspace.query(kql.sent("calls-safe-now"), now)
+    told = seen.sent.events("keep_alive.sweep.finished")
+    assert sorted(str(row["swept"]) for row in sweeps) == sorted(event.properties["swept"] for event in told)
+    assert {row["wakeUp"] for row in sweeps} == {event.properties["wakeUp"] for event in told}
+    assert max(float(str(row["smallestMarginMinutes"] or 0)) for row in sweeps) > 0
+    ends = workspace.query(kql.sent("why-calls-end"), now)
+    assert ("486", "10003") in {(row["code"], row["subcode"]) for row in ends}
+    assert sum(int(str(row["calls"])) for row in ends) == 2
+    bodies = workspace.query(kql.sent("webhook-health"), now)
+    assert {row["outcome"] for row in bodies} == {"stored", "Unauthenticated"}
+
+
+@pytest.mark.parametrize("form", ["{}", "  {} "])
+def test_the_workbook_shows_one_call_with_its_requests_to_graph(seen: Seen, form: str) -> None:
+    workspace, now = Workspace(seen.sent.items), _end(seen.sent)
+    rows = workspace.query(kql.sent("one-call", form.format(seen.hung_up)), now)
+    assert {"call.registered", "call.hangup", "call.ended"} <= {row["what"] for row in rows}
+    assert [row["requestId"] for row in rows if row["OperationId"] == HANGUP_TRACE and row["requestId"]]
+    assert rows == sorted(rows, key=lambda row: str(row["TimeGenerated"]))
+
+
+@pytest.mark.parametrize("call_id", ["", "   "])
+def test_without_a_call_id_the_workbook_shows_no_call(seen: Seen, call_id: str) -> None:
+    assert Workspace(seen.sent.items).query(kql.sent("one-call", call_id), _end(seen.sent)) == []
 
 
 @pytest.mark.parametrize("metric", [m for m in metrics() if "unknown" not in m.name], ids=lambda metric: metric.name)
@@ -187,6 +260,11 @@ def _storage(seen: Seen) -> list[Item]:
 
 def _target(item: Item) -> str:
     return f"{item.data.get('name')} {item.data.get('data')}"
+
+
+def _end(sent: Ingestion) -> datetime:
+    """When the last line was told."""
+    return max(item.time for item in sent.items if item.event)
 
 
 def _points(item: Item) -> list[dict[str, object]]:

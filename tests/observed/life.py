@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 from typing import cast
 
@@ -33,9 +34,12 @@ SETTINGS = {
 }
 
 type Handler = Callable[[object], Awaitable[func.HttpResponse]]
-HANDLERS: dict[str, Handler] = {
-    str(found.get_function_name()): found.get_user_function() for found in function_app.app.get_functions()
-}
+
+
+@cache
+def handlers() -> dict[str, Handler]:
+    """The functions of the app by name. Azure's library gives them once in a process, so nobody asks at import."""
+    return {str(found.get_function_name()): found.get_user_function() for found in function_app.app.get_functions()}
 
 
 class Store(MemoryCallStore):
@@ -151,7 +155,7 @@ class Life:
         """Run a function in an operation of its own, as the host does. The host logs what it raises."""
         with operation():
             try:
-                return await self.clock.run(HANDLERS[name](argument))
+                return await self.clock.run(handlers()[name](argument))
             except CallKeeperError:
                 return None
 

@@ -75,7 +75,6 @@ module keeper 'main.bicep' = {
     name: name
     location: location
     tags: { 'azd-env-name': environmentName }
-    functionAppTags: { 'azd-service-name': 'keeper' }
     graphAppId: graphAppId
     graphTenantId: graphTenantId
     alertEmails: empty(alertEmail) ? [] : [alertEmail]

@@ -14,9 +14,6 @@ param location string = resourceGroup().location
 @description('Tags of every resource.')
 param tags object = {}
 
-@description('Tags of the function app alone; azd finds it by one.')
-param functionAppTags object = {}
-
 @description('Whether locks refuse the deletion of both storage accounts and of the identity, until the locks are deleted.')
 param deleteLock bool = false
 
@@ -321,7 +318,6 @@ module functionApp 'modules/function-app.bicep' = {
     planName: 'plan-${stem}-${suffix}'
     location: location
     tags: tags
-    appTags: functionAppTags
     settings: settings
     identityName: identityName
     identityClientId: identity.outputs.clientId

@@ -229,7 +229,7 @@ class Keeper:
                         self._purge_at[shard] = now + PURGE_EVERY
                         return
             except StoreUnavailable as error:  # it can wait
-                telemetry.SHARD_FAILED(shard=shard, error=words(error))
+                telemetry.PURGE_FAILED(shard=shard, error=words(error))
 
         with suppress(TimeoutError):  # each of its many requests may be slow
             async with asyncio.timeout(max((until - now).total_seconds(), 0)), asyncio.TaskGroup() as group:

@@ -162,6 +162,12 @@ SWEEP_FINISHED = LogEvent(
 SHARD_FAILED = LogEvent(
     "keep_alive.shard.failed", logging.ERROR, ("shard", "error"), "A shard could not be swept; the others were."
 )
+PURGE_FAILED = LogEvent(
+    "keep_alive.purge.failed",
+    logging.WARNING,
+    ("shard", "error"),
+    "Ended calls whose retention is over could not be deleted from a shard; a later sweep does it.",
+)
 CALL_UNWRITTEN = LogEvent(
     "keep_alive.call.unwritten",
     logging.ERROR,

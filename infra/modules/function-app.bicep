@@ -14,9 +14,6 @@ param location string
 @description('Tags of the app and its plan.')
 param tags object
 
-@description('Tags of the app alone, such as the one by which azd finds it.')
-param appTags object
-
 @description('Call Keeper\'s own settings, by name. The app takes an empty one for one that is not set.')
 param settings object
 
@@ -134,7 +131,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
-  tags: union(tags, appTags)
+  tags: tags
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'

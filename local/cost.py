@@ -138,8 +138,11 @@ def sweeping(load: Load) -> float:
 
 
 def telemetry_gb(load: Load) -> float:
-    """Records: two an execution (its request and its event) and some metrics a sweep; none for a keepAlive."""
-    return (2 * executions(load) + 10 * sweeps(load)) * load.record_kb / 1e6
+    """Records: two an execution (its request and its event), one a request to storage, and some metrics a sweep.
+
+    A keepAlive leaves none.
+    """
+    return (2 * executions(load) + transactions(load) + 10 * sweeps(load)) * load.record_kb / 1e6
 
 
 def stored_gb(load: Load) -> float:

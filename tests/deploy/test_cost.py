@@ -57,6 +57,12 @@ def test_requests_that_overlap_are_billed_once_and_an_instance_is_never_busier_t
     assert alone == pytest.approx(2 * cost.requests(rare), rel=0.01)
 
 
+def test_each_request_to_storage_is_a_record_of_telemetry() -> None:
+    load = Load(calls=1_000, record_kb=1)
+    records = cost.telemetry_gb(load) * 1e6
+    assert records == 2 * cost.executions(load) + cost.transactions(load) + 10 * cost.sweeps(load)
+
+
 def test_a_rush_takes_more_instances() -> None:
     assert cost.active_gb_seconds(Load(calls=1_000_000)) > 3 * cost.active_gb_seconds(Load(calls=100_000))
 

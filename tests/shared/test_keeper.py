@@ -1338,6 +1338,21 @@ async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
     assert tally.purged == 0
 
 
+async def test_a_purge_that_fails_is_no_shard_that_was_not_swept(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can wait; the alert on shards that are not swept must not tell of it."""
+
+    async def fail(*_: object) -> int:
+        raise StoreUnavailable("Table Storage does not answer.")
+
+    world.store.purge = fail  # type: ignore[method-assign, assignment] # storage is away after the sweep
+    tally = await world.clock.run(world.keeper.sweep("timer"))
+    assert (tally.skipped, tally.failed) == (0, 0)
+    assert caplog.text.count("keep_alive.purge.failed") == SHARDS
+    assert "keep_alive.shard.failed" not in caplog.text
+
+
 async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
     for number in range(32):
         await world.call(f"call-{number}", age=10 * MINUTE)

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import aiohttp
 
+from local.folders import temporary_folder
 from local.stack import APP_ID, Options, Stack, running
 from shared.clock import SystemClock
 from shared.errors import Unauthenticated
 from shared.http_client import HttpClient
 from shared.inbound import TokenVerifier
 from shared.signing_keys import SigningKeys
+from shared.token_kinds import TokenKind
 from tests.attacks.keys import ISSUER, issuers
 from tests.attacks.scene import Request, Scene
 from tests.attacks.tokens import signed_by, with_algorithm
@@ -55,11 +57,12 @@ def forged(scene: Scene) -> list[Request]:
 async def verifications() -> dict[str, float]:
     """Tokens a second of one core, by what they are."""
     scene, found = Scene(APP_ID, victim=""), dict[str, float]()
-    with issuers() as published:
+    with temporary_folder() as folder, issuers(folder) as published:
         client = HttpClient(1)
         try:
             keys = SigningKeys((f"{published.address}/graph/metadata",), client, SystemClock())
-            verifier = TokenVerifier((APP_ID,), (ISSUER,), keys, SystemClock())
+            kind = TokenKind("legacy", (ISSUER,), frozenset({APP_ID}), keys)
+            verifier = TokenVerifier((kind,), SystemClock())
             kinds = {"genuine": scene.post(), "forged, known key": forged(scene)[0], "made-up key": forged(scene)[1]}
             for name, request in kinds.items():
                 header = str(dict(request.headers)["Authorization"])
@@ -164,7 +167,8 @@ def main() -> int:
     for name, rate in rates.items():
         print(f"verified a second of one core, {name}: {rate:,.0f}")
     with (
-        issuers() as published,
+        temporary_folder() as folder,
+        issuers(folder) as published,
         running(Options(speed=1, schedule="0 0 0 1 1 *", settings=published.settings)) as stack,
     ):
         fair = asyncio.run(flood(stack, seconds))

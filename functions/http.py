@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from functions.bodies import STRICTLY_JSON, check_is_plain_json
 from functions.problems import problem, unforeseen
 from shared import telemetry
-from shared.callers import EVERYTHING, Scope, scope_of
+from shared.callers import EVERYTHING, Scope, client_of, scope_of
 from shared.errors import (
     CallKeeperError,
     Forbidden,
@@ -168,18 +168,23 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
     if verifier is None:
         return Caller("function key", frozenset(Role))
     claims = await verifier.verify(req.headers.get("Authorization"))
-    name = _name(claims)
-    scope = scope_of(claims.app_id, services().settings.management_callers)
-    caller = Caller(name, claims.roles, scope)
+    settings = services().settings
+    client = _client(claims, settings.management_home_tenant)
+    caller = Caller(_name(client, claims), claims.roles, scope_of(client, settings.management_callers))
     if not caller.may(route.role):
         raise Forbidden(f"The token lacks the app role {route.role.value}.")
     return caller
 
 
-def _name(claims: "Claims") -> str:
-    """Who asks: the calling app, and the user for whom it does, so that users of one app do not pass for each other."""
+def _client(claims: "Claims", home_tenant: str | None) -> str:
+    """The calling app."""
     if claims.app_id is None:  # an ID token looks much the same, and is no leave to call anything
         raise Unauthenticated("The token names no calling app: send an access token, which has `azp` or `appid`.")
+    return client_of(claims.app_id, claims.tenant_id, home_tenant)
+
+
+def _name(client: str, claims: "Claims") -> str:
+    """The app, and the user for whom it asks, so that users of one app do not pass for each other."""
     if claims.user_id == "":
         raise Unauthenticated("The token has a user's `scp`, and does not say who: its `oid` is missing or no GUID.")
-    return claims.app_id if claims.user_id is None else f"{claims.app_id}/{claims.user_id}"
+    return client if claims.user_id is None else f"{client}/{claims.user_id}"

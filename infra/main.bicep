@@ -48,16 +48,16 @@ param graphTimeout string = 'PT10S'
 @description('The only tenants whose calls are kept, by GUID; empty for all.')
 param allowedTenantIds string[] = []
 
-@description('Audiences of Graph\'s notification tokens; empty for the bot\'s application id.')
+@description('Audiences of Graph\'s notification tokens of the legacy kind; empty for the bot\'s application id.')
 param notificationAudiences string[] = []
 
-@description('Issuers of Graph\'s notification tokens; empty for the known ones.')
+@description('Issuers of Graph\'s notification tokens of the legacy kind; empty for the known ones.')
 param notificationIssuers string[] = []
 
-@description('OpenID metadata of the keys of notification tokens; empty for the cloud\'s.')
+@description('OpenID metadata of the keys of notification tokens of the legacy kind; empty for the cloud\'s.')
 param notificationMetadataUrls string[] = []
 
-@description('The only apps, by client id, that may send notifications (`appid` of their tokens); empty for all.')
+@description('The only apps, by client id, that may send notifications (`appid` or `azp` of their tokens); empty for Microsoft\'s calling service.')
 param notificationAppIds string[] = []
 
 @description('Hosts that OpenID metadata may lead to for keys, besides the metadata\'s own.')

@@ -82,12 +82,19 @@ class Apps:
     def __init__(self, apps: tuple[BotApp, ...]) -> None:
         self.default = apps[0]
         self._by_id = {app.app_id: app for app in apps}
-        self._by_audience = {lower_guids(audience): app.app_id for app in apps for audience in app.audiences}
+        self._by_audience = {
+            lower_guids(audience): app.app_id for app in apps for audience in (*app.audiences, app.app_id)
+        }
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their client ids: the audiences of notification tokens of Entra."""
+        return tuple(self._by_id)
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Audiences of all their notification tokens."""
-        return tuple(self._by_audience)
+        """Audiences of their notification tokens of the legacy kind."""
+        return tuple(lower_guids(audience) for app in self._by_id.values() for audience in app.audiences)
 
     @property
     def several(self) -> bool:
@@ -143,7 +150,7 @@ def check_apps(apps: tuple[BotApp, ...], default: BotApp) -> None:
         Two have the same id, or share an audience.
     """
     ids = [app.app_id for app in (default, *apps)]
-    audiences = [lower_guids(audience) for app in (default, *apps) for audience in set(app.audiences)]
+    audiences = [audience for app in (default, *apps) for audience in {app.app_id, *map(lower_guids, app.audiences)}]
     if len(set(ids)) < len(ids):
         raise ValueError("names an app twice, or that of GRAPH_APP_ID, which is served anyway")
     if len(set(audiences)) < len(audiences):

@@ -60,17 +60,25 @@ class Scope:
 EVERYTHING = Scope()
 
 
-def scope_of(app_id: str | None, callers: Mapping[str, Scope] | None) -> Scope:
-    """What a caller may see by MANAGEMENT_CALLERS; everything where that is not set.
+def client_of(app_id: str, tenant_id: str, home_tenant: str | None) -> str:
+    """How a calling app is written: its client id, followed by `@` and its tenant if that is not the home tenant.
+
+    An app has one client id in all tenants, and each tenant gives it app roles of its own.
+    """
+    return app_id if tenant_id == home_tenant else f"{app_id}@{tenant_id}"
+
+
+def scope_of(client: str, callers: Mapping[str, Scope] | None) -> Scope:
+    """What a client, as `client_of` writes it, may see by MANAGEMENT_CALLERS; everything if that is not set.
 
     Raises
     ------
     Forbidden
-        It is set, and names neither this caller nor `*`.
+        It is set, and names neither this client nor `*`.
     """
     if callers is None:
         return EVERYTHING
-    scope = callers.get((app_id or "").lower()) or callers.get(ANYBODY)
+    scope = callers.get(client) or callers.get(ANYBODY)
     if scope is None:
         raise Forbidden("The token's app is not named in MANAGEMENT_CALLERS, and neither is `*`.")
     return scope
@@ -106,9 +114,11 @@ def _caller(name: str) -> str:
     if name == ANYBODY:
         return name
     try:
-        return guid(name)
+        return "@".join(map(guid, name.split("@", maxsplit=1)))
     except ValueError:
-        raise ValueError("names a caller that is neither a client id (a GUID) nor `*`") from None
+        raise ValueError(
+            "names a caller that is neither a client id (a GUID), nor `<client id>@<tenant id>`, nor `*`"
+        ) from None
 
 
 def _scope(bound: object) -> Scope:

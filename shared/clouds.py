@@ -4,13 +4,18 @@ from dataclasses import dataclass
 
 _GLOBAL_METADATA = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration"
 _GOV_METADATA = "https://apigcch.botframework.azure.us/v1/.well-known/OpenIdConfiguration"
+# Microsoft.Graph.Communications 1.2.0.18742: the apps whose Entra tokens its validator takes.
+_CALLING_SERVICE = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
+_GOV_CALLING_SERVICE = "e736143e-5e30-4821-9609-0b032986a3a3"
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """The addresses of one cloud. `metadata_urls` lead to the keys that notifications are signed with.
+    """The addresses of one cloud.
 
-    `assertion_audience` is the audience of a managed identity's token that serves as a client assertion.
+    `metadata_urls` lead to the keys of notification tokens of the legacy kind; `notification_callers` are the client
+    ids of the apps that send those of Entra's. `assertion_audience` is the audience of a managed identity's token that
+    serves as a client assertion.
     """
 
     name: str
@@ -18,6 +23,7 @@ class Cloud:
     authority: str
     assertion_audience: str
     metadata_urls: tuple[str, ...]
+    notification_callers: frozenset[str]
 
 
 # Graph: "National cloud deployments" page. Notifications in GCC High have been seen with tokens of either metadata.
@@ -27,6 +33,7 @@ _L4 = Cloud(
     authority="https://login.microsoftonline.us",
     assertion_audience="api://AzureADTokenExchangeUSGov",
     metadata_urls=(_GOV_METADATA, _GLOBAL_METADATA),
+    notification_callers=frozenset({_CALLING_SERVICE, _GOV_CALLING_SERVICE}),
 )
 _L5 = Cloud(
     name="usgov-l5",
@@ -34,6 +41,7 @@ _L5 = Cloud(
     authority="https://login.microsoftonline.us",
     assertion_audience="api://AzureADTokenExchangeUSGov",
     metadata_urls=(_GOV_METADATA, _GLOBAL_METADATA),
+    notification_callers=frozenset({_CALLING_SERVICE, _GOV_CALLING_SERVICE}),
 )
 _GLOBAL = Cloud(
     name="global",
@@ -41,6 +49,7 @@ _GLOBAL = Cloud(
     authority="https://login.microsoftonline.com",
     assertion_audience="api://AzureADTokenExchange",
     metadata_urls=(_GLOBAL_METADATA,),
+    notification_callers=frozenset({_CALLING_SERVICE}),
 )
 CLOUDS = {cloud.name: cloud for cloud in (_GLOBAL, _L4, _L5)}
 

@@ -6,16 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from shared.clock import Clock
-from shared.errors import Unauthenticated
+from shared.errors import Forbidden, Unauthenticated
 from shared.identifiers import canonical_issuer, is_guid, lower_guids
-from shared.payload import no_duplicates
-from shared.signing_keys import SigningKey, SigningKeys
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from shared.key_binding import SigningKey, is_of_tenant
+from shared.payload import no_duplicates, refuse_constant
+from shared.token_kinds import TokenKind
 
 LEEWAY = timedelta(seconds=300)  # Graph's tokens live 300 s, so clocks that differ must not matter
 MAX_TOKEN = 16 * 1024  # characters
@@ -29,9 +26,20 @@ _COMPACT = re.compile(
 class Claims:
     """What a verified token says.
 
-    `tenant_id` is a GUID in lower case, `app_id` is `appid` or `azp`: who calls. `user_id` is the `oid` of the user for
-    whom it calls, empty where the token does not say, None where it calls for itself. `audience` is the one of the
-    expected audiences that the token names: whom it calls; GUIDs in it are in lower case.
+    Attributes
+    ----------
+    tenant_id
+        `tid`, a GUID in lower case.
+    audience
+        The one of the expected audiences that the token names; GUIDs in it are in lower case.
+    app_id
+        The calling app, `appid` or `azp`, a GUID in lower case; None if the token names none.
+    user_id
+        The `oid` of the user for whom the app calls; empty if the token does not say, None if the app calls for itself.
+    roles
+        App roles.
+    kind
+        The name of the token's `TokenKind`.
     """
 
     tenant_id: str
@@ -39,25 +47,22 @@ class Claims:
     app_id: str | None = None
     user_id: str | None = None
     roles: frozenset[str] = frozenset()
+    kind: str = ""
 
 
 class TokenVerifier:
-    """Verifies RS256 tokens of known issuers for known audiences.
+    """Verifies RS256 tokens of the kinds that a door takes.
 
     Parameters
     ----------
-    audiences, issuers
-        What `aud` and `iss` may be. GUIDs in them are compared without case, one slash at an issuer's end is ignored.
-    keys
-        What tokens are signed with.
+    kinds
+        The first one that knows a token's issuer judges it.
     clock
         Tells the time for `exp` and `nbf`.
     """
 
-    def __init__(self, audiences: tuple[str, ...], issuers: tuple[str, ...], keys: SigningKeys, clock: Clock) -> None:
-        self._audiences = frozenset(map(lower_guids, audiences))
-        self._issuers = frozenset(map(canonical_issuer, issuers))
-        self._keys = keys
+    def __init__(self, kinds: tuple[TokenKind, ...], clock: Clock) -> None:
+        self._kinds = kinds
         self._clock = clock
 
     async def verify(self, authorization: str | None) -> Claims:
@@ -67,45 +72,70 @@ class TokenVerifier:
         ------
         Unauthenticated
             There is no token, or it does not verify; the message says why, without the token.
+        Forbidden
+            It verifies, but its app may not send tokens of this kind.
         KeysUnavailable
-            There are no keys to verify it with.
+            The keys to verify it with are not here, and may be later.
         """
         token = _bearer(authorization)
-        kid = _kid(token)
-        keys = await self._keys.get(kid)
+        kid, payload = _kid(token), _object(token.split(".")[1])
+        issuer, tenant_id = _issuer(payload), _tenant_id(payload)
+        kind = next((kind for kind in self._kinds if kind.is_issued_by(issuer, tenant_id)), None)
+        if kind is None:
+            raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_named(issuer)}.")
+        keys = await kind.keys.get(kid)
         if not keys:
             raise Unauthenticated(f"The token's key is unknown: kid {_named(kid)}.")
-        fitting = [key for key in keys if _is_signed(token, key.public)]
+        fitting = [key for key in keys if _is_signed(token, key)]
         if not fitting:
             raise Unauthenticated("The token's signature is wrong.")
-        return self._claims(_object(token.split(".")[1]), fitting)
-
-    def _claims(self, payload: Mapping[str, object], fitting: list[SigningKey]) -> Claims:
-        issuer = payload.get("iss")
-        if not isinstance(issuer, str) or canonical_issuer(issuer) not in self._issuers:
-            raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_named(issuer)}.")
-        audience = self._audience(payload.get("aud"))
-        _check_lifetime(payload, self._clock.now())
-        tenant_id = payload.get("tid")
-        if not isinstance(tenant_id, str) or not is_guid(tenant_id):
-            raise Unauthenticated("The token has no tenant: its `tid` is missing or no GUID.")
-        if not any(self._keys.may_sign(key, canonical_issuer(issuer), tenant_id.lower()) for key in fitting):
+        claims = _claims(payload, kind, tenant_id, self._clock.now())
+        if not await kind.keys.may_sign(fitting, issuer, tenant_id):
             raise Unauthenticated(f"The token's key is not one of its issuer: {_named(issuer)}.")
-        return Claims(
-            tenant_id=tenant_id.lower(),
-            audience=audience,
-            app_id=_app_id(payload),
-            user_id=_user_id(payload),
-            roles=frozenset(_texts(payload.get("roles"))),
-        )
+        if not kind.lets_in(claims.app_id):
+            raise Forbidden(f"The token's app (`appid` or `azp`) may not send {kind.name} tokens: {claims.app_id}.")
+        return claims
 
-    def _audience(self, value: object) -> str:
-        named = value if isinstance(value, list) else [value]
-        if len(_texts(named)) == len(named):
-            for audience in map(lower_guids, _texts(named)):
-                if audience in self._audiences:
-                    return audience
-        raise Unauthenticated("The token is for another audience.")
+
+def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now: datetime) -> Claims:
+    if "cnf" in payload:  # RFC 7800: it is good only together with a proof of a key, which a bearer does not give
+        raise Unauthenticated("The token is bound to a key (`cnf`): it is no bearer token.")
+    audience = _audience(payload.get("aud"), kind)
+    _check_lifetime(payload, now)
+    return Claims(
+        tenant_id=tenant_id,
+        audience=audience,
+        app_id=_app_id(payload),
+        user_id=_user_id(payload),
+        roles=frozenset(_texts(payload.get("roles"))),
+        kind=kind.name,
+    )
+
+
+def _issuer(payload: Mapping[str, object]) -> str:
+    """The issuer in its canonical form."""
+    issuer = payload.get("iss")
+    if not isinstance(issuer, str):
+        raise Unauthenticated("The token names no issuer: its `iss` is missing or no text.")
+    return canonical_issuer(issuer)
+
+
+def _tenant_id(payload: Mapping[str, object]) -> str:
+    tenant_id = payload.get("tid")
+    if not isinstance(tenant_id, str) or not is_guid(tenant_id):
+        raise Unauthenticated("The token has no tenant: its `tid` is missing or no GUID.")
+    if not is_of_tenant(_issuer(payload), tenant_id.lower()):  # IDX40004
+        raise Unauthenticated("The token's issuer is another tenant's than its `tid`.")
+    return tenant_id.lower()
+
+
+def _audience(value: object, kind: TokenKind) -> str:
+    named = value if isinstance(value, list) else [value]
+    if len(_texts(named)) == len(named):
+        for audience in map(lower_guids, _texts(named)):
+            if audience in kind.audiences:
+                return audience
+    raise Unauthenticated("The token is for another audience.")
 
 
 def _bearer(authorization: str | None) -> str:
@@ -115,9 +145,18 @@ def _bearer(authorization: str | None) -> str:
         raise Unauthenticated("There is no bearer token: send `Authorization: Bearer <token>`.")
     if len(token) > MAX_TOKEN or not token.isascii() or " " in token:
         raise Unauthenticated("That is not a token.")
-    if not _COMPACT.fullmatch(token):
+    if not _COMPACT.fullmatch(token) or not all(map(_is_canonical, token.split("."))):
         raise Unauthenticated("That is not a signed token.")
     return token
+
+
+def _is_canonical(part: str) -> bool:
+    """Whether base64url has but this spelling (RFC 4648, 3.5): a decoder ignores bits that are left over at the end."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == part
 
 
 def _kid(token: str) -> str:
@@ -126,18 +165,25 @@ def _kid(token: str) -> str:
         raise Unauthenticated("The token is not signed with RS256.")
     if "crit" in header:  # RFC 7515, 4.1.11: it asks for what is not understood here
         raise Unauthenticated("The token's header asks for more than is understood here.")
+    if "typ" in header and not _is_access_token(header["typ"]):  # RFC 8725, 3.11: such as dpop+jwt or logout+jwt
+        raise Unauthenticated("The token is of another type: its `typ` is neither JWT nor at+jwt.")
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
         raise Unauthenticated("The token names no key: its `kid` is missing.")
     return kid
 
 
-def _is_signed(token: str, key: "RSAPublicKey") -> bool:
+def _is_access_token(kind: object) -> bool:
+    """By RFC 7519, 5.1, and RFC 9068, 2.1; media types have no case, and may leave out `application/`."""
+    return isinstance(kind, str) and kind.lower().removeprefix("application/") in {"jwt", "at+jwt"}
+
+
+def _is_signed(token: str, key: SigningKey) -> bool:
     """Whether the signature is this key's. Claims are checked by our own clock, not by PyJWT's."""
     import jwt  # noqa: PLC0415 slow to import
 
     try:
-        jwt.PyJWS().decode(token, key, algorithms=["RS256"])
+        jwt.PyJWS().decode(token, key.public, algorithms=["RS256"])
     except jwt.InvalidSignatureError:
         return False
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -146,10 +192,15 @@ def _is_signed(token: str, key: "RSAPublicKey") -> bool:
 
 
 def _object(part: str) -> Mapping[str, object]:
-    """A part of a token that is a JSON object in UTF-8. Readers differ about a name that stands twice: refused."""
+    """A part of a token that is a JSON object in UTF-8.
+
+    What readers differ about is refused: a name that stands twice, NaN and its kin (RFC 8259, 6), half a surrogate
+    pair, which cannot be written as UTF-8 again.
+    """
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        found = json.loads(raw.decode(), object_pairs_hook=no_duplicates)
+        found = json.loads(raw.decode(), object_pairs_hook=no_duplicates, parse_constant=refuse_constant)
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Unauthenticated("That is not a signed token.") from None
     if not isinstance(found, dict):
@@ -159,10 +210,13 @@ def _object(part: str) -> Mapping[str, object]:
 
 def _app_id(payload: Mapping[str, object]) -> str | None:
     """Entra calls it `appid` in v1 tokens and `azp` in v2 ones; with two that differ nobody knows who calls."""
-    named = {text.lower(): text for text in (_text(payload.get("azp")), _text(payload.get("appid"))) if text}
-    if len(named) > 1:
+    named = [payload[name] for name in ("azp", "appid") if payload.get(name) is not None]
+    app_ids = [each.lower() for each in named if isinstance(each, str) and is_guid(each)]
+    if len(app_ids) < len(named):
+        raise Unauthenticated("The token's calling app, `appid` or `azp`, is no GUID.")
+    if len(set(app_ids)) > 1:
         raise Unauthenticated("The token names two calling apps: its `appid` and `azp` differ.")
-    return next(iter(named.values()), None)
+    return app_ids[0] if app_ids else None
 
 
 def _user_id(payload: Mapping[str, object]) -> str | None:
@@ -174,9 +228,12 @@ def _user_id(payload: Mapping[str, object]) -> str | None:
 
 
 def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:
-    if _moment(payload, "exp") + LEEWAY.total_seconds() <= now.timestamp():
+    ends, begins = _moment(payload, "exp"), _moment(payload, "nbf")
+    if ends < begins:
+        raise Unauthenticated("The token ends before it begins.")
+    if ends + LEEWAY.total_seconds() <= now.timestamp():
         raise Unauthenticated("The token has expired.")
-    if _moment(payload, "nbf") - LEEWAY.total_seconds() > now.timestamp():
+    if begins - LEEWAY.total_seconds() > now.timestamp():
         raise Unauthenticated("The token is not valid yet.")
 
 
@@ -190,10 +247,6 @@ def _moment(payload: Mapping[str, object], name: str) -> float:
 
 def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _named(value: object) -> str:

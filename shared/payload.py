@@ -48,7 +48,7 @@ def load(body: bytes) -> Entity:
             text,
             parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD else digits,
             parse_float=str,
-            parse_constant=_refuse_constant,
+            parse_constant=refuse_constant,
             object_pairs_hook=no_duplicates,
         )
     except ValueError:
@@ -66,7 +66,8 @@ def _check_depth(text: str) -> None:
         raise InvalidRequest("The body is nested too deeply.")
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Raise `ValueError`: NaN, Infinity and -Infinity are no JSON (RFC 8259, 6)."""
     raise ValueError(name)
 
 

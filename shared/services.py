@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from shared.graph import GraphCalls
     from shared.http_client import HttpClient
     from shared.inbound import TokenVerifier
+    from shared.signing_keys import SigningKeys
     from shared.table_store import TableCallStore
+    from shared.token_kinds import TokenKind
 
 TABLE = "calls"
 
@@ -145,20 +147,28 @@ class Services:
     def webhook(self) -> Webhook:
         """What Graph tells."""
         settings = self.settings
-        verifier = self._verifier(
-            self.apps.audiences, settings.notification_issuers, settings.notification_metadata_urls
-        )
-        admitted = Admitted(frozenset(settings.allowed_tenant_ids), frozenset(settings.notification_app_ids))
+        verifier = self._verifier(self.notification_kinds)
+        admitted = Admitted(frozenset(settings.allowed_tenant_ids))
         return Webhook(self.store, verifier, self.queue, self.clock, admitted, apps=self.apps)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":
         """Verifies the Entra tokens of management routes; None where the function key is all that is asked."""
-        settings = self.settings
-        if not settings.management_audience:
-            return None
-        urls = tuple(filter(None, (settings.management_metadata_url,)))  # without one no token is good
-        return self._verifier(settings.management_audience, settings.management_issuers, urls)
+        return self._verifier(self.management_kinds) if self.management_kinds else None
+
+    @cached_property
+    def notification_kinds(self) -> "tuple[TokenKind, ...]":
+        """The kinds of tokens that the webhook takes."""
+        from shared.token_kinds import of_notifications  # noqa: PLC0415 (its keys' libraries load when they are needed)
+
+        return of_notifications(self.settings, self._keys)
+
+    @cached_property
+    def management_kinds(self) -> "tuple[TokenKind, ...]":
+        """The kinds of tokens that management routes take; none if the function key is all that is asked."""
+        from shared.token_kinds import of_management  # noqa: PLC0415 (as above)
+
+        return of_management(self.settings, self._keys)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":
@@ -167,14 +177,15 @@ class Services:
         client_id = self.settings.calls_storage_client_id or self.settings.azure_client_id
         return ManagedIdentityCredential(client_id=client_id)
 
-    def _verifier(
-        self, audiences: tuple[str, ...], issuers: tuple[str, ...], metadata_urls: tuple[str, ...]
-    ) -> "TokenVerifier":
-        from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
-        from shared.signing_keys import SigningKeys  # noqa: PLC0415 (as above)
+    def _keys(self, metadata_urls: tuple[str, ...]) -> "SigningKeys":
+        from shared.signing_keys import SigningKeys  # noqa: PLC0415 (loads when it is needed)
 
-        keys = SigningKeys(metadata_urls, self.http, self.clock, self.settings.signing_key_hosts)
-        return TokenVerifier(audiences, issuers, keys, self.clock)
+        return SigningKeys(metadata_urls, self.http, self.clock, self.settings.signing_key_hosts)
+
+    def _verifier(self, kinds: "tuple[TokenKind, ...]") -> "TokenVerifier":
+        from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
+
+        return TokenVerifier(kinds, self.clock)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pydantic_settings import (
 from shared.apps import Apps, BotApp, CredentialKind, a_list, check_apps, read_apps
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
+from shared.identifiers import guids_in
 from shared.leases import LEASE, Timing
 from shared.setting_types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.urls import is_loopback, origin
@@ -117,22 +118,27 @@ class Settings(BaseSettings):
         None, alias="CALLS_STORAGE__clientId", description="Client id of the identity that reaches the storage account."
     )
     notification_audiences: CommaSeparated[str] = Field(
-        (), description="Audiences of Graph's notification tokens; GRAPH_APP_ID if not set."
+        (),
+        description="Audiences of Graph's notification tokens of the legacy kind; GRAPH_APP_ID if not set. Tokens of "
+        "Entra are for GRAPH_APP_ID.",
     )
     graph_apps: Annotated[tuple[BotApp, ...], NoDecode, BeforeValidator(a_list)] = Field(
         (), description="Further bots beside GRAPH_APP_ID, a JSON list; see [Several bots](#several-bots)."
     )
     notification_issuers: CommaSeparated[str] = Field(
         ("https://api.botframework.com", "https://graph.microsoft.com"),
-        description="Issuers of Graph's notification tokens.",
+        description="Issuers of Graph's notification tokens of the legacy kind. Tokens of Entra are taken "
+        "too, whatever it says.",
     )
     notification_metadata_urls: CommaSeparated[Url] = Field(
         (),
-        description="OpenID metadata that leads to the keys of notification tokens; the cloud's if not set.",
+        description="OpenID metadata that leads to the keys of notification tokens of the legacy kind; the "
+        "cloud's if not set. Keys of Entra's are those of the authority.",
     )
     notification_app_ids: CommaSeparated[Guid] = Field(
         (),
-        description="The only apps, by client id, that may send notifications (`appid` of a token); all if not set.",
+        description="The only apps, by client id, that may send notifications (`appid` or `azp` of a token). If "
+        "not set: with tokens of Entra Microsoft's calling service, with those of the legacy kind all.",
     )
     signing_key_hosts: CommaSeparated[Host] = Field(
         (), description="Hosts that OpenID metadata may lead to for keys, besides the metadata's own."
@@ -155,7 +161,8 @@ class Settings(BaseSettings):
         None,
         description='Which calls each caller may see and touch: JSON, such as `{"<client id>": {"tenants": '
         '["<tenant id>"], "apps": ["<app id>"]}, "*": "all"}`: those of these tenants and of these bots, either alone '
-        "or both. Callers that it does not name are refused; without it all see all.",
+        "or both. A client of another tenant than MANAGEMENT_TENANT_ID is `<client id>@<tenant id>`. Callers that it "
+        "does not name are refused; without it all see all.",
     )
 
     @field_validator("graph_client_secret", "graph_certificate_path")
@@ -270,6 +277,12 @@ class Settings(BaseSettings):
     def authority(self) -> str:
         """Where tokens are issued."""
         return self.azure_authority_host or self.cloud.authority
+
+    @property
+    def management_home_tenant(self) -> str | None:
+        """The tenant whose clients are callers by their client id alone: the one of the setting, or of all issuers."""
+        tenants = {tenant for issuer in self.management_issuers for tenant in guids_in(issuer)}
+        return self.management_tenant_id or (tenants.pop() if len(tenants) == 1 else None)
 
     @property
     def apps(self) -> Apps:

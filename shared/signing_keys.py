@@ -1,7 +1,7 @@
 """The public keys that inbound tokens are signed with: fetched, kept, and kept through an outage."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from shared import telemetry
 from shared.clock import Clock
 from shared.errors import KeysUnavailable
 from shared.http_client import HttpClient, NoAnswer, Request
-from shared.identifiers import canonical_issuer, guids_in
+from shared.key_binding import SigningKey, is_owned
 from shared.urls import trusted_url
 
 if TYPE_CHECKING:
@@ -24,27 +24,7 @@ _TIMEOUT = timedelta(seconds=5)  # of each of the two requests
 _SMALLEST = 2048  # bits of an RSA key
 _LARGEST = 8192  # a larger one only costs time
 _MOST_KEYS = 100
-_ANY_TENANT = "{tenantid}"  # Entra: how metadata and keys for all tenants write a tenant
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A key, and the issuer that it signs for: what its JWK says (Entra), else its metadata; None where neither does.
-
-    The issuer may hold `{tenantid}`.
-    """
-
-    public: "RSAPublicKey"
-    issuer: str | None = None
-
-    def is_of(self, issuer: str, tenant_id: str) -> bool:
-        """Whether it is said to sign for this issuer, given in its canonical form."""
-        return self.issuer is not None and canonical_issuer(self.issuer.replace(_ANY_TENANT, tenant_id)) == issuer
-
-    def is_for_another_tenant(self, tenant_id: str) -> bool:
-        """Whether its issuer is one tenant, and not this one."""
-        named = guids_in(self.issuer or "")
-        return bool(named) and tenant_id not in named
+_CLOUD = "cloud_instance_name"  # Entra's extension of metadata and keys, such as microsoftonline.com
 
 
 @dataclass(slots=True)
@@ -100,16 +80,39 @@ class SigningKeys:
             raise KeysUnavailable("The token's key is not known, and new keys could not be fetched. Try again.")
         return found
 
-    def may_sign(self, key: SigningKey, issuer: str, tenant_id: str) -> bool:
-        """Whether a key may sign for an issuer, in its canonical form, and a tenant.
+    async def may_sign(self, keys: Collection[SigningKey], issuer: str, tenant_id: str) -> bool:
+        """Whether one of the keys may sign for an issuer, in its canonical form, and a tenant: see `key_binding`.
 
-        An issuer that metadata or keys call theirs has those keys alone, so that one issuer's stolen key opens nothing
-        of another's. One that nobody calls his (Graph's second issuer, Entra's v1) shares the keys of all.
+        Raises
+        ------
+        KeysUnavailable
+            No key that is here owns the issuer, and a document that might was never loaded.
         """
-        if key.is_for_another_tenant(tenant_id):
+        if any(key.signs_for(issuer, tenant_id) for key in keys):
+            return True
+        if not any(key.may_sign_for_an_unowned_issuer(tenant_id) for key in keys):
             return False
-        everyones = (other for source in self._sources for same in source.keys.values() for other in same)
-        return key.is_of(issuer, tenant_id) or not any(other.is_of(issuer, tenant_id) for other in everyones)
+        while waited_for := [source.under_way for source in self._sources if source.under_way and not source.keys]:
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if is_owned(issuer, tenant_id, self._all()):
+            return False
+        if self.missing():
+            raise KeysUnavailable("Not all keys that tokens are verified with could be fetched yet. Try again.")
+        return True
+
+    def missing(self) -> tuple[str, ...]:
+        """The addresses of the metadata documents that were never loaded."""
+        return tuple(source.url for source in self._sources if not source.keys)
+
+    async def load(self) -> None:
+        """Fetch the documents that were never loaded, at the same limited rate, and wait for them."""
+        self._fetch_if_due(known=True)
+        under_way = [source.under_way for source in self._sources if source.under_way and not source.keys]
+        if under_way:
+            await asyncio.wait(under_way)
+
+    def _all(self) -> Iterator[SigningKey]:
+        return (key for source in self._sources for same in source.keys.values() for key in same)
 
     def _find(self, kid: str) -> tuple[SigningKey, ...]:
         return tuple(key for source in self._sources for key in source.keys.get(kid, ()))
@@ -131,9 +134,8 @@ class SigningKeys:
     async def _fetch_keys(self, metadata_url: str) -> Mapping[str, tuple[SigningKey, ...]] | None:
         try:
             document = await self._json(metadata_url)
-            issuer = document.get("issuer")
             jwks = await self._json(keys_url(document, metadata_url, self._hosts))
-            return usable_keys(jwks, issuer if isinstance(issuer, str) else None)
+            return usable_keys(jwks, document)
         except (NoAnswer, ValueError) as error:
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=str(error))
         except Exception as error:  # noqa: BLE001 (nobody waits for this task: what it raises would be lost)
@@ -171,24 +173,38 @@ def _server(url: str) -> tuple[str | None, int]:
     return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def usable_keys(jwks: Mapping[str, object], issuer: str | None = None) -> Mapping[str, tuple[SigningKey, ...]]:
-    """The RSA keys for signatures, of 2048 bits or more, by `kid`; `issuer` is that of the metadata.
+def usable_keys(
+    jwks: Mapping[str, object], document: Mapping[str, object] | None = None
+) -> Mapping[str, tuple[SigningKey, ...]]:
+    """The RSA keys for signatures, of 2048 bits or more, by `kid`; `document` is the metadata that led to them.
+
+    Entra lists keys of other clouds in a document. A key that names a cloud must name the document's (IDX40012).
 
     Raises
     ------
     ValueError
         There is none: not a key set, then.
     """
-    listed = jwks.get("keys")
+    listed, said = jwks.get("keys"), document or {}
     found: dict[str, tuple[SigningKey, ...]] = {}
     for jwk in (listed if isinstance(listed, list) else ())[:_MOST_KEYS]:
-        if isinstance(jwk, dict) and jwk.get("kid") and (public := _rsa_key(jwk)):
-            own = jwk.get("issuer")  # Entra's extension, as `endorsements` is the Bot Framework's, which concerns bots
-            key = SigningKey(public, own if isinstance(own, str) else issuer)
+        if isinstance(jwk, dict) and _text(jwk, "kid") and _is_of_cloud(jwk, said) and (public := _rsa_key(jwk)):
+            key = SigningKey(public, _text(jwk, "issuer"), _text(said, "issuer"))
             found[str(jwk["kid"])] = (*found.get(str(jwk["kid"]), ()), key)
     if not found:
         raise ValueError("the key set has no RSA key for signatures of 2048 bits or more")
     return found
+
+
+def _text(json: Mapping[str, object], name: str) -> str | None:
+    """A member that is text, and not empty."""
+    value = json.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _is_of_cloud(jwk: Mapping[str, object], document: Mapping[str, object]) -> bool:
+    key, metadata = _text(jwk, _CLOUD), _text(document, _CLOUD)
+    return key is None or metadata is None or key.lower() == metadata.lower()
 
 
 def _rsa_key(jwk: Mapping[str, object]) -> "RSAPublicKey | None":
@@ -196,9 +212,10 @@ def _rsa_key(jwk: Mapping[str, object]) -> "RSAPublicKey | None":
     from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415 slow to import
     from jwt.exceptions import InvalidKeyError  # noqa: PLC0415 slow to import
 
-    if jwk.get("kty") != "RSA" or jwk.get("use", "sig") != "sig" or jwk.get("alg", "RS256") != "RS256":
+    said = {name: value for name, value in jwk.items() if value is not None}  # null means left out
+    if said.get("kty") != "RSA" or said.get("use", "sig") != "sig" or said.get("alg", "RS256") != "RS256":
         return None
-    uses = jwk.get("key_ops", ["verify"])
+    uses = said.get("key_ops", ["verify"])
     if not isinstance(uses, list) or "verify" not in uses:
         return None
     try:

@@ -240,8 +240,8 @@ CODE_UNKNOWN = LogEvent(
 NOTIFICATIONS_ACCEPTED = LogEvent(
     "notifications.accepted",
     logging.INFO,
-    ("tenantId", "notifications", "calls", "faults"),
-    "A webhook body is stored.",
+    ("tenantId", "tokenKind", "notifications", "calls", "faults"),
+    "A webhook body is stored. `tokenKind` is `entra` or `legacy`: Graph is moving from the second to the first.",
 )
 NOTIFICATIONS_REFUSED = LogEvent(
     "notifications.refused",

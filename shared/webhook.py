@@ -49,17 +49,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The only tenants whose calls are kept, and the only apps that may tell of them, by GUID; no one named: all."""
+    """The only tenants whose calls are kept, by GUID; no one named: all."""
 
     tenants: frozenset[str] = frozenset()
-    apps: frozenset[str] = frozenset()
 
     def check(self, claims: "Claims") -> None:
-        """Raise `Forbidden` if a verified token's tenant or app is not among them."""
+        """Raise `Forbidden` if a verified token's tenant is not among them."""
         if self.tenants and claims.tenant_id not in self.tenants:
             raise Forbidden(f"Tenant {claims.tenant_id} is not in ALLOWED_TENANT_IDS.")
-        if self.apps and (claims.app_id or "").lower() not in self.apps:
-            raise Forbidden("The token's app (`appid` or `azp`) is not in NOTIFICATION_APP_IDS.")
 
 
 class Webhook:
@@ -117,6 +114,7 @@ class Webhook:
             raise Forbidden("These calls belong to another tenant, or another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
             tenantId=tenant_id,
+            tokenKind=claims.kind,
             notifications=received.notifications,
             calls=received.calls,
             faults=len(received.faults),

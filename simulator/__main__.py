@@ -110,13 +110,14 @@ async def _serve(options: argparse.Namespace) -> None:
     plain = _bind(options.address, options.port)
     secure = None if options.tls_port is None else _bind(options.address, options.tls_port)
     base_url = f"http://{options.address}:{plain.getsockname()[1]}"
-    simulation = Simulation(Options(base_url, options.speed, options.seed))
+    secure_url = None if secure is None else f"https://localhost:{secure.getsockname()[1]}"
+    simulation = Simulation(Options(base_url, options.speed, options.seed, secure_url))
     app = application(simulation)
     servers, sockets, addresses = [_Server(_config(app, options))], [plain], [base_url]
     if secure is not None:
         servers.append(_Server(_config(app, options, _tls_context(options.ca_file))))
         sockets.append(secure)
-        addresses.append(f"https://localhost:{secure.getsockname()[1]}")
+        addresses.append(str(secure_url))
 
     def cut(host: str, port: int) -> None:
         for server in servers:

@@ -174,8 +174,8 @@ class _Routes:
 def _mint(wanted: bodies.TokenWanted, simulation: Simulation) -> str:
     app_id, tenant_id = wanted.app_id.lower(), wanted.tenant_id.lower()
     if wanted.kind == "notification":
-        delivery = simulation.delivery
-        return delivery.token(wanted.audience or app_id, tenant_id, wanted.expires_in, wanted.issuer)
+        audience = wanted.audience or app_id
+        return simulation.signers.token(wanted.token, audience, tenant_id, wanted.expires_in, wanted.issuer)
     audience = wanted.audience or simulation.entra.base_url
     roles = wanted.roles if wanted.roles is not None else simulation.entra.roles(app_id, audience)
     life = LIFE if wanted.expires_in is None else wanted.expires_in

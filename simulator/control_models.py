@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from simulator.calls import Direction
-from simulator.delivery import Modes
+from simulator.delivery import Modes, TokenKind
 from simulator.wire import Json
 
 _HUNDRED_YEARS = 3.2e9
@@ -102,6 +102,7 @@ class TokenWanted(ControlModel):
     """POST /control/tokens. `issuer`, `roles` and `expiresIn` have the kind's own values if left out."""
 
     kind: Literal["notification", "entra"] = "entra"
+    token: TokenKind = Field(TokenKind.LEGACY, description="of a notification")
     app_id: str
     tenant_id: str
     audience: str | None = None

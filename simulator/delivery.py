@@ -7,18 +7,21 @@ import json
 import ssl
 import time
 from dataclasses import dataclass, field
+from enum import StrEnum
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from simulator.entra import LIFE, Grant
 from simulator.notifications import Attempt, Notification, Shape, body, of_call, of_operation
 
 if TYPE_CHECKING:
     from simulator.calls import Call
     from simulator.clock import Clock
+    from simulator.entra import Entra
     from simulator.operations import Operation
     from simulator.signing import KeyRing
     from simulator.wire import Json, JsonObject
@@ -29,6 +32,17 @@ TOKEN_LIFE = 300  # seconds; observed: exp = nbf + 300
 _TIMEOUT = 10.0  # real seconds for the bot to answer; Graph's own limit is not documented
 _SETTLE_LIMIT = 15.0  # real seconds that a step of the clock waits for deliveries
 _SERVER_ERROR = 500
+
+
+class TokenKind(StrEnum):
+    """What a notification is signed with: Graph is moving from the first to Entra's tokens."""
+
+    LEGACY = "legacy"
+    ENTRA = "entra"
+    ENTRA_V1 = "entraV1"
+
+
+_VERSIONS: dict[TokenKind, Literal["1.0", "2.0"]] = {TokenKind.ENTRA_V1: "1.0", TokenKind.ENTRA: "2.0"}
 
 
 class Modes(BaseModel):
@@ -46,6 +60,7 @@ class Modes(BaseModel):
     batch_seconds: float = Field(1, ge=0, description="how long a body waits to be filled")
     attempts: int = Field(3, ge=1, le=20, description="tries of one body while the bot is out of reach or answers 5xx")
     retry_seconds: float = Field(1, ge=0, description="before the second try; doubled each time")
+    token: TokenKind = Field(TokenKind.LEGACY, description="what signs each attempt from now on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +81,8 @@ class _Body:
     chain_id: str
     notifications: list[Notification]
     message_id: str
+    modes: Modes
     tries: int = 0
-    tries_allowed: int = 1
-    retry_seconds: float = 1.0
 
 
 @dataclass(slots=True)
@@ -79,14 +93,44 @@ class _Queue:
     sender: asyncio.Task[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The two issuers of notification tokens; times are real ones, as receivers verify them by real time."""
+
+    legacy: KeyRing
+    entra: Entra
+
+    def token(
+        self, kind: TokenKind, audience: str, tenant_id: str, life: int | None = None, issuer: str | None = None
+    ) -> str:
+        """The service's token for one POST. A negative `life` has expired."""
+        if kind is TokenKind.LEGACY:
+            return self._legacy(audience, tenant_id, TOKEN_LIFE if life is None else life, issuer)
+        life = LIFE if life is None else life
+        return self.entra.issue(Grant(SERVICE_APP_ID, tenant_id, audience, (), life, issuer, _VERSIONS[kind]))
+
+    def _legacy(self, audience: str, tenant_id: str, life: int, issuer: str | None) -> str:
+        """Observed claims; no `iat`."""
+        now = int(time.time())
+        claims: dict[str, Json] = {
+            "tid": tenant_id,
+            "appid": SERVICE_APP_ID,
+            "nbf": now + min(life, 0) - (TOKEN_LIFE if life < 0 else 0),
+            "exp": now + life,
+            "iss": issuer or ISSUER,
+            "aud": audience,
+        }
+        return self.legacy.current.sign(claims, cty="JWT")
+
+
 class Delivery:
     """Builds, signs and sends the notifications of all calls, and keeps every attempt."""
 
     def __init__(
-        self, clock: Clock, keys: KeyRing, seed: str, transport: httpx.AsyncBaseTransport | None = None
+        self, clock: Clock, signers: Signers, seed: str, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._clock = clock
-        self._keys = keys
+        self._signers = signers
         self._seed = seed
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
@@ -130,19 +174,6 @@ class Delivery:
             for _ in range(copies):
                 self._schedule(call, notification, modes, modes.delay_seconds + held)
         return notification
-
-    def token(self, audience: str, tenant_id: str, life: int | None = None, issuer: str | None = None) -> str:
-        """The service's token for one POST, in real time (observed claims; no `iat`). A negative `life` has expired."""
-        now, life = int(time.time()), TOKEN_LIFE if life is None else life
-        claims: dict[str, Json] = {
-            "tid": tenant_id,
-            "appid": SERVICE_APP_ID,
-            "nbf": now + min(life, 0) - (TOKEN_LIFE if life < 0 else 0),
-            "exp": now + life,
-            "iss": issuer or ISSUER,
-            "aud": audience,
-        }
-        return self._keys.current.sign(claims, cty="JWT")
 
     async def settle(self) -> None:
         """Wait, in real time, until nothing is on its way."""
@@ -195,9 +226,7 @@ class Delivery:
     def _post(
         self, address: _Address, lane: str, chain_id: str, notifications: list[Notification], modes: Modes
     ) -> None:
-        message = _Body(address, lane, chain_id, notifications, message_id=self._new_id())
-        message.tries_allowed, message.retry_seconds = modes.attempts, modes.retry_seconds
-        self._enqueue(message)
+        self._enqueue(_Body(address, lane, chain_id, notifications, self._new_id(), modes))
 
     def _enqueue(self, message: _Body) -> None:
         queue = self._queues.setdefault(message.lane, _Queue())
@@ -216,8 +245,9 @@ class Delivery:
         for notification in message.notifications:
             notification.attempts.append(attempt)
         failed = attempt.status is None or attempt.status >= _SERVER_ERROR
-        if failed and message.tries < message.tries_allowed:
-            self._clock.after(message.retry_seconds * 2 ** (message.tries - 1), lambda: self._enqueue(message))
+        if failed and message.tries < message.modes.attempts:
+            pause = message.modes.retry_seconds * 2 ** (message.tries - 1)
+            self._clock.after(pause, lambda: self._enqueue(message))
 
     async def _attempt(self, message: _Body) -> Attempt:
         at = self._clock.now()
@@ -232,9 +262,9 @@ class Delivery:
 
     def _headers(self, message: _Body) -> dict[str, str]:
         """The headers that are observed, besides the two that are documented."""
-        address = message.address
+        address, kind = message.address, message.modes.token
         return {
-            "Authorization": f"Bearer {self.token(address.app_id, address.tenant_id)}",
+            "Authorization": f"Bearer {self._signers.token(kind, address.app_id, address.tenant_id)}",
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Microsoft-Skype/3.0 (Calling/1.0)",
             "X-Microsoft-Skype-Chain-ID": message.chain_id,

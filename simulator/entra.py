@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs
 
 import jwt
@@ -36,6 +36,10 @@ GRAPH_ROLES = (
 )
 GRAPH_HOSTS = ("https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us")
 LIFE = 3599  # seconds; what Entra gives a token of an app
+V1_ISSUER = "https://sts.windows.net/{}/"  # of v1 tokens, whatever the authority's address
+CLOUD = "microsoftonline.com"  # Entra: cloud_instance_name of metadata and keys
+_ANY_TENANT = "{tenantid}"  # Entra: how metadata and keys for all tenants write a tenant
+_ALL_TENANTS = ("common", "organizations")
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"  # workload identity federation
 
@@ -72,7 +76,11 @@ class Identity(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token says. `life` is in real seconds; a negative one makes a token that has expired."""
+    """What a token says.
+
+    `life` is in real seconds; a negative one makes a token that has expired. Without a `version` the token has a v2
+    issuer and names the app in both ways, `appid` and `azp`, for readers of either.
+    """
 
     app_id: str
     tenant_id: str
@@ -80,6 +88,7 @@ class Grant:
     roles: tuple[str, ...]
     life: int = LIFE
     issuer: str | None = None
+    version: Literal["1.0", "2.0"] | None = None
 
 
 @dataclass(slots=True)
@@ -97,8 +106,12 @@ class Entra:
         self.identity = Identity()
 
     def issuer(self, tenant_id: str) -> str:
-        """The issuer of a tenant's tokens, the same on http and https."""
+        """The issuer of a tenant's v2 tokens, the same on http and https."""
         return f"{self.base_url}/{tenant_id}/v2.0"
+
+    def published(self) -> list[Json]:
+        """The keys, as Entra lists them: each with its issuer and its cloud."""
+        return self.keys.published(issuer=self.issuer(_ANY_TENANT), cloud_instance_name=CLOUD)
 
     def is_graph(self, audience: str) -> bool:
         """Whether a token for this audience is one for Graph: the real one's names, or the simulator's own address."""
@@ -120,21 +133,34 @@ class Entra:
         subject = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{grant.tenant_id}/{grant.app_id}"))
         claims: dict[str, Json] = {
             "aud": grant.audience,
-            "iss": grant.issuer or self.issuer(grant.tenant_id),
+            "iss": grant.issuer or self._issuer(grant),
             "iat": begin,
             "nbf": begin,
             "exp": now + grant.life,
-            "appid": grant.app_id,
-            "azp": grant.app_id,
-            "azpacr": "1",
+            **_caller(grant),
             "idtyp": "app",
             "oid": subject,
             "sub": subject,
             "tid": grant.tenant_id,
             "uti": uuid.uuid4().hex,
-            "ver": "2.0",
+            "ver": grant.version or "2.0",
         }
         return self.keys.current.sign(claims | ({"roles": grant.roles} if grant.roles else {}))
+
+    def _issuer(self, grant: Grant) -> str:
+        return V1_ISSUER.format(grant.tenant_id) if grant.version == "1.0" else self.issuer(grant.tenant_id)
+
+
+def _caller(grant: Grant) -> dict[str, Json]:
+    """How a token of this version names the calling app."""
+    v1, v2 = {"appid": grant.app_id, "appidacr": "1"}, {"azp": grant.app_id, "azpacr": "1"}
+    match grant.version:
+        case "1.0":
+            return {**v1}
+        case "2.0":
+            return {**v2}
+        case _:
+            return {**v1, **v2}
 
 
 def routes(entra: Entra, gate: Gate) -> list[Route]:
@@ -174,7 +200,8 @@ class _Routes:
         base, tenant = str(request.base_url).rstrip("/"), request.path_params["tenant"]
         return JSONResponse(
             {
-                "issuer": self.entra.issuer(tenant),
+                "issuer": self.entra.issuer(_ANY_TENANT if tenant in _ALL_TENANTS else tenant),
+                "cloud_instance_name": CLOUD,
                 "authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/authorize",
                 "token_endpoint": f"{base}/{tenant}/oauth2/v2.0/token",
                 "jwks_uri": f"{base}/{tenant}/discovery/v2.0/keys",
@@ -187,7 +214,7 @@ class _Routes:
 
     async def key_set(self, _request: Request) -> Response:
         """The keys that Entra signs with."""
-        return JSONResponse({"keys": self.entra.keys.published()})
+        return JSONResponse({"keys": self.entra.published()})
 
     async def instance(self, request: Request) -> Response:
         """Instance discovery: this authority is one, and its own only alias."""

@@ -67,9 +67,9 @@ class KeyRing:
         self._keys = [SigningKey(self._name), *(self._keys if keep_old else [])]
         return self.current
 
-    def published(self) -> list[Json]:
-        """The members of the key set, newest first."""
-        return [key.published() for key in self._keys]
+    def published(self, **more: Json) -> list[Json]:
+        """The members of the key set, newest first, each with `more` in it."""
+        return [{**key.published(), **more} for key in self._keys]
 
 
 def _number(value: int) -> str:

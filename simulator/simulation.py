@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from simulator.authorization import Authorization
 from simulator.calls import Calls
 from simulator.clock import Clock
-from simulator.delivery import Delivery
+from simulator.delivery import Delivery, Signers
 from simulator.entra import Entra
 from simulator.faults import Faults
 from simulator.gate import Connections, Gate
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a simulation is made. `seed` fixes ids, faults and delivery; `base_url` is where it is served."""
+    """How a simulation is made.
+
+    `seed` fixes ids, faults and delivery; `base_url` is where it is served. `login_url` is where Entra is served by
+    https, if it is: then that is its authority, which its issuers begin with.
+    """
 
     base_url: str = "http://127.0.0.1:8080"
     speed: float = 1.0
     seed: int | None = None
+    login_url: str | None = None
 
 
 class Simulation:
@@ -39,9 +44,10 @@ class Simulation:
         self._seed = str(options.seed) if options.seed is not None else secrets.token_hex(8)
         self.clock = Clock(options.speed)
         self.notification_keys = KeyRing("Calling service, simulated")
-        self.entra = Entra(options.base_url)
+        self.entra = Entra(options.login_url or options.base_url)
         self.connections = Connections()
-        self.delivery = Delivery(self.clock, self.notification_keys, self._seed, callbacks)
+        self.signers = Signers(self.notification_keys, self.entra)
+        self.delivery = Delivery(self.clock, self.signers, self._seed, callbacks)
         self._random_ids, self._random_faults = Random(), Random()
         self.calls = Calls(self.clock, self._random_ids, self.delivery.announce)
         self.operations = Operations(self.clock, self.calls, self.delivery.announce_operation)

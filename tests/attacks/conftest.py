@@ -1,6 +1,8 @@
 """Fixtures: the issuers, and the app in this process with their keys."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
+from unittest.mock import patch
 
 import pytest
 
@@ -20,17 +22,18 @@ from tests.functions.harness import APP_ID, App
 
 
 @pytest.fixture(scope="session")
-def published() -> Iterator[Issuers]:
-    """Graph's keys and another issuer's."""
-    with issuers() as found:
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuers]:
+    """Graph's keys, Entra's and another issuer's."""
+    with issuers(tmp_path_factory.mktemp("issuers")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 async def door(whole_app: App, published: Issuers) -> AsyncIterator[App]:  # noqa: F811 (a fixture)
     """The app, which trusts these keys."""
-    async with whole_app.configured(Services, **published.settings) as trusting:
-        yield trusting
+    with patch.dict(os.environ, SSL_CERT_FILE=published.settings["SSL_CERT_FILE"]):
+        async with whole_app.configured(Services, **published.settings) as trusting:
+            yield trusting
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,6 @@ async def victim(door: App) -> str:
 
 
 @pytest.fixture
-def scene(victim: str) -> Scene:
+def scene(victim: str, published: Issuers) -> Scene:
     """A tenant and a call of this test's own, and another tenant's call."""
-    return Scene(APP_ID, victim)
+    return Scene(APP_ID, victim, published.authority)

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from tests.attacks import bodies, genuine, tokens, wires
+from tests.attacks import bodies, entra, genuine, tokens, wires
 from tests.attacks.scene import Case, Kind
 
-CASES: tuple[Case, ...] = (*tokens.cases(), *bodies.cases(), *wires.cases(), *genuine.cases())
+CASES: tuple[Case, ...] = (*tokens.cases(), *entra.cases(), *bodies.cases(), *wires.cases(), *genuine.cases())
 MEANINGS: dict[Kind, str] = {
     "algorithm": "a token that chooses how it is verified",
     "key": "a token that chooses or forges its key",

@@ -1,16 +1,20 @@
-"""The keys that forgers and Graph sign with here, and the issuer that publishes some of them over HTTP."""
+"""The keys that forgers and Graph sign with here, and the issuers that publish some of them."""
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from simulator.tls import CertificateAuthority
 
 type Json = dict[str, object]
 
@@ -23,6 +27,16 @@ PUBLISHED: dict[str, Json] = {  # what the key set says of each, besides the num
     "for-encryption": {"use": "enc"},
     "weak": {},
     "of-another-tenant": {"issuer": f"https://sts.windows.net/{OTHER_TENANT}/"},
+}
+
+ENTRA_CLOUD = "microsoftonline.com"
+ENTRA_METADATA, ENTRA_KEYS = "/common/v2.0/.well-known/openid-configuration", "/common/discovery/v2.0/keys"
+ENTRA_PUBLISHED: dict[str, Json] = {  # `{}` is Entra's address
+    "entra": {"issuer": "{}/{{tenantid}}/v2.0", "cloud_instance_name": ENTRA_CLOUD},
+    "entra-next": {"issuer": "{}/{{tenantid}}/v2.0", "use": None, "alg": None},
+    "entra-of-another-tenant": {"issuer": f"{{}}/{OTHER_TENANT}/v2.0", "cloud_instance_name": ENTRA_CLOUD},
+    "entra-of-another-cloud": {"issuer": "{}/{{tenantid}}/v2.0", "cloud_instance_name": "microsoftonline.us"},
+    "entra-malformed": {"n": "!"},
 }
 
 
@@ -51,33 +65,48 @@ def jwk(name: str, **more: object) -> Json:
 
 @dataclass
 class Issuers:
-    """Graph's issuer and another one, on this machine. `asked` has the path of each request."""
+    """Graph's issuer, another one, and Entra by https, on this machine. `asked` has the path of each request."""
 
     address: str
+    authority: str
+    ca_file: Path
     asked: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> dict[str, str]:
-        """What makes the app trust both."""
-        return {"NOTIFICATION_METADATA_URLS": f"{self.address}/graph/metadata,{self.address}/other/metadata"}
+        """What makes the app trust them."""
+        return {
+            "NOTIFICATION_METADATA_URLS": f"{self.address}/graph/metadata,{self.address}/other/metadata",
+            "AZURE_AUTHORITY_HOST": self.authority,
+            "SSL_CERT_FILE": str(self.ca_file),
+        }
 
     def document(self, path: str) -> Json | None:
         """What is published there."""
-        match path:
-            case "/graph/metadata":
-                return {"issuer": ISSUER, "jwks_uri": f"{self.address}/graph/keys"}
-            case "/other/metadata":
-                return {"issuer": OTHER_ISSUER, "jwks_uri": f"{self.address}/other/keys"}
-            case "/graph/keys":
-                return {"keys": [jwk(name, **more) for name, more in PUBLISHED.items()]}
-            case "/other/keys":
-                return {"keys": [jwk("of-another-issuer")]}
-        return None
+        entra = {"issuer": f"{self.authority}/{{tenantid}}/v2.0", "cloud_instance_name": ENTRA_CLOUD}
+        published: dict[str, Json] = {
+            "/graph/metadata": {"issuer": ISSUER, "jwks_uri": f"{self.address}/graph/keys"},
+            "/graph/keys": {"keys": [jwk(name, **more) for name, more in PUBLISHED.items()]},
+            "/other/metadata": {"issuer": OTHER_ISSUER, "jwks_uri": f"{self.address}/other/keys"},
+            "/other/keys": {"keys": [jwk("of-another-issuer")]},
+            ENTRA_METADATA: {**entra, "jwks_uri": f"{self.authority}{ENTRA_KEYS}"},
+            ENTRA_KEYS: {"keys": [self._entras(name, more) for name, more in ENTRA_PUBLISHED.items()]},
+        }
+        return published.get(path)
+
+    def _entras(self, name: str, more: Json) -> Json:
+        issuer = {"issuer": str(more["issuer"]).format(self.authority)} if "issuer" in more else {}
+        return jwk(name, **(more | issuer))
 
 
 @contextmanager
-def issuers() -> Iterator[Issuers]:
-    """Serve both, in a thread, so that other processes may ask."""
+def issuers(folder: Path) -> Iterator[Issuers]:
+    """Serve them, in threads, so that other processes may ask; `folder` is for certificates."""
+    certificates = CertificateAuthority()
+    certificates.write_server_identity(folder / "server.pem")
+    certificates.write_certificate(folder / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -92,12 +121,22 @@ def issuers() -> Iterator[Issuers]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Issuers(f"http://127.0.0.1:{server.server_port}")
+    with _serving(Handler) as plain, _serving(Handler, context) as secure:
+        address, authority = f"http://127.0.0.1:{plain}", f"https://localhost:{secure}"
+        found = Issuers(address, authority, folder / "ca.pem")
+        yield found
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server in a thread of its own; its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield found
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()

@@ -51,10 +51,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who plays: a call of ours that nobody knows yet, and one of another tenant that must not be touched."""
+    """Who plays: a call of ours that nobody knows yet, and one of another tenant that must not be touched.
+
+    `authority` is Entra's address.
+    """
 
     app_id: str
     victim: str
+    authority: str = "https://login.microsoftonline.com"
     tenant: str = field(default_factory=lambda: str(uuid.uuid4()))
     call_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -68,6 +72,17 @@ class Scene:
         payload: Json = {"aud": self.app_id, "iss": ISSUER, "nbf": self.now, "exp": self.now + 300}
         payload |= {"tid": self.tenant, "appid": CALLING_APP, **changes}
         return {name: value for name, value in payload.items() if value is not None}
+
+    def v2_claims(self, **changes: object) -> Json:
+        """Claims of an Entra token of the second version."""
+        issuer = f"{self.authority}/{changes.get('tid', self.tenant)}/v2.0"
+        named: Json = {"iss": issuer, "appid": None, "azp": CALLING_APP, "exp": self.now + 3600, "ver": "2.0"}
+        return self.claims(**named | changes)
+
+    def v1_claims(self, **changes: object) -> Json:
+        """Claims of an Entra token of the first version."""
+        issuer = f"https://sts.windows.net/{changes.get('tid', self.tenant)}/"
+        return self.claims(**{"iss": issuer, "exp": self.now + 3600, "ver": "1.0"} | changes)
 
     def token(self, payload: Json | bytes | None = None, signed_by: str = "first", **header: object) -> str:
         """A compact token, signed with RS256 whatever its header says; None leaves a member of the header out."""

@@ -1,8 +1,10 @@
 """Each case of the corpus against the app in this process: answered as it must be, stored or not, nothing told."""
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
@@ -21,7 +23,7 @@ QUIET = ("httpcore", "httpx", "asyncio", "faker")  # the test's own clients log 
 @pytest.fixture(scope="module")
 async def door(whole_app: App, published: Issuers) -> AsyncIterator[App]:
     """The app, which trusts these keys, with storage where nobody else writes."""
-    with azurite() as storage:
+    with azurite() as storage, patch.dict(os.environ, SSL_CERT_FILE=published.settings["SSL_CERT_FILE"]):
         own = {"CALLS_STORAGE": storage.connection_string}
         async with whole_app.configured(Services, **own, **published.settings) as trusting:
             yield replace(trusting, storage=storage.connection_string)

@@ -50,9 +50,10 @@ GUARDS = {  # settings that guard something, and what their default keeps shut
     "calls_storage": "no account key: storage is reached with the app's identity",
     "ended_call_retention": "what is known of a call does not stay for ever",
     "notification_audiences": "tokens for the bot's own app alone",
-    "notification_issuers": "the two issuers that Graph uses, each with its own keys",
-    "notification_metadata_urls": "keys of the cloud's own calling service alone",
-    "notification_app_ids": "open: the calling service's id was observed, it is not documented",
+    "notification_issuers": "the two issuers of the legacy kind",
+    "notification_metadata_urls": "keys of the cloud's own calling service, and Entra's, alone",
+    "notification_app_ids": "tokens of Entra from Microsoft's calling service alone; "
+    "open with the legacy kind, whose keys are that service's own",
     "allowed_tenant_ids": "open: a bot may serve any tenant. Narrow it to those you serve",
     "signing_key_hosts": "metadata cannot lead to keys at a host of somebody else",
     "management_audience": "the function key alone, for a laptop; `infra/` always sets it and refuses an empty one",

@@ -98,7 +98,7 @@ def written(certificate: Certificate) -> Iterator[Written]:
         ]
         settings = {
             **SETTINGS,
-            **guarded.asking(port),
+            **guarded.asking(),
             "APPLICATIONINSIGHTS_CONNECTION_STRING": connection,
             "GRAPH_BASE_URL": graph.address,
             "GRAPH_CLIENT_SECRET": CANARIES["CLIENT_SECRET"],

@@ -104,5 +104,5 @@ def app(whole_app: App, simulator: Simulator) -> App:  # noqa: ARG001 (it is cle
 @pytest.fixture
 async def guarded(app: App) -> AsyncIterator[App]:
     """The app with MANAGEMENT_AUDIENCE set."""
-    async with app.configured(Services, **asking_for_tokens(app.simulator)) as with_audience:
+    async with app.configured(Services, **asking_for_tokens()) as with_audience:
         yield with_audience

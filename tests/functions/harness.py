@@ -1,5 +1,6 @@
 """The real app in this process: Microsoft's worker library, the local host's HTTP, Azurite, and a simulated Graph."""
 
+import os
 import uuid
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -33,7 +34,6 @@ APP_ID = "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21"
 FUNCTION_KEY = "a-function-key-for-tests"
 AUDIENCE = "api://call-keeper-for-tests"
 MANAGEMENT_TENANT = "1d4c7b2a-6e5f-4a3b-8c9d-0e1f2a3b4c5d"
-ISSUER = f"https://login.microsoftonline.com/{MANAGEMENT_TENANT}/v2.0"
 KEY = {"x-functions-key": FUNCTION_KEY}
 
 type Json = dict[str, JsonValue]
@@ -151,19 +151,14 @@ class App:
         return await self.invoke("keep_alive_queue", Datum(message, "string"))
 
 
-def asking_for_tokens(simulator: Simulator) -> dict[str, str]:
+def asking_for_tokens() -> dict[str, str]:
     """The settings with which management routes ask for an Entra token."""
-    return {
-        "MANAGEMENT_AUDIENCE": AUDIENCE,
-        "MANAGEMENT_TENANT_ID": MANAGEMENT_TENANT,
-        "MANAGEMENT_METADATA_URL": f"{simulator.address}/{MANAGEMENT_TENANT}/v2.0/.well-known/openid-configuration",
-        "MANAGEMENT_ISSUERS": ISSUER,
-    }
+    return {"MANAGEMENT_AUDIENCE": AUDIENCE, "MANAGEMENT_TENANT_ID": MANAGEMENT_TENANT}
 
 
 async def bearer(app: App, *roles: Role, **other: JsonValue) -> dict[str, str]:
     """The headers of a caller with these roles."""
-    wanted: Json = {"tenantId": MANAGEMENT_TENANT, "audience": AUDIENCE, "issuer": ISSUER, "roles": [*roles], **other}
+    wanted: Json = {"tenantId": MANAGEMENT_TENANT, "audience": AUDIENCE, "roles": [*roles], **other}
     token = await app.simulator.token(**wanted)
     return KEY | {"Authorization": f"Bearer {token}"}
 
@@ -208,7 +203,7 @@ def environment(storage: str, simulator: Simulator, **more: str) -> dict[str, st
 
 @contextmanager
 def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
-    """Its addresses, http and https; the latter trusted by all of aiohttp in this process."""
+    """Its addresses, http and https; the latter trusted by this process, the SDK's aiohttp and our own client."""
     ca_file = folder / "ca.pem"
     command = [python, "-m", "simulator", "--port", "0", "--tls-port", "0", "--ca-file", str(ca_file)]
     with Children() as children:
@@ -216,7 +211,8 @@ def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
         found = child.wait_for(r"simulator ready: (http://\S+?), (https://\S+)")
         # aiohttp's context is made at its import, too early for SSL_CERT_FILE.
         aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(ca_file)
-        yield found[1], found[2]
+        with patch.dict(os.environ, SSL_CERT_FILE=str(ca_file)):
+            yield found[1], found[2]
 
 
 class KeeperAlone(Keeper):

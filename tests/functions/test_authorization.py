@@ -112,6 +112,18 @@ async def test_a_users_token_that_does_not_say_which_user_is_refused(guarded: Ap
     assert "`oid`" in answer.json()["detail"]
 
 
+async def test_a_client_id_of_another_tenant_is_another_caller(guarded: App) -> None:
+    """With MANAGEMENT_ISSUERS of several tenants each of them gives app roles to the apps that it knows."""
+    other_tenant, names = str(uuid4()), []
+    for tenant in (MANAGEMENT_TENANT, other_tenant):
+        vars(guarded.parts)["management_verifier"] = Saying(Claims(tenant, AUDIENCE, APP_ID, None, frozenset(Role)))
+        call_id = str(uuid4())
+        await guarded.http.put(f"/api/calls/{call_id}", json={"tenantId": guarded.tenant}, headers=KEY)
+        ((_, detail),) = await guarded.lines(call_id, "registered")
+        names.append(detail["requestedBy"])
+    assert names == [APP_ID, f"{APP_ID}@{other_tenant}"]
+
+
 async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(guarded: App) -> None:
     call_id, other_id, operator = await guarded.simulator.call(guarded.tenant), str(uuid4()), str(uuid4())
     names, followings = [], []
@@ -178,7 +190,7 @@ async def test_keys_that_cannot_be_fetched_close_the_routes(app: App) -> None:
     async with app.configured(
         MANAGEMENT_AUDIENCE=AUDIENCE,
         MANAGEMENT_METADATA_URL="http://127.0.0.1:9/",
-        MANAGEMENT_ISSUERS="https://x.example",
+        MANAGEMENT_ISSUERS=f"{app.simulator.login}/{MANAGEMENT_TENANT}/v2.0",
     ) as cut_off:
         answer = await cut_off.http.get("/api/calls", headers=await bearer(cut_off, *Role))
         assert answer.status_code == 503

@@ -80,7 +80,7 @@ async def serving(app: App, callers: Mapping[str, object], *places: Place) -> As
         for app_id in {place.app_id for place in places}
     ]
     settings = {"MANAGEMENT_CALLERS": json.dumps(callers), "GRAPH_APPS": json.dumps(bots)}
-    async with app.configured(Services, **asking_for_tokens(app.simulator), **settings) as with_callers:
+    async with app.configured(Services, **asking_for_tokens(), **settings) as with_callers:
         yield with_callers
 
 
@@ -258,7 +258,7 @@ async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> No
     callers = json.dumps({"*": {"tenants": [app.tenant]}, BOT: "all"})
     theirs = str(uuid4())
     await app.notify(about_call(theirs, state="established"), tenant=str(uuid4()))
-    async with app.configured(Services, **asking_for_tokens(app.simulator), MANAGEMENT_CALLERS=callers) as with_callers:
+    async with app.configured(Services, **asking_for_tokens(), MANAGEMENT_CALLERS=callers) as with_callers:
         await with_callers.ask("GET", f"calls/{theirs}", expect=404, headers=await as_bot(with_callers, STRANGER))
         await with_callers.ask("GET", f"calls/{theirs}", expect=200, headers=await as_bot(with_callers, BOT))
 

@@ -71,20 +71,20 @@ async def _(app: App) -> httpx.Response:
 
 @leads_to("unauthenticated")
 async def _(app: App) -> httpx.Response:
-    async with app.configured(Services, **asking_for_tokens(app.simulator)) as guarded:
+    async with app.configured(Services, **asking_for_tokens()) as guarded:
         return await guarded.http.get("/api/calls", headers=KEY)
 
 
 @leads_to("forbidden")
 async def _(app: App) -> httpx.Response:
-    async with app.configured(Services, **asking_for_tokens(app.simulator)) as guarded:
+    async with app.configured(Services, **asking_for_tokens()) as guarded:
         return await guarded.http.get("/api/calls", headers=await bearer(guarded))
 
 
 @leads_to("signing-keys-unavailable")
 async def _(app: App) -> httpx.Response:
     closed = {"MANAGEMENT_METADATA_URL": "http://127.0.0.1:9/"}
-    async with app.configured(Services, **asking_for_tokens(app.simulator) | closed) as cut_off:
+    async with app.configured(Services, **asking_for_tokens() | closed) as cut_off:
         return await cut_off.http.get("/api/calls", headers=await bearer(cut_off))
 
 

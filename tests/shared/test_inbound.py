@@ -15,16 +15,20 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.errors import KeysUnavailable, Unauthenticated
+from shared.errors import Forbidden, KeysUnavailable, Unauthenticated
 from shared.http_client import HttpClient, make_http_client
+from shared.identifiers import lower_guids
 from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
+from shared.key_binding import ENTRA_V1_ISSUER
 from shared.settings import load_settings
 from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, SigningKeys, keys_url, usable_keys
+from shared.token_kinds import TokenKind
 
 type Serve = Callable[..., Awaitable[str]]
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
+CALLER = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
 ISSUER = "https://api.botframework.com"
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 FIRST, SECOND = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -101,9 +105,8 @@ async def client() -> AsyncIterator[HttpClient]:
 @pytest.fixture
 async def verifier(serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock) -> TokenVerifier:
     metadata = await serve(issuer.answer) + "/metadata"
-    return TokenVerifier(
-        (APP,), (ISSUER, "https://graph.microsoft.com"), SigningKeys((metadata,), client, clock), clock
-    )
+    keys = SigningKeys((metadata,), client, clock)
+    return verifier_of(keys, clock, issuers=(ISSUER, "https://graph.microsoft.com"))
 
 
 def claims(**changes: object) -> dict[str, object]:
@@ -115,7 +118,7 @@ def claims(**changes: object) -> dict[str, object]:
         "nbf": now,
         "exp": now + 300,
         "tid": TENANT,
-        "appid": "26a18ebc-cdf7-4a6a-91cb-beb352805e81",
+        "appid": CALLER,
     }
     return {name: value for name, value in (payload | changes).items() if value is not None}
 
@@ -137,6 +140,19 @@ def unsigned() -> str:
     return f"{head}.{_base64(json.dumps(claims()).encode())}."
 
 
+def verifier_of(
+    keys: SigningKeys,
+    clock: SteppedClock,
+    *,
+    audiences: tuple[str, ...] = (APP,),
+    issuers: tuple[str, ...] = (ISSUER,),
+    callers: frozenset[str] | None = None,
+) -> TokenVerifier:
+    """A verifier of one kind of token."""
+    kind = TokenKind("test", issuers, frozenset(map(lower_guids, audiences)), keys, callers)
+    return TokenVerifier((kind,), clock)
+
+
 async def refused(verifier: TokenVerifier, authorization: str | None) -> str:
     with pytest.raises(Unauthenticated) as caught:
         await verifier.verify(authorization)
@@ -145,14 +161,14 @@ async def refused(verifier: TokenVerifier, authorization: str | None) -> str:
 
 
 async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> None:
-    assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id="26a18ebc-cdf7-4a6a-91cb-beb352805e81")
+    assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id=CALLER, kind="test")
 
 
 async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
-    payload = claims(appid=None, azp="the-app", oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
+    payload = claims(appid=None, azp=APP.upper(), oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
 
     assert await verifier.verify(bearer(payload)) == Claims(
-        TENANT, APP, "the-app", None, frozenset({"Calls.Read", "Calls.Manage"})
+        TENANT, APP, APP, None, frozenset({"Calls.Read", "Calls.Manage"}), "test"
     )
 
 
@@ -232,8 +248,19 @@ async def test_what_is_no_token_is_refused(verifier: TokenVerifier, authorizatio
         ({"exp": None}, "`exp`"),
         ({"exp": "soon"}, "`exp`"),
         ({"exp": True}, "`exp`"),
-        ({"exp": float("inf")}, "`exp`"),
-        ({"exp": float("nan")}, "`exp`"),
+        ({"exp": float("inf")}, "not a signed token"),
+        ({"jti": float("nan")}, "not a signed token"),
+        ({"jti": [{"x": float("-inf")}]}, "not a signed token"),
+        ({"sub": "\ud800"}, "not a signed token"),
+        ({"\udc00": 1}, "not a signed token"),
+        ({"exp": int(START.timestamp()) - 1}, "ends before it begins"),
+        ({"cnf": {"kid": "x"}}, "bound to a key"),
+        ({"cnf": False}, "bound to a key"),
+        ({"appid": "contoso"}, "no GUID"),
+        ({"appid": [CALLER]}, "no GUID"),
+        ({"appid": 7, "azp": CALLER}, "no GUID"),
+        ({"azp": "*"}, "no GUID"),
+        ({"azp": ""}, "no GUID"),
         ({"exp": 10**400}, "`exp`"),
         ({"nbf": None}, "`nbf`"),
         ({"nbf": "now"}, "`nbf`"),
@@ -263,8 +290,8 @@ async def test_a_message_repeats_little_of_a_foreign_issuer(verifier: TokenVerif
 @pytest.mark.parametrize(
     ("lifetime", "why"),
     [
-        ({"exp": START - LEEWAY}, "expired"),
-        ({"nbf": START + LEEWAY + timedelta(seconds=1)}, "not valid yet"),
+        ({"nbf": START - 2 * LEEWAY, "exp": START - LEEWAY}, "expired"),
+        ({"nbf": START + LEEWAY + timedelta(seconds=1), "exp": START + 2 * LEEWAY}, "not valid yet"),
     ],
 )
 async def test_a_lifetime_beyond_the_leeway_is_refused(
@@ -424,7 +451,7 @@ async def test_who_is_cancelled_takes_the_fetch_from_nobody(
 ) -> None:
     held = Held(issuer)
     keys = SigningKeys((await serve(held.answer) + "/metadata",), client, clock)
-    verifier = TokenVerifier((APP,), (ISSUER,), keys, clock)
+    verifier = verifier_of(keys, clock)
     first = asyncio.create_task(verifier.verify(bearer()))
     await held.reached.wait()
     second = asyncio.create_task(verifier.verify(bearer()))
@@ -440,7 +467,7 @@ async def test_a_document_that_does_not_answer_holds_up_nobody_whose_key_another
 ) -> None:
     held = Held(Issuer(keys=[jwk("second", SECOND)], broken=500))
     urls = (await serve(held.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
-    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys(urls, client, clock), clock)
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
     for _ in range(3):  # the very first, who has to wait for the keys of the other; and then each minute
         await verifier.verify(bearer(claims(exp=int(clock.time.timestamp()) + 60)))
@@ -496,7 +523,7 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
 ) -> None:
     other = Issuer(keys=[jwk("second", SECOND)], broken=500)
     urls = (await serve(other.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
-    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys(urls, client, clock), clock)
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
     await verifier.verify(bearer())
     with pytest.raises(KeysUnavailable, match="not known"):
@@ -523,7 +550,7 @@ async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
     clock = SteppedClock()
     address = await serve(issuer.answer)
     issuer.jwks_uri = f"{address.replace('127.0.0.1', 'localhost')}/keys"
-    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys((address + "/metadata",), client, clock, named), clock)
+    verifier = verifier_of(SigningKeys((address + "/metadata",), client, clock, named), clock)
 
     if taken:
         await verifier.verify(bearer())
@@ -552,42 +579,158 @@ def test_a_key_need_not_say_what_it_is_for() -> None:
     assert set(usable_keys({"keys": [unsaid]})) == {"first"}
 
 
+GRAPH = "https://graph.microsoft.com"  # an issuer that no metadata names
 V1, V2 = f"https://sts.windows.net/{TENANT}/", f"https://login.microsoftonline.com/{TENANT}/v2.0"
 ANY_V2, OTHERS_V2 = V2.replace(TENANT, "{tenantid}"), V2.replace(TENANT, APP)
 
 
 @pytest.mark.parametrize(
-    ("says", "issuer_of_token", "taken"),
+    ("document", "key", "issuer_of_token", "taken"),
     [
-        ({}, ISSUER, True),  # by its metadata
-        ({}, V1, True),  # which nobody calls his
-        ({}, V2, False),  # which the second metadata calls its own
-        ({"issuer": V2}, V2, True),
-        ({"issuer": ANY_V2}, V2, True),
-        ({"issuer": V2.upper()}, V2, False),
-        ({"issuer": ANY_V2}, V1, True),
-        ({"issuer": ANY_V2}, ISSUER, True),  # then no key calls this issuer its own
-        ({"issuer": OTHERS_V2}, V2, False),
-        ({"issuer": OTHERS_V2}, V1, False),  # one tenant's key signs for no other
+        pytest.param(ISSUER, {}, ISSUER, True, id="the document's issuer"),
+        pytest.param(ISSUER, {}, GRAPH, True, id="an issuer that nobody names"),
+        pytest.param(ISSUER, {}, V1, True, id="v1, which nobody names here"),
+        pytest.param(ISSUER, {}, V2, False, id="the other document's issuer"),
+        pytest.param(OTHERS_V2, {}, V1, False, id="another tenant's document, an issuer that nobody names"),
+        pytest.param(ISSUER, {"issuer": V2}, V2, True, id="the key's own issuer"),
+        pytest.param(ISSUER, {"issuer": ANY_V2}, V2, True, id="the key's own template"),
+        pytest.param(ISSUER, {"issuer": V2.upper()}, V2, False, id="an issuer's host has a case"),
+        pytest.param(ANY_V2, {"issuer": ANY_V2}, V1, True, id="v1 by Entra's keys and document"),
+        pytest.param(V2, {"issuer": ANY_V2}, V1, True, id="v1 by the tenant's own document"),
+        pytest.param(ISSUER, {"issuer": ANY_V2}, V1, False, id="v1 by a key that its document does not back"),
+        pytest.param(ISSUER, {"issuer": ANY_V2}, ISSUER, False, id="a key with an issuer, its document's"),
+        pytest.param(ISSUER, {"issuer": ANY_V2}, GRAPH, False, id="a key with an issuer, one that nobody names"),
+        pytest.param(ANY_V2, {"issuer": OTHERS_V2}, V2, False, id="another tenant's key, v2"),
+        pytest.param(ANY_V2, {"issuer": OTHERS_V2}, V1, False, id="another tenant's key, v1"),
     ],
 )
-async def test_a_key_signs_for_its_issuer_alone(
+async def test_a_key_signs_for_its_issuer_alone(  # noqa: PLR0917 a row of the table
     serve: Serve,
     client: HttpClient,
-    says: dict[str, str],
+    document: str,
+    key: dict[str, str],
     issuer_of_token: str,
     taken: bool,
 ) -> None:
     clock = SteppedClock()
-    one, other = Issuer(keys=[jwk("first", FIRST, **says)]), Issuer(keys=[jwk("second", SECOND)], named=V2)
+    one = Issuer(keys=[jwk("first", FIRST, **key)], named=document)
+    other = Issuer(keys=[jwk("second", SECOND)], named=V2)
     urls = tuple([await serve(each.answer) + "/metadata" for each in (one, other)])
-    verifier = TokenVerifier((APP,), (ISSUER, V1, V2), SigningKeys(urls, client, clock), clock)
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH, V1, V2))
     token = bearer(claims(iss=issuer_of_token))
 
     if taken:
         await verifier.verify(token)
     else:
         assert "not one of its issuer" in await refused(verifier, token)
+
+
+CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # Entra's tenant of personal accounts, with a key of its own
+
+
+@pytest.mark.parametrize("tid", [CONSUMERS, APP])
+@pytest.mark.parametrize("issuer", [V1, V2])
+@pytest.mark.parametrize("key", [V2.replace(TENANT, CONSUMERS), ANY_V2], ids=["consumers' key", "key of all tenants"])
+async def test_an_issuer_of_one_tenant_with_another_tenants_tid_is_refused(  # noqa: PLR0917 as above
+    serve: Serve, client: HttpClient, clock: SteppedClock, key: str, issuer: str, tid: str
+) -> None:
+    """IDX40004: `tid` is the sender's word, and a key of the tenant that it names would sign for the issuer."""
+    document = Issuer(keys=[jwk("first", FIRST, issuer=key)], named=ANY_V2)
+    keys = SigningKeys((await serve(document.answer) + "/metadata",), client, clock)
+    verifier = verifier_of(keys, clock, issuers=(V1, V2))
+
+    assert "another tenant's than its `tid`" in await refused(verifier, bearer(claims(iss=issuer, tid=tid)))
+
+
+@pytest.mark.parametrize(
+    ("key", "document", "taken"),
+    [
+        ("microsoftonline.us", "microsoftonline.com", False),
+        ("microsoftonline.com", "MicrosoftOnline.com", True),
+        (None, "microsoftonline.com", True),
+        ("microsoftonline.us", None, True),
+        (7, "microsoftonline.com", True),
+    ],
+)
+def test_a_key_of_another_cloud_than_its_document_is_no_key_here(
+    key: object, document: str | None, taken: bool
+) -> None:
+    """IDX40012: Entra's documents list keys of other clouds."""
+    jwks = {"keys": [jwk("first", FIRST, cloud_instance_name=key), jwk("second", SECOND)]}
+
+    assert ("first" in usable_keys(jwks, {"cloud_instance_name": document})) is taken
+
+
+async def test_while_a_document_was_never_loaded_an_issuer_that_no_key_owns_is_unknown(
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
+) -> None:
+    """Else the keys that are here would sign for the issuer of those that are not."""
+    missing = Issuer(keys=[jwk("second", SECOND)], named=GRAPH, broken=500)
+    urls = (await serve(issuer.answer) + "/metadata", await serve(missing.answer) + "/metadata")
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH))
+
+    await verifier.verify(bearer())  # this issuer has its keys
+    with pytest.raises(KeysUnavailable, match="Not all keys"):
+        await verifier.verify(bearer(claims(iss=GRAPH)))
+
+    missing.broken = None
+    clock.time += PAUSE
+    later = claims(iss=GRAPH, exp=int(clock.time.timestamp()) + 60)
+    await verifier.verify(bearer(later, key=SECOND, kid="second"))
+    assert "not one of its issuer" in await refused(verifier, bearer(later))
+
+
+async def test_a_document_on_its_way_is_waited_for_before_an_issuer_counts_as_nobodys(
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
+) -> None:
+    held = Held(Issuer(keys=[jwk("second", SECOND)], named="https://another.example"))
+    urls = (await serve(issuer.answer) + "/metadata", await serve(held.answer) + "/metadata")
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH))
+
+    verifying = asyncio.create_task(verifier.verify(bearer(claims(iss=GRAPH))))
+    await held.reached.wait()
+    held.let_go.set()
+
+    assert (await verifying).tenant_id == TENANT
+
+
+@pytest.mark.parametrize("member", ["use", "alg", "key_ops"])
+def test_null_in_a_key_means_left_out(member: str) -> None:
+    assert set(usable_keys({"keys": [jwk("first", FIRST, **{member: None})]})) == {"first"}
+
+
+async def test_entras_keys_serve_tokens_of_every_tenant_from_the_apps_on_the_list_alone(
+    serve: Serve, client: HttpClient, clock: SteppedClock
+) -> None:
+    document = Issuer(keys=[jwk("first", FIRST, issuer=ANY_V2)], named=ANY_V2)
+    keys = SigningKeys((await serve(document.answer) + "/metadata",), client, clock)
+    verifier = verifier_of(keys, clock, issuers=(ANY_V2, ENTRA_V1_ISSUER), callers=frozenset({CALLER}))
+
+    for tenant in (TENANT, APP):
+        for issuer, caller in ((V1, {"appid": CALLER}), (V2, {"azp": CALLER.upper(), "appid": None})):
+            payload = claims(iss=issuer.replace(TENANT, tenant), tid=tenant, **caller)
+            assert (await verifier.verify(bearer(payload))).app_id == CALLER
+    for stranger in (APP, None):
+        with pytest.raises(Forbidden, match="may not send"):
+            await verifier.verify(bearer(claims(iss=V2, appid=stranger)))
+
+
+async def test_the_first_kind_that_knows_the_issuer_judges_the_token(
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
+) -> None:
+    entra = Issuer(keys=[jwk("second", SECOND, issuer=ANY_V2)], named=ANY_V2)
+
+    def keys(url: str) -> SigningKeys:
+        return SigningKeys((f"{url}/metadata",), client, clock)
+
+    strict_keys, lax_keys = keys(await serve(entra.answer)), keys(await serve(issuer.answer))
+    strict = TokenKind("strict", (ANY_V2,), frozenset({APP}), strict_keys, frozenset({CALLER}))
+    lax = TokenKind("lax", (ISSUER, V2), frozenset({APP}), lax_keys)
+    verifier = TokenVerifier((strict, lax), clock)
+
+    assert (await verifier.verify(bearer())).kind == "lax"
+    assert (await verifier.verify(bearer(claims(iss=V2), key=SECOND, kid="second"))).kind == "strict"
+    assert "key is unknown" in await refused(verifier, bearer(claims(iss=V2)))  # the other kind's key
 
 
 async def test_entras_document_for_all_tenants_serves_issuers_of_several(serve: Serve, client: HttpClient) -> None:
@@ -597,7 +740,7 @@ async def test_entras_document_for_all_tenants_serves_issuers_of_several(serve: 
     for says, taken in ((ANY_V2, tenants), (V2, (TENANT,))):
         document = Issuer(keys=[jwk("first", FIRST, issuer=says)], named=says)
         keys = SigningKeys((await serve(document.answer) + "/metadata",), client, clock)
-        verifier = TokenVerifier((APP,), issuers, keys, clock)
+        verifier = verifier_of(keys, clock, issuers=issuers)
         for tenant, issuer in zip(tenants, issuers, strict=True):
             token = bearer(claims(iss=issuer, tid=tenant))
             if tenant in taken:
@@ -613,7 +756,7 @@ async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
     issuer.keys = [jwk("first", SECOND), jwk("first", FIRST, endorsements=["msteams"], key_ops=["verify"])]
     other = Issuer(keys=[jwk("first", SECOND)], named="https://another.example")
     urls = tuple([await serve(each.answer) + "/metadata" for each in (other, issuer)])
-    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys(urls, client, clock), clock)
+    verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
     await verifier.verify(bearer())
     await verifier.verify(bearer(key=SECOND))
@@ -622,9 +765,8 @@ async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
 async def test_the_audience_that_fits_is_told(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
-    verifier = TokenVerifier(
-        (APP, TENANT), (ISSUER,), SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock), clock
-    )
+    keys = SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock)
+    verifier = verifier_of(keys, clock, audiences=(APP, TENANT))
 
     for named, told in ((APP.upper(), APP), (TENANT, TENANT), (["another", TENANT], TENANT)):
         assert (await verifier.verify(bearer(claims(aud=named)))).audience == told
@@ -646,6 +788,30 @@ async def test_characters_that_a_decoder_skips_make_it_no_token(
     await verifier.verify(bearer())
 
     assert "not a signed token" in await refused(verifier, spoil(bearer()))
+
+
+async def test_a_token_has_one_spelling(verifier: TokenVerifier) -> None:
+    """RFC 4648, 3.5: of the last character of 256 bytes four bits are left over, which a decoder ignores."""
+    scheme, _, token = bearer().partition(" ")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spellings = [token[:-1] + alphabet[alphabet.index(token[-1]) + more] for more in range(16)]
+    assert alphabet.index(token[-1]) % 16 == 0
+
+    await verifier.verify(f"{scheme} {spellings[0]}")
+
+    for other in spellings[1:]:
+        assert "not a signed token" in await refused(verifier, f"{scheme} {other}")
+
+
+@pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", "AT+JWT"])
+async def test_an_access_tokens_type_is_taken(verifier: TokenVerifier, kind: str) -> None:
+    await verifier.verify(bearer(typ=kind))
+
+
+@pytest.mark.parametrize("kind", ["dpop+jwt", "logout+jwt", "secevent+jwt", "JWE"])
+async def test_a_token_of_another_type_is_refused(verifier: TokenVerifier, kind: str) -> None:
+    """RFC 8725, 3.11."""
+    assert "another type" in await refused(verifier, bearer(typ=kind))
 
 
 @pytest.mark.parametrize(
@@ -671,7 +837,6 @@ async def test_a_name_that_stands_twice_is_refused(
     [
         [],
         [jwk("first", FIRST, use="enc")],
-        [jwk("first", FIRST, use=None)],
         [jwk("first", FIRST, alg="RS512")],
         [jwk("first", FIRST, kty="EC")],
         [jwk("first", FIRST, n="!")],
@@ -707,11 +872,11 @@ async def test_guids_of_issuers_and_audiences_have_no_case(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     metadata = await serve(issuer.answer) + "/metadata"
-    verifier = TokenVerifier(
-        (f"api://{APP.upper()}",),
-        (f"https://sts.windows.net/{TENANT.upper()}/",),
+    verifier = verifier_of(
         SigningKeys((metadata,), client, clock),
         clock,
+        audiences=(f"api://{APP.upper()}",),
+        issuers=(f"https://sts.windows.net/{TENANT.upper()}/",),
     )
 
     await verifier.verify(bearer(claims(aud=f"api://{APP}", iss=f"https://sts.windows.net/{TENANT}")))
@@ -729,7 +894,7 @@ async def test_nobody_waits_for_old_keys_to_be_fetched_again(
             await go_on.wait()
         return await issuer.answer(request)
 
-    verifier = TokenVerifier((APP,), (ISSUER,), SigningKeys((await serve(answer) + "/metadata",), client, clock), clock)
+    verifier = verifier_of(SigningKeys((await serve(answer) + "/metadata",), client, clock), clock)
     await verifier.verify(bearer())
     clock.time += FRESH
     token = bearer(claims(exp=int(clock.time.timestamp())))

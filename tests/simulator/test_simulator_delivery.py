@@ -60,6 +60,40 @@ async def test_a_notification_carries_the_services_token_as_it_is_observed(sim: 
     assert abs(claims["nbf"] - time.time()) < 30, "real time, however the simulated clock stands"
 
 
+@pytest.mark.parametrize(
+    ("kind", "issuer", "caller"),
+    [
+        ("entra", "{issuer of the document}", "azp"),
+        ("entraV1", f"https://sts.windows.net/{TENANT}/", "appid"),
+    ],
+)
+async def test_in_the_middle_of_a_call_notifications_change_to_entras_tokens(
+    sim: Sim, kind: str, issuer: str, caller: str
+) -> None:
+    call_id = await sim.create()
+    await sim.advance(0)
+    await sim.control("PUT", "/delivery", {"token": kind})
+    await sim.control("POST", f"/calls/{call_id}/end", {})
+    await sim.advance(60)
+
+    legacy, *_, last = (headers["authorization"].removeprefix("Bearer ") for headers in sim.bot.headers)
+    metadata = (await sim.http.get("/common/v2.0/.well-known/openid-configuration")).json()
+    keys = (await sim.http.get(metadata["jwks_uri"])).json()["keys"]
+    claims = jwt.decode(last, PyJWKSet.from_dict({"keys": keys})[keys[0]["kid"]], algorithms=["RS256"], audience=APP)
+
+    assert jwt.decode(legacy, options={"verify_signature": False})["iss"] == "https://api.botframework.com"
+    template = metadata["issuer"]
+    assert template.endswith("/{tenantid}/v2.0")
+    assert {(key["issuer"], key["cloud_instance_name"]) for key in keys} == {(template, "microsoftonline.com")}
+    assert metadata["cloud_instance_name"] == "microsoftonline.com"
+    own = template.replace("{tenantid}", TENANT)
+    assert claims["iss"] == issuer.replace("{issuer of the document}", own)
+    assert {name: claims[name] for name in ("azp", "appid") if name in claims} == {
+        caller: "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
+    }
+    assert claims["tid"] == TENANT
+
+
 async def test_the_services_keys_are_not_entras(sim: Sim) -> None:
     notification_keys = (await sim.http.get("/v1/keys")).json()["keys"]
     entra_keys = (await sim.http.get(f"/{TENANT}/discovery/v2.0/keys")).json()["keys"]
@@ -235,4 +269,5 @@ def test_the_modes_are_those_that_the_control_api_shows() -> None:
         "batchSeconds": 1,
         "attempts": 3,
         "retrySeconds": 1,
+        "token": "legacy",
     }

@@ -1,4 +1,4 @@
-"""Whether Call Keeper can do its work: settings, storage, whether sweeps still happen and renew most calls."""
+"""Whether Call Keeper can do its work: settings, storage, keys of tokens, sweeps that happen and renew most calls."""
 
 import asyncio
 from dataclasses import dataclass
@@ -46,12 +46,25 @@ async def _look(parts: Services) -> HealthView:
     try:
         sweeps, calls = await _watermarks(parts)
         await parts.queue.ping()
+        keys = await _keys(parts)
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     except StoreUnavailable as error:
         return _view("unhealthy", settings="ok", storage=str(error))
-    status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == "ok" else "degraded"
-    return _view(status, settings="ok", storage="ok", sweeps=sweeps, calls=calls)
+    status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == keys == "ok" else "degraded"
+    return _view(status, settings="ok", storage="ok", keys=keys, sweeps=sweeps, calls=calls)
+
+
+async def _keys(parts: Services) -> str:
+    """Whether the keys of each kind of token that comes in were loaded once; those serve through an outage."""
+    kinds = (*parts.notification_kinds, *parts.management_kinds)
+    await asyncio.gather(*(kind.keys.load() for kind in kinds))
+    missing = [kind.name for kind in kinds if kind.keys.missing()]
+    if not missing:
+        return "ok"
+    return (
+        f"keys of {' and '.join(missing)} tokens were never loaded, such tokens get 503: see signing_keys.fetch.failed"
+    )
 
 
 async def _watermarks(parts: Services) -> tuple[str, str]:

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 
 from local.doctor.check import check
+from local.doctor.checks_token import authority
 from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import Patient
 from local.doctor.probe import NoWay, look
 from shared.signing_keys import keys_url, usable_keys
+from shared.token_kinds import entra_metadata_url
 
 ISSUER = "https://api.botframework.com"  # MicrosoftDocs: calling bots' authentication
 
@@ -22,9 +24,9 @@ ISSUERS = Fault(
 )
 KEYS = Fault(
     "keys-unreachable",
-    "The keys that notifications are signed with cannot be fetched: they are answered 503, and reasons get lost.",
-    "Let the app reach the metadata and the address of its jwks_uri; correct NOTIFICATION_METADATA_URLS "
-    "or SIGNING_KEY_HOSTS.",
+    "Keys that notifications are signed with cannot be fetched: such notifications get 503, and reasons get lost.",
+    "Let the app reach the metadata and the address of its jwks_uri; correct NOTIFICATION_METADATA_URLS, "
+    "AZURE_AUTHORITY_HOST or SIGNING_KEY_HOSTS.",
 )
 OPEN = Fault(
     "management-audience-missing",
@@ -41,13 +43,16 @@ MANAGEMENT_KEYS = Fault(
 
 @check("notifications", "Will Graph's notifications be believed?", AUDIENCE, ISSUERS, KEYS)
 async def notifications(patient: Patient) -> AsyncIterator[Finding]:
-    """Compares the audiences, and fetches the keys as the webhook does."""
+    """Compares the audiences, and fetches the keys of both kinds of tokens as the webhook does."""
     settings = patient.settings
     if settings.graph_app_id not in {audience.lower() for audience in settings.notification_audiences}:
         yield AUDIENCE.found("NOTIFICATION_AUDIENCES does not have GRAPH_APP_ID")
     if ISSUER not in {issuer.lower().rstrip("/") for issuer in settings.notification_issuers}:
         yield ISSUERS.found(f"NOTIFICATION_ISSUERS does not have {ISSUER}")
-    for url in settings.notification_metadata_urls:
+    urls = list(settings.notification_metadata_urls)
+    if not await authority(patient):  # else the check `token` names the cause
+        urls.append(entra_metadata_url(settings.authority))
+    for url in urls:
         if trouble := await _keys_trouble(patient, url):
             yield KEYS.found(f"{url}: {trouble}")
 
@@ -70,7 +75,7 @@ async def _keys_trouble(patient: Patient, metadata_url: str) -> str | None:
     try:
         document = await _document(patient, metadata_url)
         found = keys_url(document, metadata_url, patient.settings.signing_key_hosts)
-        usable_keys(await _document(patient, found))
+        usable_keys(await _document(patient, found), document)
     except NoWay as error:
         return str(error)
     except ValueError as error:

@@ -91,9 +91,7 @@ async def token(patient: Patient) -> AsyncIterator[Finding]:
     check_credential_is_here(patient)
     kind = patient.settings.graph_credential
     finding = _certificate(patient) if kind == "certificate" else None
-    if finding is None and kind != "managedIdentity":
-        finding = await _authority(patient)
-    yield finding or await _asked(patient, kind)
+    yield finding or await authority(patient) or await _asked(patient, kind)
 
 
 def check_credential_is_here(patient: Patient) -> None:
@@ -125,8 +123,14 @@ def _certificate(patient: Patient) -> Finding | None:
     return None
 
 
-async def _authority(patient: Patient) -> Finding | None:
-    """What is in the way to the authority; the Functions app reaches it without a proxy."""
+async def authority(patient: Patient) -> Finding | None:
+    """What is in the way to the authority, if a token is asked of it from here.
+
+    The Functions app reaches it without a proxy.
+    """
+    kind = patient.settings.graph_credential
+    if kind == "managedIdentity" or (patient.deployment and kind != "secret"):
+        return None
     try:
         await look(patient.client, f"{patient.settings.authority}/common/discovery/instance")
     except NoWay as error:

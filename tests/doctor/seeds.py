@@ -378,6 +378,12 @@ _settings(
 _answering("keys-unreachable", "NOTIFICATION_METADATA_URLS", Reply(200, {}, {"jwks_uri": "ftp://a.example"}))
 _answering("keys-unreachable", "NOTIFICATION_METADATA_URLS", Reply(503))
 
+
+@_seed("keys-unreachable")
+def _no_entra_keys(world: World, _plan: Plan) -> None:
+    world.fault(operation="keys", status=503)
+
+
 _answering("webhook-not-found", "webhook", Reply(404))
 _answering("webhook-redirects", "webhook", Reply(308, {"Location": "https://a.example"}))
 _answering("webhook-guarded", "webhook", Reply(401, {"WWW-Authenticate": 'Bearer realm="a.example"'}))

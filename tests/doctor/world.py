@@ -92,6 +92,7 @@ class World:
             "AzureWebJobsStorage__clientId": IDENTITY,
             "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=hush-hush-another;IngestionEndpoint=https://a",
             "AZURE_CLIENT_ID": IDENTITY,
+            "AZURE_AUTHORITY_HOST": self.stack.settings()["AZURE_AUTHORITY_HOST"],
             "CALLS_STORAGE__tableServiceUri": storage,
             "CALLS_STORAGE__queueServiceUri": storage,
             "CALLS_STORAGE__credential": "managedidentity",

@@ -12,9 +12,10 @@ from functions.problems import LATER
 from shared import health as shared_health
 from shared import services
 from shared.leases import Watermark
-from tests.functions.harness import App, close
+from shared.services import Services
+from tests.functions.harness import App, asking_for_tokens, close
 
-CHECKS = ("settings", "storage", "sweeps", "calls")
+CHECKS = ("settings", "storage", "keys", "sweeps", "calls")
 DEAD = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=c2VjcmV0LWFjY291bnQta2V5;"
     "TableEndpoint=http://127.0.0.1:9/devstoreaccount1;QueueEndpoint=http://127.0.0.1:9/devstoreaccount1;"
@@ -34,6 +35,25 @@ async def test_after_a_sweep_all_is_well(app: App) -> None:
     health: Any = await app.asked("GET", "health", headers={})
     assert (health["status"], health["checks"]) == ("healthy", dict.fromkeys(CHECKS, "ok"))
     assert health["version"]
+
+
+@pytest.mark.parametrize(
+    ("away", "kind"),
+    [
+        ({"NOTIFICATION_METADATA_URLS": "http://127.0.0.1:9/metadata"}, "legacy"),
+        ({"AZURE_AUTHORITY_HOST": "https://localhost:9"}, "entra"),
+        ({**asking_for_tokens(), "MANAGEMENT_METADATA_URL": "http://127.0.0.1:9/metadata"}, "management"),
+    ],
+    ids=["legacy", "entra", "management"],
+)
+async def test_keys_of_one_kind_of_token_that_were_never_loaded_degrade_it(
+    app: App, away: dict[str, str], kind: str
+) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    async with app.configured(Services, **away) as without:
+        health: Any = await without.asked("GET", "health", headers={})
+    assert health["status"] == "degraded"
+    assert health["checks"]["keys"].startswith(f"keys of {kind} tokens were never loaded")
 
 
 async def test_sweeps_that_are_late_degrade_it(app: App) -> None:

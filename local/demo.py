@@ -92,12 +92,15 @@ class Demo:
         self._outlive(kept, unkept)
         counts = self._count_sweeps(kept)
         keep_alives = self._simulated(kept)
+        self._change_tokens()
         self._hang_up(kept)
         end_of_kept = self._explain(kept, "A", None)
+        token_kinds = self._count_tokens()
         return Seen(
             {"call": end_of_kept, "simulated": keep_alives},
             {"call": end_of_unkept, "simulated": self._simulated(unkept)},
             recording,
+            token_kinds,
             *counts,
         )
 
@@ -190,6 +193,21 @@ class Demo:
         if end["action"]:
             self._story.more(f"What to do? {end['action']}")
         return call
+
+    def _change_tokens(self) -> None:
+        """Microsoft moves notifications to Entra's tokens, on a day that is not published."""
+        self._story.title("Graph changes how it signs")
+        self._ask("PUT", f"{self._stack.simulator}/control/delivery", 200, json={"token": "entra"})
+        self._story.say("Graph", "signs notifications with tokens of Entra from now on; so far they were the old kind.")
+
+    def _count_tokens(self) -> list[str]:
+        """The kinds of tokens that bodies came with, in their order, as the host's log tells."""
+
+        def kinds() -> list[str]:
+            return re.findall(r"notifications\.accepted .*?tokenKind=(\w+)", self._stack.host.output)
+
+        seen = self._until("notifications came with both kinds of tokens", kinds, lambda seen: len(set(seen)) > 1)
+        return list(dict.fromkeys(seen))
 
     def _hang_up(self, kept: str) -> None:
         age = minutes_alive(self._simulated(kept))

@@ -19,6 +19,7 @@ class Seen:
     kept: Json
     unkept: Json
     recording: Json
+    token_kinds: list[str]
     timer_sweeps: int = 0
     renewed_by_timer: int = 0
     renewed_by_others: int = 0
@@ -36,6 +37,7 @@ def report_of(seen: Seen, seconds: float) -> Json:
             name: seen.recording[name]
             for name in ("id", "callId", "kind", "status", "code", "subcode", "completionReason", "clientContext")
         },
+        "tokenKinds": seen.token_kinds,
         "sweeps": {
             "timer": seen.timer_sweeps,
             "renewedByTimer": seen.renewed_by_timer,
@@ -59,7 +61,7 @@ def _reported(role: str, seen: Json) -> Json:
 
 
 def sum_up(story: Story, seen: Seen) -> None:
-    """Three lines at the end of the story."""
+    """Four lines at the end of the story."""
     story.title("In short")
     for name, one, how in (
         ("call A", seen.kept, "kept alive by the timer alone"),
@@ -69,6 +71,7 @@ def sum_up(story: Story, seen: Seen) -> None:
         story.fact(
             name, f"{how}: {sent} keepAlives; ended with {end['code']}/{end['subcode']}, told by {end['source']}."
         )
+    story.fact("tokens", f"notifications with tokens of both kinds: {', then '.join(seen.token_kinds)}.")
     story.fact("recording", f"{seen.recording['status']}, {seen.recording['completionReason']}.")
 
 

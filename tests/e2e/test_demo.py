@@ -59,6 +59,7 @@ def test_the_demo_shows_one_call_kept_by_the_timer_and_another_one_lapse(tmp_pat
     assert unkept["reason"]
     assert (report["recording"]["status"], report["recording"]["callId"]) == ("completed", kept["id"])
     assert report["recording"]["id"]
+    assert report["tokenKinds"] == ["legacy", "entra"]
 
 
 def test_a_demo_whose_host_dies_says_so_and_fails(tmp_path: Path) -> None:

@@ -150,9 +150,17 @@ def messages_lost(scene: Scene) -> Iterator[str]:
 
 
 def keys_rotated(scene: Scene) -> Iterator[str]:
-    """Notifications are signed with a new key."""
+    """Notifications of both kinds are signed with new keys; Entra publishes its old ones for a while."""
     scene.world.control("POST", "/keys/rotate", {"kind": "notification"})
-    yield "Graph signs with a new key"
+    scene.world.control("POST", "/keys/rotate", {"kind": "entra", "keepOld": True})
+    yield "Graph and Entra sign with new keys"
+
+
+def tokens_changed(scene: Scene) -> Iterator[str]:
+    """Notifications change to another kind of token, in the middle of calls, and stay with it."""
+    kind = scene.random.choice(("entra", "entraV1", "legacy"))
+    scene.world.control("PUT", "/delivery", {"token": kind})
+    yield f"notifications change to tokens of the kind {kind}"
 
 
 def timers_turned(scene: Scene) -> Iterator[str]:
@@ -182,6 +190,7 @@ OURS = (
     TURN,
     Trouble(messages_lost, 0),
     Trouble(keys_rotated, 0),
+    Trouble(tokens_changed, 0),
 )
 
 

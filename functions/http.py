@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from functions.bodies import STRICTLY_JSON, check_is_plain_json
 from functions.problems import problem, unforeseen
 from shared import telemetry
-from shared.callers import EVERYTHING, Scope, client_of, scope_of
+from shared.callers import EVERYTHING, Scope, scope_of
 from shared.errors import (
     CallKeeperError,
     Forbidden,
@@ -29,6 +29,7 @@ from shared.validation import check_query
 
 if TYPE_CHECKING:
     from shared.inbound import Claims
+    from shared.settings import Settings
 
 BODY_LIMIT = 64 * 1024
 
@@ -169,18 +170,18 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
         return Caller("function key", frozenset(Role))
     claims = await verifier.verify(req.headers.get("Authorization"))
     settings = services().settings
-    client = _client(claims, settings.management_home_tenant)
+    client = _client(claims, settings)
     caller = Caller(_name(client, claims), claims.roles, scope_of(client, settings.management_callers))
     if not caller.may(route.role):
         raise Forbidden(f"The token lacks the app role {route.role.value}.")
     return caller
 
 
-def _client(claims: "Claims", home_tenant: str | None) -> str:
+def _client(claims: "Claims", settings: "Settings") -> str:
     """The calling app."""
     if claims.app_id is None:  # an ID token looks much the same, and is no leave to call anything
         raise Unauthenticated("The token names no calling app: send an access token, which has `azp` or `appid`.")
-    return client_of(claims.app_id, claims.tenant_id, home_tenant)
+    return settings.management_client(claims.app_id, claims.tenant_id)
 
 
 def _name(client: str, claims: "Claims") -> str:

@@ -57,7 +57,7 @@ param notificationIssuers string[] = []
 @description('OpenID metadata of the keys of notification tokens of the legacy kind; empty for the cloud\'s.')
 param notificationMetadataUrls string[] = []
 
-@description('The only apps, by client id, that may send notifications (`appid` or `azp` of their tokens); empty for Microsoft\'s calling service.')
+@description('The only apps, by client id, that may send notifications (`appid` or `azp` of their tokens); empty: with tokens of Entra Microsoft\'s calling service, with those of the legacy kind all.')
 param notificationAppIds string[] = []
 
 @description('Hosts that OpenID metadata may lead to for keys, besides the metadata\'s own.')

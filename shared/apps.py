@@ -82,9 +82,8 @@ class Apps:
     def __init__(self, apps: tuple[BotApp, ...]) -> None:
         self.default = apps[0]
         self._by_id = {app.app_id: app for app in apps}
-        self._by_audience = {
-            lower_guids(audience): app.app_id for app in apps for audience in (*app.audiences, app.app_id)
-        }
+        by_audience = {lower_guids(audience): app.app_id for app in apps for audience in app.audiences}
+        self._by_audience = {app_id: app_id for app_id in self._by_id} | by_audience
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -60,27 +60,22 @@ class Scope:
 EVERYTHING = Scope()
 
 
-def client_of(app_id: str, tenant_id: str, home_tenant: str | None) -> str:
-    """How a calling app is written: its client id, followed by `@` and its tenant if that is not the home tenant.
-
-    An app has one client id in all tenants, and each tenant gives it app roles of its own.
-    """
-    return app_id if tenant_id == home_tenant else f"{app_id}@{tenant_id}"
-
-
 def scope_of(client: str, callers: Mapping[str, Scope] | None) -> Scope:
-    """What a client, as `client_of` writes it, may see by MANAGEMENT_CALLERS; everything if that is not set.
+    """What a client, as `Settings.management_client` writes it, may see by MANAGEMENT_CALLERS; everything if not set.
 
     Raises
     ------
     Forbidden
-        It is set, and names neither this client nor `*`.
+        It is set, and names neither this client nor `*`; or it names this client id for another tenant alone: who is
+        bound by name is never anybody.
     """
     if callers is None:
         return EVERYTHING
-    scope = callers.get(client) or callers.get(ANYBODY)
+    app_id = client.partition("@")[0]
+    named = any(name.partition("@")[0] == app_id for name in callers)
+    scope = callers.get(client) if named else callers.get(ANYBODY)
     if scope is None:
-        raise Forbidden("The token's app is not named in MANAGEMENT_CALLERS, and neither is `*`.")
+        raise Forbidden("The token's app is not named in MANAGEMENT_CALLERS for its tenant, and neither is `*`.")
     return scope
 
 

@@ -79,6 +79,7 @@ class TokenVerifier:
         """
         token = _bearer(authorization)
         kid, payload = _kid(token), _object(token.split(".")[1])
+        _check_spelling(payload)
         issuer, tenant_id = _issuer(payload), _tenant_id(payload)
         kind = next((kind for kind in self._kinds if kind.is_issued_by(issuer, tenant_id)), None)
         if kind is None:
@@ -95,6 +96,13 @@ class TokenVerifier:
         if not kind.lets_in(claims.app_id):
             raise Forbidden(f"The token's app (`appid` or `azp`) may not send {kind.name} tokens: {claims.app_id}.")
         return claims
+
+
+def _check_spelling(payload: Mapping[str, object]) -> None:
+    """Claims have a case; a reader that has none would take another one than we do (IDX40011)."""
+    for name in ("iss", "tid", "aud", "azp", "appid"):
+        if any(other != name and other.lower() == name for other in payload):
+            raise Unauthenticated(f"The token's `{name}` stands in another case.")
 
 
 def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now: datetime) -> Claims:
@@ -210,7 +218,7 @@ def _object(part: str) -> Mapping[str, object]:
 
 def _app_id(payload: Mapping[str, object]) -> str | None:
     """Entra calls it `appid` in v1 tokens and `azp` in v2 ones; with two that differ nobody knows who calls."""
-    named = [payload[name] for name in ("azp", "appid") if payload.get(name) is not None]
+    named = [payload[name] for name in ("azp", "appid") if name in payload]
     app_ids = [each.lower() for each in named if isinstance(each, str) and is_guid(each)]
     if len(app_ids) < len(named):
         raise Unauthenticated("The token's calling app, `appid` or `azp`, is no GUID.")

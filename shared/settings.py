@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from shared.apps import Apps, BotApp, CredentialKind, a_list, check_apps, read_apps
+from shared.callers import Scope
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
 from shared.identifiers import guids_in
@@ -161,8 +162,8 @@ class Settings(BaseSettings):
         None,
         description='Which calls each caller may see and touch: JSON, such as `{"<client id>": {"tenants": '
         '["<tenant id>"], "apps": ["<app id>"]}, "*": "all"}`: those of these tenants and of these bots, either alone '
-        "or both. A client of another tenant than MANAGEMENT_TENANT_ID is `<client id>@<tenant id>`. Callers that it "
-        "does not name are refused; without it all see all.",
+        "or both. If MANAGEMENT_ISSUERS names several tenants, a client of another tenant than MANAGEMENT_TENANT_ID is "
+        "`<client id>@<tenant id>`. Callers that it does not name are refused; without it all see all.",
     )
 
     @field_validator("graph_client_secret", "graph_certificate_path")
@@ -233,6 +234,15 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("management_callers")
+    @classmethod
+    def _clients_are_named_once(cls, value: Mapping[str, Scope] | None, info: ValidationInfo) -> object:
+        home = f"@{info.data.get('management_tenant_id')}"
+        plain = [(name.removesuffix(home), scope) for name, scope in (value or {}).items()]
+        if len(dict(plain)) < len(plain):
+            raise ValueError("names a client of MANAGEMENT_TENANT_ID twice: with its tenant and without")
+        return value and dict(plain)
+
     @field_validator("management_issuers", "management_metadata_url")
     @classmethod
     def _managements_own(cls, value: object, info: ValidationInfo) -> object:
@@ -278,11 +288,15 @@ class Settings(BaseSettings):
         """Where tokens are issued."""
         return self.azure_authority_host or self.cloud.authority
 
-    @property
-    def management_home_tenant(self) -> str | None:
-        """The tenant whose clients are callers by their client id alone: the one of the setting, or of all issuers."""
+    def management_client(self, app_id: str, tenant_id: str) -> str:
+        """How a calling app is written: by its client id, and by `@` and its tenant if several tenants issue tokens.
+
+        An app has one client id in all tenants, and each tenant gives it app roles of its own. Clients of
+        MANAGEMENT_TENANT_ID are written by their client id alone.
+        """
         tenants = {tenant for issuer in self.management_issuers for tenant in guids_in(issuer)}
-        return self.management_tenant_id or (tenants.pop() if len(tenants) == 1 else None)
+        is_home = len(tenants) <= 1 or tenant_id == self.management_tenant_id
+        return app_id if is_home else f"{app_id}@{tenant_id}"
 
     @property
     def apps(self) -> Apps:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FRESH = timedelta(hours=1)  # then they are fetched again, and nobody waits for it
 PAUSE = timedelta(seconds=60)  # between fetches, whatever unknown keys tokens name
-PAUSE_WITHOUT_KEYS = timedelta(seconds=5)  # while there is no key at all
+PAUSE_WITHOUT_KEYS = timedelta(seconds=5)  # while a document was never loaded; doubled with each failure
 _TIMEOUT = timedelta(seconds=5)  # of each of the two requests
 _SMALLEST = 2048  # bits of an RSA key
 _LARGEST = 8192  # a larger one only costs time
@@ -35,11 +35,24 @@ class _Source:
     keys: Mapping[str, tuple[SigningKey, ...]] = field(default_factory=dict)
     fetched_at: datetime | None = None
     tried_at: datetime | None = None
-    under_way: asyncio.Task[None] | None = None
+    failures: int = 0  # in a row
+    task: asyncio.Task[None] | None = None
 
-    def is_due(self, now: datetime, pause: timedelta, *, known: bool) -> bool:
+    @property
+    def under_way(self) -> asyncio.Task[None] | None:
+        """The fetch that has not ended."""
+        return None if self.task is None or self.task.done() else self.task
+
+    @property
+    def pause(self) -> timedelta:
+        """The least time between two fetches: short if it was never loaded, and longer with each failure."""
+        if self.keys:
+            return PAUSE
+        return min(PAUSE_WITHOUT_KEYS * (1 << min(max(self.failures - 1, 0), 10)), PAUSE)
+
+    def is_due(self, now: datetime, *, known: bool) -> bool:
         """Whether to ask again: at most once in a pause, for a key that is not known, or because its own are old."""
-        if self.under_way or (self.tried_at is not None and now - self.tried_at < pause):
+        if self.under_way or (self.tried_at is not None and now - self.tried_at < self.pause):
             return False
         return not known or self.fetched_at is None or now - self.fetched_at >= FRESH
 
@@ -104,12 +117,12 @@ class SigningKeys:
         """The addresses of the metadata documents that were never loaded."""
         return tuple(source.url for source in self._sources if not source.keys)
 
-    async def load(self) -> None:
-        """Fetch the documents that were never loaded, at the same limited rate, and wait for them."""
+    async def load(self, patience: timedelta) -> None:
+        """Fetch the documents that were never loaded, at the same limited rate, and wait a while for them."""
         self._fetch_if_due(known=True)
         under_way = [source.under_way for source in self._sources if source.under_way and not source.keys]
         if under_way:
-            await asyncio.wait(under_way)
+            await asyncio.wait(under_way, timeout=patience.total_seconds())
 
     def _all(self) -> Iterator[SigningKey]:
         return (key for source in self._sources for same in source.keys.values() for key in same)
@@ -119,15 +132,16 @@ class SigningKeys:
 
     def _fetch_if_due(self, *, known: bool) -> None:
         now = self._clock.now()
-        pause = PAUSE if any(source.keys for source in self._sources) else PAUSE_WITHOUT_KEYS
         for source in self._sources:
-            if source.is_due(now, pause, known=known):  # in a task of its own: who asked for it may be cancelled
-                source.under_way = asyncio.create_task(self._fetch(source), name=f"signing keys of {source.url}")
+            if source.is_due(now, known=known):  # in a task of its own: who asked for it may be cancelled
+                source.task = asyncio.create_task(self._fetch(source), name=f"signing keys of {source.url}")
 
     async def _fetch(self, source: _Source) -> None:
-        fetched = await self._fetch_keys(source.url)
-        source.tried_at = self._clock.now()
-        source.under_way = None
+        fetched = None
+        try:
+            fetched = await self._fetch_keys(source.url)
+        finally:  # also if the fetch is cancelled: the next one must not wait for it for ever
+            source.tried_at, source.failures = self._clock.now(), 0 if fetched else source.failures + 1
         if fetched:
             source.keys, source.fetched_at = fetched, source.tried_at
 

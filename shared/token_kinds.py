@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.clouds import CLOUDS
-from shared.identifiers import lower_guids
+from shared.identifiers import canonical_issuer, is_guid, lower_guids
 from shared.key_binding import ANY_TENANT, ENTRA_V1_ISSUER, resolved
 from shared.signing_keys import SigningKeys
+from shared.urls import is_loopback, origin
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 LEGACY = "legacy"
 ENTRA = "entra"
 MANAGEMENT = "management"
+
+_AUTHORITIES = frozenset(cloud.authority for cloud in CLOUDS.values())
+# Hosts of Entra's issuers in all clouds, older names too.
+_ENTRA_HOSTS = frozenset(
+    {
+        "sts.windows.net",
+        "sts.chinacloudapi.cn",
+        "login.windows.net",
+        "login.microsoft.com",
+        "login.chinacloudapi.cn",
+        "login.partner.microsoftonline.cn",
+        *(host for authority in _AUTHORITIES if (host := urlsplit(authority).hostname)),
+    }
+)
 
 type MakeKeys = Callable[[tuple[str, ...]], SigningKeys]
 
@@ -29,13 +44,15 @@ class TokenKind:
     name
         What logs call it.
     issuers
-        What `iss` may be. `{tenantid}` stands for the token's `tid`; one slash at the end is ignored.
+        What `iss` may be; one slash at the end is ignored.
     audiences
         What `aud` may be.
     keys
         What such tokens are signed with.
     callers
         The client ids, in lower case, that `appid` or `azp` must be one of; None: it is not looked at.
+    any_tenant
+        Whether `{tenantid}` in an issuer stands for the token's `tid`. In an issuer that a setting names it does not.
     """
 
     name: str
@@ -43,10 +60,13 @@ class TokenKind:
     audiences: frozenset[str]
     keys: SigningKeys
     callers: frozenset[str] | None = None
+    any_tenant: bool = False
 
     def is_issued_by(self, issuer: str, tenant_id: str) -> bool:
         """Whether an issuer, in its canonical form, issues this kind for a tenant."""
-        return any(resolved(mine, tenant_id) == issuer for mine in self.issuers)
+        if self.any_tenant:
+            return any(resolved(mine, tenant_id) == issuer for mine in self.issuers)
+        return any(canonical_issuer(mine) == issuer for mine in self.issuers)
 
     def lets_in(self, app_id: str | None) -> bool:
         """Whether a calling app may send it."""
@@ -57,25 +77,23 @@ def of_notifications(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKi
     """What the webhook takes: Entra's tokens, and those of the calling service's own issuer.
 
     Graph moves from the second kind to the first; when is not published, so both are always taken. Any app of any
-    tenant may get a token of Entra for the bot's audience: the list of calling apps makes that kind safe, so it is
-    never without one. An Entra issuer in NOTIFICATION_ISSUERS does not go around the list, as this kind is asked first.
+    tenant may get a token of Entra for the bot's audience: the list of calling apps makes that kind safe. So issuers
+    and metadata of Entra that settings name belong to that kind, and do not go around the list.
     """
     callers = frozenset(settings.notification_app_ids)
+    theirs, issuers = _parted(settings.notification_issuers)
+    their_urls, urls = _parted(settings.notification_metadata_urls)
+    authorities = _authorities(settings)
     entra = TokenKind(
         name=ENTRA,
-        issuers=entra_issuers(settings.authority),
-        audiences=frozenset(settings.apps.ids),
-        keys=make_keys((entra_metadata_url(settings.authority),)),
+        issuers=(*(issuer for each in authorities for issuer in entra_issuers(each)), *theirs),
+        audiences=frozenset({*settings.apps.ids, *filter(is_guid, settings.apps.audiences)}),
+        keys=make_keys(tuple(dict.fromkeys((*map(entra_metadata_url, authorities), *their_urls)))),
         callers=callers or settings.cloud.notification_callers,
+        any_tenant=True,
     )
-    legacy = TokenKind(
-        name=LEGACY,
-        issuers=tuple(issuer for issuer in settings.notification_issuers if not _is_entras(issuer)),
-        audiences=frozenset(settings.apps.audiences),
-        keys=make_keys(settings.notification_metadata_urls),
-        callers=callers or None,
-    )
-    return entra, legacy
+    legacy = TokenKind(LEGACY, issuers, frozenset(settings.apps.audiences), make_keys(urls), callers or None)
+    return (entra, legacy) if issuers and urls else (entra,)
 
 
 def of_management(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
@@ -85,6 +103,11 @@ def of_management(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind,
     urls = tuple(filter(None, (settings.management_metadata_url,)))  # without one no token is good
     audiences = frozenset(map(lower_guids, settings.management_audience))
     return (TokenKind(MANAGEMENT, settings.management_issuers, audiences, make_keys(urls)),)
+
+
+def entra_metadata_urls(settings: "Settings") -> tuple[str, ...]:
+    """Entra's OpenID metadata for all tenants, by which notifications are verified."""
+    return tuple(map(entra_metadata_url, _authorities(settings)))
 
 
 def entra_issuers(authority: str) -> tuple[str, ...]:
@@ -97,6 +120,19 @@ def entra_metadata_url(authority: str) -> str:
     return f"{authority}/common/v2.0/.well-known/openid-configuration"
 
 
-def _is_entras(issuer: str) -> bool:
-    known = (ENTRA_V1_ISSUER, *(cloud.authority for cloud in CLOUDS.values()))
-    return urlsplit(issuer).hostname in {urlsplit(each).hostname for each in known}
+def _authorities(settings: "Settings") -> tuple[str, ...]:
+    """The authority whose tokens Graph sends: a cloud's, or this machine's simulator.
+
+    An alias or a proxy, as AZURE_AUTHORITY_HOST may name one for the app's own tokens, is in no token's issuer. Clouds
+    that an issuer of NOTIFICATION_ISSUERS names are added.
+    """
+    own = origin(settings.authority)
+    used = own if own in _AUTHORITIES or is_loopback(own) else settings.cloud.authority
+    named = {origin(issuer) for issuer in settings.notification_issuers if "://" in issuer} & _AUTHORITIES
+    return (used, *sorted(named - {used}))
+
+
+def _parted(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of Entra, and the others."""
+    theirs = tuple(address for address in addresses if urlsplit(address).hostname in _ENTRA_HOSTS)
+    return theirs, tuple(address for address in addresses if address not in theirs)

@@ -60,7 +60,7 @@ class Modes(BaseModel):
     batch_seconds: float = Field(1, ge=0, description="how long a body waits to be filled")
     attempts: int = Field(3, ge=1, le=20, description="tries of one body while the bot is out of reach or answers 5xx")
     retry_seconds: float = Field(1, ge=0, description="before the second try; doubled each time")
-    token: TokenKind = Field(TokenKind.LEGACY, description="what signs each attempt from now on")
+    token: TokenKind = Field(TokenKind.LEGACY, description="what signs notifications that are sent from now on")
 
 
 @dataclass(frozen=True, slots=True)

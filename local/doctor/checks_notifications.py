@@ -8,7 +8,7 @@ from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import Patient
 from local.doctor.probe import NoWay, look
 from shared.signing_keys import keys_url, usable_keys
-from shared.token_kinds import entra_metadata_url
+from shared.token_kinds import entra_metadata_urls
 
 ISSUER = "https://api.botframework.com"  # MicrosoftDocs: calling bots' authentication
 
@@ -51,7 +51,7 @@ async def notifications(patient: Patient) -> AsyncIterator[Finding]:
         yield ISSUERS.found(f"NOTIFICATION_ISSUERS does not have {ISSUER}")
     urls = list(settings.notification_metadata_urls)
     if not await authority(patient):  # else the check `token` names the cause
-        urls.append(entra_metadata_url(settings.authority))
+        urls += entra_metadata_urls(settings)
     for url in urls:
         if trouble := await _keys_trouble(patient, url):
             yield KEYS.found(f"{url}: {trouble}")

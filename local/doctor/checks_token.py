@@ -128,8 +128,11 @@ async def authority(patient: Patient) -> Finding | None:
 
     The Functions app reaches it without a proxy.
     """
-    kind = patient.settings.graph_credential
-    if kind == "managedIdentity" or (patient.deployment and kind != "secret"):
+    if patient.settings.graph_credential == "managedIdentity":
+        return None
+    try:
+        check_credential_is_here(patient)
+    except CannotCheck:
         return None
     try:
         await look(patient.client, f"{patient.settings.authority}/common/discovery/instance")

@@ -7,6 +7,7 @@ import pytest
 
 from functions.http import Role, Route
 from shared.inbound import Claims
+from shared.services import Services
 from tests.functions.harness import (
     APP_ID,
     AUDIENCE,
@@ -16,6 +17,7 @@ from tests.functions.harness import (
     ROUTES,
     App,
     about_operation,
+    asking_for_tokens,
     bearer,
 )
 
@@ -112,16 +114,17 @@ async def test_a_users_token_that_does_not_say_which_user_is_refused(guarded: Ap
     assert "`oid`" in answer.json()["detail"]
 
 
-async def test_a_client_id_of_another_tenant_is_another_caller(guarded: App) -> None:
-    """With MANAGEMENT_ISSUERS of several tenants each of them gives app roles to the apps that it knows."""
-    other_tenant, names = str(uuid4()), []
-    for tenant in (MANAGEMENT_TENANT, other_tenant):
-        vars(guarded.parts)["management_verifier"] = Saying(Claims(tenant, AUDIENCE, APP_ID, None, frozenset(Role)))
-        call_id = str(uuid4())
-        await guarded.http.put(f"/api/calls/{call_id}", json={"tenantId": guarded.tenant}, headers=KEY)
-        ((_, detail),) = await guarded.lines(call_id, "registered")
-        names.append(detail["requestedBy"])
-    assert names == [APP_ID, f"{APP_ID}@{other_tenant}"]
+async def test_a_client_id_of_another_tenant_is_another_caller(app: App) -> None:
+    """If MANAGEMENT_ISSUERS names several tenants each of them gives app roles to the apps that it knows."""
+    other, login, names = str(uuid4()), app.simulator.login, []
+    issuers = ",".join(f"{login}/{tenant}/v2.0" for tenant in (MANAGEMENT_TENANT, other))
+    async with app.configured(Services, **asking_for_tokens(), MANAGEMENT_ISSUERS=issuers) as guarded:
+        for tenant in (MANAGEMENT_TENANT, other):
+            call_id, headers = str(uuid4()), await bearer(guarded, *Role, tenantId=tenant)
+            await guarded.ask("PUT", f"calls/{call_id}", {"tenantId": app.tenant}, expect=201, headers=headers)
+            ((_, detail),) = await guarded.lines(call_id, "registered", headers)
+            names.append(detail["requestedBy"])
+    assert names == [APP_ID, f"{APP_ID}@{other}"]
 
 
 async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(guarded: App) -> None:

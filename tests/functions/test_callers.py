@@ -18,6 +18,7 @@ from shared.store import Change
 from tests.functions.harness import (
     APP_ID,
     KEY,
+    MANAGEMENT_TENANT,
     ROUTES,
     App,
     Json,
@@ -102,6 +103,20 @@ async def call_with_operation(app: App, place: Place) -> str:
 
 async def graph_was_asked(app: App, call_id: str) -> bool:
     return bool((await app.simulator.control("GET", f"/requests?callId={call_id}"))["value"])
+
+
+async def test_who_is_bound_for_one_tenant_is_nobody_in_another(app: App) -> None:
+    """With issuers of several tenants a client is its id and its tenant; `*` is not for who is named."""
+    other, login = str(uuid4()), app.simulator.login
+    issuers = ",".join(f"{login}/{tenant}/v2.0" for tenant in (MANAGEMENT_TENANT, other))
+    callers = {f"{BOT}@{other}": {"tenants": [app.tenant]}, "*": "all"}
+    settings = {"MANAGEMENT_ISSUERS": issuers, "MANAGEMENT_CALLERS": json.dumps(callers)}
+    async with app.configured(Services, **asking_for_tokens(), **settings) as bound:
+        await bound.ask("GET", "calls", expect=200, headers=await bearer(bound, *Role, appId=OPERATOR))
+        theirs = await bearer(bound, *Role, appId=BOT, tenantId=other)
+        await bound.ask("GET", "calls", expect=200, headers=theirs)
+        await bound.ask("POST", "keep-alive", expect=403, headers=theirs)  # it is bound
+        await bound.ask("GET", "calls", expect=403, headers=await bearer(bound, *Role, appId=BOT))
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["active", "ended"])

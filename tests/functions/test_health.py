@@ -46,14 +46,14 @@ async def test_after_a_sweep_all_is_well(app: App) -> None:
     ],
     ids=["legacy", "entra", "management"],
 )
-async def test_keys_of_one_kind_of_token_that_were_never_loaded_degrade_it(
+async def test_keys_of_one_kind_of_token_that_are_not_loaded_degrade_it(
     app: App, away: dict[str, str], kind: str
 ) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     async with app.configured(Services, **away) as without:
         health: Any = await without.asked("GET", "health", headers={})
     assert health["status"] == "degraded"
-    assert health["checks"]["keys"].startswith(f"keys of {kind} tokens were never loaded")
+    assert health["checks"]["keys"].startswith(f"keys of {kind} tokens are not loaded yet")
 
 
 async def test_sweeps_that_are_late_degrade_it(app: App) -> None:

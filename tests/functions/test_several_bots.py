@@ -47,6 +47,18 @@ async def test_each_bots_call_is_kept_with_its_own_token(bots: App) -> None:
         assert (await bots.asked("GET", f"calls/{call_id}"))["status"] == "active"
 
 
+@pytest.mark.parametrize("token", ["legacy", "entra", "entraV1"])
+async def test_a_bot_with_an_audience_of_its_own_is_told_by_either_kind_of_token(app: App, token: str) -> None:
+    """Tokens of Entra are for the bot's id, whatever audiences are set for the others."""
+    own, call_id = f"api://{SECOND}", str(uuid4())
+    second = {"appId": SECOND, "credential": "managedIdentity", "notificationAudiences": [own]}
+    audience = own if token == "legacy" else SECOND
+    async with app.configured(GRAPH_APPS=json.dumps([second])) as served:
+        signed = await served.simulator.signature(app.tenant, audience=audience, token=token)
+        await served.notify(about_call(call_id, state="established"), headers=signed)
+        assert (await served.asked("GET", f"calls/{call_id}"))["appId"] == SECOND
+
+
 async def test_recording_and_hanging_up_use_the_calls_app_too(bots: App) -> None:
     call_id = await second_call(bots)
     await bots.register(call_id, appId=SECOND, startedAt=ago(minutes=31))  # so that it is renewed at once

@@ -149,7 +149,7 @@ def verifier_of(
     callers: frozenset[str] | None = None,
 ) -> TokenVerifier:
     """A verifier of one kind of token."""
-    kind = TokenKind("test", issuers, frozenset(map(lower_guids, audiences)), keys, callers)
+    kind = TokenKind("test", issuers, frozenset(map(lower_guids, audiences)), keys, callers, any_tenant=True)
     return TokenVerifier((kind,), clock)
 
 
@@ -261,6 +261,8 @@ async def test_what_is_no_token_is_refused(verifier: TokenVerifier, authorizatio
         ({"appid": 7, "azp": CALLER}, "no GUID"),
         ({"azp": "*"}, "no GUID"),
         ({"azp": ""}, "no GUID"),
+        ({"TID": APP}, "another case"),
+        ({"AppId": CALLER}, "another case"),
         ({"exp": 10**400}, "`exp`"),
         ({"nbf": None}, "`nbf`"),
         ({"nbf": "now"}, "`nbf`"),
@@ -694,6 +696,42 @@ async def test_a_document_on_its_way_is_waited_for_before_an_issuer_counts_as_no
     assert (await verifying).tenant_id == TENANT
 
 
+async def test_a_document_that_was_never_loaded_is_asked_for_again_soon_and_then_more_rarely(
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
+) -> None:
+    """Though another document of the same kind is here: 5 s, then 10, then 20, up to a minute."""
+    missing = Issuer(broken=500)
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((clock.time - START).total_seconds())
+        return await missing.answer(request)
+
+    urls = (await serve(issuer.answer) + "/metadata", await serve(answer) + "/metadata")
+    keys = SigningKeys(urls, client, clock)
+    for _ in range(300):
+        await keys.load(timedelta(seconds=10))
+        clock.time += timedelta(seconds=1)
+
+    assert asked == [0, 5, 15, 35, 75, 135, 195, 255]
+
+
+async def test_a_fetch_that_is_cancelled_holds_up_no_later_one(
+    serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
+) -> None:
+    held = Held(issuer)
+    keys = SigningKeys((await serve(held.answer) + "/metadata",), client, clock)
+    await keys.load(timedelta())
+    await held.reached.wait()
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name().startswith("signing keys"))
+    task.cancel()
+    await asyncio.wait([task])
+    held.let_go.set()
+    clock.time += PAUSE_WITHOUT_KEYS
+
+    assert await keys.get("first")
+
+
 @pytest.mark.parametrize("member", ["use", "alg", "key_ops"])
 def test_null_in_a_key_means_left_out(member: str) -> None:
     assert set(usable_keys({"keys": [jwk("first", FIRST, **{member: None})]})) == {"first"}
@@ -724,7 +762,7 @@ async def test_the_first_kind_that_knows_the_issuer_judges_the_token(
         return SigningKeys((f"{url}/metadata",), client, clock)
 
     strict_keys, lax_keys = keys(await serve(entra.answer)), keys(await serve(issuer.answer))
-    strict = TokenKind("strict", (ANY_V2,), frozenset({APP}), strict_keys, frozenset({CALLER}))
+    strict = TokenKind("strict", (ANY_V2,), frozenset({APP}), strict_keys, frozenset({CALLER}), any_tenant=True)
     lax = TokenKind("lax", (ISSUER, V2), frozenset({APP}), lax_keys)
     verifier = TokenVerifier((strict, lax), clock)
 
@@ -734,7 +772,7 @@ async def test_the_first_kind_that_knows_the_issuer_judges_the_token(
 
 
 async def test_entras_document_for_all_tenants_serves_issuers_of_several(serve: Serve, client: HttpClient) -> None:
-    """And a tenant's own document serves that tenant alone, whatever MANAGEMENT_ISSUERS names."""
+    """And keys that name one tenant serve that tenant alone, whatever MANAGEMENT_ISSUERS names."""
     clock, tenants = SteppedClock(), (TENANT, APP)
     issuers = tuple(V2.replace(TENANT, tenant) for tenant in tenants)
     for says, taken in ((ANY_V2, tenants), (V2, (TENANT,))):

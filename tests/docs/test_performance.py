@@ -21,7 +21,10 @@ def test_the_run_has_every_part() -> None:
 
 
 def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
-    """A process that has just started makes the table, and looks for expired calls, which it does once an hour."""
+    """A first sweep also looks for expired calls, which is done once an hour.
+
+    In the run on the page a new process asked for its table as well, which it does no more.
+    """
     for size in ("1000", TEN_THOUSAND):
         found = measured()["keep_alive"][size]
         load = cost.Load(calls=int(size), sweep_minutes=60 / SWEEPS_AN_HOUR)

@@ -53,7 +53,10 @@ def used_up[Item](items: list[Item]) -> Item:
 
 @dataclass
 class Site:
-    """Both sites of an app. Each list of answers is used up but for its last; status 0 hangs up without an answer."""
+    """Both sites of an app. Each list of answers is used up but for its last.
+
+    Status 0 hangs up without an answer; the text of a redirect is the address that it names.
+    """
 
     app: App
     health: list[int] = field(default_factory=lambda: [200])

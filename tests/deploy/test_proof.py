@@ -123,6 +123,13 @@ class TestKeys:
         assert KEY not in str(caught.value)
         assert az.asked.count("listkeys") == 3
 
+    @pytest.mark.usefixtures("az", "impatient")
+    def test_a_redirect_gets_no_key(self, site: Site, steps: Steps) -> None:
+        site.keyed = [(302, f"{site.app.address}/sign-in")]
+        with pytest.raises(AzureError, match="no answer of the app's own: 302: it redirects to http://"):
+            proof._await_keys(site.app, steps.clock)
+        assert set(site.asked) == {f"GET {proof.KEYED_ROUTE}"}
+
     @pytest.mark.parametrize(
         ("keys", "message"), [("down", "cannot be listed: az rest failed"), ([], "has no function key named default")]
     )

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
 MAX_ANSWER = timedelta(seconds=30)  # until a question is answered
 MAX_UPLOAD = timedelta(minutes=15)  # until a package is sent: 70 MB at 1 Mbit/s
@@ -69,6 +70,7 @@ def request(url: str, headers: Mapping[str, str], body: bytes | None = None) -> 
         return Answer(0, str(error) or type(error).__name__)
 
 
+@cache
 def _opener() -> urllib.request.OpenerDirector:
     """Make an opener for HTTP that returns every answer as it is, and follows no redirect.
 

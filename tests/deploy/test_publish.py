@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from local import azure, publish
 from local.azure import App, AzureError
-from tests.deploy.fake_azure import KEY, NAMES, Az, Site
+from tests.deploy.fake_azure import ADDRESSES, KEY, NAMES, Az, Site, Steps
 
 
 def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
@@ -19,10 +20,33 @@ def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
     assert azure.token() == "a-token"
 
 
-def test_what_az_complains_of_is_told(az: Az) -> None:
+def test_an_azure_that_fails_for_a_moment_is_asked_again(
+    az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    az.knows_the_app("down", "down", ADDRESSES)
+    az.gives_a_token("down", ["a-token"])
+    assert azure.find("app", "group", steps.clock).name == "app"
+    assert azure.token(steps.clock) == "a-token"
+    assert steps.passed == 3 * azure.PAUSE
+    assert capsys.readouterr().out.count("publish: asked again in 5 s: az ") == 3, "who waits reads why"
+
+
+def test_an_app_that_azure_does_not_find_is_told_after_a_minute(
+    az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was made just now may be unknown for some seconds."""
+    monkeypatch.setattr(azure, "PAUSE", timedelta(seconds=30))  # each question is a process
+    az.refuses("ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/app' was not found.")
+    with pytest.raises(AzureError, match=r"az rest failed: ERROR: \(ResourceNotFound\) The Resource"):
+        azure.find("app", "group", steps.clock)
+    assert steps.passed == timedelta(minutes=1)
+
+
+def test_what_lasts_is_told_at_once(az: Az, steps: Steps) -> None:
     az.refuses("ERROR: Please run\n'az login'")
     with pytest.raises(AzureError, match="az rest failed: ERROR: Please run 'az login'"):
-        azure.find("app", "group")
+        azure.find("app", "group", steps.clock)
+    assert steps.seconds == 0
 
 
 def test_an_answer_of_az_that_is_no_json_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

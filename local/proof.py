@@ -24,10 +24,17 @@ _KEYS_UNREADABLE = (
 )
 
 
-def prove(app: App, expected: Sequence[str], steady: timedelta = STEADY, clock: Clock | None = None) -> None:
+def prove(
+    app: App,
+    expected: Sequence[str],
+    build: str | None = None,
+    steady: timedelta = STEADY,
+    clock: Clock | None = None,
+) -> None:
     """Wait until an app runs as it was deployed.
 
-    Its functions are the expected ones, its health was well for `steady` on end, the host takes its own function key,
+    Its functions are the expected ones, its health was well for `steady` on end, told by the expected build (None: by
+    one without an id, as packages had none before). The host takes its own function key,
     and no setting breaks it. Settings are looked at first, before minutes are spent, and again in the end, as a
     deployment can add one.
 
@@ -40,7 +47,7 @@ def prove(app: App, expected: Sequence[str], steady: timedelta = STEADY, clock: 
     for name in flex.among(check_settings(app, clock), flex.REFUSED_SETTINGS):
         tell(f"the setting {name} has no place on Flex Consumption, remove it: {flex.REFUSED_SETTINGS[name]}")
     _await_functions(app, sorted(expected), clock)
-    _await_health(f"{app.address}/api/health", steady, clock)
+    _await_health(f"{app.address}/api/health", build, steady, clock)
     _await_keys(app, clock)
 
 
@@ -88,24 +95,39 @@ def _last_trouble(asked: str, look: Callable[[], str | None], limit: timedelta, 
         clock.wait(POLL)
 
 
-def _await_health(url: str, steady: timedelta, clock: Clock) -> None:
-    """A GET each time: Azure answers a HEAD with 404. One bad answer, and the time begins anew."""
+def _await_health(url: str, build: str | None, steady: timedelta, clock: Clock) -> None:
+    """A GET each time: Azure answers a HEAD with 404. One bad answer, or one of another build, begins the time anew."""
     well_since: float | None = None
     begun, seconds = clock.now(), steady.total_seconds()
     while True:
         answer = request(url, {})
         now = clock.now()
-        if answer.status != http.client.OK:
+        trouble = _trouble_with_health(answer, build)
+        if trouble is not None:
             well_since = None
-            tell(f"health: {refusal(answer, _HEALTH)}")
+            tell(f"health: {trouble}")
         else:
             well_since = now if well_since is None else well_since
             if now - well_since >= seconds:
                 tell(f"health was well for {now - well_since:.0f} s: {refusal(answer)}")
                 return
         if clock.since(begun) >= MAX_START + steady:
-            raise AzureError(f"{url} was not well for {seconds:g} s on end: {refusal(answer, _HEALTH)}")
+            raise AzureError(f"{url} was not well for {seconds:g} s on end: {trouble or refusal(answer)}")
         clock.wait(POLL)
+
+
+def _trouble_with_health(answer: Answer, build: str | None) -> str | None:
+    """Tell what is wrong. The code that ran before answers too, and just as well, until the new one is in place."""
+    if answer.status != http.client.OK:
+        return refusal(answer, _HEALTH)
+    found = answer.parsed.get("build") if isinstance(answer.parsed, dict) else None
+    if found == build:
+        return None
+    return f"another build answers: {_named(found)}, and {_named(build)} was deployed; is that not in place yet?"
+
+
+def _named(build: object) -> str:
+    return "one without an id" if build is None else str(build)[:64]
 
 
 def _await_keys(app: App, clock: Clock) -> None:

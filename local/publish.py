@@ -17,6 +17,7 @@ from local import azure
 from local.azure import AzureError
 from local.proof import STEADY, prove
 from local.push import push
+from local.site import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,12 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.command == "push":
             push(app, Path(args.package), azure.token(), remote_build=args.remote_build)
         else:
-            expected = Path(args.expected).read_text(encoding="utf-8").split()
-            prove(app, expected, timedelta(seconds=args.steady))
+            names = Path(args.expected)
+            expected = names.read_text(encoding="utf-8").split()
+            prove(app, expected, _build_beside(names), timedelta(seconds=args.steady))
     except (AzureError, OSError) as error:
         print(f"publish: failed: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _build_beside(names: Path) -> str | None:
+    """Read the id of the package from the file beside the names of its functions; an old package has none."""
+    path = names.with_suffix("").with_suffix(".build.txt")
+    if path.exists():
+        return path.read_text(encoding="utf-8").strip()
+    tell(f"{path} is not there, so the package has no build id, and health must tell none")
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     proving = commands.add_parser("prove", help="look at settings, functions, health and the function key")
     names = "dist/call-keeper.functions.txt"
-    proving.add_argument("--expected", default=names, metavar="FILE", help="names, one a line (default: %(default)s)")
+    proving.add_argument(
+        "--expected",
+        default=names,
+        metavar="FILE",
+        help="names, one a line; the id of the package is beside it, in .build.txt (default: %(default)s)",
+    )
     steady = STEADY.total_seconds()
     proving.add_argument(
         "--steady", type=float, default=steady, help="seconds that health must be well on end (default: %(default)g)"

@@ -67,6 +67,7 @@ class Site:
     health: list[int] = field(default_factory=lambda: [200])
     publishing: list[Said] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
     builds: list[object] = field(default_factory=lambda: [{"status": 4}])
+    runs: list[str | None] = field(default_factory=lambda: [None])  # the build that health tells
     keyed: list[Said] = field(default_factory=lambda: [(401, NO_TOKEN)])
     asked: list[str] = field(default_factory=list)
     uploaded: list[bytes] = field(default_factory=list)
@@ -80,12 +81,13 @@ class Site:
             self.uploaded.append(body)
             return used_up(self.publishing)
         if path == "/api/health":
-            return used_up(self.health), '{"status": "degraded"}'
+            build = used_up(self.runs)
+            return used_up(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
         if path == "/api/termination-codes":
             self.keys.add(headers.get("x-functions-key"))
             return used_up(self.keyed)
-        build = used_up(self.builds)
-        return (build, "not yet") if isinstance(build, int) else (200, json.dumps(build))
+        deployment = used_up(self.builds)
+        return (deployment, "not yet") if isinstance(deployment, int) else (200, json.dumps(deployment))
 
 
 @dataclass

@@ -133,6 +133,39 @@ class TestHealth:
             proof.prove(App("app", "group", "http://127.0.0.1:9", ""), NAMES, clock=steps.clock)
 
 
+class TestBuild:
+    def test_the_minute_begins_with_the_build_that_was_deployed(
+        self, site: Site, az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        site.runs = ["old"] * 40 + [None] + ["new"] * 5 + ["old", "new"]
+        proof.prove(site.app, NAMES, "new", clock=steps.clock)
+        assert steps.passed >= 47 * proof.POLL + proof.STEADY
+        told = capsys.readouterr().out
+        assert told.count("health: another build answers: old, and new was deployed") == 41
+        assert "another build answers: one without an id, and new" in told
+        assert "listkeys" in az.asked
+
+    @pytest.mark.parametrize(
+        ("runs", "build"), [("old", "new"), (None, "new"), ("new", None)], ids=lambda build: build or "without an id"
+    )
+    @pytest.mark.usefixtures("az")
+    def test_code_that_ran_before_is_not_proved(
+        self, site: Site, steps: Steps, runs: str | None, build: str | None
+    ) -> None:
+        """The site told that the deployment has ended, all functions are found, and health is well."""
+        site.runs = [runs]
+        message = (
+            f"another build answers: {runs or 'one without an id'}, and {build or 'one without an id'} was deployed"
+        )
+        with pytest.raises(AzureError, match=f"was not well for 60 s on end: {message}"):
+            proof.prove(site.app, NAMES, build, clock=steps.clock)
+        assert site.keys == set()
+
+    @pytest.mark.usefixtures("az")
+    def test_a_package_without_an_id_is_proved_by_a_health_that_tells_none(self, site: Site, steps: Steps) -> None:
+        proof.prove(site.app, NAMES, None, clock=steps.clock)
+
+
 class TestKeys:
     """`_await_keys` alone: what comes before it is above, and takes a minute of steps."""
 

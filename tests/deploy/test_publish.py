@@ -86,6 +86,21 @@ def test_the_commands_work_from_end_to_end(
     assert KEY not in told.out + told.err
 
 
+def test_the_build_that_is_proved_is_the_one_beside_the_names(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(azure, "find", lambda _name, _group: site.app)
+    monkeypatch.setattr(publish, "prove", lambda _app, _names, build, _steady: asked.append(build))
+    (tmp_path / "call-keeper.functions.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    prove = ["prove", "--app", "app", "--group", "g", "--expected", str(tmp_path / "call-keeper.functions.txt")]
+    assert publish.main(prove) == 0
+    assert "call-keeper.build.txt is not there, so the package has no build id" in capsys.readouterr().out
+    (tmp_path / "call-keeper.build.txt").write_text("0123456789abcdef\n", encoding="utf-8")
+    assert publish.main(prove) == 0
+    assert asked == [None, "0123456789abcdef"]
+
+
 def test_the_workflows_can_run_it_without_any_package(tmp_path: Path) -> None:
     """The job that may deploy installs nothing from an index: Python alone must do."""
     root = Path(__file__).parents[2]

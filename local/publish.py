@@ -16,7 +16,7 @@ from pathlib import Path
 from local import azure
 from local.azure import AzureError
 from local.proof import STEADY, prove
-from local.push import push
+from local.push import carries_libraries, push
 from local.site import tell
 
 
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app = azure.find(args.app, args.group)
         if args.command == "push":
-            push(app, Path(args.package), azure.token(), remote_build=args.remote_build)
+            package = Path(args.package)
+            needed = args.remote_build_if_needed and not carries_libraries(package)
+            push(app, package, azure.token(), remote_build=args.remote_build or needed)
         else:
             names = Path(args.expected)
             expected = names.read_text(encoding="utf-8").split()
@@ -51,10 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     pushing = commands.add_parser("push", help="upload a package, and wait until Azure has put it in place")
     pushing.add_argument("--package", default="dist/call-keeper.zip", help="default: %(default)s")
-    pushing.add_argument(
+    building = pushing.add_mutually_exclusive_group()
+    building.add_argument(
         "--remote-build",
         action="store_true",
         help="have Azure install requirements.txt anew, instead of running the libraries that the package carries",
+    )
+    building.add_argument(
+        "--remote-build-if-needed",
+        action="store_true",
+        help="have Azure install requirements.txt if the package carries no libraries, as an old one",
     )
     proving = commands.add_parser("prove", help="look at settings, functions, health and the function key")
     names = "dist/call-keeper.functions.txt"

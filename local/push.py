@@ -40,7 +40,7 @@ def push(app: App, package: Path, token: str, *, remote_build: bool = False, clo
     AzureError
         It has no libraries and Azure shall not install them, it was refused, or the deployment failed or did not end.
     """
-    if not remote_build and not _carries_libraries(package):
+    if not remote_build and not carries_libraries(package):
         raise AzureError(f"{package} carries no libraries: make package, or have Azure install them: --remote-build")
     clock = clock or Clock()
     headers = {"Authorization": f"Bearer {token}"}
@@ -51,7 +51,14 @@ def push(app: App, package: Path, token: str, *, remote_build: bool = False, clo
     _await_end(f"{app.scm}/api/deployments/{_deployment(answer)}", headers, clock)
 
 
-def _carries_libraries(package: Path) -> bool:
+def carries_libraries(package: Path) -> bool:
+    """Tell whether Azure can run a package as it is. Those of before decision 0027 need a remote build.
+
+    Raises
+    ------
+    AzureError
+        It is no zip.
+    """
     try:
         with zipfile.ZipFile(package) as archive:
             return any(name.startswith(LIBRARIES) for name in archive.namelist())

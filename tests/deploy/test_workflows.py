@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -288,6 +289,22 @@ def test_no_failure_is_passed_over() -> None:
         assert [step for step in steps(job) if "continue-on-error" in step] == [], place
     for path in [*WORKFLOWS, *SCRIPTS]:
         assert "continue-on-error" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["package", "package-check"])
+def test_the_package_is_built_without_node(tmp_path: Path, target: str) -> None:
+    """A machine that deploys needs PyPI, but neither the npm registry nor Azurite."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "package-lock.json"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def would_run(goal: str) -> str:
+        command = ["make", "--dry-run", goal]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert re.search(r"\bnpm\b.*azurite", would_run("smoke"), re.DOTALL | re.IGNORECASE), "what is looked for is told"
+    told = would_run(target)
+    assert "-m local.package" in told
+    assert re.findall(r"\bnpm\b|node_modules|azurite", told, re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize("place", ["deploy.yml what-if", "deploy-to.yml deploy"])

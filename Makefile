@@ -45,10 +45,10 @@ check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) mypy
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
-smoke: package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
+smoke: setup package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
 
-package: setup ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
+package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
 	@$(RUN) local.package
 
 package-check: package ## Prove the zip once more, from its bytes: wheels, glibc, functions, an invocation
@@ -69,10 +69,10 @@ bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a b
 checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
-audit: setup ## Look up what is deployed for known vulnerabilities (needs the network)
+audit: $(VENV)/.python ## Look up what is deployed for known vulnerabilities (needs the network)
 	@$(RUN) local.audit
 
-lock: setup ## Compile the pinned requirements anew from pyproject.toml
+lock: $(VENV)/.python ## Compile the pinned requirements anew from pyproject.toml
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml -o requirements.txt
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 

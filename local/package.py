@@ -22,6 +22,7 @@ from local.package_check import prove
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "dist/call-keeper.zip"
 PARTS = {"function_app.py", "functions", "host.json", "requirements.txt", "shared"}
+BUILD = "shared/build.txt"  # the package's id, which the app reads and health tells
 # A plain file, rw-r--r--: Azure mounts the zip, and what stands in the working folder depends on the umask.
 _MODE = 0o100644 << 16
 _CACHE = "__pycache__"
@@ -29,12 +30,16 @@ _CACHE = "__pycache__"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A zip that was written. `sizes` are the bytes of each part: a part of the app, or a distribution."""
+    """A zip that was written.
+
+    `sizes` are the bytes of each part: a part of the app, or a distribution. `build` is the id that it carries.
+    """
 
     path: Path
     names: tuple[str, ...]
     sizes: dict[str, int]
     sha256: str
+    build: str
 
 
 def chosen(root: Path) -> list[str]:
@@ -78,14 +83,18 @@ def build(root: Path, target: Path) -> Package:
         copy_app(root, stage)
         libraries.fetch(stage / "requirements.txt", stage / libraries.PLACE)
         libraries.compile_all(stage)
+        identity = _identify(stage)
         names = tuple(sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()))
         _write(stage, names, target)
         sizes = _sizes(stage, names)
-    return Package(target, names, sizes, hashlib.sha256(target.read_bytes()).hexdigest())
+    return Package(target, names, sizes, hashlib.sha256(target.read_bytes()).hexdigest(), identity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the package, list it, prove it, and write the names of its functions beside it; the exit code."""
+    """Build the package, list it and prove it; the exit code.
+
+    The names of its functions and its id are written beside it, for the proof of a deployment.
+    """
     args = _parser().parse_args(arguments)
     target = Path(args.output)
     version, glibc = (".".join(map(str, parts)) for parts in (libraries.PYTHON, libraries.GLIBC))
@@ -100,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     names = target.with_suffix(".functions.txt")
     names.write_text("".join(f"{name}\n" for name in proved.functions), encoding="utf-8")
+    target.with_suffix(".build.txt").write_text(f"{package.build}\n", encoding="utf-8")
     _tell(package, names)
     print(f"proved     {proved}")
     return 0
@@ -113,6 +123,19 @@ def _walk(root: Path, ignored: GitIgnoreSpec) -> Iterator[str]:
             path = (here / name).as_posix()
             if not ignored.match_file(path):
                 yield path
+
+
+def _identify(stage: Path) -> str:
+    """Write an id into the package, a hash of all else in it, so that health can tell which package answers."""
+    place = stage / BUILD
+    place.unlink(missing_ok=True)  # a working folder into which a package was unpacked has one
+    content = hashlib.sha256()
+    for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+        file = hashlib.sha256(path.read_bytes()).hexdigest()
+        content.update(f"{file} {path.relative_to(stage).as_posix()}\n".encode())
+    identity = content.hexdigest()[:16]
+    place.write_text(f"{identity}\n", encoding="ascii", newline="\n")
+    return identity
 
 
 def _write(stage: Path, names: Sequence[str], target: Path) -> None:
@@ -167,6 +190,7 @@ def _tell(package: Package, names: Path) -> None:
     print(f"{sum(package.sizes.values()):>12,}  in {len(package.names):,} files")
     print(f"package    {package.path}, {package.path.stat().st_size:,} bytes")
     print(f"sha256     {package.sha256}")
+    print(f"build      {package.build}, which health tells where it runs")
     print(f"functions  named in {names}")
 
 

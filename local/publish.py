@@ -16,7 +16,8 @@ from pathlib import Path
 from local import azure
 from local.azure import AzureError
 from local.proof import STEADY, prove
-from local.push import push
+from local.push import carries_libraries, push
+from local.site import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,14 +26,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app = azure.find(args.app, args.group)
         if args.command == "push":
-            push(app, Path(args.package), azure.token(), remote_build=args.remote_build)
+            package = Path(args.package)
+            needed = args.remote_build_if_needed and not carries_libraries(package)
+            push(app, package, azure.token(), remote_build=args.remote_build or needed)
         else:
-            expected = Path(args.expected).read_text(encoding="utf-8").split()
-            prove(app, expected, timedelta(seconds=args.steady))
+            names = Path(args.expected)
+            expected = names.read_text(encoding="utf-8").split()
+            prove(app, expected, _build_beside(names), timedelta(seconds=args.steady))
     except (AzureError, OSError) as error:
         print(f"publish: failed: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _build_beside(names: Path) -> str | None:
+    """Read the id of the package from the file beside the names of its functions; an old package has none."""
+    path = names.with_suffix("").with_suffix(".build.txt")
+    if path.exists():
+        return path.read_text(encoding="utf-8").strip()
+    tell(f"{path} is not there, so the package has no build id, and health must tell none")
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,14 +53,25 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     pushing = commands.add_parser("push", help="upload a package, and wait until Azure has put it in place")
     pushing.add_argument("--package", default="dist/call-keeper.zip", help="default: %(default)s")
-    pushing.add_argument(
+    building = pushing.add_mutually_exclusive_group()
+    building.add_argument(
         "--remote-build",
         action="store_true",
         help="have Azure install requirements.txt anew, instead of running the libraries that the package carries",
     )
+    building.add_argument(
+        "--remote-build-if-needed",
+        action="store_true",
+        help="have Azure install requirements.txt if the package carries no libraries, as an old one",
+    )
     proving = commands.add_parser("prove", help="look at settings, functions, health and the function key")
     names = "dist/call-keeper.functions.txt"
-    proving.add_argument("--expected", default=names, metavar="FILE", help="names, one a line (default: %(default)s)")
+    proving.add_argument(
+        "--expected",
+        default=names,
+        metavar="FILE",
+        help="names, one a line; the id of the package is beside it, in .build.txt (default: %(default)s)",
+    )
     steady = STEADY.total_seconds()
     proving.add_argument(
         "--steady", type=float, default=steady, help="seconds that health must be well on end (default: %(default)g)"

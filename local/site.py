@@ -3,14 +3,15 @@
 import http.client
 import json
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
 MAX_ANSWER = timedelta(seconds=30)  # until a question is answered
 MAX_UPLOAD = timedelta(minutes=15)  # until a package is sent: 70 MB at 1 Mbit/s
+REDIRECTS = range(http.client.MULTIPLE_CHOICES, http.client.BAD_REQUEST)
 _ADVICE: Mapping[int, str] = {
     0: "it cannot be reached",
     401: "401: the token is not taken; log in again",
@@ -54,22 +55,41 @@ class Answer:
 
 
 def request(url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-    """GET a page, or POST a body. Never raises: an answer that did not come has status 0."""
+    """GET a page, or POST a body. Never raises: an answer that did not come has status 0.
+
+    A redirect is an answer like any other. Its body here is the address that it names, without the query.
+    """
     asked = urllib.request.Request(url, body, dict(headers))  # noqa: S310 - https from azure.find, http in a test
     limit = MAX_ANSWER if body is None else MAX_UPLOAD
     try:
-        with urllib.request.urlopen(asked, timeout=limit.total_seconds()) as response:  # noqa: S310 - as above
-            return Answer(response.status, response.read().decode(errors="replace"))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read().decode(errors="replace"))
+        with _opener().open(asked, timeout=limit.total_seconds()) as response:
+            elsewhere = response.headers.get("Location", "") if response.status in REDIRECTS else ""
+            said = response.read().decode(errors="replace")
+            return Answer(response.status, elsewhere.partition("?")[0] or said)
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, str(error) or type(error).__name__)
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    """Make an opener for HTTP that returns every answer as it is, and follows no redirect.
+
+    `urllib.request.urlopen` would send the token or the function key along to the other host, and would turn a POST
+    into a GET, whose 200 then says nothing of the package.
+    """
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(urllib.request.HTTPHandler())
+    opener.add_handler(urllib.request.HTTPSHandler())
+    opener.add_handler(urllib.request.UnknownHandler())
+    return opener
 
 
 def refusal(answer: Answer, advice: Mapping[int, str] | None = None) -> str:
     """Tell an answer in one line, with what to do about its status; `advice` is of this page, and goes first."""
     said = " ".join(answer.body.split())[:500]
+    if answer.status in REDIRECTS:
+        return f"{answer.status}: it redirects to {said or 'another page'}, and that is not followed"
     known = {**_ADVICE, **(advice or {})}
     return f"{known.get(answer.status, answer.status)} {said}".strip()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from shared import VERSION
+from shared import BUILD, VERSION
 from shared.errors import SettingsInvalid, StoreUnavailable
 from shared.leases import credible
 from shared.services import Services, services
@@ -91,4 +91,4 @@ def _late(never: int, late: int, after: timedelta) -> str:
 
 
 def _view(status: Literal["healthy", "degraded", "unhealthy"], **checks: str) -> HealthView:
-    return HealthView(status=status, checks=checks, version=VERSION)
+    return HealthView(status=status, checks=checks, version=VERSION, build=BUILD)

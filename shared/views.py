@@ -253,6 +253,9 @@ class HealthView(Model):
     status: Literal["healthy", "degraded", "unhealthy"]
     checks: dict[str, str] = Field(description="ok, or what is wrong; no values of settings.")
     version: str
+    build: str | None = Field(
+        default=None, description="The package that answers, a hash of its content; null in a working copy."
+    )
 
 
 class ProblemError(Model):

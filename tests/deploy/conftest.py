@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.azure import App
+from local.site import REDIRECTS
 from tests.deploy.fake_azure import Az, Site, Steps
 
 
@@ -20,6 +21,8 @@ def site() -> Iterator[Site]:
             status, text = found.answer(self.command, self.path, body, self.headers)
             if status:
                 self.send_response(status)
+                if status in REDIRECTS:
+                    self.send_header("Location", text)
                 self.end_headers()
                 self.wfile.write(text.encode())
 

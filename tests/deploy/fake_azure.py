@@ -26,9 +26,11 @@ if (here / "refusal.txt").exists():
 def next_of(name):
     answers = json.loads((here / name).read_text())
     (here / name).write_text(json.dumps(answers[1:] or answers))
+    if answers[0] == "down":
+        sys.exit({down!r})
     return answers[0]
 if sys.argv[1] == "account":
-    answer = ["a-token"]
+    answer = next_of("token.json")
 elif "/functions?" in asked:
     answer = next_of("functions.json")
 elif "post" in sys.argv and "/config/appsettings/list?" in asked:
@@ -36,12 +38,15 @@ elif "post" in sys.argv and "/config/appsettings/list?" in asked:
     answer = next_of("settings.json")
 elif "post" in sys.argv and "/host/default/listkeys?" in asked:
     answer = next_of("keys.json")
-    if answer == "down":
-        sys.exit("ERROR: Bad Request from host runtime")
 else:
-    answer = ["app.azurewebsites.net", "app.scm.azurewebsites.net"]
+    answer = next_of("app.json")
 print(json.dumps(answer))
 """
+# What az prints when Azure asks a host that starts anew (microsoft/vscode-azurefunctions#1104).
+DOWN = (
+    'ERROR: Bad Request({"Code":"BadRequest","Message":"Encountered an error (ServiceUnavailable) from host runtime."})'
+)
+ADDRESSES = ["app.azurewebsites.net", "app.scm.azurewebsites.net"]
 
 type Said = tuple[int, str]
 
@@ -53,12 +58,16 @@ def used_up[Item](items: list[Item]) -> Item:
 
 @dataclass
 class Site:
-    """Both sites of an app. Each list of answers is used up but for its last; status 0 hangs up without an answer."""
+    """Both sites of an app. Each list of answers is used up but for its last.
+
+    Status 0 hangs up without an answer; the text of a redirect is the address that it names.
+    """
 
     app: App
     health: list[int] = field(default_factory=lambda: [200])
     publishing: list[Said] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
     builds: list[object] = field(default_factory=lambda: [{"status": 4}])
+    runs: list[str | None] = field(default_factory=lambda: [None])  # the build that health tells
     keyed: list[Said] = field(default_factory=lambda: [(401, NO_TOKEN)])
     asked: list[str] = field(default_factory=list)
     uploaded: list[bytes] = field(default_factory=list)
@@ -72,12 +81,13 @@ class Site:
             self.uploaded.append(body)
             return used_up(self.publishing)
         if path == "/api/health":
-            return used_up(self.health), '{"status": "degraded"}'
+            build = used_up(self.runs)
+            return used_up(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
         if path == "/api/termination-codes":
             self.keys.add(headers.get("x-functions-key"))
             return used_up(self.keyed)
-        build = used_up(self.builds)
-        return (build, "not yet") if isinstance(build, int) else (200, json.dumps(build))
+        deployment = used_up(self.builds)
+        return (deployment, "not yet") if isinstance(deployment, int) else (200, json.dumps(deployment))
 
 
 @dataclass
@@ -100,19 +110,26 @@ class Steps:
 
 @dataclass(frozen=True)
 class Az:
-    """An `az` first on the path. Each list of answers is used up but for its last."""
+    """An `az` first on the path. Each list of answers is used up but for its last; `down` is a failure, DOWN."""
 
     folder: Path
 
-    def finds(self, *functions: list[str]) -> None:
+    def finds(self, *functions: list[str] | str) -> None:
         self._write("functions.json", functions)
 
-    def has_settings(self, *settings: list[str]) -> None:
+    def has_settings(self, *settings: list[str] | str) -> None:
         self._write("settings.json", settings)
 
     def has_keys(self, *keys: list[str] | str) -> None:
-        """Each a list of one key, or `down`: the host cannot be asked."""
+        """Each a list of one key."""
         self._write("keys.json", keys)
+
+    def knows_the_app(self, *addresses: list[str] | str) -> None:
+        self._write("app.json", addresses)
+
+    def gives_a_token(self, *tokens: list[str] | str) -> None:
+        """Each a list of one token."""
+        self._write("token.json", tokens)
 
     def refuses(self, complaint: str) -> None:
         (self.folder / "refusal.txt").write_text(complaint, encoding="utf-8")
@@ -124,11 +141,13 @@ class Az:
     def install(self) -> str:
         """Make the script; the PATH that finds it."""
         script = self.folder / "az"
-        script.write_text(AZ.format(python=sys.executable), encoding="utf-8")
+        script.write_text(AZ.format(python=sys.executable, down=DOWN), encoding="utf-8")
         script.chmod(0o755)
         self.finds(NAMES)
         self.has_settings(SETTINGS)
         self.has_keys([KEY])
+        self.knows_the_app(ADDRESSES)
+        self.gives_a_token(["a-token"])
         return f"{self.folder}{os.pathsep}{os.environ['PATH']}"
 
     def _write(self, name: str, answers: object) -> None:

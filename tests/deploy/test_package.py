@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import shared
 from local import libraries, package, package_check, push, smoke
 from local.libraries import PLACE, PackageError
 from local.package import PARTS
@@ -162,6 +163,25 @@ def test_the_same_files_give_the_same_bytes(built: Path, tmp_path: Path) -> None
     assert again.path.read_bytes() == built.read_bytes()
 
 
+def test_it_carries_an_id_that_changes_with_its_content(built: Path, site: Path, tmp_path: Path) -> None:
+    identity = built.with_suffix(".build.txt").read_text(encoding="utf-8").strip()
+    assert re.fullmatch(r"[0-9a-f]{16}", identity)
+    assert (site.parents[2] / package.BUILD).read_text(encoding="ascii").strip() == identity
+    stage = shutil.copytree(site.parents[2], tmp_path / "stage")
+    assert package._identify(stage) == identity, "the id itself is no content"
+    changed_file = stage / "functions" / "service.py"
+    changed_file.write_bytes(changed_file.read_bytes() + b"\n")
+    other = package._identify(stage)
+    assert other != identity
+    changed_file.rename(changed_file.with_name("renamed.py"))
+    assert package._identify(stage) not in {identity, other}
+
+
+def test_a_working_copy_has_no_id() -> None:
+    assert not (ROOT / package.BUILD).exists()
+    assert shared.BUILD is None
+
+
 def test_what_is_no_part_of_the_app_is_not_deployed_by_accident(tmp_path: Path) -> None:
     app = a_copy_of_the_app(tmp_path)
     (app / "notes.txt").write_text("to do", encoding="utf-8")
@@ -283,6 +303,7 @@ def test_the_command_lists_parts_and_writes_the_names_of_the_functions(made: tup
     assert sum(int(size.replace(",", "")) for size, _ in parts) == int(whole.replace(",", ""))
     assert re.fullmatch(r"in [\d,]+ files", files)
     assert re.search(r"^sha256     [0-9a-f]{64}$", told, re.MULTILINE)
+    assert re.search(r"^build      [0-9a-f]{16}, which health tells", told, re.MULTILINE)
     assert told.index("fetching the wheels") < told.index("sha256"), "a line says what takes seconds"
     assert f"proved     {len(NAMES)} functions are found" in told
 
@@ -290,7 +311,10 @@ def test_the_command_lists_parts_and_writes_the_names_of_the_functions(made: tup
 def test_a_host_runs_the_package(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = built.with_suffix(".functions.txt")
     assert smoke.main(["--package", str(built), "--expected", str(names)]) == 0, capsys.readouterr().err
-    assert f"smoke: ok: {len(NAMES)} functions" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"smoke: ok: {len(NAMES)} functions" in told
+    identity = built.with_suffix(".build.txt").read_text(encoding="utf-8").strip()
+    assert f'"build":"{identity}"' in told, "health tells which package answers"
 
 
 @needs_linux

@@ -69,6 +69,8 @@ class TestUpload:
             ((403, "Ip Forbidden"), r"app refused the package: 403: .*Website Contributor.* Ip Forbidden"),
             ((409, ""), "app refused the package: 409: another deployment is running"),
             ((400, "no zip"), "app refused the package: 400 no zip"),
+            ((200, "<html>Sign in</html>"), "app refused the package: 200 <html>Sign in"),
+            ((201, json.dumps("d-1")), "app refused the package: 201"),
         ],
     )
     def test_a_refusal_is_told_at_once(self, site: Site, package: Path, steps: Steps, said: Said, message: str) -> None:
@@ -77,6 +79,17 @@ class TestUpload:
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert "a-token" not in str(caught.value)
         assert steps.seconds == 0
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_a_redirect_is_a_refusal_and_gets_no_token(
+        self, site: Site, package: Path, steps: Steps, status: int
+    ) -> None:
+        site.publishing = [(status, f"{site.app.scm}/sign-in?nonce=1")]
+        with pytest.raises(
+            AzureError, match=rf"refused the package: {status}: it redirects to http://\S+/sign-in, and"
+        ):
+            push.push(site.app, package, "a-token", clock=steps.clock)
+        assert site.asked == ["POST /api/publish?RemoteBuild=false&Deployer=call-keeper"]
 
     def test_an_app_that_cannot_be_reached_is_told(self, package: Path, steps: Steps) -> None:
         app = App("app", "group", "", "http://127.0.0.1:9")
@@ -142,6 +155,15 @@ class TestEnd:
         with pytest.raises(AzureError, match="the deployment did not end in 15 minutes"):
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert steps.passed == timedelta(minutes=15)
+
+    @pytest.mark.parametrize("status", [302, 401, 403])
+    def test_three_refusals_in_a_row_end_the_wait(self, site: Site, package: Path, steps: Steps, status: int) -> None:
+        """A token that ended, or a right that was taken away, does not come back while one waits."""
+        site.builds = [status, status, {"status": 1}, status, 503, status, status, status]
+        with pytest.raises(AzureError, match=rf"refuses to tell of its deployment: {status}: ") as caught:
+            push.push(site.app, package, "a-token", clock=steps.clock)
+        assert "a-token" not in str(caught.value)
+        assert len(site.asked) == 1 + 8
 
     def test_a_deployment_that_is_not_told_by_id_is_the_latest(self, site: Site, package: Path, steps: Steps) -> None:
         site.publishing = [(202, "")]

@@ -3,12 +3,16 @@
 import os
 import re
 import subprocess
+import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from infra import grant_graph_permissions
+from local.libraries import PLACE
+from tests.deploy.fake_azure import NAMES, Site
 from tests.deploy.reading import ROOT
 
 SCRIPTS = ROOT / ".github" / "scripts"
@@ -61,16 +65,43 @@ def runner(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
 
 
+GITHUB = """case "$*" in
+  "run list"*) printf "33\\n32\\n31\\n30\\n" ;;
+  "api "*"/runs/32/artifacts?"*) printf "call-keeper\\ndeployed-production-2\\n" ;;
+  "api "*"/runs/31/artifacts?"*) printf "call-keeper\\ndeployed-production\\n" ;;
+  "run download 31 "*) ;;
+  *) exit 1 ;;
+esac"""
+
+
 def test_the_earlier_package_is_the_newest_that_was_kept_by_another_run(runner: Runner) -> None:
-    runner.has(
-        "gh", 'case "$*" in "run list"*) printf "33\\n32\\n31\\n30\\n";; "run download 31 "*) ;; *) exit 1;; esac'
-    )
+    runner.has("gh", GITHUB)
     done = runner.run("earlier-package.sh", "deployed-production", "earlier")
     assert done.returncode == 0, done.stderr
     assert runner.read("output") == "found=true\n"
-    downloads = [line for line in runner.read("asked").splitlines() if "download" in line]
-    assert [line.split()[3] for line in downloads] == ["32", "31"]
-    assert downloads[-1].endswith("--name deployed-production --dir earlier")
+    asked = runner.read("asked").splitlines()
+    lists = [line for line in asked if "/artifacts?" in line]
+    assert [re.findall(r"repos/someone/call-keeper/actions/runs/(\d+)/", line) for line in lists] == [["32"], ["31"]]
+    assert all("select(.expired | not)" in line for line in lists), "an artifact of more than 90 days is only a name"
+    (download,) = [line for line in asked if "download" in line]
+    assert download == "gh run download 31 --repo someone/call-keeper --name deployed-production --dir earlier"
+
+
+@pytest.mark.parametrize("broken", ["api ", "run download"])
+def test_a_package_that_cannot_be_fetched_stops_the_deployment(runner: Runner, broken: str) -> None:
+    """It is kept, or may be: to go on without it would be a deployment that cannot be rolled back."""
+    runner.has("gh", f'[[ $* != "{broken}"* ]] || {{ echo "HTTP 502" >&2; exit 1; }}\n{GITHUB}')
+    done = runner.run("earlier-package.sh", "deployed-production", "earlier")
+    assert done.returncode != 0
+    assert "HTTP 502" in done.stderr
+    assert runner.read("output") == ""
+
+
+@pytest.mark.parametrize("kept", ["true", "echo call-keeper"])
+def test_runs_that_kept_none_are_no_error(runner: Runner, kept: str) -> None:
+    runner.has("gh", f'case "$*" in "run list"*) echo 32;; "api "*) {kept};; *) exit 1;; esac')
+    assert runner.run("earlier-package.sh", "deployed-production", "earlier").returncode == 0
+    assert runner.read("output") == "found=false\n"
 
 
 def test_without_an_earlier_package_the_deployment_goes_on_and_says_so(runner: Runner) -> None:
@@ -219,8 +250,41 @@ def test_rolling_back_deploys_and_proves_the_earlier_package(runner: Runner) -> 
     runner.has("python", "true")
     assert runner.run("roll-back.sh", "earlier", APP="app", RESOURCE_GROUP="rg").returncode == 0
     push, prove = runner.read("asked").splitlines()
-    assert push == "python -m local.publish push --app app --group rg --package earlier/call-keeper.zip"
+    assert push == (
+        "python -m local.publish push --app app --group rg --package earlier/call-keeper.zip --remote-build-if-needed"
+    )
     assert prove.endswith("prove --app app --group rg --expected earlier/call-keeper.functions.txt")
+    assert "Rolled back" in runner.read("summary")
+
+
+# `python -m local.publish` in the workflow's step, but for the address of the site and for the minute of health.
+PUBLISH = """import sys
+sys.path.insert(0, {root!r})
+from local import azure, publish
+azure.find = lambda name, group: azure.App(name, group, {address!r}, {address!r})
+sys.exit(publish.main([*sys.argv[1:], *(["--steady", "0"] if sys.argv[1] == "prove" else [])]))
+"""
+
+
+@pytest.mark.parametrize(("libraries", "built"), [((), "true"), ((f"{PLACE}/httpx.py",), "false")])
+@pytest.mark.usefixtures("az")
+def test_an_old_package_without_libraries_can_be_rolled_back_to(
+    runner: Runner, site: Site, libraries: tuple[str, ...], built: str
+) -> None:
+    """Packages had no libraries, and no id, until decision 0027; one of those is what runs before the next release."""
+    earlier = runner.folder / "earlier"
+    earlier.mkdir()
+    with zipfile.ZipFile(earlier / "call-keeper.zip", "w") as archive:
+        for name in ("function_app.py", "host.json", "requirements.txt", *libraries):
+            archive.writestr(name, "")
+    (earlier / "call-keeper.functions.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    script = runner.folder / "publish.py"
+    script.write_text(PUBLISH.format(root=str(ROOT), address=site.app.address), encoding="utf-8")
+    runner.has("python", f'exec {sys.executable} {script} "${{@:3}}"')
+    done = runner.run("roll-back.sh", "earlier", APP="app", RESOURCE_GROUP="rg")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert site.asked[0] == f"POST /api/publish?RemoteBuild={built}&Deployer=call-keeper"
+    assert site.uploaded == [(earlier / "call-keeper.zip").read_bytes()]
     assert "Rolled back" in runner.read("summary")
 
 

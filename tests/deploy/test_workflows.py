@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,25 @@ PERMISSIONS = {
     "deploy.yml staging": {"contents", "actions", "id-token"},
     "deploy.yml production": {"contents", "actions", "id-token"},
     "deploy-to.yml deploy": {"contents", "actions", "id-token"},
+}
+
+ROLLED_BACK = (
+    "failure() && (steps.code.outcome == 'failure' || steps.proof.outcome == 'failure') "
+    "&& steps.earlier.outputs.found == 'true'"
+)
+# Each condition of a job or a step, in full: a step without one runs if all before it succeeded, and no other does.
+CONDITIONS = {
+    "deploy.yml what-if": "github.event_name == 'pull_request' && contains(vars.DEPLOY, 'what-if') && "
+    "github.event.pull_request.head.repo.full_name == github.repository",
+    "deploy.yml build": "github.event_name != 'pull_request' && vars.DEPLOY != ''",
+    "deploy.yml build: actions/setup-python": "inputs.run == ''",
+    "deploy.yml build: make package-check": "inputs.run == ''",
+    "deploy.yml build: Or take the package of an earlier run": "inputs.run != ''",
+    "deploy.yml staging": "contains(vars.DEPLOY, 'staging')",
+    "deploy.yml production": "!cancelled() && needs.build.result == 'success' && "
+    """contains(fromJSON('["success", "skipped"]'), needs.staging.result) && contains(vars.DEPLOY, 'production')""",
+    "deploy-to.yml deploy: Log in anew, as the first token may be near its end": ROLLED_BACK,
+    "deploy-to.yml deploy: Roll back to the earlier package": ROLLED_BACK,
 }
 
 
@@ -237,6 +257,54 @@ def test_a_deployment_is_proved_and_what_is_proved_is_kept() -> None:
         *("Keep the package as the one to roll back to", "Roll back to the earlier package"),
     ]
     assert [name for name in names if name in order] == order
+
+
+def test_what_is_rolled_back_is_code_that_was_not_put_in_place_or_not_proved() -> None:
+    """A package that was proved stays if it cannot be kept: the steps that the condition names are those two."""
+    named = {step["id"]: step.get("run") for step in steps(jobs()["deploy-to.yml deploy"]) if "id" in step}
+    where = '--app "$APP" --group "$RESOURCE_GROUP"'
+    assert named == {
+        "earlier": '.github/scripts/earlier-package.sh "deployed-$ENVIRONMENT" earlier',
+        "infrastructure": ".github/scripts/infrastructure.sh",
+        # A run by hand may bring a package without libraries.
+        "code": f"python -m local.publish push {where} --remote-build-if-needed",
+        "proof": f"python -m local.publish prove {where}",
+    }
+
+
+def test_each_condition_is_the_one_that_is_written_here() -> None:
+    told: list[tuple[str, str]] = []
+    for place, job in jobs().items():
+        if place.startswith("deploy"):
+            told += [(place, str(job["if"]))] if "if" in job else []
+            named = [(str(step.get("name") or step.get("run") or step["uses"]), step) for step in steps(job)]
+            told += [(f"{place}: {name.partition('@')[0]}", str(step["if"])) for name, step in named if "if" in step]
+    assert sorted((place, " ".join(condition.split())) for place, condition in told) == sorted(CONDITIONS.items())
+
+
+def test_no_failure_is_passed_over() -> None:
+    """A step that goes on after its failure has no failure to roll back for; the same holds for a job."""
+    for place, job in jobs().items():
+        assert "continue-on-error" not in job, place
+        assert [step for step in steps(job) if "continue-on-error" in step] == [], place
+    for path in [*WORKFLOWS, *SCRIPTS]:
+        assert "continue-on-error" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["package", "package-check"])
+def test_the_package_is_built_without_node(tmp_path: Path, target: str) -> None:
+    """A machine that deploys needs PyPI, but neither the npm registry nor Azurite."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "package-lock.json"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def would_run(goal: str) -> str:
+        command = ["make", "--dry-run", goal]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert re.search(r"\bnpm\b.*azurite", would_run("smoke"), re.DOTALL | re.IGNORECASE), "what is looked for is told"
+    told = would_run(target)
+    assert "-m local.package" in told
+    assert re.findall(r"\bnpm\b|node_modules|azurite", told, re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize("place", ["deploy.yml what-if", "deploy-to.yml deploy"])

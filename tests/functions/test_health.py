@@ -35,6 +35,12 @@ async def test_after_a_sweep_all_is_well(app: App) -> None:
     health: Any = await app.asked("GET", "health", headers={})
     assert (health["status"], health["checks"]) == ("healthy", dict.fromkeys(CHECKS, "ok"))
     assert health["version"]
+    assert health["build"] is None  # this is a working copy
+
+
+async def test_the_package_that_answers_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_health, "BUILD", "0123456789abcdef")
+    assert (await app.asked("GET", "health", headers={}))["build"] == "0123456789abcdef"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def preprovision(steps: Steps) -> None:
 
 
 def postprovision(steps: Steps) -> None:
-    """Let the bot trust the app's identity. If the account may not do that, it is told and azd goes on."""
+    """Let the bot trust the app's identity. If the directory refuses that, it is told and azd goes on."""
     further = graph_of(azure_rights.account().cloud)
     grant(steps, _needed("GRAPH_APP_ID"), _needed("IDENTITY_PRINCIPAL_ID"), further)
 

@@ -8,7 +8,8 @@ again: it then brings changes of the infrastructure and of the code. It does, a 
 1. registers the resource providers that the subscription lacks, and makes the resource group;
 2. deploys the infrastructure;
 3. lets the bot trust the app's identity, with consent to Graph's permissions (infra.grant_graph_permissions). If the
-   account may not do that, it prints the command for an administrator and goes on;
+   account may not do that, it prints the command for an administrator and goes on. If the directory fails for another
+   reason, it goes on too, and ends with a failure;
 4. builds the package, uploads it and proves it (make package, local.publish).
 """
 
@@ -23,8 +24,10 @@ from dataclasses import dataclass
 
 from infra import azure_rights, commands, grant_graph_permissions
 from infra.commands import ROOT, CommandError, Steps, as_object
+from infra.grant_graph_permissions import Outcome
 
 PARAMETERS = "infra/params/minimal.bicepparam"  # the workflow's default, too
+_AGAIN = "The directory did not do it, which may pass. Run this again"
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class Deployed:
     api: str
 
 
-def grant(steps: Steps, bot: str, identity: str, further: Sequence[str] = ()) -> bool:
-    """Let the bot trust the app's identity, and manage its own calls. A refusal is no failure: it is told.
+def grant(steps: Steps, bot: str, identity: str, further: Sequence[str] = ()) -> Outcome:
+    """Let the bot trust the app's identity, and manage its own calls. A refusal is told, with the command to run.
 
     Parameters
     ----------
     steps
-        Tells the command for an administrator, if the directory refuses.
+        Tells what is missing, and the command, if the directory refuses.
     bot
         Client id of the bot's app registration.
     identity
@@ -54,15 +57,17 @@ def grant(steps: Steps, bot: str, identity: str, further: Sequence[str] = ()) ->
 
     Returns
     -------
-    bool
-        Whether it was done.
+    Outcome
+        What was refused, and why.
     """
     options = ["--bot-app-id", bot, "--identity-principal-id", identity, "--grant-to", "bot", *further]
-    if grant_graph_permissions.main(options) == 0:
-        return True
-    steps.note("calls are not kept alive yet. An administrator of the bot's tenant must run this, then all is done:")
-    steps.note(f"  python3 -m infra.grant_graph_permissions {shlex.join(options)}")
-    return False
+    outcome = grant_graph_permissions.attempt(options)
+    if not outcome.is_done:
+        kept = "calls are kept alive, but the bot may not register them yet: its app role is missing"
+        who = "An administrator of the bot's tenant must run this, then all is done" if outcome.is_forbidden else _AGAIN
+        steps.note(f"{kept if outcome.calls_are_kept else 'calls are not kept alive yet'}. {who}:")
+        steps.note(f"  python3 -m infra.grant_graph_permissions {shlex.join(options)}")
+    return outcome
 
 
 def publish(group: str, app: str) -> None:
@@ -117,8 +122,10 @@ def deploy(steps: Steps, asked: argparse.Namespace) -> None:
     publish(made.group, made.app)
     sys.stdout.write(f"app:      {made.app}\nidentity: {made.identity}\n")
     sys.stdout.write(f"webhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
-    if not granted:
+    if granted.is_forbidden:
         steps.note("the grant for Graph is missing: its command is above")
+    elif not granted.is_done:
+        raise CommandError("the app is deployed and proved, but the grant for Graph is not complete")
 
 
 def _further(asked: argparse.Namespace, cloud: str) -> list[str]:

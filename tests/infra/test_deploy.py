@@ -11,6 +11,7 @@ import pytest
 from infra import azd, commands, deploy, grant_graph_permissions
 from infra import directory as directory_module
 from infra.directory import CLOUDS, Cloud
+from infra.grant_graph_permissions import Outcome
 from tests.infra.fake_clouds import SUBSCRIPTION, WEBHOOK, Clouds
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, FakeDirectory, Json, running
 
@@ -57,6 +58,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
     with running() as served:
         for name, cloud in list(CLOUDS.items()):
             monkeypatch.setitem(directory_module.CLOUDS, name, Cloud(served.url, cloud.authority, cloud.audience))
+        monkeypatch.setattr(directory_module, "wait", served.waited.append)
         yield served
 
 
@@ -108,17 +110,66 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     assert clouds.cloud == "AzureCloud"
 
 
+LATE: tuple[int, Json] = (
+    400,
+    {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
+)
+
+
+def test_a_directory_that_is_late_is_waited_for(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.late["POST /appRoleAssignedTo"] = [LATE]
+    assert deploy.main(ARGUMENTS) == 0
+    assert len(directory.waited) == 1
+    assert "note:  calls are" not in capsys.readouterr().out
+    assert shown == PUBLISHED
+    assert clouds.deployed
+
+
+@pytest.mark.parametrize(
+    ("step", "note"),
+    [
+        ("/appRoleAssignments", "note:  calls are not kept alive yet. "),
+        ("/appRoleAssignedTo", "note:  calls are kept alive, but the bot may not register them yet: "),
+    ],
+)
+@pytest.mark.parametrize(
+    ("answer", "code"), [pytest.param(REFUSED, 0, id="403"), pytest.param(LATE, 1, id="late for ever")]
+)
+@pytest.mark.usefixtures("clouds")
+def test_the_note_says_what_is_missing_and_who_can_mend_it(
+    directory: FakeDirectory,
+    shown: list[str],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    step: str,
+    note: str,
+    answer: tuple[int, Json],
+    code: int,
+) -> None:
+    directory.late[f"POST {step}"] = [answer] * 99
+    assert deploy.main(ARGUMENTS) == code
+    told = capsys.readouterr()
+    (line,) = [line for line in told.out.splitlines() if line.startswith("note:  calls are")]
+    assert line.startswith(note)
+    assert ("An administrator of the bot's tenant" in line) == (code == 0)
+    assert ("Run this again:" in line) == (code == 1)
+    assert ("Run the same command again" in told.err) == (code == 1)
+    assert shown == PUBLISHED, "the app is there all the same"
+
+
 def test_in_the_government_cloud_the_grant_asks_its_graph(
     clouds: Clouds, monkeypatch: pytest.MonkeyPatch, shown: list[str]
 ) -> None:
     clouds.cloud = "AzureUSGovernment"
     seen: list[list[str]] = []
 
-    def granted(argv: list[str]) -> int:
+    def granted(argv: list[str]) -> Outcome:
         seen.append(argv)
-        return 0
+        return Outcome()
 
-    monkeypatch.setattr(grant_graph_permissions, "main", granted)
+    monkeypatch.setattr(grant_graph_permissions, "attempt", granted)
     assert deploy.main([*ARGUMENTS, "--parameters", "infra/params/government.bicepparam"]) == 0
     assert azd.main(["postprovision"]) == 0
     assert [argv[-2:] for argv in seen] == [["--cloud", "usgov-l4"]] * 2

@@ -160,12 +160,12 @@ def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) 
     assert given == {
         (production, azure_rights.CONTRIBUTOR),
         (production, azure_rights.ACCESS_ADMINISTRATOR),
-        (production, "Call Keeper locks"),
-        (what_if, "Call Keeper what-if"),
+        (production, "Call Keeper locks 44444444"),
+        (what_if, "Call Keeper what-if 44444444"),
     }
     assert {item["scope"] for item in clouds.assignments} == {SCOPE}
     for custom in clouds.roles:
-        assert custom["Actions"] == list(CUSTOM_ROLES[str(custom["roleName"])])
+        assert custom["Actions"] == list(CUSTOM_ROLES[str(custom["roleName"]).removesuffix(" 44444444")])
         assert custom["AssignableScopes"] == [f"/subscriptions/{SUBSCRIPTION}"]
 
 
@@ -193,7 +193,15 @@ def test_a_condition_of_an_earlier_template_is_replaced(clouds: Clouds) -> None:
 def test_a_trial_asks_for_no_app_registration_and_no_right_to_lock(clouds: Clouds) -> None:
     assert main(ARGUMENTS) == 0
     assert clouds.apps == []
-    assert [role["roleName"] for role in clouds.roles] == ["Call Keeper what-if"]
+    assert [role["roleName"] for role in clouds.roles] == ["Call Keeper what-if 44444444"]
+
+
+def test_a_second_subscription_of_the_tenant_has_custom_roles_of_its_own(clouds: Clouds) -> None:
+    assert main([*ARGUMENTS, *PRODUCTION]) == 0
+    clouds.subscription = "55555555-0000-4000-8000-000000000001"
+    assert main([*ARGUMENTS, *PRODUCTION]) == 0
+    scopes = [role["AssignableScopes"] for role in clouds.roles]
+    assert scopes == [[f"/subscriptions/{SUBSCRIPTION}"]] * 2 + [[f"/subscriptions/{clouds.subscription}"]] * 2
 
 
 def test_a_registration_that_is_there_is_taken_and_two_of_a_name_are_not(
@@ -236,6 +244,29 @@ def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rul
     assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
     assert clouds.environments["production"] == before | {"reviewers": [{"type": "User", "id": 99}]}
     assert "nobody must approve" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]])
+def test_an_environment_that_a_failed_run_left_without_its_branch_gets_it(clouds: Clouds, reviewer: list[str]) -> None:
+    clouds.broken = {"environments/production/deployment-branch-policies": "gh: Bad Gateway (HTTP 502)"}
+    assert main(ARGUMENTS) == 1
+    assert "branches" not in clouds.environments["production"]
+    clouds.broken = {}
+    assert main([*ARGUMENTS, *reviewer]) == 0
+    assert clouds.environments["production"]["branches"] == "main"
+
+
+def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
+    main(ARGUMENTS)
+    clouds.environments["production"]["branches"] = "release/*"
+    assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
+    assert clouds.environments["production"]["branches"] == "release/*"
+
+
+def test_an_environment_that_takes_every_branch_stays_so(clouds: Clouds) -> None:
+    clouds.environments = {"production": {}}
+    assert main(ARGUMENTS) == 0
+    assert clouds.environments["production"] == {}
 
 
 def test_an_environment_is_added_to_those_that_are_deployed(clouds: Clouds) -> None:

@@ -12,12 +12,20 @@ read -r -d '' app identity <<<"$told" || true # tabs or lines between them: az h
 test -n "$identity" || { echo "::error::the deployment told no functionAppName or identityPrincipalId"; exit 1; }
 echo "app=$app" >>"$GITHUB_OUTPUT"
 echo "deployed: $app"
+# The grant must ask the Graph of the app's cloud: the one that the parameter file names, or the template's default.
+cloud=${AZURE_CLOUD:-azurecloud} # in any case of letters
+if [[ ${cloud,,} == azurecloud ]]; then
+  cloud=
+else
+  named=$(sed -n "s/^param graphCloud = '\(.*\)'$/\1/p" "$PARAMETERS")
+  cloud=" --cloud ${named:-usgov-l4}"
+fi
 # The pipeline has no rights in the directory, so an administrator gives the app's identity its rights there.
 {
   echo "### Once, by an administrator of the bot's tenant"
   echo "It lets the bot trust the identity of \`$app\`. A repeated run changes nothing."
   echo '```bash'
   echo "python3 -m infra.grant_graph_permissions --bot-app-id $GRAPH_APP_ID --identity-principal-id $identity \\"
-  echo "  --grant-to bot${MANAGEMENT_APP_ID:+ --management-app-id $MANAGEMENT_APP_ID}"
+  echo "  --grant-to bot${MANAGEMENT_APP_ID:+ --management-app-id $MANAGEMENT_APP_ID}$cloud"
   echo '```'
 } >>"$GITHUB_STEP_SUMMARY"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import grant_graph_permissions
+from infra import deploy, grant_graph_permissions
 from tests.deploy.reading import ROOT
 
 SCRIPTS = ROOT / ".github" / "scripts"
@@ -134,6 +134,20 @@ def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, 
     asked = grant_graph_permissions._arguments(words[3:])
     assert (asked.bot_app_id, asked.identity_principal_id, asked.grant_to) == (BOT, IDENTITY, "bot")
     assert asked.management_app_id == (management or None)
+    assert asked.cloud == "global"
+
+
+@pytest.mark.parametrize("cloud", ["", "azurecloud", "AzureCloud", "AzureUSGovernment", "azureusgovernment"])
+@pytest.mark.parametrize("graph_cloud", ["", "param graphCloud = 'usgov-l5'\n"])
+def test_the_command_asks_the_graph_of_the_apps_cloud(runner: Runner, cloud: str, graph_cloud: str) -> None:
+    parameters = f"using 'main.bicep'\n{graph_cloud}param name = 'gov'\n"
+    (runner.folder / "mine.bicepparam").write_text(parameters, encoding="utf-8")
+    runner.has("az", f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n'")
+    runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="mine.bicepparam", AZURE_CLOUD=cloud)
+    (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
+    words = block.replace("\\\n", " ").split()
+    option = deploy.graph_of("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
+    assert grant_graph_permissions._arguments(words[3:]).cloud == (option[1] if option else "global")
 
 
 @pytest.mark.parametrize("body", ["echo 'no quota' >&2; exit 1", "true", "echo func-call-keeper-abc"])

@@ -263,10 +263,11 @@ def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
     assert clouds.environments["production"]["branches"] == "release/*"
 
 
-def test_an_environment_that_takes_every_branch_stays_so(clouds: Clouds) -> None:
-    clouds.environments = {"production": {}}
+@pytest.mark.parametrize("policy", [None, {"protected_branches": True, "custom_branch_policies": False}])
+def test_an_environment_that_takes_all_or_protected_branches_stays_so(clouds: Clouds, policy: Json | None) -> None:
+    clouds.environments = {"production": {"deployment_branch_policy": policy}}
     assert main(ARGUMENTS) == 0
-    assert clouds.environments["production"] == {}
+    assert clouds.environments["production"] == {"deployment_branch_policy": policy}
 
 
 def test_an_environment_is_added_to_those_that_are_deployed(clouds: Clouds) -> None:

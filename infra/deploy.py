@@ -5,7 +5,8 @@
 It needs Python 3.13, make and `az`, which must be signed in. What is there already stays as it is, so it can be run
 again: it then brings changes of the infrastructure and of the code. It does, a step after the other:
 
-1. registers the resource providers that the subscription lacks, and makes the resource group;
+1. registers the resource providers that the subscription lacks, and makes the resource group; if the parameter file
+   asks for it, also the app registration of management;
 2. deploys the infrastructure;
 3. lets the bot trust the app's identity, with consent to Graph's permissions (infra.grant_graph_permissions). If the
    account may not do that, it prints the command for an administrator and goes on. If the directory fails for another
@@ -22,11 +23,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra import azure_rights, commands, grant_graph_permissions
-from infra.commands import ROOT, CommandError, Steps, as_object
+from infra import azure_rights, commands, grant_graph_permissions, parameters
+from infra.commands import CommandError, Steps, as_object
 from infra.grant_graph_permissions import Outcome
+from infra.parameters import PARAMETERS, parameter_file, variable
 
-PARAMETERS = "infra/params/minimal.bicepparam"  # the workflow's default, too
 _AGAIN = "The directory did not do it, which may pass. Run this again"
 
 
@@ -84,7 +85,7 @@ def publish(group: str, app: str) -> None:
     commands.shown(sys.executable, "-m", "local.publish", "prove", *where)
 
 
-def infrastructure(steps: Steps, group: str, parameters: str, variables: dict[str, str]) -> Deployed:
+def infrastructure(steps: Steps, group: str, file: str, variables: dict[str, str]) -> Deployed:
     """Deploy the infrastructure to a group, and tell what was made.
 
     Raises
@@ -92,12 +93,12 @@ def infrastructure(steps: Steps, group: str, parameters: str, variables: dict[st
     CommandError
         Azure refused it.
     """
-    steps.note(f"the infrastructure of {parameters} takes some minutes")
+    steps.note(f"the infrastructure of {file} takes some minutes")
     command = ("az", "deployment", "group", "create", "--name", "call-keeper", "--resource-group", group)
     query = "properties.outputs.{app:functionAppName.value,identity:identityPrincipalId.value"
     query += ",webhook:webhookUrl.value,api:apiBaseUrl.value}"
     env = {**os.environ, **variables}
-    told = commands.asked(*command, "--parameters", parameters, "--query", query, "--output", "json", env=env)
+    told = commands.asked(*command, "--parameters", file, "--query", query, "--output", "json", env=env)
     outputs = {name: str(value) for name, value in as_object(told).items()}
     if set(outputs) != {"app", "identity", "webhook", "api"}:
         raise CommandError("the deployment told no outputs. Run this again")
@@ -113,12 +114,13 @@ def deploy(steps: Steps, asked: argparse.Namespace) -> None:
     CommandError
         A step failed. Those before it are done; a repeated run goes on there.
     """
+    variables = _variables(asked)
     account = azure_rights.account()
     azure_rights.register_providers(steps)
     azure_rights.make_group(steps, asked.group, asked.location)
-    variables = {"GRAPH_APP_ID": asked.bot_app_id, **dict(asked.variable)}
+    variables = parameters.with_management(steps, account, asked.parameters, variables)
     made = infrastructure(steps, asked.group, asked.parameters, variables)
-    granted = grant(steps, asked.bot_app_id, made.identity, _further(asked, account.cloud))
+    granted = grant(steps, asked.bot_app_id, made.identity, _further(asked, account.cloud, variables))
     publish(made.group, made.app)
     sys.stdout.write(f"app:      {made.app}\nidentity: {made.identity}\n")
     sys.stdout.write(f"webhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
@@ -128,28 +130,37 @@ def deploy(steps: Steps, asked: argparse.Namespace) -> None:
         raise CommandError("the app is deployed and proved, but the grant for Graph is not complete")
 
 
-def _further(asked: argparse.Namespace, cloud: str) -> list[str]:
+def _variables(asked: argparse.Namespace) -> dict[str, str]:
+    """Tell what the parameter file reads: from the options, and else from the environment, as az does."""
+    given = dict(asked.variable)
+    parameters.refuse_unread(asked.parameters, given)
+    names = parameters.read(asked.parameters)
+    return (
+        {name: os.environ[name] for name in names if os.environ.get(name)} | given | {"GRAPH_APP_ID": asked.bot_app_id}
+    )
+
+
+def _further(asked: argparse.Namespace, cloud: str, variables: dict[str, str]) -> list[str]:
     """Tell the options of the grant that follow from the parameters and the cloud."""
     further = ["--media"] if asked.media else []
-    management = dict(asked.variable).get("MANAGEMENT_APP_ID")
-    if management:
+    if management := variables.get("MANAGEMENT_APP_ID"):
         further += ["--management-app-id", management]
-    return further + graph_of(cloud, (ROOT / asked.parameters).read_text(encoding="utf-8"))
+    return further + graph_of(cloud, parameters.text(asked.parameters))
 
 
-def graph_of(cloud: str, parameters: str = "") -> list[str]:
+def graph_of(cloud: str, text: str = "") -> list[str]:
     """Tell the grant which Graph it asks, if it is not the global one.
 
     Parameters
     ----------
     cloud
         Name of Azure's cloud in az.
-    parameters
-        Text of the parameter file, which may name Graph's cloud; main.bicep takes usgov-l4 if it does not.
+    text
+        The parameter file, which may name Graph's cloud; main.bicep takes usgov-l4 if it does not.
     """
     if cloud == "AzureCloud":
         return []
-    told = re.search(r"^param graphCloud = '(.+)'$", parameters, re.MULTILINE)
+    told = re.search(r"^param graphCloud = '(.+)'$", text, re.MULTILINE)
     return ["--cloud", told[1] if told else "usgov-l4"]
 
 
@@ -196,21 +207,6 @@ def guid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
-
-
-def parameter_file(text: str) -> str:
-    """Read an argument that is a parameter file, by its path from the repository's folder."""
-    if not (ROOT / text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is not in this repository")
-    return text
-
-
-def variable(text: str) -> tuple[str, str]:
-    """Read an argument of the form NAME=VALUE."""
-    name, _, value = text.partition("=")
-    if not (value and re.fullmatch(r"[A-Z_]+", name)):
-        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
-    return name, value
 
 
 if __name__ == "__main__":

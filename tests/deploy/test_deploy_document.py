@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from infra import azure_rights, deploy, set_up_pipeline
+from infra import azure_rights, parameters, set_up_pipeline
 from infra.azd import HOOKS
 from shared.store import SHARDS
 from tests.deploy.reading import ROOT
@@ -83,13 +83,13 @@ def test_what_the_scripts_refer_to_is_there() -> None:
 
 
 def test_the_pipeline_is_described_as_it_is_set_up() -> None:
-    for words in (set_up_pipeline.GROUP, set_up_pipeline.MANAGEMENT, *azure_rights.CUSTOM_ROLES):
+    for words in (set_up_pipeline.GROUP, parameters.MANAGEMENT, *azure_rights.CUSTOM_ROLES):
         assert f"`{words}`" in GITHUB
         assert f"`{words}`" in BOTH
     assert all(f"`{name}`" in GITHUB for name in set_up_pipeline.ENVIRONMENTS)
     for audience in azure_rights.AUDIENCES.values():
         assert f"`{audience}`" in GITHUB
-    assert f"`{deploy.PARAMETERS}` if not set" in GITHUB
+    assert f"`{parameters.PARAMETERS}` if not set" in GITHUB
 
 
 def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:

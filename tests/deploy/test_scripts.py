@@ -188,6 +188,11 @@ def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, s
             {"GRAPH_APP_ID": BOT},
             "MANAGEMENT_APP_ID MANAGEMENT_TENANT_ID",
         ),
+        (
+            "infra/params/several-bots.bicepparam",
+            {"GRAPH_APP_ID": BOT, "MANAGEMENT_APP_ID": MANAGEMENT, "MANAGEMENT_TENANT_ID": "id", "BOT_NAME": ""},
+            "BOT_NAME",
+        ),
     ],
 )
 def test_every_variable_that_an_environment_lacks_is_named(

@@ -47,7 +47,7 @@ class Clouds:
     broken: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     deployed: list[str] = field(default_factory=list)  # parameter files
-    variables_given: list[str | None] = field(default_factory=list)  # GRAPH_APP_ID of each command
+    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that got one
 
     @property
     def changes(self) -> list[str]:
@@ -59,7 +59,7 @@ class Clouds:
         """Do one command, as the programs would."""
         self.calls.append(" ".join(command))
         if env:
-            self.variables_given.append(env.get("GRAPH_APP_ID"))
+            self.environments_given.append(dict(env))
         try:
             printed = self._answer(list(command), text)
         except Failed as error:

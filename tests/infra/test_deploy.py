@@ -12,10 +12,11 @@ from infra import azd, commands, deploy, grant_graph_permissions
 from infra import directory as directory_module
 from infra.directory import CLOUDS, Cloud
 from infra.grant_graph_permissions import Outcome
-from tests.infra.fake_clouds import SUBSCRIPTION, WEBHOOK, Clouds
+from tests.infra.fake_clouds import SUBSCRIPTION, TENANT, WEBHOOK, Clouds
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, FakeDirectory, Json, running
 
 ARGUMENTS = ["--group", "rg-call-keeper", "--location", "westeurope", "--bot-app-id", BOT]
+PRODUCTION = ["--parameters", "infra/params/production.bicepparam"]
 WHERE = "--app func-call-keeper --group rg-call-keeper"
 PUBLISHED = [
     "make package",
@@ -62,13 +63,26 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
         yield served
 
 
+@pytest.fixture
+def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The options of each grant, in place of the grant."""
+    seen: list[list[str]] = []
+
+    def attempt(options: list[str]) -> Outcome:
+        seen.append(options)
+        return Outcome()
+
+    monkeypatch.setattr(grant_graph_permissions, "attempt", attempt)
+    return seen
+
+
 def test_one_command_deploys_grants_and_proves(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deploy.main(ARGUMENTS) == 0
     assert clouds.groups == {"rg-call-keeper": "westeurope"}
     assert clouds.deployed == ["infra/params/minimal.bicepparam"]
-    assert clouds.variables_given == [BOT], "which the parameter file reads"
+    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "which the parameter file reads"
     bot = next(str(item["id"]) for item in directory.principals if item["appId"] == BOT)
     (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
     assert given["principalId"] == bot, "the bot may manage its own calls"
@@ -96,7 +110,7 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
-    management = ["--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
+    management = [*PRODUCTION, "--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert shown == PUBLISHED
     told = capsys.readouterr()
@@ -160,19 +174,12 @@ def test_the_note_says_what_is_missing_and_who_can_mend_it(
 
 
 def test_in_the_government_cloud_the_grant_asks_its_graph(
-    clouds: Clouds, monkeypatch: pytest.MonkeyPatch, shown: list[str]
+    clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     clouds.cloud = "AzureUSGovernment"
-    seen: list[list[str]] = []
-
-    def granted(argv: list[str]) -> Outcome:
-        seen.append(argv)
-        return Outcome()
-
-    monkeypatch.setattr(grant_graph_permissions, "attempt", granted)
     assert deploy.main([*ARGUMENTS, "--parameters", "infra/params/government.bicepparam"]) == 0
     assert azd.main(["postprovision"]) == 0
-    assert [argv[-2:] for argv in seen] == [["--cloud", "usgov-l4"]] * 2
+    assert [options[-2:] for options in grants] == [["--cloud", "usgov-l4"]] * 2
     assert shown == PUBLISHED
 
 
@@ -212,6 +219,47 @@ def test_code_that_is_not_proved_is_a_failure(
     make.unlink()
     assert azd.main(["postdeploy"]) == 1
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
+
+
+def test_the_registration_of_management_is_made_and_its_tenant_is_known(
+    clouds: Clouds, grants: list[list[str]], shown: list[str]
+) -> None:
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
+    (app,) = clouds.apps
+    assert app["displayName"] == "call-keeper-management"
+    assert ["--management-app-id", app["appId"]] == grants[0][-2:]
+    (env,) = clouds.environments_given
+    assert (env["MANAGEMENT_APP_ID"], env["MANAGEMENT_TENANT_ID"]) == (app["appId"], TENANT)
+    assert shown == PUBLISHED
+
+
+def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
+    clouds: Clouds, grants: list[list[str]], shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANAGEMENT_APP_ID", MANAGEMENT)
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
+    assert clouds.apps == []
+    assert grants[0][-2:] == ["--management-app-id", MANAGEMENT]
+    assert shown == PUBLISHED
+
+
+def test_a_registration_that_may_not_be_made_can_be_named(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 1
+    assert "is taken with --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
+    assert shown == []
+
+
+@pytest.mark.parametrize("name", ["ALERT_MAIL", "PATH"])
+def test_a_variable_that_the_parameter_file_does_not_read_is_refused(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert deploy.main([*ARGUMENTS, *PRODUCTION, "--variable", f"{name}=x"]) == 1
+    told = capsys.readouterr().err.splitlines()[0]
+    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in told
+    assert (clouds.calls, shown) == ([], [])
 
 
 def test_azd_stops_before_minutes_of_work_if_it_must_fail(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import azure_rights, commands, deploy, set_up_pipeline
+from infra import azure_rights, commands, parameters, set_up_pipeline
 from infra.azure_rights import AUDIENCES, CUSTOM_ROLES, PROVIDERS
+from infra.parameters import PARAMETERS
 from infra.set_up_pipeline import main
 from tests.infra.fake_clouds import NEW, OLD, REPOSITORY, SUBSCRIPTION, TENANT, Clouds, Json, install, installed
 
@@ -139,7 +140,8 @@ def test_the_variables_are_those_of_the_workflow(clouds: Clouds) -> None:
 @pytest.mark.parametrize("environment", ["what-if", "staging", "production"])
 def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environment: str, parameters: str) -> None:
     chosen = ["--environments", "what-if", "staging", "production", "--parameters", f"infra/params/{parameters}"]
-    assert main([*ARGUMENTS, *chosen]) == 0
+    named = ["--variable", "BOT_NAME=sales"] if parameters == "several-bots.bicepparam" else []
+    assert main([*ARGUMENTS, *chosen, *named]) == 0
     values = clouds.variables[""] | clouds.variables[environment]
     workflow = (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text(encoding="utf-8")
     read = re.findall(r"^      (\w+): \$\{\{ vars\.(\w+) \}\}$", workflow, re.MULTILINE)
@@ -147,6 +149,15 @@ def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environmen
     script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.stdout == f"the environment {environment} has what infra/params/{parameters} needs\n"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "infra" / "params").iterdir()), ids=lambda path: path.name)
+def test_the_set_up_needs_the_variables_that_the_workflow_checks(path: Path) -> None:
+    env = {"PATH": os.defpath, "ENVIRONMENT": "production", "PARAMETERS": str(path)}
+    script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
+    done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    missing = done.stdout.partition("the variables ")[2].partition(":")[0].split()
+    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.needed(str(path))
 
 
 def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) -> None:
@@ -336,6 +347,7 @@ def test_nothing_is_switched_on_before_all_else_is_done(clouds: Clouds) -> None:
     ("arguments", "told"),
     [
         (["--variable", "ALERT_EMAIL=a@example.com"], "minimal.bicepparam does not read ALERT_EMAIL"),
+        (["--parameters", "infra/params/several-bots.bicepparam"], "needs --variable BOT_NAME=…"),
         (["--environments", "what-if"], "what-if alone deploys nothing"),
         (["--repository-variables"], "serve one environment"),
         (["--reviewer", "nobody"], "GitHub has no user nobody"),
@@ -371,7 +383,7 @@ def test_the_environments_are_those_of_the_workflow() -> None:
     named = re.findall(r"environment: ([\w-]+)$|^      name: (what-if)", workflow, re.MULTILINE)
     assert set(set_up_pipeline.ENVIRONMENTS) == {first or second for first, second in named}
     scripts = (ROOT / ".github" / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
-    assert f"PARAMETERS:={deploy.PARAMETERS}" in scripts
+    assert f"PARAMETERS:={PARAMETERS}" in scripts
 
 
 def test_every_provider_of_the_templates_is_registered(clouds: Clouds) -> None:

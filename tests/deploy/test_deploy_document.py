@@ -150,6 +150,19 @@ def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:
         assert words in explained
 
 
+def test_what_a_server_of_github_does_not_take_is_named() -> None:
+    """Each line that the page says to change is one of the workflows, and no other use of artifacts is left out."""
+    places = [ROOT / ".github" / "workflows" / name for name in ("deploy.yml", "deploy-to.yml")]
+    workflows = "\n".join(path.read_text(encoding="utf-8") for path in places)
+    told = section(GITHUB, "Other clouds and servers")
+    lines = {name for row in rows(told) for name in re.findall(r"`([^`]+)`", row[0])}
+    assert {name for name in lines if name not in workflows} == set()
+    assert set(re.findall(r"actions/\w+-artifact", workflows)) <= lines
+    assert {f"runs-on: {label}" for label in re.findall(r"runs-on: (\S+)", workflows)} <= lines
+    assert {"deployment: false"} <= lines
+    assert "GHESNotSupportedError" in told
+
+
 def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
     outputs = set(re.findall(r"^output (\w+)", infra("main.bicep"), re.MULTILINE))
     assert set(re.findall(r'="<(\w+)>"$', DEPLOY, re.MULTILINE)) == {"functionAppName", "identityPrincipalId"}

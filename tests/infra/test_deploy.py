@@ -1,6 +1,7 @@
 """Deploying by one command, and by azd's hooks: against an `az` and a directory on this machine."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ PUBLISHED = [
 REFUSED: tuple[int, Json] = (
     403,
     {"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges."}},
+)
+LATE: tuple[int, Json] = (
+    400,
+    {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
 )
 OF_AZD = {
     "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
@@ -93,6 +98,22 @@ def test_one_command_deploys_grants_and_proves(
     assert lines[-1] == "ok: it is deployed and proved"
 
 
+def test_all_steps_are_told_in_one_column(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.late["POST /appRoleAssignedTo"] = [LATE]
+    directory.broken["POST /servicePrincipals"] = REFUSED
+    deploy.main(ARGUMENTS)
+    directory.broken.clear()
+    deploy.main(ARGUMENTS)
+    grant_graph_permissions.main(["--bot-app-id", MANAGEMENT, "--identity-principal-id", IDENTITY, "--dry-run"])
+    told = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
+    assert {kind for _, kind in told} == {"done", "there", "note", "would", "wait"}
+    assert {len(head) for head, _ in told} == {7}
+    assert shown
+    assert clouds.deployed
+
+
 def test_a_repeated_run_makes_nothing_twice(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,12 +143,6 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert "An administrator" not in capsys.readouterr().out
     assert clouds.cloud == "AzureCloud"
-
-
-LATE: tuple[int, Json] = (
-    400,
-    {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
-)
 
 
 def test_a_directory_that_is_late_is_waited_for(

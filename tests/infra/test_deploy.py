@@ -33,6 +33,7 @@ LATE: tuple[int, Json] = (
     {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
 )
 OF_AZD = {
+    "API_BASE_URL": "https://app/api",
     "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
     "AZURE_RESOURCE_GROUP": "rg-call-keeper",
     "FUNCTION_APP_NAME": "func-call-keeper",
@@ -312,7 +313,9 @@ def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
 def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert azd.main(["postdeploy"]) == 0
     assert shown == PUBLISHED
-    assert WEBHOOK in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in told, "for a first call"
+    assert WEBHOOK in told
 
 
 def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def preprovision(steps: Steps) -> None:
 
 
 def postprovision(steps: Steps) -> None:
-    """Let the bot trust the app's identity. If the account may not do that, it is told and azd goes on."""
+    """Let the bot trust the app's identity. If the directory refuses that, it is told and azd goes on."""
     further = graph_of(azure_rights.account().cloud)
     grant(steps, _needed("GRAPH_APP_ID"), _needed("IDENTITY_PRINCIPAL_ID"), further)
 
@@ -40,6 +40,9 @@ def postprovision(steps: Steps) -> None:
 def postdeploy(steps: Steps) -> None:
     """Build the package, upload it and prove it. azd itself uploads nothing: azure.yaml names no service."""
     publish(_needed("AZURE_RESOURCE_GROUP"), _needed("FUNCTION_APP_NAME"))
+    steps.note(
+        f"app {_needed('FUNCTION_APP_NAME')}, group {_needed('AZURE_RESOURCE_GROUP')}, API {_needed('API_BASE_URL')}"
+    )
     steps.note(f"webhook, the bot's callbackUri: {_needed('WEBHOOK_URL')}")
 
 

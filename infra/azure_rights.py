@@ -22,7 +22,7 @@ CONTRIBUTOR = "b24988ac-6180-42a0-ab88-20f7382dd24c"  # Azure's built-in roles
 ACCESS_ADMINISTRATOR = "f58310d9-a9f6-439a-9e8d-f62e7b41a168"  # Role Based Access Control Administrator
 WHAT_IF = "Call Keeper what-if"
 LOCKS = "Call Keeper locks"
-CUSTOM_ROLES = {
+CUSTOM_ROLES = {  # by the beginning of their names, see `name_in`
     WHAT_IF: (
         "*/read",
         "Microsoft.Resources/deployments/validate/action",
@@ -127,7 +127,13 @@ def let_deploy(steps: Steps, scope: str, identity: Identity) -> None:
 
 def let_use(steps: Steps, subscription: str, scope: str, identity: Identity, name: str) -> None:
     """Give an identity one of `CUSTOM_ROLES`, which is made if the subscription lacks it."""
-    _assign(steps, scope, identity, (name, _custom_role(steps, subscription, name, CUSTOM_ROLES[name])))
+    full_name = name_in(subscription, name)
+    _assign(steps, scope, identity, (full_name, _custom_role(steps, subscription, full_name, CUSTOM_ROLES[name])))
+
+
+def name_in(subscription: str, role: str) -> str:
+    """Tell the name of a custom role in a subscription: Azure takes a name once in a whole tenant."""
+    return f"{role} {subscription[:8]}"
 
 
 def condition() -> str:

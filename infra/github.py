@@ -62,6 +62,9 @@ class Environment:
 def make_environment(steps: Steps, repository: str, environment: Environment) -> bool:
     """Make an environment unless it exists. Of one that exists the rules stay; reviewers are added if it has none.
 
+    An environment that takes chosen branches but names none is one that an earlier run left half made: it gets the
+    branch. Without that GitHub refuses every deployment.
+
     Returns
     -------
     bool
@@ -74,11 +77,18 @@ def make_environment(steps: Steps, repository: str, environment: Environment) ->
     """
     path = f"repos/{repository}/environments/{environment.name}"
     there = as_object(found("gh", "api", path))
-    rules = {str(rule.get("type")): rule for rule in objects(there.get("protection_rules"))}
-    approved = "required_reviewers" in rules
+    approved = "required_reviewers" in _rules(there)
     if there and (approved or not environment.reviewers):
         steps.there(f"environment {environment.name}, with the rules that it has")
-        return approved
+    else:
+        _put_environment(steps, path, environment, there)
+    if environment.branch and (not there or _names_no_branch(path, there)):
+        what = f"environment {environment.name} takes the branch {environment.branch} alone"
+        _send(steps, what, "POST", f"{path}/deployment-branch-policies", {"name": environment.branch})
+    return approved or bool(environment.reviewers)
+
+
+def _put_environment(steps: Steps, path: str, environment: Environment, there: Json) -> None:
     custom: Json = {"protected_branches": False, "custom_branch_policies": True}
     body: Json = {
         "reviewers": [{"type": "User", "id": _user(login)} for login in environment.reviewers],
@@ -86,15 +96,23 @@ def make_environment(steps: Steps, repository: str, environment: Environment) ->
     }
     if there:  # GitHub takes what is not named for taken away
         body["deployment_branch_policy"] = there.get("deployment_branch_policy")
-        body["wait_timer"] = rules.get("wait_timer", {}).get("wait_timer", 0)
+        body["wait_timer"] = _rules(there).get("wait_timer", {}).get("wait_timer", 0)
     try:
         _send(steps, f"environment {environment.name}", "PUT", path, body)
     except CommandError as error:
         raise CommandError(f"{error}. {_PLANS}") from error
-    if environment.branch and not there:
-        what = f"environment {environment.name} takes the branch {environment.branch} alone"
-        _send(steps, what, "POST", f"{path}/deployment-branch-policies", {"name": environment.branch})
-    return bool(environment.reviewers)
+
+
+def _rules(environment: Json) -> dict[str, Json]:
+    return {str(rule.get("type")): rule for rule in objects(environment.get("protection_rules"))}
+
+
+def _names_no_branch(path: str, there: Json) -> bool:
+    """Tell whether an environment takes the branches of a list, and the list is empty."""
+    if as_object(there.get("deployment_branch_policy")).get("custom_branch_policies") is not True:
+        return False
+    listed = as_object(asked("gh", "api", f"{path}/deployment-branch-policies"))
+    return not objects(listed.get("branch_policies"))
 
 
 def set_variables(steps: Steps, repository: str, environment: str | None, values: Mapping[str, str]) -> None:

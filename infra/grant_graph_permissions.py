@@ -5,7 +5,7 @@
 
 What is there already stays as it is, so it can be run again. It needs Python 3.10 or newer and `az`, nothing else, and
 acts as the account that `az` is signed in with. That account must be a Privileged Role Administrator, for consent, and
-an owner of the app registrations.
+an owner of the app registrations. The directory shows late what was just made, so a step may wait two minutes for it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.commands import Json, objects
-from infra.directory import CLOUDS, Cloud, Directory, Refused, token
+from infra.directory import CLOUDS, Cloud, Directory, Forbidden, Refused, token
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"  # Microsoft Graph itself, in every tenant
 PERMISSIONS = ("Calls.Initiate.All",)
@@ -42,8 +42,26 @@ class Wish:
     roles: tuple[str, ...] = ()  # of APP_ROLES
 
 
-def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish) -> None:
-    """Make the wish true, a step at a time.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a grant: what refused it, if anything did, and whether calls are kept alive all the same."""
+
+    refusal: Refused | None = None
+    calls_are_kept: bool = True
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is as it should be."""
+        return self.refusal is None
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether another account must do it. Any other refusal may pass, so a repetition helps."""
+        return isinstance(self.refusal, Forbidden)
+
+
+def let_keep_alive(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish) -> None:
+    """Make all that keeping calls alive needs: the bot's trust in the identity, and Graph's permissions.
 
     Raises
     ------
@@ -61,6 +79,16 @@ def grant(directory: Directory, cloud: Cloud, tenant_id: str | None, wish: Wish)
     else:
         caller = wish.identity_principal_id
     _permit(directory, caller, wish.permissions)
+
+
+def let_manage(directory: Directory, wish: Wish) -> None:
+    """Make the app roles of management, and give them to the caller that is named.
+
+    Raises
+    ------
+    Refused
+        As of `let_keep_alive`.
+    """
     role_ids = _add_roles(directory, wish.management_app_id)
     resource = _service_principal(directory, wish.management_app_id)
     if wish.grant_to:
@@ -94,9 +122,7 @@ def _trust_identity(directory: Directory, cloud: Cloud, tenant_id: str, wish: Wi
 def _service_principal(directory: Directory, app_id: str) -> str:
     """Object id of the app in this tenant; made if there is none. Empty in a dry run that would make it."""
     path, what = f"/servicePrincipals(appId='{app_id}')", f"service principal of {app_id}"
-    found = directory.find(path, what)
-    made = found or directory.write("POST", "/servicePrincipals", {"appId": app_id}, what) or directory.find(path, what)
-    return str((made or {}).get("id", ""))
+    return str(directory.find_or_make(path, "/servicePrincipals", {"appId": app_id}, what).get("id", ""))
 
 
 def _permit(directory: Directory, caller: str, permissions: Sequence[str]) -> None:
@@ -187,8 +213,8 @@ def _receiver(text: str) -> str:
     return BOT if text == BOT else _guid(text)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 when a step failed."""
+def attempt(argv: Sequence[str] | None = None) -> Outcome:
+    """Grant what the arguments ask for, and tell each step and the refusal."""
     asked = _arguments(argv)
     cloud = CLOUDS[asked.cloud]
     wish = Wish(
@@ -200,14 +226,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         grant_to=asked.grant_to,
         roles=tuple(asked.role or ("Calls.Manage",)),
     )
+    calls_are_kept = False
     try:
         directory = Directory(f"{cloud.graph}/v1.0", token(cloud), dry_run=asked.dry_run)
-        grant(directory, cloud, asked.tenant_id, wish)
+        let_keep_alive(directory, cloud, asked.tenant_id, wish)
+        calls_are_kept = True
+        let_manage(directory, wish)
     except Refused as error:
         sys.stderr.write(f"failed: {error}\n")
-        return 1
+        return Outcome(error, calls_are_kept)
     sys.stdout.write("dry run: nothing was written\n" if asked.dry_run else "ok: all is as it should be\n")
-    return 0
+    return Outcome()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 when a step failed."""
+    return 0 if attempt(argv).is_done else 1
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infra import azure_rights, github
+from infra import azure_rights, github, parameters
 from infra.azure_rights import Account, Identity
-from infra.commands import ROOT, CommandError, Steps, asked, objects
-from infra.deploy import PARAMETERS, guid, parameter_file, variable
+from infra.commands import CommandError, Steps
+from infra.deploy import guid
 from infra.github import Environment
+from infra.parameters import PARAMETERS, parameter_file, variable
 
 GROUP = "rg-call-keeper-pipeline"  # outlives deployments
-MANAGEMENT = "call-keeper-management"
+MADE = {"MANAGEMENT_APP_ID", "MANAGEMENT_TENANT_ID"}  # variables whose values are found or made
 WHAT_IF = "what-if"
 ENVIRONMENTS = (WHAT_IF, "staging", "production")  # those of deploy.yml
 
@@ -40,17 +41,6 @@ class Wish:
     issuer: str = github.ISSUER
     in_repository: bool = False  # variables go to the repository, as its plan has no environments
 
-    def reads(self, variable: str) -> bool:
-        """Tell whether the parameter file reads a variable."""
-        return f"readEnvironmentVariable('{variable}'" in self._text()
-
-    def locks(self) -> bool:
-        """Tell whether the parameter file makes locks."""
-        return re.search(r"^param deleteLock = true$", self._text(), re.MULTILINE) is not None
-
-    def _text(self) -> str:
-        return (ROOT / self.parameters).read_text(encoding="utf-8")
-
 
 def set_up(steps: Steps, wish: Wish) -> None:
     """Make the wish true, a step at a time.
@@ -64,7 +54,7 @@ def set_up(steps: Steps, wish: Wish) -> None:
     prefix = wish.subject_prefix or github.subject_prefix(wish.repository)
     azure_rights.register_providers(steps)
     azure_rights.make_group(steps, GROUP, wish.location)
-    variables = _with_management(steps, account, wish)
+    variables = parameters.with_management(steps, account, wish.parameters, wish.variables)
     for name in wish.environments:
         azure_rights.make_group(steps, _target(wish, name), wish.location)
         identity = azure_rights.make_identity(steps, GROUP, f"id-call-keeper-{name}")
@@ -79,38 +69,13 @@ def _target(wish: Wish, name: str) -> str:
     return f"rg-call-keeper-{wish.environments[-1] if name == WHAT_IF else name}"
 
 
-def _with_management(steps: Steps, account: Account, wish: Wish) -> dict[str, str]:
-    """Add the app registration of management to the variables, if the parameter file asks for one."""
-    if not wish.reads("MANAGEMENT_APP_ID"):
-        return wish.variables
-    app = wish.variables.get("MANAGEMENT_APP_ID") or _management_app(steps)
-    return {"MANAGEMENT_TENANT_ID": account.tenant} | wish.variables | {"MANAGEMENT_APP_ID": app}
-
-
-def _management_app(steps: Steps) -> str:
-    listed = objects(asked("az", "ad", "app", "list", "--display-name", MANAGEMENT, "--output", "json"))
-    there = [str(app["appId"]) for app in listed if app.get("displayName") == MANAGEMENT]  # az finds longer names too
-    if len(there) > 1:
-        raise CommandError(
-            f"{len(there)} app registrations are named {MANAGEMENT}: choose one by --variable MANAGEMENT_APP_ID=…"
-        )
-    if there:
-        steps.there(f"app registration {MANAGEMENT}")
-        return there[0]
-    kind = ("--sign-in-audience", "AzureADMyOrg", "--requested-access-token-version", "2", "--output", "json")
-    made = steps.change(
-        f"app registration {MANAGEMENT}", "az", "ad", "app", "create", "--display-name", MANAGEMENT, *kind
-    )
-    return str(made.get("appId") or f"<client id of {MANAGEMENT}>")
-
-
 def _give_rights(steps: Steps, account: Account, wish: Wish, name: str, identity: Identity) -> None:
     scope = account.group(_target(wish, name))
     if name == WHAT_IF:
         azure_rights.let_use(steps, account.subscription, scope, identity, azure_rights.WHAT_IF)
         return
     azure_rights.let_deploy(steps, scope, identity)
-    if wish.locks():
+    if parameters.makes_locks(wish.parameters):
         azure_rights.let_use(steps, account.subscription, scope, identity, azure_rights.LOCKS)
 
 
@@ -170,8 +135,10 @@ def _wish(asked_for: argparse.Namespace) -> Wish:
         issuer=asked_for.issuer,
         in_repository=asked_for.repository_variables,
     )
-    if unread := sorted(name for name in wish.variables if not wish.reads(name)):
-        raise CommandError(f"{wish.parameters} does not read {', '.join(unread)}")
+    parameters.refuse_unread(wish.parameters, wish.variables)
+    if missing := sorted(parameters.needed(wish.parameters) - set(wish.variables) - MADE):
+        options = " ".join(f"--variable {name}=…" for name in missing)
+        raise CommandError(f"{wish.parameters} needs {options}")
     if not _deployed(wish):
         raise CommandError("--environments needs staging or production: what-if alone deploys nothing")
     if wish.in_repository and len(wish.environments) > 1:

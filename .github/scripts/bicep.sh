@@ -90,6 +90,8 @@ for file in "${parameters[@]}"; do
   expect_accepted "$file"
   # Zeros are the default of an id that has to be set.
   mapfile -t names < <(grep --only-matching "readEnvironmentVariable('[A-Z_]*', '0000" "$file" | cut -d "'" -f 2 | sort -u)
+  # GRAPH_APP_ID at the least. grep's own failure is lost in the process substitution.
+  ((${#names[@]})) || fault "$file" "reads no id whose default is zeros, so no refusal is tried: correct it, or the pattern in bicep.sh"
   for name in "${names[@]}"; do
     expect_refused "$file" ": set $name" "$name"
   done

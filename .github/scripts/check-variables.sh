@@ -6,8 +6,9 @@ set -euo pipefail
 : "${PARAMETERS:=infra/params/minimal.bicepparam}"
 test -f "$PARAMETERS" || { echo "::error::BICEP_PARAMETERS names $PARAMETERS, which is not in the repository"; exit 1; }
 
-# The parameter files read zeros for a variable that they need and that is not set.
-needed=$({ grep --only-matching --extended-regexp "readEnvironmentVariable\('[A-Z_]+', '00000000-" "$PARAMETERS" || true; } |
+# A variable that is not set at GitHub is set and empty here, so a default of the parameter file does not count. One that
+# is empty, too, tells that the variable is not needed.
+needed=$({ grep --only-matching --extended-regexp "readEnvironmentVariable\('[A-Z_]+', '[^']" "$PARAMETERS" || true; } |
   cut --delimiter="'" --fields=2 | sort --unique)
 missing=()
 for name in AZURE_CLIENT_ID AZURE_TENANT_ID AZURE_SUBSCRIPTION_ID RESOURCE_GROUP $needed; do

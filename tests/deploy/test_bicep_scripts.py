@@ -104,6 +104,16 @@ def test_a_fault_in_a_bicep_file_fails_the_job_and_the_file_is_named(
     assert "each is named above, with what to do" in done.stdout
 
 
+def test_a_parameter_file_of_which_no_refusal_can_be_tried_is_a_fault(runner: Runner) -> None:
+    with_compiler(runner)
+    parameters = runner.folder / "infra" / "params" / "minimal.bicepparam"
+    parameters.write_text("param graphAppId = readEnvironmentVariable( 'GRAPH_APP_ID', '00000000-0000')\n")
+    done = runner.run("bicep.sh")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "::infra/params/minimal.bicepparam reads no id whose default is zeros" in done.stdout
+    assert "1 faults" in done.stdout
+
+
 def test_what_the_compiler_tells_of_a_fault_stands_in_the_log(runner: Runner) -> None:
     done = with_compiler(runner, f'"build infra/main.bicep "*) echo "{WARNING}" >&2 ;;').run("bicep.sh")
     assert WARNING in done.stdout

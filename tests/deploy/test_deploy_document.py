@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from infra import azure_rights, deploy, set_up_pipeline
+from infra import azure_rights, parameters, set_up_pipeline
 from infra.azd import HOOKS
 from shared.store import SHARDS
 from tests.deploy.reading import ROOT
@@ -36,10 +36,15 @@ def test_what_is_to_be_typed_is_sound_shell(block: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def commands(text: str, heading: str) -> list[str]:
-    """Tell the commands that stand under a heading, before the next one of any level: one for each logical line."""
+def shell(text: str, heading: str) -> str:
+    """Tell what is to be typed under a heading, before the next one of any level."""
     (part,) = re.findall(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
-    lines = "".join(BLOCK.findall(part)).replace("\\\n", " ").replace("|\n", "| ").splitlines()
+    return "".join(BLOCK.findall(part))
+
+
+def commands(text: str, heading: str) -> list[str]:
+    """Tell the commands that stand under a heading: one for each logical line."""
+    lines = shell(text, heading).replace("\\\n", " ").replace("|\n", "| ").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -51,18 +56,60 @@ WAYS = {
 }
 
 
+def of_each_way() -> dict[str, tuple[int, int]]:
+    """Tell how many command lines each way has, and how many there are from nothing to a first call."""
+    around = len(commands(DEPLOY, "What Graph itself asks for")) + len(commands(DEPLOY, "A first call"))
+    counted = {name: len(commands(*place)) for name, place in WAYS.items()}
+    return {name: (count, count + around) for name, count in counted.items()}
+
+
 def test_the_commands_of_each_way_are_counted() -> None:
     told = {row[0]: (int(row[3]), int(row[4])) for row in rows(section(DEPLOY, "Deploy"))}
-    first_call = len(commands(DEPLOY, "A first call"))
-    counted = {name: len(commands(*place)) for name, place in WAYS.items()}
-    assert told == {name: (count, count + first_call) for name, count in counted.items()}
+    assert told == of_each_way()
+    asked, first_call = commands(DEPLOY, "What Graph itself asks for"), commands(DEPLOY, "A first call")
+    assert (len(asked), len(first_call)) == (2, 5), "as the sentence below the table says"
+    assert [line.split()[:2] for line in asked] == [["az", "login"], ["az", "ad"]]
 
 
 def test_no_way_is_longer_than_it_was_made() -> None:
     """Each command more is one that a person can get wrong. azd had 21 up to a first call."""
-    totals = {name: len(commands(*place)) + len(commands(DEPLOY, "A first call")) for name, place in WAYS.items()}
-    assert max(totals.values()) <= 15
-    assert totals["[azd](#azd)"] <= 9
+    totals = {name: total for name, (_, total) in of_each_way().items()}
+    assert max(totals.values()) <= 17
+    assert totals["[azd](#azd)"] <= 11
+
+
+def test_what_the_commands_use_was_set_before() -> None:
+    """Nobody can follow a page that uses a variable which no command sets."""
+    for way in WAYS.values():
+        lines = [*commands(DEPLOY, "What Graph itself asks for"), *commands(*way), *commands(DEPLOY, "A first call")]
+        known = {"PATH"}
+        for line in lines:
+            for name, use in re.findall(r"(?<![\w-])([A-Z_]{2,})=|\$\{?([A-Z_]+)", line):
+                assert not use or use in known, f"{use} in: {line}"
+                known |= {name} - {""}
+
+
+def test_commands_are_those_of_every_system() -> None:
+    """xargs --no-run-if-empty is GNU's alone."""
+    assert [block for block in SHELL if "xargs" in block or "sed -i" in block] == []
+
+
+def test_a_workspace_is_deleted_for_good() -> None:
+    """Else a deployment within 14 days recovers it with its age and its rows, and no-sweep fires without code."""
+    typed = shell(DEPLOY, "Teardown")
+    assert "az monitor log-analytics workspace delete --force" in typed
+    assert "azd down --purge" in DEPLOY
+    assert typed.index("workspace delete") < typed.index("az group delete"), (
+        "a group takes its workspace along, unforced"
+    )
+
+
+def test_what_alerts_around_a_first_deployment_is_told() -> None:
+    told = section(DEPLOY, "Alerts before and after the first code")
+    for words in ("more than two days", "look the same", "Are calls safe now?", "availability"):
+        assert words in told
+    tested = {path.name for path in INFRA.glob("params/*") if "param healthTestLocations" in path.read_text()}
+    assert tested == set(re.findall(r"[\w-]+\.bicepparam", told))
 
 
 def test_each_variable_that_a_workflow_reads_is_in_the_table() -> None:
@@ -83,13 +130,13 @@ def test_what_the_scripts_refer_to_is_there() -> None:
 
 
 def test_the_pipeline_is_described_as_it_is_set_up() -> None:
-    for words in (set_up_pipeline.GROUP, set_up_pipeline.MANAGEMENT, *azure_rights.CUSTOM_ROLES):
+    for words in (set_up_pipeline.GROUP, parameters.MANAGEMENT, *azure_rights.CUSTOM_ROLES):
         assert f"`{words}`" in GITHUB
         assert f"`{words}`" in BOTH
     assert all(f"`{name}`" in GITHUB for name in set_up_pipeline.ENVIRONMENTS)
     for audience in azure_rights.AUDIENCES.values():
         assert f"`{audience}`" in GITHUB
-    assert f"`{deploy.PARAMETERS}` if not set" in GITHUB
+    assert f"`{parameters.PARAMETERS}` if not set" in GITHUB
 
 
 def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:
@@ -101,6 +148,19 @@ def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:
         "sub_claim_prefix",
     ):
         assert words in explained
+
+
+def test_what_a_server_of_github_does_not_take_is_named() -> None:
+    """Each line that the page says to change is one of the workflows, and no other use of artifacts is left out."""
+    places = [ROOT / ".github" / "workflows" / name for name in ("deploy.yml", "deploy-to.yml")]
+    workflows = "\n".join(path.read_text(encoding="utf-8") for path in places)
+    told = section(GITHUB, "Other clouds and servers")
+    lines = {name for row in rows(told) for name in re.findall(r"`([^`]+)`", row[0])}
+    assert {name for name in lines if name not in workflows} == set()
+    assert set(re.findall(r"actions/\w+-artifact", workflows)) <= lines
+    assert {f"runs-on: {label}" for label in re.findall(r"runs-on: (\S+)", workflows)} <= lines
+    assert {"deployment: false"} <= lines
+    assert "GHESNotSupportedError" in told
 
 
 def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:

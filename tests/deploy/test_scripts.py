@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import grant_graph_permissions
+from infra import deploy, grant_graph_permissions
 from local.libraries import PLACE
 from tests.deploy.fake_azure import NAMES, Site
 from tests.deploy.reading import ROOT
@@ -18,6 +18,8 @@ from tests.deploy.reading import ROOT
 SCRIPTS = ROOT / ".github" / "scripts"
 BOT, MANAGEMENT = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
 IDENTITY = "22222222-0000-4000-8000-000000000001"
+API, WEBHOOK = "https://app.example/api", "https://app.example/api/notifications"
+DEPLOYED = f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n{API}\\n{WEBHOOK}\\n'"
 AZURE = {
     "ENVIRONMENT": "production",
     "AZURE_CLIENT_ID": "id",
@@ -148,16 +150,22 @@ def test_what_anybody_could_have_kept_is_not_deployed(runner: Runner, run: str, 
 
 
 def test_the_infrastructure_hands_on_the_name_of_the_app(runner: Runner) -> None:
-    runner.has("az", f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n'")
+    runner.has("az", DEPLOYED)
     done = runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="")
     assert done.returncode == 0, done.stderr
     assert runner.read("output") == "app=func-call-keeper-abc\n"
     assert "--resource-group rg --parameters infra/params/minimal.bicepparam" in runner.read("asked")
 
 
+def test_the_summary_tells_the_addresses_that_a_bot_needs(runner: Runner) -> None:
+    runner.has("az", DEPLOYED)
+    runner.run("infrastructure.sh", RESOURCE_GROUP="rg")
+    assert f"API: {API}  \nWebhook, the bot's callbackUri: {WEBHOOK}\n" in runner.read("summary")
+
+
 @pytest.mark.parametrize("management", ["", MANAGEMENT])
 def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, management: str) -> None:
-    runner.has("az", f"printf 'func-call-keeper-abc\\n{IDENTITY}\\n'")
+    runner.has("az", DEPLOYED)
     runner.run("infrastructure.sh", RESOURCE_GROUP="rg", MANAGEMENT_APP_ID=management)
     (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
     words = block.replace("\\\n", " ").split()
@@ -165,9 +173,26 @@ def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, 
     asked = grant_graph_permissions._arguments(words[3:])
     assert (asked.bot_app_id, asked.identity_principal_id, asked.grant_to) == (BOT, IDENTITY, "bot")
     assert asked.management_app_id == (management or None)
+    assert asked.cloud == "global"
 
 
-@pytest.mark.parametrize("body", ["echo 'no quota' >&2; exit 1", "true", "echo func-call-keeper-abc"])
+@pytest.mark.parametrize("cloud", ["", "azurecloud", "AzureCloud", "AzureUSGovernment", "azureusgovernment"])
+@pytest.mark.parametrize("graph_cloud", ["", "param graphCloud = 'usgov-l5'\n"])
+def test_the_command_asks_the_graph_of_the_apps_cloud(runner: Runner, cloud: str, graph_cloud: str) -> None:
+    parameters = f"using 'main.bicep'\n{graph_cloud}param name = 'gov'\n"
+    (runner.folder / "mine.bicepparam").write_text(parameters, encoding="utf-8")
+    runner.has("az", DEPLOYED)
+    runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="mine.bicepparam", AZURE_CLOUD=cloud)
+    (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
+    words = block.replace("\\\n", " ").split()
+    option = deploy.graph_of("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
+    assert grant_graph_permissions._arguments(words[3:]).cloud == (option[1] if option else "global")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["echo 'no quota' >&2; exit 1", "true", "echo func-call-keeper-abc", "printf 'app\\nidentity\\nhttps://api\\n'"],
+)
 def test_an_infrastructure_that_fails_stops_the_deployment(runner: Runner, body: str) -> None:
     runner.has("az", body)
     assert runner.run("infrastructure.sh", RESOURCE_GROUP="rg").returncode != 0
@@ -186,7 +211,7 @@ def test_a_variable_that_is_not_set_is_named(runner: Runner, script: str) -> Non
 @pytest.mark.parametrize("script", ["infrastructure.sh", "what-if.sh"])
 def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, script: str) -> None:
     """They need one variable beside those of the login. Those of production need an app registration and locks."""
-    runner.has("az", "printf 'app\\nidentity\\n'")
+    runner.has("az", DEPLOYED)
     assert runner.run(script, RESOURCE_GROUP="rg", PARAMETERS="").returncode == 0
     assert "--parameters infra/params/minimal.bicepparam" in runner.read("asked")
 
@@ -204,6 +229,11 @@ def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, s
             "infra/params/production.bicepparam",
             {"GRAPH_APP_ID": BOT},
             "MANAGEMENT_APP_ID MANAGEMENT_TENANT_ID",
+        ),
+        (
+            "infra/params/several-bots.bicepparam",
+            {"GRAPH_APP_ID": BOT, "MANAGEMENT_APP_ID": MANAGEMENT, "MANAGEMENT_TENANT_ID": "id", "BOT_NAME": ""},
+            "BOT_NAME",
         ),
     ],
 )

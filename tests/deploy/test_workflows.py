@@ -321,6 +321,14 @@ def test_the_parameter_files_get_the_variables_that_they_read(place: str) -> Non
     assert given["RESOURCE_GROUP"] == "${{ vars.AZURE_RESOURCE_GROUP }}"
 
 
+def test_the_deployment_tells_its_script_which_cloud_it_is_in() -> None:
+    """Else the command of the summary asks the global Graph for an app of the government cloud."""
+    given = cast("Tree", jobs()["deploy-to.yml deploy"]["env"])
+    script = (FOLDER / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
+    assert "AZURE_CLOUD" in script
+    assert given["AZURE_CLOUD"] == "${{ vars.AZURE_CLOUD }}"
+
+
 def logins() -> list[Tree]:
     every = [step for job in jobs().values() for step in steps(job)]
     return [cast("Tree", step["with"]) for step in every if str(step.get("uses", "")).startswith("azure/login@")]

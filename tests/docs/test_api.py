@@ -53,8 +53,9 @@ def _curls() -> Iterator[Curl]:
         for command in re.findall(r"^curl (?:'[^']*'|[^'\n])+", text, re.MULTILINE):
             words = shlex.split(command.split(" | ")[0])
             value = dict(pairwise(words))
-            url = next(word for word in words if "/api/" in word)
-            parts = urlsplit(url.replace("<your app>", "app").replace("$KEEPER", "https://keeper"))
+            given = [word.replace("$KEEPER", "https://keeper").replace("$API", "https://keeper/api") for word in words]
+            url = next(word for word in given if "/api/" in word)
+            parts = urlsplit(url.replace("<your app>", "app"))
             yield Curl(
                 value.get("-X", "GET"),
                 parts.path,

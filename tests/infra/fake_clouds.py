@@ -18,6 +18,7 @@ REPOSITORY = "Someone/call-keeper"
 NEW: Json = {"use_default": True, "use_immutable_subject": False, "sub_claim_prefix": "repo:Someone@77/call-keeper@88"}
 OLD: Json = {"use_default": True, "sub_claim_prefix": "repo:Someone/call-keeper"}
 WEBHOOK = "https://app/api/notifications"
+_PLACE = f"repos/{REPOSITORY}/environments"
 _ROOT = Path(__file__).parents[2]
 _READING = (" show", " list", " exists", "gh api repos", "gh api users")
 
@@ -31,6 +32,7 @@ class Clouds:
     """What is in Azure and at GitHub; `calls` are the commands that were run, `broken` the words that make one fail."""
 
     cloud: str = "AzureCloud"
+    subscription: str = SUBSCRIPTION
     providers: list[str] = field(default_factory=lambda: ["Microsoft.Authorization", "microsoft.insights"])
     groups: dict[str, str] = field(default_factory=dict)
     identities: dict[str, Json] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class Clouds:
     broken: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     deployed: list[str] = field(default_factory=list)  # parameter files
-    variables_given: list[str | None] = field(default_factory=list)  # GRAPH_APP_ID of each command
+    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that got one
 
     @property
     def changes(self) -> list[str]:
@@ -57,7 +59,7 @@ class Clouds:
         """Do one command, as the programs would."""
         self.calls.append(" ".join(command))
         if env:
-            self.variables_given.append(env.get("GRAPH_APP_ID"))
+            self.environments_given.append(dict(env))
         try:
             printed = self._answer(list(command), text)
         except Failed as error:
@@ -81,7 +83,7 @@ class Clouds:
         return handler(given)
 
     def _account_show(self, _: Options) -> object:
-        return {"id": SUBSCRIPTION, "tenantId": TENANT, "environmentName": self.cloud}
+        return {"id": self.subscription, "tenantId": TENANT, "environmentName": self.cloud}
 
     def _account_get_access_token(self, _: Options) -> object:
         return {"accessToken": "of-az"}
@@ -160,10 +162,16 @@ class Clouds:
         return assignment
 
     def _role_definition_list(self, given: Options) -> object:
-        return [role for role in self.roles if role["roleName"] == given["--name"]]
+        """Only those of the subscription, though a name is taken in the whole tenant."""
+        scopes = [f"/subscriptions/{self.subscription}"]
+        return [
+            role for role in self.roles if role["roleName"] == given["--name"] and role["AssignableScopes"] == scopes
+        ]
 
     def _role_definition_create(self, given: Options) -> object:
         told = json.loads(given["--role-definition"])
+        if any(role["roleName"] == told["Name"] for role in self.roles):
+            raise Failed("(RoleDefinitionWithSameNameExists) A custom role with the same name already exists.")
         self.roles.append({"name": f"role-{len(self.roles)}", "roleName": told["Name"], **told})
         return self.roles[-1]
 
@@ -205,7 +213,8 @@ class Clouds:
             f"repos/{REPOSITORY}": {"full_name": REPOSITORY, "name": "call-keeper", "id": 88, "owner": owner},
             f"repos/{REPOSITORY}/actions/oidc/customization/sub": self.oidc,
             **{f"users/{login}": {"id": number} for login, number in self.users.items()},
-            **{f"repos/{REPOSITORY}/environments/{name}": _shown(rules) for name, rules in self.environments.items()},
+            **{f"{_PLACE}/{name}": _shown(rules) for name, rules in self.environments.items()},
+            **{f"{_PLACE}/{name}/deployment-branch-policies": _listed(r) for name, r in self.environments.items()},
         }
         if there.get(path) is None:
             raise Failed("gh: Not Found (HTTP 404)")
@@ -218,6 +227,11 @@ def _shown(rules: Json) -> Json:
     shown += [{"type": "required_reviewers", "reviewers": rules["reviewers"]}] if rules.get("reviewers") else []
     shown += [{"type": "wait_timer", "wait_timer": rules["wait_timer"]}] if rules.get("wait_timer") else []
     return {"protection_rules": shown, "deployment_branch_policy": rules.get("deployment_branch_policy")}
+
+
+def _listed(rules: Json) -> Json:
+    names = [rules["branches"]] if "branches" in rules else []
+    return {"total_count": len(names), "branch_policies": [{"id": 1, "name": name} for name in names]}
 
 
 def install(clouds: Clouds, folder: Path) -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 type Json = dict[str, object]
@@ -20,7 +21,10 @@ _BY_APP = re.compile(r"/(applications|servicePrincipals)\(appId='(.+)'\)")
 
 @dataclass
 class FakeDirectory:
-    """Objects by path; `writes` are the requests that changed something, `broken` what is answered instead."""
+    """Objects by path; `writes` are the requests that changed something, `broken` what is answered instead.
+
+    `late` is what is answered first, as of a replica that does not show yet what was made a moment ago.
+    """
 
     url: str = ""
     applications: list[Json] = field(default_factory=list)
@@ -28,7 +32,9 @@ class FakeDirectory:
     lists: dict[str, list[Json]] = field(default_factory=dict)
     writes: list[tuple[str, str, Json]] = field(default_factory=list)
     broken: dict[str, tuple[int, Json]] = field(default_factory=dict)
+    late: dict[str, list[tuple[int, Json]]] = field(default_factory=dict)
     tokens: set[str | None] = field(default_factory=set)
+    waited: list[timedelta] = field(default_factory=list)  # the pauses that were made for it
 
     def __post_init__(self) -> None:
         other: Json = {"id": "9", "value": "Other.Role", "isEnabled": True}
@@ -51,6 +57,8 @@ class FakeDirectory:
         where, _, query = path.removeprefix("/v1.0").partition("?")
         if f"{method} {where}" in self.broken:
             return self.broken[f"{method} {where}"]
+        if late := next((self.late[known] for known in self.late if _matches(known, method, where)), None):
+            return late.pop(0)
         if method != "GET":
             self.writes.append((method, where, body))
             return self._write(method, where, body)
@@ -89,6 +97,12 @@ class FakeDirectory:
         else:
             self.lists.setdefault(where, []).append(made)
         return 201, made
+
+
+def _matches(known: str, method: str, where: str) -> bool:
+    """Tell whether a request is meant: by its method and the end of its path, as made objects have random ids."""
+    wanted, _, end = known.partition(" ")
+    return method == wanted and where.endswith(end)
 
 
 def _error(status: int, code: str, message: str) -> tuple[int, Json]:

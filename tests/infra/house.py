@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterator
 
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
-from tests.infra.facts import API_VERSIONS, MUSTS, OLD_VERSIONS, ROLE_IDS, ROLES, Must
+from tests.infra.facts import (
+    API_VERSIONS,
+    MUSTS,
+    NEWEST_VERSIONS,
+    OLD_VERSIONS,
+    ROLE_IDS,
+    ROLES,
+    VERSIONS_REVIEWED,
+    Must,
+)
 from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -82,12 +91,21 @@ def _old_versions(program: Program) -> Found:
     for template in templates(program):
         silenced = {found.line + 1 for found in template.directives if "use-recent-api-versions" in found.codes}
         for declared in template.resources:
-            resource = template.resource_type(declared).partition("@")[0]
+            resource, _, version = template.resource_type(declared).partition("@")
             if (resource in OLD_VERSIONS) != (declared.line in silenced):
                 yield template, declared, f"{declared.name}: OLD_VERSIONS and the directives on old versions differ"
+            if not _recent_or_accepted(resource, version):
+                yield template, declared, f"{declared.name}: {version} is old, and neither the newest nor accepted"
             silenced.discard(declared.line)
         if silenced:
             yield template, None, f"line {min(silenced)} is no resource, so the directive above it silences nothing"
+
+
+def _recent_or_accepted(resource: str, version: str) -> bool:
+    if old := OLD_VERSIONS.get(resource):
+        return version == old.version
+    two_years_before = VERSIONS_REVIEWED.replace(year=VERSIONS_REVIEWED.year - 2).isoformat()
+    return version[:10] >= two_years_before or version == NEWEST_VERSIONS.get(resource)
 
 
 def _within(resource: str, name: str) -> bool:

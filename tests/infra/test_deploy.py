@@ -1,6 +1,7 @@
 """Deploying by one command, and by azd's hooks: against an `az` and a directory on this machine."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import pytest
 from infra import azd, commands, deploy, grant_graph_permissions
 from infra import directory as directory_module
 from infra.directory import CLOUDS, Cloud
-from tests.infra.fake_clouds import SUBSCRIPTION, WEBHOOK, Clouds
+from infra.grant_graph_permissions import Outcome
+from tests.infra.fake_clouds import SUBSCRIPTION, TENANT, WEBHOOK, Clouds
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, FakeDirectory, Json, running
 
 ARGUMENTS = ["--group", "rg-call-keeper", "--location", "westeurope", "--bot-app-id", BOT]
+PRODUCTION = ["--parameters", "infra/params/production.bicepparam"]
 WHERE = "--app func-call-keeper --group rg-call-keeper"
 PUBLISHED = [
     "make package",
@@ -25,7 +28,12 @@ REFUSED: tuple[int, Json] = (
     403,
     {"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges."}},
 )
+LATE: tuple[int, Json] = (
+    400,
+    {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
+)
 OF_AZD = {
+    "API_BASE_URL": "https://app/api",
     "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
     "AZURE_RESOURCE_GROUP": "rg-call-keeper",
     "FUNCTION_APP_NAME": "func-call-keeper",
@@ -57,7 +65,21 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
     with running() as served:
         for name, cloud in list(CLOUDS.items()):
             monkeypatch.setitem(directory_module.CLOUDS, name, Cloud(served.url, cloud.authority, cloud.audience))
+        monkeypatch.setattr(directory_module, "wait", served.waited.append)
         yield served
+
+
+@pytest.fixture
+def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The options of each grant, in place of the grant."""
+    seen: list[list[str]] = []
+
+    def attempt(options: list[str]) -> Outcome:
+        seen.append(options)
+        return Outcome()
+
+    monkeypatch.setattr(grant_graph_permissions, "attempt", attempt)
+    return seen
 
 
 def test_one_command_deploys_grants_and_proves(
@@ -66,7 +88,7 @@ def test_one_command_deploys_grants_and_proves(
     assert deploy.main(ARGUMENTS) == 0
     assert clouds.groups == {"rg-call-keeper": "westeurope"}
     assert clouds.deployed == ["infra/params/minimal.bicepparam"]
-    assert clouds.variables_given == [BOT], "which the parameter file reads"
+    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "which the parameter file reads"
     bot = next(str(item["id"]) for item in directory.principals if item["appId"] == BOT)
     (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
     assert given["principalId"] == bot, "the bot may manage its own calls"
@@ -75,6 +97,22 @@ def test_one_command_deploys_grants_and_proves(
     assert f"webhook:  {WEBHOOK}  (the bot's callbackUri)" in lines
     assert f"identity: {IDENTITY}" in lines, "which a grant for another caller asks for"
     assert lines[-1] == "ok: it is deployed and proved"
+
+
+def test_all_steps_are_told_in_one_column(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.late["POST /appRoleAssignedTo"] = [LATE]
+    directory.broken["POST /servicePrincipals"] = REFUSED
+    deploy.main(ARGUMENTS)
+    directory.broken.clear()
+    deploy.main(ARGUMENTS)
+    grant_graph_permissions.main(["--bot-app-id", MANAGEMENT, "--identity-principal-id", IDENTITY, "--dry-run"])
+    told = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
+    assert {kind for _, kind in told} == {"done", "there", "note", "would", "wait"}
+    assert {len(head) for head, _ in told} == {7}
+    assert shown
+    assert clouds.deployed
 
 
 def test_a_repeated_run_makes_nothing_twice(
@@ -94,7 +132,7 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
-    management = ["--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
+    management = [*PRODUCTION, "--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert shown == PUBLISHED
     told = capsys.readouterr()
@@ -108,20 +146,56 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     assert clouds.cloud == "AzureCloud"
 
 
+def test_a_directory_that_is_late_is_waited_for(
+    clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.late["POST /appRoleAssignedTo"] = [LATE]
+    assert deploy.main(ARGUMENTS) == 0
+    assert len(directory.waited) == 1
+    assert "note:  calls are" not in capsys.readouterr().out
+    assert shown == PUBLISHED
+    assert clouds.deployed
+
+
+@pytest.mark.parametrize(
+    ("step", "note"),
+    [
+        ("/appRoleAssignments", "note:  calls are not kept alive yet. "),
+        ("/appRoleAssignedTo", "note:  calls are kept alive, but the bot may not register them yet: "),
+    ],
+)
+@pytest.mark.parametrize(
+    ("answer", "code"), [pytest.param(REFUSED, 0, id="403"), pytest.param(LATE, 1, id="late for ever")]
+)
+@pytest.mark.usefixtures("clouds")
+def test_the_note_says_what_is_missing_and_who_can_mend_it(
+    directory: FakeDirectory,
+    shown: list[str],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    step: str,
+    note: str,
+    answer: tuple[int, Json],
+    code: int,
+) -> None:
+    directory.late[f"POST {step}"] = [answer] * 99
+    assert deploy.main(ARGUMENTS) == code
+    told = capsys.readouterr()
+    (line,) = [line for line in told.out.splitlines() if line.startswith("note:  calls are")]
+    assert line.startswith(note)
+    assert ("An administrator of the bot's tenant" in line) == (code == 0)
+    assert ("Run this again:" in line) == (code == 1)
+    assert ("Run the same command again" in told.err) == (code == 1)
+    assert shown == PUBLISHED, "the app is there all the same"
+
+
 def test_in_the_government_cloud_the_grant_asks_its_graph(
-    clouds: Clouds, monkeypatch: pytest.MonkeyPatch, shown: list[str]
+    clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     clouds.cloud = "AzureUSGovernment"
-    seen: list[list[str]] = []
-
-    def granted(argv: list[str]) -> int:
-        seen.append(argv)
-        return 0
-
-    monkeypatch.setattr(grant_graph_permissions, "main", granted)
     assert deploy.main([*ARGUMENTS, "--parameters", "infra/params/government.bicepparam"]) == 0
     assert azd.main(["postprovision"]) == 0
-    assert [argv[-2:] for argv in seen] == [["--cloud", "usgov-l4"]] * 2
+    assert [options[-2:] for options in grants] == [["--cloud", "usgov-l4"]] * 2
     assert shown == PUBLISHED
 
 
@@ -163,6 +237,47 @@ def test_code_that_is_not_proved_is_a_failure(
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
 
 
+def test_the_registration_of_management_is_made_and_its_tenant_is_known(
+    clouds: Clouds, grants: list[list[str]], shown: list[str]
+) -> None:
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
+    (app,) = clouds.apps
+    assert app["displayName"] == "call-keeper-management"
+    assert ["--management-app-id", app["appId"]] == grants[0][-2:]
+    (env,) = clouds.environments_given
+    assert (env["MANAGEMENT_APP_ID"], env["MANAGEMENT_TENANT_ID"]) == (app["appId"], TENANT)
+    assert shown == PUBLISHED
+
+
+def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
+    clouds: Clouds, grants: list[list[str]], shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANAGEMENT_APP_ID", MANAGEMENT)
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
+    assert clouds.apps == []
+    assert grants[0][-2:] == ["--management-app-id", MANAGEMENT]
+    assert shown == PUBLISHED
+
+
+def test_a_registration_that_may_not_be_made_can_be_named(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
+    assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 1
+    assert "is taken with --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
+    assert shown == []
+
+
+@pytest.mark.parametrize("name", ["ALERT_MAIL", "PATH"])
+def test_a_variable_that_the_parameter_file_does_not_read_is_refused(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert deploy.main([*ARGUMENTS, *PRODUCTION, "--variable", f"{name}=x"]) == 1
+    told = capsys.readouterr().err.splitlines()[0]
+    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in told
+    assert (clouds.calls, shown) == ([], [])
+
+
 def test_azd_stops_before_minutes_of_work_if_it_must_fail(
     clouds: Clouds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +313,9 @@ def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
 def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert azd.main(["postdeploy"]) == 0
     assert shown == PUBLISHED
-    assert WEBHOOK in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in told, "for a first call"
+    assert WEBHOOK in told
 
 
 def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

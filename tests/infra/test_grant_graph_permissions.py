@@ -2,7 +2,10 @@
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,7 @@ def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeD
     with running() as served:
         here = Cloud(served.url, CLOUDS["global"].authority, CLOUDS["global"].audience)
         monkeypatch.setitem(directory_module.CLOUDS, "global", here)
+        monkeypatch.setattr(directory_module, "wait", served.waited.append)
         yield served
 
 
@@ -182,6 +186,99 @@ def test_what_a_list_does_not_show_yet_is_no_failure(
     )
     assert main(ARGUMENTS) == 0
     assert "there: permission Calls.Initiate.All, with consent" in capsys.readouterr().out
+
+
+NOT_FOUND: tuple[int, Json] = (
+    404,
+    {"error": {"code": "Request_ResourceNotFound", "message": "Resource 'x' does not exist."}},
+)
+LATE: dict[str, tuple[int, Json]] = {
+    "POST /appRoleAssignments": NOT_FOUND,
+    "GET /appRoleAssignments": NOT_FOUND,
+    "POST /appRoleAssignedTo": (
+        400,
+        {"error": {"code": "Request_BadRequest", "message": "Permission being assigned was not found on application"}},
+    ),
+    f"POST {CREDENTIALS}": (
+        400,
+        {"error": {"code": "Request_BadRequest", "message": "Not a valid reference update."}},
+    ),
+    "POST /servicePrincipals": (
+        400,
+        {
+            "error": {
+                "code": "Request_BadRequest",
+                "message": "The appId of the service principal does not reference a valid application object.",
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("request_line", LATE)
+def test_what_the_directory_does_not_show_yet_is_waited_for(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
+) -> None:
+    directory.late[request_line] = [LATE[request_line]] * 3
+    assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
+    assert len(directory.waited) == 3
+    told = capsys.readouterr().out
+    assert told.count("wait:  ") == 1, "one line, however long it lasts"
+    assert "the directory is not ready for it yet, 2 minutes at most" in told
+    bot = _principal(directory, BOT)
+    assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignments"]) == 1
+    assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]) == 1
+
+
+def test_a_directory_that_stays_late_is_waited_for_two_minutes(
+    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.broken["POST /servicePrincipals"] = LATE["POST /servicePrincipals"]
+    assert main(ARGUMENTS) == 1
+    assert sum(directory.waited, timedelta()) == timedelta(minutes=2)
+    assert "does not reference a valid application object" in capsys.readouterr().err
+
+
+def test_other_refusals_and_objects_that_were_never_made_are_not_waited_for(directory: FakeDirectory) -> None:
+    directory.broken["PATCH /applications/app-bot"] = (400, {"error": {"code": "Request_BadRequest", "message": "Bad"}})
+    assert main(ARGUMENTS) == 1
+    assert main(["--bot-app-id", BOT, "--identity-principal-id", CALLER]) == 1
+    assert directory.waited == []
+
+
+def test_a_service_principal_that_a_later_look_up_misses_is_not_made_again(directory: FakeDirectory) -> None:
+    """The look-up for the app roles may reach a replica that does not show what was made for the permissions."""
+    path = f"GET /servicePrincipals(appId='{BOT}')"
+    directory.late[path] = [NOT_FOUND] * 3
+    assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
+    assert [where for _, where, _ in directory.writes].count("/servicePrincipals") == 1
+    assert len(directory.late[path]) == 2
+
+
+def test_a_redirect_is_not_followed(
+    directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would carry the token of the account to whatever address it names."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"{directory.url}{self.path}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        here = Cloud(f"http://127.0.0.1:{server.server_port}", "", "")
+        monkeypatch.setitem(directory_module.CLOUDS, "global", here)
+        assert main(ARGUMENTS) == 1
+        server.shutdown()
+        thread.join()
+    assert directory.tokens == set()
+    assert capsys.readouterr().err == f"failed: identity {IDENTITY}: HTTP 302 Found\n"
 
 
 FAILURES: dict[str, tuple[tuple[int, Json], str]] = {

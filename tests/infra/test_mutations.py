@@ -12,9 +12,9 @@ from tests.infra.app_settings import app_settings, check_settings
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.tokens import Unreadable
-from tests.infra.facts import MUSTS, ROLES
+from tests.infra.facts import MUSTS, NEWEST_VERSIONS, OLD_VERSIONS, ROLES
 from tests.infra.flex import FLEX_REFUSES
-from tests.infra.house import at, deployed, inspect
+from tests.infra.house import at, deployed, inspect, templates
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
 
@@ -108,7 +108,8 @@ def swap(path: str, old: str, new: str) -> Mutation:
     return Mutation(path, re.sub(old, new, text, count=1), f"{new or 'nothing'} for {old}")
 
 
-APP, STORAGE, MONITORING = (f"modules/{name}.bicep" for name in ("function-app", "storage", "monitoring"))
+MODULES = ("function-app", "storage", "monitoring", "network")
+APP, STORAGE, MONITORING, NETWORK = (f"modules/{name}.bicep" for name in MODULES)
 BENT = (
     lambda: swap(APP, "httpsOnly:", "httpOnly:"),
     lambda: swap(APP, "httpsOnly: true", "httpsOnly: 'true'"),
@@ -203,6 +204,27 @@ def test_a_property_that_nobody_looked_up_is_named(before: str, line: str, told:
 def test_a_setting_that_flex_consumption_refuses_is_named(name: str, spelling: Callable[[str], str]) -> None:
     found = check_settings(added("  AZURE_CLIENT_ID: identityClientId", f"{spelling(name)}: 'x'"))
     assert any(f"'{spelling(name)}' is harmful on Flex Consumption" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        swap(NETWORK, "networkSecurityGroups@2025-05-01", "networkSecurityGroups@2024-06-01"),
+        swap(MONITORING, "scheduledQueryRules@2023-12-01", "scheduledQueryRules@2024-01-01-preview"),
+        swap(STORAGE, "locks@2020-05-01", "locks@2021-05-01"),
+    ],
+    ids=str,
+)
+def test_an_old_version_that_nobody_accepted_is_named(bent: Mutation) -> None:
+    """The compiler only mentions it: use-recent-api-versions is at info."""
+    found = [finding.message for finding in inspect(PROGRAM.changed(bent.path, bent.text))]
+    assert [message for message in found if "is old, and neither the newest nor accepted" in message], found
+
+
+def test_each_version_that_may_be_old_is_one_of_the_templates() -> None:
+    used = {template.resource_type(found) for template in templates(PROGRAM) for found in template.resources}
+    accepted = {f"{resource}@{old.version}" for resource, old in OLD_VERSIONS.items()}
+    assert accepted | {f"{resource}@{version}" for resource, version in NEWEST_VERSIONS.items()} <= used
 
 
 def test_each_role_is_taken_out_once() -> None:

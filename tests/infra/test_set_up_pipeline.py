@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import azure_rights, commands, deploy, set_up_pipeline
+from infra import azure_rights, commands, parameters, set_up_pipeline
 from infra.azure_rights import AUDIENCES, CUSTOM_ROLES, PROVIDERS
+from infra.parameters import PARAMETERS
 from infra.set_up_pipeline import main
 from tests.infra.fake_clouds import NEW, OLD, REPOSITORY, SUBSCRIPTION, TENANT, Clouds, Json, install, installed
 
@@ -139,7 +140,8 @@ def test_the_variables_are_those_of_the_workflow(clouds: Clouds) -> None:
 @pytest.mark.parametrize("environment", ["what-if", "staging", "production"])
 def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environment: str, parameters: str) -> None:
     chosen = ["--environments", "what-if", "staging", "production", "--parameters", f"infra/params/{parameters}"]
-    assert main([*ARGUMENTS, *chosen]) == 0
+    named = ["--variable", "BOT_NAME=sales"] if parameters == "several-bots.bicepparam" else []
+    assert main([*ARGUMENTS, *chosen, *named]) == 0
     values = clouds.variables[""] | clouds.variables[environment]
     workflow = (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text(encoding="utf-8")
     read = re.findall(r"^      (\w+): \$\{\{ vars\.(\w+) \}\}$", workflow, re.MULTILINE)
@@ -147,6 +149,15 @@ def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environmen
     script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.stdout == f"the environment {environment} has what infra/params/{parameters} needs\n"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "infra" / "params").iterdir()), ids=lambda path: path.name)
+def test_the_set_up_needs_the_variables_that_the_workflow_checks(path: Path) -> None:
+    env = {"PATH": os.defpath, "ENVIRONMENT": "production", "PARAMETERS": str(path)}
+    script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
+    done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    missing = done.stdout.partition("the variables ")[2].partition(":")[0].split()
+    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.needed(str(path))
 
 
 def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) -> None:
@@ -160,12 +171,12 @@ def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) 
     assert given == {
         (production, azure_rights.CONTRIBUTOR),
         (production, azure_rights.ACCESS_ADMINISTRATOR),
-        (production, "Call Keeper locks"),
-        (what_if, "Call Keeper what-if"),
+        (production, "Call Keeper locks 44444444"),
+        (what_if, "Call Keeper what-if 44444444"),
     }
     assert {item["scope"] for item in clouds.assignments} == {SCOPE}
     for custom in clouds.roles:
-        assert custom["Actions"] == list(CUSTOM_ROLES[str(custom["roleName"])])
+        assert custom["Actions"] == list(CUSTOM_ROLES[str(custom["roleName"]).removesuffix(" 44444444")])
         assert custom["AssignableScopes"] == [f"/subscriptions/{SUBSCRIPTION}"]
 
 
@@ -193,7 +204,15 @@ def test_a_condition_of_an_earlier_template_is_replaced(clouds: Clouds) -> None:
 def test_a_trial_asks_for_no_app_registration_and_no_right_to_lock(clouds: Clouds) -> None:
     assert main(ARGUMENTS) == 0
     assert clouds.apps == []
-    assert [role["roleName"] for role in clouds.roles] == ["Call Keeper what-if"]
+    assert [role["roleName"] for role in clouds.roles] == ["Call Keeper what-if 44444444"]
+
+
+def test_a_second_subscription_of_the_tenant_has_custom_roles_of_its_own(clouds: Clouds) -> None:
+    assert main([*ARGUMENTS, *PRODUCTION]) == 0
+    clouds.subscription = "55555555-0000-4000-8000-000000000001"
+    assert main([*ARGUMENTS, *PRODUCTION]) == 0
+    scopes = [role["AssignableScopes"] for role in clouds.roles]
+    assert scopes == [[f"/subscriptions/{SUBSCRIPTION}"]] * 2 + [[f"/subscriptions/{clouds.subscription}"]] * 2
 
 
 def test_a_registration_that_is_there_is_taken_and_two_of_a_name_are_not(
@@ -236,6 +255,30 @@ def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rul
     assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
     assert clouds.environments["production"] == before | {"reviewers": [{"type": "User", "id": 99}]}
     assert "nobody must approve" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]])
+def test_an_environment_that_a_failed_run_left_without_its_branch_gets_it(clouds: Clouds, reviewer: list[str]) -> None:
+    clouds.broken = {"environments/production/deployment-branch-policies": "gh: Bad Gateway (HTTP 502)"}
+    assert main(ARGUMENTS) == 1
+    assert "branches" not in clouds.environments["production"]
+    clouds.broken = {}
+    assert main([*ARGUMENTS, *reviewer]) == 0
+    assert clouds.environments["production"]["branches"] == "main"
+
+
+def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
+    main(ARGUMENTS)
+    clouds.environments["production"]["branches"] = "release/*"
+    assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
+    assert clouds.environments["production"]["branches"] == "release/*"
+
+
+@pytest.mark.parametrize("policy", [None, {"protected_branches": True, "custom_branch_policies": False}])
+def test_an_environment_that_takes_all_or_protected_branches_stays_so(clouds: Clouds, policy: Json | None) -> None:
+    clouds.environments = {"production": {"deployment_branch_policy": policy}}
+    assert main(ARGUMENTS) == 0
+    assert clouds.environments["production"] == {"deployment_branch_policy": policy}
 
 
 def test_an_environment_is_added_to_those_that_are_deployed(clouds: Clouds) -> None:
@@ -304,6 +347,7 @@ def test_nothing_is_switched_on_before_all_else_is_done(clouds: Clouds) -> None:
     ("arguments", "told"),
     [
         (["--variable", "ALERT_EMAIL=a@example.com"], "minimal.bicepparam does not read ALERT_EMAIL"),
+        (["--parameters", "infra/params/several-bots.bicepparam"], "needs --variable BOT_NAME=…"),
         (["--environments", "what-if"], "what-if alone deploys nothing"),
         (["--repository-variables"], "serve one environment"),
         (["--reviewer", "nobody"], "GitHub has no user nobody"),
@@ -339,7 +383,7 @@ def test_the_environments_are_those_of_the_workflow() -> None:
     named = re.findall(r"environment: ([\w-]+)$|^      name: (what-if)", workflow, re.MULTILINE)
     assert set(set_up_pipeline.ENVIRONMENTS) == {first or second for first, second in named}
     scripts = (ROOT / ".github" / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
-    assert f"PARAMETERS:={deploy.PARAMETERS}" in scripts
+    assert f"PARAMETERS:={PARAMETERS}" in scripts
 
 
 def test_every_provider_of_the_templates_is_registered(clouds: Clouds) -> None:

@@ -11,7 +11,14 @@ import pytest
 from tests.infra.operators import RUN_BY_OPERATORS
 
 ROOT = Path(__file__).parents[2]
-IMPORTED = ("infra.azure_rights", "infra.commands", "infra.directory", "infra.github", "local.azure")
+IMPORTED = (
+    "infra.azure_rights",
+    "infra.commands",
+    "infra.directory",
+    "infra.github",
+    "infra.parameters",
+    "local.azure",
+)
 WATCH = """
 import runpy, sys
 sys.argv = [sys.argv[1], "--help"]

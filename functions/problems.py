@@ -12,6 +12,7 @@ from shared.errors import (
     CallNotFound,
     Forbidden,
     GraphError,
+    GraphNotReached,
     GraphThrottled,
     GraphUnavailable,
     InvalidRequest,
@@ -67,6 +68,7 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
     (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
     (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
     (GraphThrottled, Kind("graph-throttled", 503, "Graph asks to wait")),
+    (GraphNotReached, Kind("graph-not-reached", 502, "Graph was not reached, and did nothing")),
     (GraphUnavailable, Kind("graph-failed", 502, "Graph is in trouble")),
     (GraphError, Kind("graph-refused", 502, "Graph refused")),
     (SettingsInvalid, Kind("settings-invalid", 500, "Settings are missing or wrong")),
@@ -87,7 +89,7 @@ LATER = "This cannot be taken now. Send it again later."
 
 def kind_of(error: CallKeeperError) -> Kind:
     """What HTTP makes of an error."""
-    if isinstance(error, GraphError) and error.status is None:
+    if isinstance(error, GraphError) and error.status is None and not isinstance(error, GraphNotReached):
         return NO_ANSWER
     return next(kind for fits, kind in KINDS if isinstance(error, fits))
 

@@ -29,7 +29,8 @@ CallKeeperError
     ├── GraphForbidden     403: the app or the tenant is wrong
     ├── GraphRejected      another 4xx
     ├── GraphThrottled     429
-    └── GraphUnavailable   5xx, time-out, no connection, an answer that is none
+    └── GraphUnavailable   5xx, time-out, a broken connection, an answer that is not proved to be Graph's
+        └── GraphNotReached  no connection, or something on the way answered: Graph did nothing
 """
 
 import traceback
@@ -201,7 +202,11 @@ class GraphThrottled(GraphError):
 
 
 class GraphUnavailable(GraphError):
-    """5xx, a time-out, a broken connection, or something that is no answer of Graph's."""
+    """5xx, a time-out, a broken connection, or an answer that is not proved to be Graph's: it may have been done."""
+
+
+class GraphNotReached(GraphUnavailable):
+    """There was no connection, or something on the way answered in Graph's place: nothing was done."""
 
 
 def words(error: BaseException) -> str:

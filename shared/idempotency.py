@@ -16,6 +16,7 @@ from shared.calls import Answered, KeyedRequest
 from shared.clock import Clock
 from shared.errors import (
     CallKeeperError,
+    GraphNotReached,
     GraphUnavailable,
     InvalidRequest,
     KeyReused,
@@ -158,6 +159,8 @@ def _answer(request: KeyedRequest, key: Key, now: datetime, *, repeatable: bool)
 
 
 def _may_be_done(error: Exception) -> bool:
+    if isinstance(error, GraphNotReached):
+        return False
     return isinstance(error, GraphUnavailable | NotNoted) or not isinstance(error, CallKeeperError)
 
 

@@ -18,6 +18,7 @@ from shared.errors import (
     Forbidden,
     GraphCallNotFound,
     GraphError,
+    GraphNotReached,
     GraphUnavailable,
     InvalidRequest,
     NotNoted,
@@ -286,6 +287,8 @@ def _outcome(error: CallKeeperError) -> str:
     match error:
         case GraphCallNotFound():
             return "gone"
+        case GraphNotReached():
+            return "notAsked"
         case GraphUnavailable():
             return "unknown"
         case GraphError():

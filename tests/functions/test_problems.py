@@ -205,6 +205,11 @@ async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=500)
 
 
+@leads_to("graph-not-reached")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, status=403, stranger="page")
+
+
 @leads_to("graph-refused")
 async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=403, subcode=7505)

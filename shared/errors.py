@@ -94,7 +94,7 @@ class Conflict(CallKeeperError):
 
 
 class CallEnded(Conflict):
-    """The call is over, or Graph does not know it any more."""
+    """The call is on record as ended."""
 
 
 class OfAnotherTenant(Conflict):

@@ -1,5 +1,6 @@
 """From Graph's answers to our errors. Lenient: the calls API puts its subcode in several places."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,19 @@ from shared.http_client import Answer, NoAnswer
 
 LONGEST_RETRY_AFTER = 15 * 60.0  # seconds: a longer wait would cost calls their lease
 _LONGEST_MESSAGE = 200
-_SERVICE_CODE = re.compile(r"(?<![\w-])([78]\d{3})(?![\w-])")  # 7500-8999: those of the calling service
+_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?", re.ASCII)
+# A code of the calling service where a code may stand: first, after a sentence, after # or the word code, or in
+# brackets. Elsewhere such a number is a port, a time or a part of an id.
+_SERVICE_CODE = re.compile(
+    r"(?:^|[.;] |#|\(|\b(?:sub|error)?code\b\W{1,3})([78]\d{3})(?=$|[\s:;,)]|\.(?:\W|$))", re.IGNORECASE
+)
 _DIAG_CODE = re.compile(r"DiagCode: *\d+#(\d+)")
 _SECRET_LIKE = re.compile(r"\w+://\S+|[\w.~+/=-]{41,}")
 _REDIRECT = "a redirect, which is not followed; check GRAPH_BASE_URL"
 _STRANGER = "this is no answer of Graph's calls API; check GRAPH_BASE_URL and every proxy"
 _UNPROVED = "nothing proves that this is Graph's answer; check GRAPH_BASE_URL and every proxy"
 _FORBIDDEN = {
+    7503: "the bot is not registered for calling: add the Teams channel to its Azure Bot and enable calling there",
     7504: "the app lacks an application permission such as Calls.Initiate.All, or consent in this tenant",
     7505: "the token is of another tenant than the call: correct the call's tenantId",
     7507: "the app may not act for this call: only the app that created or answered it can",
@@ -35,7 +42,7 @@ _FORBIDDEN = {
 
 def error_of(answer: Answer, now: datetime, verb: Verb = Verb.KEEP_ALIVE) -> GraphError:
     """What an answer means that is no success. `graph_proof` decides whether it is Graph's own."""
-    error = error_in(answer)
+    error = _unpacked(error_in(answer))
     subcode = _subcode(error)
     kind, what = _meaning(word_of(verb, answer), answer.status, subcode)
     said = _message(error)
@@ -61,14 +68,12 @@ def unreachable(error: NoAnswer) -> GraphUnavailable:
 def retry_after(value: str | None, now: datetime) -> float | None:
     """The seconds of a `Retry-After`: a number, which Graph also writes with a fraction, or an HTTP date.
 
-    0 to 900; None where there is none, or none that can be read.
+    0 to 900; None if there is none, or none that can be read: no digits, not finite, negative.
     """
     if value is None:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _until(value, now)
+    text = value.strip()
+    seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, now)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
@@ -108,6 +113,26 @@ def _refused(status: int, subcode: int | None) -> tuple[type[GraphError], str]:
             return GraphThrottled, "too many requests"
         case _:
             return GraphRejected, "the request was refused"
+
+
+def _unpacked(error: Mapping[str, object]) -> Mapping[str, object]:
+    """The error, with what an older part of Graph wrote as JSON text into its message.
+
+    microsoft-graph-comms-samples#432: `{"errorCode":"7503","message":"Application is not registered in our store."}`.
+    """
+    inner = error if "errorCode" in error else _json_object(error.get("message"))
+    inner = members(inner.get("error")) or inner
+    code = inner.get("errorCode", inner.get("code"))
+    if code is None:
+        return error
+    return {**error, "message": inner.get("message"), "subcode": code}
+
+
+def _json_object(text: object) -> Mapping[str, object]:
+    try:
+        return members(json.loads(text)) if isinstance(text, str) and text.lstrip().startswith("{") else {}
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _subcode(error: Mapping[str, object]) -> int | None:

@@ -80,8 +80,9 @@ def request_id(answer: Answer) -> str | None:
 
 
 def error_in(answer: Answer) -> Mapping[str, object]:
-    """The `error` object of an answer; empty if there is none."""
-    return members(members(answer.json()).get("error"))
+    """The `error` object of an answer; empty if there is none. An older part of Graph sends its members bare."""
+    body = members(answer.json())
+    return body if "errorCode" in body else members(body.get("error"))
 
 
 def members(value: object) -> Mapping[str, object]:

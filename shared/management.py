@@ -179,9 +179,10 @@ class Management:
         Raises
         ------
         CallNotFound, GraphError, TokenUnavailable
-            See `hang_up`.
+            See `hang_up`. That Graph does not know the call is its refusal, not the end: the end is not on record, and
+            a call that is seconds old may become known to Graph.
         CallEnded
-            The call has ended, or Graph does not know it any more.
+            The call has ended.
         NotNoted
             It was started, but could not be written down; its notification will make it known.
         """
@@ -195,10 +196,10 @@ class Management:
             started = await self._graph.record(call_id, call.tenant_id, request, call.app_id)
         except CallKeeperError as error:
             await self._tell_failure(call_id, told, error)
-            if not isinstance(error, GraphCallNotFound):
-                raise
-            await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
-            raise CallEnded(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
+            if isinstance(error, GraphCallNotFound):
+                await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
+                raise self._not_found(call, error) from error
+            raise
         try:
             operation = await self._note_recording(call_id, started, by, told)
         except (StoreUnavailable, CallNotFound) as error:
@@ -208,6 +209,18 @@ class Management:
             ) from error
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
+
+    def _not_found(self, call: Call, error: GraphCallNotFound) -> GraphCallNotFound:
+        """Graph's 404 to a recording, in words that fit the age of the call."""
+        young = self._clock.now() - call.started_at < self._timing.young
+        advice = (
+            "The call is so young that Graph may not know it yet: ask again in a few seconds."
+            if young
+            else "Whether the call is over is found out within seconds: read the call."
+        )
+        return GraphCallNotFound(
+            f"{error} {advice}", status=error.status, subcode=error.subcode, request_id=error.request_id
+        )
 
     async def _tell_request(self, call_id: str, event: Event) -> None:
         """Write into the story that somebody asks, before it is done: so it is there whatever comes in between."""

@@ -254,6 +254,10 @@ async def test_each_answer_has_one_meaning(
         {"code": "403", "subcode": "7505"},
         {"code": "Forbidden", "message": "Tenant mismatch. DiagCode: 403#7505.@"},
         {"code": "Forbidden#7505"},
+        {"code": "Forbidden", "message": "Refused with error code 7505, see the page."},
+        {"code": "Forbidden", "message": "Refused (7505) by 127.0.0.1:8080."},
+        {"code": "Forbidden", "message": '{"errorCode":"7505","message":"Mismatch","instanceAnnotations":[]}'},
+        {"code": "Forbidden", "message": '{"error":{"code":7505,"message":"Mismatch"}}'},
         {"code": "Forbidden", "message": "7505: request 7900-8001 at 2026-08-01T07:50:05 by app-8000 refused"},
     ],
 )
@@ -264,6 +268,19 @@ async def test_the_subcode_is_found_where_graph_puts_it(serve: Serve, connect: C
         await graph.keep_alive(CALL, TENANT)
 
     assert caught.value.subcode == 7505
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["No route to 127.0.0.1:8080", "Port 8080 is shut", "At 8001 ms", "{8080", '{"message": "to host:8080"}', "[8080]"],
+)
+async def test_a_number_that_is_no_code_is_no_subcode(serve: Serve, connect: Connect, message: str) -> None:
+    graph = connect(await serve(answering(graph_error(403, "Forbidden", message))))
+
+    with pytest.raises(errors.GraphForbidden) as caught:
+        await graph.keep_alive(CALL, TENANT)
+
+    assert caught.value.subcode is None
 
 
 @pytest.mark.parametrize("body", ["[]", '"x"', '{"error": "x"}', '{"error": {"code": true, "message": 7}}', "\0"])
@@ -424,10 +441,13 @@ async def test_messages_hold_no_secret_and_stay_short(
         ("2.128", 2.128),
         (" 3 ", 3.0),
         ("0", 0.0),
-        ("-5", 0.0),
-        ("1e9", 900.0),
-        ("inf", 900.0),
-        ("nan", None),
+        ("900.5", 900.0),
+        ("1000000000", 900.0),
+        *(
+            (text, None)
+            for text in ("-5", "+5", "1e9", "inf", "-inf", "Infinity", "nan", "0x10", "1_0", "५", "1.", ".5")
+        ),
+        ("9" * 400, None),
         ("soon", None),
         ("", None),
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),

@@ -15,11 +15,11 @@ CallKeeperError
 │   ├── OfAnotherTenant
 │   ├── OfAnotherApp
 │   ├── RequestInProgress  the same Idempotency-Key is being worked on
-│   └── OutcomeUnknown     the same Idempotency-Key may have done it
+│   ├── OutcomeUnknown     a recording may have begun or not: it must not be asked for again
+│   └── NotNoted           Graph did it, but it could not be written down
 ├── KeyReused              the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
-│   │   └── NotNoted       Graph did it, but it could not be written down
 │   ├── TokenUnavailable   no Graph token for a tenant
 │   └── KeysUnavailable    no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
@@ -110,7 +110,11 @@ class RequestInProgress(Conflict):
 
 
 class OutcomeUnknown(Conflict):
-    """The request that first had this Idempotency-Key may have done its work or not: it is not done again."""
+    """A recording may have begun or not, so it is not asked for again. Graph's answer, if any, is the cause."""
+
+
+class NotNoted(Conflict):
+    """Graph did what was asked, but it could not be written down. To ask again would do it twice."""
 
 
 class KeyReused(CallKeeperError):
@@ -123,10 +127,6 @@ class Unavailable(CallKeeperError):
 
 class StoreUnavailable(Unavailable):
     """Table Storage or Queue Storage did not take or give what it should."""
-
-
-class NotNoted(StoreUnavailable):
-    """Graph did what was asked, but it could not be written down."""
 
 
 class TokenUnavailable(Unavailable):

@@ -145,9 +145,11 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
         ({"status": 403, "subcode": 7504}, 502, 403, "refused"),
         ({"status": 404}, 502, 404, "gone"),
         ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
-        ({"dropConnection": True}, 504, None, "unknown"),
+        ({"dropConnection": True}, 409, None, "unknown"),
+        ({"status": 503, "afterwards": True}, 409, 503, "unknown"),
+        ({"status": 504, "stranger": "page"}, 409, 504, "unknown"),
     ],
-    ids=["400", "403", "404", "429", "dropped"],
+    ids=["400", "403", "404", "429", "dropped", "503", "gateway"],
 )
 async def test_graphs_refusal_is_told(
     app: App, fault: dict[str, Any], status: int, graph: int | None, outcome: str
@@ -204,7 +206,7 @@ async def test_an_odd_operation_id_is_quoted_in_its_place(app: App) -> None:
     assert operation["id"] == "o&1;é"
 
 
-async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) -> None:
+async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_again(app: App) -> None:
     call_id = await app.register()
 
     class Losing(TableCallStore):
@@ -217,7 +219,7 @@ async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) ->
     losing._table = app.parts.store._table
     async with app.configured() as troubled:
         vars(troubled.parts)["store"] = losing
-        problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=503)
+        problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=409)
         assert "could not be written down" in str(problem["detail"])
         assert problem["type"] == "urn:call-keeper:problem:recording-not-noted"
         assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]

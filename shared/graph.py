@@ -107,9 +107,8 @@ class GraphCalls:
         """
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call(call_id, version)}/{self._record_api}"
-        question = _Question(
-            Verb.RECORD, "POST", url, (tenant_id, app_id), request.graph_body(), wants_body=True, span="Graph record"
-        )
+        body = request.with_context().graph_body()
+        question = _Question(Verb.RECORD, "POST", url, (tenant_id, app_id), body, wants_body=True, span="Graph record")
         answer = await self._send(question)
         operation = _started(answer)
         if operation is None:

@@ -68,6 +68,20 @@ async def test_without_wishes_graphs_defaults_count(app: App) -> None:
         assert answer.status_code == 202
 
 
+async def test_a_client_context_of_our_own_is_nobodys_to_see(app: App) -> None:
+    call_id = await app.simulator.call(app.tenant, callbackUri=f"{app.address}/api/notifications")
+    await app.http.put(f"/api/calls/{call_id}", json={"tenantId": app.tenant}, headers=KEY)
+    started: Any = await app.asked("POST", f"calls/{call_id}/record", {}, expect=202)
+    await app.simulator.control("POST", f"/calls/{call_id}/operations/{started['id']}/finish", {})
+    await app.simulator.control("POST", "/clock", {"advance": 0})  # answers when all is delivered
+    stored = await app.parts.store.get_operation(call_id, started["id"])
+    assert stored is not None
+    assert (stored.value.status, str(stored.value.client_context)[:12]) == ("completed", "call-keeper:")
+    listed: Any = await app.asked("GET", f"calls/{call_id}/operations")
+    read: Any = await app.asked("GET", f"calls/{call_id}/operations/{started['id']}")
+    assert [view["clientContext"] for view in (started, *listed["value"], read)] == [None] * 3
+
+
 async def test_a_recording_is_completed_by_its_notification(app: App) -> None:
     call_id = await app.simulator.call(app.tenant, callbackUri=f"{app.address}/api/notifications")
     await app.http.put(f"/api/calls/{call_id}", json={"tenantId": app.tenant}, headers=KEY)

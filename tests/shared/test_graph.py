@@ -16,7 +16,7 @@ from shared.errors import GraphError, InvalidRequest, TokenUnavailable
 from shared.graph import GraphCall, GraphCalls, StartedOperation
 from shared.graph_errors import as_integer, retry_after
 from shared.http_client import MAX_BODY, make_http_client
-from shared.recording import RecordRequest
+from shared.recording import RecordRequest, callers_context
 from shared.settings import load_settings
 from shared.validation import read_json
 
@@ -493,7 +493,23 @@ async def test_a_recording_is_asked_for_in_graphs_words(serve: Serve, connect: C
 
     assert await graph.record(CALL, TENANT, request) == StartedOperation(OPERATION, "running", "mine")
     assert seen[0].raw_path == f"/v1.0/communications/calls/{CALL}/recordResponse"
-    assert await seen[0].json() == {"playBeep": False, "stopTones": ["#"]}
+    sent = await seen[0].json()
+    assert callers_context(sent.pop("clientContext")) is None
+    assert sent == {"playBeep": False, "stopTones": ["#"]}
+
+
+async def test_each_recording_has_a_client_context_of_the_caller_or_of_our_own(serve: Serve, connect: Connect) -> None:
+    """Bots on Microsoft's SDK answer 400 to a whole notification body whose operation has none."""
+    seen: list[web.Request] = []
+    graph = connect(await serve(answering(found({"id": OPERATION}), seen=seen)))
+
+    for body in (b"{}", b"{}", b'{"clientContext": null}', b'{"clientContext": ""}', b'{"clientContext": "mine"}'):
+        await graph.record(CALL, TENANT, read_json(RecordRequest, body, context="recordResponse"))
+
+    *own, mine = [(await request.json())["clientContext"] for request in seen]
+    assert mine == callers_context(mine) == "mine"
+    assert len(set(own)) == len(own) == 4
+    assert all(context and callers_context(context) is None for context in own)
 
 
 async def test_a_recording_may_be_over_at_once(serve: Serve, connect: Connect) -> None:
@@ -522,7 +538,9 @@ async def test_the_old_action_is_in_beta(serve: Serve, connect: Connect) -> None
     await graph.record(CALL, TENANT, read_json(RecordRequest, b'{"streamWhileRecording": true}', context="record"))
 
     assert seen[0].raw_path == f"/beta/communications/calls/{CALL}/record"
-    assert await seen[0].json() == {"streamWhileRecording": True}
+    sent = await seen[0].json()
+    assert sent.pop("clientContext")
+    assert sent == {"streamWhileRecording": True}
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,9 @@ async def test_a_live_call_has_no_result(serve: Serve, connect: Connect) -> None
     assert await graph.get(CALL, TENANT) == GraphCall("established")
 
 
-@pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"state": 5}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "body", ["", "<html>", "[]", "{}", '{"state": 5}', '{"state": "terminated", "id": "another"}', "[" * 100_000]
+)
 async def test_a_lookup_without_a_call_is_no_answer(serve: Serve, connect: Connect, body: str) -> None:
     graph = connect(await serve(answering(lambda: web.Response(text=body, headers=MARK))))
 

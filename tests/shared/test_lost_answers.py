@@ -23,7 +23,7 @@ from shared.recording import RecordRequest
 from shared.renewal import Outcome, Renewer
 from shared.rows import Put, Write
 from shared.store import Change, Stored, retry_conflicts, shard_of
-from shared.wakeups import Renew
+from shared.wakeups import Renew, WakeUp
 from shared.webhook import Admitted, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
@@ -231,6 +231,25 @@ async def test_a_retry_that_lies_on_the_queue_twice_is_done_once(world: World) -
     assert await world.renewer.retry(message) is Outcome.RENEWED
     assert await world.renewer.retry(message) is None
     assert len(world.graph.calls["call"].keep_alives) == 1
+
+
+async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retry_of_the_row(world: World) -> None:
+    async def trouble(_operation: str, _call_id: str) -> None:
+        raise GraphUnavailable("Trouble (test).", status=503)
+
+    async def unacknowledged(message: WakeUp, delay: timedelta = timedelta()) -> None:
+        await taken(message, delay)
+        raise StoreUnavailable("The answer is lost (test).")
+
+    call, _ = await world.register()
+    world.graph.faults["*"] = trouble
+    taken, world.queue.send = world.queue.send, unacknowledged  # type: ignore[method-assign] # the queue of this test
+    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.FAILING
+    ((_, message),) = world.queue.waiting()
+    assert isinstance(message, Renew)
+    del world.graph.faults["*"]
+    assert await world.renewer.retry(message) is Outcome.RENEWED
+    assert (await world.call()).failing is None
 
 
 @pytest.mark.parametrize("loss", LOSSES)

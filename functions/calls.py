@@ -11,7 +11,7 @@ import azure.functions as func
 from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
 from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
-from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, key_of
+from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, implied_key, key_of
 from shared.identifiers import is_guid
 from shared.recording import RecordRequest
 from shared.services import services
@@ -186,12 +186,14 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         path="calls/{callId}/record",
         summary="Record a participant's answer",
         description="Graph's recordResponse (or the older record): a short answer after an optional prompt, not the "
-        "whole call. The call must have service-hosted media.",
+        "whole call. The call must have service-hosted media. Safe to repeat after 502 and 503: nothing was recorded. "
+        "409 outcome-unknown: it may have begun; 409 recording-not-noted: it has. Do not repeat these; without an "
+        "Idempotency-Key the same request does not reach Graph for ten minutes then.",
         role=Role.MANAGE,
         request=RecordRequest,
         parameters=(CALL_ID, IDEMPOTENCY_KEY),
         responses={202: RecordingView},
-        errors=(*ANY, 404, 409, 413, 415, 422, 502, 504),
+        errors=(*ANY, 404, 409, 413, 415, 422, 502),
         response_headers={"Location": "Where to read what became of it."},
     ),
 )
@@ -256,13 +258,16 @@ async def _once(  # noqa: PLR0913 (who asks what of which call, and how often it
     *,
     repeatable: bool,
 ) -> func.HttpResponse:
-    """Do it; with an `Idempotency-Key` once, however often it is asked for."""
+    """Do it; with an `Idempotency-Key` once, however often it is asked for.
+
+    Without one, what must not be done twice is not done again either while the outcome of the first time is open.
+    """
     key = key_of(req.headers.get(HEADER), caller.name, asked)
-    if key is None:
+    if key is None and repeatable:
         return _answer(await act())
     await _records(caller).check(call_id)
-    once = Once(services().store, services().clock)
-    return _answer(await once.answer(call_id, key, act, repeatable=repeatable))
+    once = Once(services().store, services().clock, f"{asked.partition(' ')[0]}Requested", repeatable)
+    return _answer(await once.answer(call_id, key or implied_key(caller.name, asked), act))
 
 
 def _answer(answered: Answered) -> func.HttpResponse:

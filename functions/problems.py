@@ -12,6 +12,7 @@ from shared.errors import (
     CallNotFound,
     Forbidden,
     GraphError,
+    GraphNotReached,
     GraphThrottled,
     GraphUnavailable,
     InvalidRequest,
@@ -60,13 +61,14 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
     (OfAnotherTenant, Kind("tenant-differs", 409, "The call is registered for another tenant")),
     (OfAnotherApp, Kind("app-differs", 409, "The call is another bot's")),
     (RequestInProgress, Kind("request-in-progress", 409, "The same request is still being worked on")),
-    (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows what became of the first request")),
+    (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows whether the recording has begun")),
+    (NotNoted, Kind("recording-not-noted", 409, "The recording has begun, and could not be written down")),
     (KeyReused, Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")),
-    (NotNoted, Kind("recording-not-noted", 503, "The recording has begun, and could not be written down")),
     (StoreUnavailable, Kind("storage-unavailable", 503, "Storage is not to be had")),
     (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
     (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
     (GraphThrottled, Kind("graph-throttled", 503, "Graph asks to wait")),
+    (GraphNotReached, Kind("graph-not-reached", 502, "Graph was not reached, and did nothing")),
     (GraphUnavailable, Kind("graph-failed", 502, "Graph is in trouble")),
     (GraphError, Kind("graph-refused", 502, "Graph refused")),
     (SettingsInvalid, Kind("settings-invalid", 500, "Settings are missing or wrong")),
@@ -87,7 +89,7 @@ LATER = "This cannot be taken now. Send it again later."
 
 def kind_of(error: CallKeeperError) -> Kind:
     """What HTTP makes of an error."""
-    if isinstance(error, GraphError) and error.status is None:
+    if isinstance(error, GraphError) and error.status is None and not isinstance(error, GraphNotReached):
         return NO_ANSWER
     return next(kind for fits, kind in KINDS if isinstance(error, fits))
 
@@ -97,9 +99,7 @@ def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpRe
     kind, headers = kind_of(error), dict[str, str]()
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RequestInProgress) or (
-        kind.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, NotNoted)
-    ):
+    if isinstance(error, RequestInProgress) or kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         asked = error.retry_after if isinstance(error, GraphError) else None
         headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
     if is_discreet:
@@ -116,7 +116,8 @@ def _response(
     kind: Kind, detail: str, headers: dict[str, str], error: CallKeeperError | None = None
 ) -> func.HttpResponse:
     faults = error.errors if isinstance(error, InvalidRequest) else ()
-    graph = error if isinstance(error, GraphError) else None
+    said = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+    graph = said if isinstance(said, GraphError) else None
     body = Problem(
         type=TYPE + kind.name,
         title=kind.title,

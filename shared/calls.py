@@ -133,13 +133,15 @@ class Answered:
 class KeyedRequest:
     """A request with an `Idempotency-Key`. Without an answer it is being worked on, or whoever did that has died.
 
-    `outcome_lost`: it failed in a way that leaves open whether Graph did it.
+    `outcome_lost`: it failed in a way that leaves open whether Graph did it. `claim` is random: by it a process knows
+    its own claim again.
     """
 
     fingerprint: str
     began_at: datetime
     answered: Answered | None = None
     outcome_lost: bool = False
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)

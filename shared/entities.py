@@ -165,7 +165,8 @@ def to_switch(row: Row) -> Switch:
 def to_keyed(row: Row) -> KeyedRequest:
     """The request of an `idempotency|` row."""
     answered, lost = cells.maybe_part(_ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
-    return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost)
+    claim = cells.maybe_text(row, "claim") or ""
+    return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
 
 
 def to_secret(row: Row) -> bytes:
@@ -201,6 +202,7 @@ def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
                 "beganAt": record.began_at,
                 "answered": cells.of_part(_ANSWERED, record.answered),
                 "outcomeLost": record.outcome_lost,
+                "claim": record.claim,
             }
 
 

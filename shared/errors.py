@@ -15,11 +15,11 @@ CallKeeperError
 │   ├── OfAnotherTenant
 │   ├── OfAnotherApp
 │   ├── RequestInProgress  the same Idempotency-Key is being worked on
-│   └── OutcomeUnknown     the same Idempotency-Key may have done it
+│   ├── OutcomeUnknown     a recording may have begun or not: it must not be asked for again
+│   └── NotNoted           Graph did it, but it could not be written down
 ├── KeyReused              the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
-│   │   └── NotNoted       Graph did it, but it could not be written down
 │   ├── TokenUnavailable   no Graph token for a tenant
 │   └── KeysUnavailable    no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
@@ -29,7 +29,8 @@ CallKeeperError
     ├── GraphForbidden     403: the app or the tenant is wrong
     ├── GraphRejected      another 4xx
     ├── GraphThrottled     429
-    └── GraphUnavailable   5xx, time-out, no connection, an answer that is none
+    └── GraphUnavailable   5xx, time-out, a broken connection, an answer that is not proved to be Graph's
+        └── GraphNotReached  no connection, or something on the way answered: Graph did nothing
 """
 
 import traceback
@@ -93,7 +94,7 @@ class Conflict(CallKeeperError):
 
 
 class CallEnded(Conflict):
-    """The call is over, or Graph does not know it any more."""
+    """The call is on record as ended."""
 
 
 class OfAnotherTenant(Conflict):
@@ -109,7 +110,11 @@ class RequestInProgress(Conflict):
 
 
 class OutcomeUnknown(Conflict):
-    """The request that first had this Idempotency-Key may have done its work or not: it is not done again."""
+    """A recording may have begun or not, so it is not asked for again. Graph's answer, if any, is the cause."""
+
+
+class NotNoted(Conflict):
+    """Graph did what was asked, but it could not be written down. To ask again would do it twice."""
 
 
 class KeyReused(CallKeeperError):
@@ -122,10 +127,6 @@ class Unavailable(CallKeeperError):
 
 class StoreUnavailable(Unavailable):
     """Table Storage or Queue Storage did not take or give what it should."""
-
-
-class NotNoted(StoreUnavailable):
-    """Graph did what was asked, but it could not be written down."""
 
 
 class TokenUnavailable(Unavailable):
@@ -201,7 +202,11 @@ class GraphThrottled(GraphError):
 
 
 class GraphUnavailable(GraphError):
-    """5xx, a time-out, a broken connection, or something that is no answer of Graph's."""
+    """5xx, a time-out, a broken connection, or an answer that is not proved to be Graph's: it may have been done."""
+
+
+class GraphNotReached(GraphUnavailable):
+    """There was no connection, or something on the way answered in Graph's place: nothing was done."""
 
 
 def words(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from shared import telemetry
 from shared.calls import canonical_id
 from shared.clock import Clock, SystemClock
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
-from shared.graph_errors import as_integer, error_of, members, unreachable
+from shared.graph_errors import as_integer, error_of, unreachable
+from shared.graph_proof import Verb, Word, members, request_id, word_of
 from shared.http_client import Answer, HttpClient, NoAnswer, Request
 from shared.leases import Account
 from shared.pace import Pace
@@ -77,21 +78,24 @@ class GraphCalls:
 
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
-        await self._send(_Question("POST", self._call(call_id) + "/keepAlive", (tenant_id, app_id)))
+        await self._send(_Question(Verb.KEEP_ALIVE, "POST", self._call(call_id) + "/keepAlive", (tenant_id, app_id)))
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
-        await self._send(_Question("DELETE", self._call(call_id), (tenant_id, app_id), span="Graph hang up"))
+        await self._send(
+            _Question(Verb.HANG_UP, "DELETE", self._call(call_id), (tenant_id, app_id), span="Graph hang up")
+        )
 
     async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
         """Ask how the call is: `GET /communications/calls/{id}`."""
-        answer = await self._send(
-            _Question("GET", self._call(call_id), (tenant_id, app_id), wants_body=True, span="Graph look up")
+        question = _Question(
+            Verb.LOOK_UP, "GET", self._call(call_id), (tenant_id, app_id), wants_body=True, span="Graph look up"
         )
+        answer = await self._send(question)
         call = members(answer.json())
         state = call.get("state")
-        if not isinstance(state, str):
-            raise _unclear("Graph's answer is not a call.", answer)
+        if not isinstance(state, str) or _id(call.get("id")) not in {None, canonical_id(call_id)}:
+            raise _unclear("Graph's answer is not a call, or another call.", answer)
         return GraphCall(state, *_result(call))
 
     async def record(
@@ -103,9 +107,9 @@ class GraphCalls:
         """
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call(call_id, version)}/{self._record_api}"
-        answer = await self._send(
-            _Question("POST", url, (tenant_id, app_id), request.graph_body(), wants_body=True, span="Graph record")
-        )
+        body = request.with_context().graph_body()
+        question = _Question(Verb.RECORD, "POST", url, (tenant_id, app_id), body, wants_body=True, span="Graph record")
+        answer = await self._send(question)
         operation = _started(answer)
         if operation is None:
             raise _unclear("Graph accepted the recording but named no operation: it may have started.", answer)
@@ -118,10 +122,10 @@ class GraphCalls:
 
     async def _send(self, question: "_Question") -> Answer:
         answer = await self._once(question, await self._tokens.get(*question.account))
-        if answer.status == _UNAUTHORIZED:
+        if answer.status == _UNAUTHORIZED and word_of(question.verb, answer) is Word.REFUSED:
             answer = await self._once(question, await self._tokens.get(*question.account, refresh=True))
-        if not answer.succeeded:
-            error = error_of(answer, self._clock.now())
+        if word_of(question.verb, answer) is not Word.DONE:
+            error = error_of(answer, self._clock.now(), question.verb)
             if question.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
                 telemetry.FORBIDDEN(
                     tenantId=question.account[0], status=403, subcode=error.subcode, requestId=error.request_id
@@ -149,13 +153,14 @@ class GraphCalls:
                 wants_body=lambda head: question.wants_body or not head.succeeded,
             )
         except NoAnswer as error:
-            if error.head is not None and error.head.succeeded:
-                return error.head  # Graph did it: only its words are lost
+            if error.head and word_of(question.verb, error.head) in {Word.DONE, Word.STRANGER}:
+                return error.head  # the head proves it: only the body is lost
             raise unreachable(error) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    verb: Verb
     method: str
     url: str
     account: Account
@@ -165,7 +170,7 @@ class _Question:
 
 
 def _unclear(what: str, answer: Answer) -> GraphUnavailable:
-    return GraphUnavailable(what, status=answer.status, request_id=answer.headers.get("request-id"))
+    return GraphUnavailable(what, status=answer.status, request_id=request_id(answer))
 
 
 def _result(thing: Mapping[str, object]) -> tuple[int | None, int | None, str | None]:
@@ -176,7 +181,7 @@ def _result(thing: Mapping[str, object]) -> tuple[int | None, int | None, str | 
 
 def _started(answer: Answer) -> StartedOperation | None:
     operation = members(answer.json())
-    operation_id = _operation_id(operation.get("id")) or _operation_id(_from_location(answer))
+    operation_id = _id(operation.get("id")) or _id(_from_location(answer))
     if operation_id is None:
         return None
     code, subcode, message = _result(operation)
@@ -200,7 +205,7 @@ def _from_location(answer: Answer) -> str | None:
     return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
 
 
-def _operation_id(value: object) -> str | None:
+def _id(value: object) -> str | None:
     try:
         return canonical_id(value) if isinstance(value, str) else None
     except InvalidRequest:

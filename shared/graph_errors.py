@@ -1,5 +1,6 @@
 """From Graph's answers to our errors. Lenient: the calls API puts its subcode in several places."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -10,69 +11,70 @@ from shared.errors import (
     GraphCallNotFound,
     GraphError,
     GraphForbidden,
+    GraphNotReached,
     GraphRejected,
     GraphThrottled,
     GraphUnavailable,
 )
+from shared.graph_proof import REQUEST_ID, Verb, Word, error_in, members, request_id, word_of
 from shared.http_client import Answer, NoAnswer
 
 LONGEST_RETRY_AFTER = 15 * 60.0  # seconds: a longer wait would cost calls their lease
 _LONGEST_MESSAGE = 200
-_SERVICE_CODE = re.compile(r"(?<![\w-])([78]\d{3})(?![\w-])")  # 7500-8999: those of the calling service
+_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?", re.ASCII)
+# A code of the calling service where a code may stand: first, after a sentence, after # or the word code, or in
+# brackets. Elsewhere such a number is a port, a time or a part of an id.
+_SERVICE_CODE = re.compile(
+    r"(?:^|[.;] |#|\(|\b(?:sub|error)?code\b\W{1,3})([78]\d{3})(?=$|[\s:;,)]|\.(?:\W|$))", re.IGNORECASE
+)
 _DIAG_CODE = re.compile(r"DiagCode: *\d+#(\d+)")
 _SECRET_LIKE = re.compile(r"\w+://\S+|[\w.~+/=-]{41,}")
+_REDIRECT = "a redirect, which is not followed; check GRAPH_BASE_URL"
+_STRANGER = "this is no answer of Graph's calls API; check GRAPH_BASE_URL and every proxy"
+_UNPROVED = "nothing proves that this is Graph's answer; check GRAPH_BASE_URL and every proxy"
 _FORBIDDEN = {
+    7503: "the bot is not registered for calling: add the Teams channel to its Azure Bot and enable calling there",
     7504: "the app lacks an application permission such as Calls.Initiate.All, or consent in this tenant",
     7505: "the token is of another tenant than the call: correct the call's tenantId",
     7507: "the app may not act for this call: only the app that created or answered it can",
 }
 
 
-def error_of(answer: Answer, now: datetime) -> GraphError:
-    """What an answer that is no success means.
-
-    A 404 that is a web page is not Graph's word about a call, but that of something on the way (a gateway, a wrong
-    GRAPH_BASE_URL): taking it for the end would end all calls.
-    """
-    status, error = answer.status, members(members(answer.json()).get("error"))
+def error_of(answer: Answer, now: datetime, verb: Verb = Verb.KEEP_ALIVE) -> GraphError:
+    """What an answer means that is no success. `graph_proof` decides whether it is Graph's own."""
+    error = _unpacked(error_in(answer))
     subcode = _subcode(error)
-    kind, what = _meaning(answer, subcode)
+    kind, what = _meaning(word_of(verb, answer), answer.status, subcode)
     said = _message(error)
     return kind(
-        f"Graph answered {status}{f'/{subcode}' if subcode else ''}: {what}{f' ({said})' if said else ''}.",
-        status=status,
+        f"Graph answered {answer.status}{f'/{subcode}' if subcode else ''}: {what}{f' ({said})' if said else ''}.",
+        status=answer.status,
         subcode=subcode,
-        request_id=answer.headers.get("request-id"),
+        request_id=request_id(answer),
         retry_after=retry_after(answer.headers.get("retry-after"), now),
     )
 
 
 def unreachable(error: NoAnswer) -> GraphUnavailable:
-    """What it means that no answer came."""
-    return GraphUnavailable(
+    """What it means that no answer came. Without a connection nothing was sent, so nothing was done."""
+    kind = GraphNotReached if error.head is None and _is_unconnected(error) else GraphUnavailable
+    return kind(
         f"Graph gave {error}.",
         status=error.head.status if error.head else None,
-        request_id=error.head.headers.get("request-id") if error.head else None,
+        request_id=error.head.headers.get(REQUEST_ID) if error.head else None,
     )
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
     """The seconds of a `Retry-After`: a number, which Graph also writes with a fraction, or an HTTP date.
 
-    0 to 900; None where there is none, or none that can be read.
+    0 to 900; None if there is none, or none that can be read: no digits, not finite, negative.
     """
     if value is None:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _until(value, now)
+    text = value.strip()
+    seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, now)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
-
-
-def members(value: object) -> Mapping[str, object]:
-    """The members of a JSON object; none, where it is something else."""
-    return value if isinstance(value, dict) else {}
 
 
 def as_integer(value: object) -> int | None:
@@ -82,35 +84,55 @@ def as_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _meaning(answer: Answer, subcode: int | None) -> tuple[type[GraphError], str]:
-    match answer.status, subcode:
-        case 404, _ if not _is_graphs(answer):
-            found: tuple[type[GraphError], str] = (
-                GraphUnavailable,
-                "not an answer of the calls API, but of something on the way; check GRAPH_BASE_URL",
-            )
+def _is_unconnected(error: BaseException | None) -> bool:
+    """Whether the connection itself failed: no such host, nobody listens, no trust in the certificate."""
+    from aiohttp import ClientConnectorError  # noqa: PLC0415 slow to import
+
+    while error is not None and not isinstance(error, ClientConnectorError):
+        error = error.__cause__
+    return error is not None
+
+
+def _meaning(word: Word, status: int, subcode: int | None) -> tuple[type[GraphError], str]:
+    if word is Word.REFUSED:
+        return _refused(status, subcode)
+    if word is Word.STRANGER:
+        return GraphNotReached, _REDIRECT if 300 <= status < 400 else _STRANGER  # noqa: PLR2004 the 3xx
+    return GraphUnavailable, _UNPROVED if 200 <= status < 300 else "the service has trouble"  # noqa: PLR2004 the 2xx
+
+
+def _refused(status: int, subcode: int | None) -> tuple[type[GraphError], str]:
+    match status, subcode:
         case (404, _) | (400, 8528):  # 8528 call terminated: Azure Communication Services, call automation codes
-            found = GraphCallNotFound, "the call is gone"
+            return GraphCallNotFound, "the call is gone"
         case 401, _:
-            found = GraphRejected, "a fresh token was refused too; check the app's credential and consent"
+            return GraphRejected, "a fresh token was refused too; check the app's credential and consent"
         case 403, _:
-            found = GraphForbidden, _FORBIDDEN.get(subcode or 0, "the app may not do this")
+            return GraphForbidden, _FORBIDDEN.get(subcode or 0, "the app may not do this")
         case 429, _:
-            found = GraphThrottled, "too many requests"
-        case status, _ if 400 <= status < 500:  # noqa: PLR2004 the 4xx
-            found = GraphRejected, "the request was refused"
-        case status, _ if 300 <= status < 400:  # noqa: PLR2004 the 3xx
-            found = GraphUnavailable, "a redirect, which is not followed; check GRAPH_BASE_URL"
+            return GraphThrottled, "too many requests"
         case _:
-            found = GraphUnavailable, "the service has trouble"
-    return found
+            return GraphRejected, "the request was refused"
 
 
-def _is_graphs(answer: Answer) -> bool:
-    """Whether a 404 is Graph's own: empty, with its request id, or in its form. A proxy's would end all calls."""
-    if "html" in answer.headers.get("content-type", ""):
-        return False
-    return not answer.body or "request-id" in answer.headers or bool(members(members(answer.json()).get("error")))
+def _unpacked(error: Mapping[str, object]) -> Mapping[str, object]:
+    """The error, with what an older part of Graph wrote as JSON text into its message.
+
+    microsoft-graph-comms-samples#432: `{"errorCode":"7503","message":"Application is not registered in our store."}`.
+    """
+    inner = error if "errorCode" in error else _json_object(error.get("message"))
+    inner = members(inner.get("error")) or inner
+    code = inner.get("errorCode", inner.get("code"))
+    if code is None:
+        return error
+    return {**error, "message": inner.get("message"), "subcode": code}
+
+
+def _json_object(text: object) -> Mapping[str, object]:
+    try:
+        return members(json.loads(text)) if isinstance(text, str) and text.lstrip().startswith("{") else {}
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _subcode(error: Mapping[str, object]) -> int | None:

@@ -1,22 +1,24 @@
 """`Idempotency-Key`: a request that is repeated is answered again, and not done again.
 
-After draft-ietf-httpapi-idempotency-key-header-07: a structured field, an Item that is a String.
+After draft-ietf-httpapi-idempotency-key-header-07: a structured field, an Item that is a String. A recording without a
+key has one all the same while its outcome is open, made of its own words: stock clients repeat a POST by themselves.
 """
 
 import json
 import re
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
 from shared import telemetry
-from shared.calls import Answered, KeyedRequest
+from shared.calls import Answered, Event, KeyedRequest
 from shared.clock import Clock
 from shared.errors import (
     CallKeeperError,
-    GraphUnavailable,
     InvalidRequest,
     KeyReused,
     NotNoted,
@@ -32,11 +34,11 @@ LONGEST = 255  # characters
 PATTERN = r'^"([ !#-\[\]-~]|\\["\\])+"$'  # RFC 8941, section 3.3.3
 KEPT = timedelta(hours=24)
 WORKED_ON = timedelta(minutes=5)  # host.json: functionTimeout; whoever began longer ago is dead
+REPEATED_WITHIN = timedelta(minutes=10)  # Kiota's RetryHandlerOption: three repetitions, 180 seconds apart at most
 
 _UNCERTAIN = (
-    f"The request that had this {HEADER} first began, and its end is not on record: Graph may have done it. It is not "
-    "done again. Read the call's operations; where the recording is not among them after a minute, ask again with "
-    "another key."
+    "The same request began before, and its end is not on record: Graph may have done it, so it is not done again. "
+    f"Read the call's operations. If the recording is not among them after a minute, ask again with a new {HEADER}."
 )
 
 
@@ -53,17 +55,27 @@ class Keys(Protocol):
         """Take the key, if it is as it was read. Raises `StoreConflict`."""
         ...
 
-    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
-        """Write down what became of the request that has the key; None: give the key back."""
+    async def settle_key(
+        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    ) -> None:
+        """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
+        ...
+
+    async def events(self, call_id: str) -> list[Event]:
+        """The story of the call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of one caller, and the request that it stands for; both as digests."""
+    """A key of one caller, and the request that it stands for; both as digests.
+
+    `implied`: the caller gave none. It is held only while the outcome of the request is open.
+    """
 
     name: str
     fingerprint: str
+    implied: bool = False
 
 
 def key_of(header: str | None, caller: str, request: str) -> Key | None:
@@ -87,25 +99,33 @@ def key_of(header: str | None, caller: str, request: str) -> Key | None:
     return Key(_digest(caller, header), _digest(request))
 
 
+def implied_key(caller: str, request: str) -> Key:
+    """The key of a request that came without one: the same for the same wish of the same caller."""
+    return Key(_digest(caller, "", request), _digest(request), implied=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Once:
-    """Does what is asked once for a key."""
+    """Does what is asked once for a key.
+
+    Parameters
+    ----------
+    requested
+        The kind of the line that is written into the call's story before Graph is asked.
+    repeatable
+        Whether it does no harm to do it once more if nobody knows whether it was done.
+    """
 
     keys: Keys
     clock: Clock
+    requested: str
+    repeatable: bool
 
-    async def answer(
-        self, call_id: str, key: Key, act: Callable[[], Awaitable[Answered]], *, repeatable: bool
-    ) -> Answered:
+    async def answer(self, call_id: str, key: Key, act: Callable[[], Awaitable[Answered]]) -> Answered:
         """Do it, unless the request with this key was answered already: then answer the same.
 
         The key is taken before anything is done, so that a second request never overtakes. What certainly did nothing
         gives the key back.
-
-        Parameters
-        ----------
-        repeatable
-            Whether it does no harm to do it once more where nobody knows if it was done.
 
         Raises
         ------
@@ -118,47 +138,64 @@ class Once:
         """
         now = self.clock.now()
         before = await self.keys.keyed(call_id, key.name)
-        if before and (answered := _answer(before.value, key, now, repeatable=repeatable)):
+        if before and (answered := await self._answered(call_id, before.value, key, now)):
             return answered
-        claim = KeyedRequest(key.fingerprint, now)
-        try:
-            await self.keys.claim_key(call_id, key.name, claim, before)
-        except StoreConflict:
-            raise RequestInProgress(f"Another request with this {HEADER} has just begun. Repeat it soon.") from None
+        claim = KeyedRequest(key.fingerprint, now, claim=secrets.token_hex(16))
+        await self._claim(call_id, key, claim, before)
         try:
             answered = await act()
         except Exception as error:
-            lost = not repeatable and _may_be_done(error)
-            await self._settle(call_id, key, replace(claim, outcome_lost=True) if lost else None)
+            lost = not self.repeatable and _may_be_done(error)
+            await self._settle(call_id, key, claim, replace(claim, outcome_lost=True) if lost else None)
             raise
-        await self._settle(call_id, key, replace(claim, answered=answered))
+        await self._settle(call_id, key, claim, None if key.implied else replace(claim, answered=answered))
         return answered
 
-    async def _settle(self, call_id: str, key: Key, request: KeyedRequest | None) -> None:
-        """What is done is done: that the key could not be written must not change the answer to it."""
+    async def _answered(self, call_id: str, request: KeyedRequest, key: Key, now: datetime) -> Answered | None:
+        """What was answered; None: do it (again)."""
+        age = now - request.began_at
+        if age >= (REPEATED_WITHIN if key.implied else KEPT):
+            return None
+        if request.fingerprint != key.fingerprint:
+            raise KeyReused(f"This {HEADER} was used for another request. Take a new one.")
+        if request.answered:
+            return request.answered
+        if not request.outcome_lost and age < WORKED_ON:
+            raise RequestInProgress("The same request is being worked on. Repeat it soon.")
+        if self.repeatable or not (request.outcome_lost or await self._was_begun(call_id, request)):
+            return None
+        raise OutcomeUnknown(_UNCERTAIN)
+
+    async def _was_begun(self, call_id: str, request: KeyedRequest) -> bool:
+        """Whether Graph may have been asked: a line in the story is written before. Other requests' lines count too."""
+        story = await self.keys.events(call_id)
+        return any(event.kind == self.requested and event.at >= request.began_at for event in story)
+
+    async def _claim(self, call_id: str, key: Key, claim: KeyedRequest, before: Stored[KeyedRequest] | None) -> None:
+        """Take the key. Storage may have taken the claim though its answer is lost, or says no: so it is read back."""
         try:
-            await self.keys.settle_key(call_id, key.name, request)
+            await self.keys.claim_key(call_id, key.name, claim, before)
+        except (StoreConflict, StoreUnavailable) as error:
+            there = await self.keys.keyed(call_id, key.name)
+            if there and there.value.claim == claim.claim:
+                return
+            if isinstance(error, StoreConflict):
+                raise RequestInProgress("The same request has just begun. Repeat it soon.") from None
+            raise
+
+    async def _settle(self, call_id: str, key: Key, claim: KeyedRequest, request: KeyedRequest | None) -> None:
+        """Write down what became of our own claim. What is done is done: a failure must not change the answer to it."""
+        try:
+            there = await self.keys.keyed(call_id, key.name)
+            if there and there.value.claim == claim.claim:
+                with suppress(StoreConflict):  # it is written already, and only the answer was lost; or it was purged
+                    await self.keys.settle_key(call_id, key.name, there, request)
         except StoreUnavailable as error:
             telemetry.KEY_UNSETTLED(callId=call_id, error=str(error))
 
 
-def _answer(request: KeyedRequest, key: Key, now: datetime, *, repeatable: bool) -> Answered | None:
-    """What was answered; None: do it (again)."""
-    if now - request.began_at >= KEPT:
-        return None
-    if request.fingerprint != key.fingerprint:
-        raise KeyReused(f"This {HEADER} was used for another request. Take a new one.")
-    if request.answered:
-        return request.answered
-    if not request.outcome_lost and now - request.began_at < WORKED_ON:
-        raise RequestInProgress(f"The request with this {HEADER} is being worked on. Repeat it soon.")
-    if not repeatable:
-        raise OutcomeUnknown(_UNCERTAIN)
-    return None
-
-
 def _may_be_done(error: Exception) -> bool:
-    return isinstance(error, GraphUnavailable | NotNoted) or not isinstance(error, CallKeeperError)
+    return isinstance(error, OutcomeUnknown | NotNoted) or not isinstance(error, CallKeeperError)
 
 
 def _digest(*parts: str) -> str:

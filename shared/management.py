@@ -18,16 +18,18 @@ from shared.errors import (
     Forbidden,
     GraphCallNotFound,
     GraphError,
+    GraphNotReached,
     GraphUnavailable,
     InvalidRequest,
     NotNoted,
+    OutcomeUnknown,
     StoreUnavailable,
 )
 from shared.leases import Timing
 from shared.lifecycle import Registration
 from shared.records import Records, Shown
 from shared.renewal import Renewer
-from shared.store import CallStore, Change, retry_conflicts, shard_of, update
+from shared.store import CallStore, Change, commit, retry_conflicts, shard_of, update
 from shared.views import check_metadata
 from shared.wakeups import Renew
 
@@ -178,9 +180,12 @@ class Management:
         Raises
         ------
         CallNotFound, GraphError, TokenUnavailable
-            See `hang_up`.
+            See `hang_up`. That Graph does not know the call is its refusal, not the end: the end is not on record, and
+            a call that is seconds old may become known to Graph.
         CallEnded
-            The call has ended, or Graph does not know it any more.
+            The call has ended.
+        OutcomeUnknown
+            Graph's answer is lost, or is trouble (5xx): it may have been started.
         NotNoted
             It was started, but could not be written down; its notification will make it known.
         """
@@ -190,14 +195,7 @@ class Management:
         asked_at, about = self._clock.now(), {"requestedBy": by}
         await self._tell_request(call_id, Event("recordRequested", asked_at, about))
         told = Event("recordAnswered", asked_at + TICK, about)  # after the line of the request
-        try:
-            started = await self._graph.record(call_id, call.tenant_id, request, call.app_id)
-        except CallKeeperError as error:
-            await self._tell_failure(call_id, told, error)
-            if not isinstance(error, GraphCallNotFound):
-                raise
-            await self._renewer.send(Renew(call_id=call_id))  # it finds out whether the call is over
-            raise CallEnded(f"Graph does not know call {call_id} any more: nothing can be recorded.") from error
+        started = await self._started_recording(call, request, told)
         try:
             operation = await self._note_recording(call_id, started, by, told)
         except (StoreUnavailable, CallNotFound) as error:
@@ -207,6 +205,37 @@ class Management:
             ) from error
         telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
         return call, operation
+
+    async def _started_recording(self, call: Call, request: "RecordRequest", told: Event) -> "StartedOperation":
+        """Ask Graph to record. What fails is told in the story, and in words that say whether to ask again."""
+        try:
+            return await self._graph.record(call.id, call.tenant_id, request, call.app_id)
+        except CallKeeperError as error:
+            await self._tell_failure(call.id, told, error)
+            match error:
+                case GraphCallNotFound():
+                    await self._renewer.send(Renew(call_id=call.id))  # it finds out whether the call is over
+                    raise self._not_found(call, error) from error
+                case GraphNotReached():
+                    raise
+                case GraphUnavailable():
+                    raise OutcomeUnknown(
+                        f"{error} The recording may have begun, so do not ask for it again at once: read the call's "
+                        "operations. If it is not among them after a minute, ask with a new Idempotency-Key."
+                    ) from error
+            raise
+
+    def _not_found(self, call: Call, error: GraphCallNotFound) -> GraphCallNotFound:
+        """Graph's 404 to a recording, in words that fit the age of the call."""
+        young = self._clock.now() - call.started_at < self._timing.young
+        advice = (
+            "The call is so young that Graph may not know it yet: ask again in a few seconds."
+            if young
+            else "Whether the call is over is found out within seconds: read the call."
+        )
+        return GraphCallNotFound(
+            f"{error} {advice}", status=error.status, subcode=error.subcode, request_id=error.request_id
+        )
 
     async def _tell_request(self, call_id: str, event: Event) -> None:
         """Write into the story that somebody asks, before it is done: so it is there whatever comes in between."""
@@ -230,7 +259,7 @@ class Management:
             stored = await self.records.stored(call_id)
             before = await self._store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
-            await self._store.commit(Change(stored, stored.value, (told,), ((before, operation),)))
+            await commit(self._store, Change(stored, stored.value, (told,), ((before, operation),)))
             return operation
 
         return await retry_conflicts(attempt, f"Call {call_id}")
@@ -286,6 +315,8 @@ def _outcome(error: CallKeeperError) -> str:
     match error:
         case GraphCallNotFound():
             return "gone"
+        case GraphNotReached():
+            return "notAsked"
         case GraphUnavailable():
             return "unknown"
         case GraphError():

@@ -149,11 +149,13 @@ class MemoryCallStore:
         write = Replace(key, request, before.etag) if before else Create(key, request)
         self._shards[shard_of(call_id)].transact((write,))
 
-    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
-        """Write down what became of the request that has the key; None: give the key back."""
-        key, table = rows.idempotency_key(call_id, name), self._shards[shard_of(call_id)]
-        if request or key in table.rows:
-            table.transact((Put(key, request) if request else Delete(key),))
+    async def settle_key(
+        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    ) -> None:
+        """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
+        key = rows.idempotency_key(call_id, name)
+        write = Replace(key, request, claimed.etag) if request else Delete(key, claimed.etag)
+        self._shards[shard_of(call_id)].transact((write,))
 
     async def secret(self) -> bytes:
         """A key that nobody outside knows: made when it is first asked for."""

@@ -1,6 +1,7 @@
 """What a bot may ask of a recording: Graph's own parameters, under Graph's names."""
 
 import re
+import secrets
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 _LONGEST = 120  # seconds. Graph: call-record page
 _MOST_TONES = 16  # there are no more
+_OWN_CONTEXT = re.compile(r"call-keeper:[0-9a-f]{32}")
 _OLD_ONLY = "belongs to Graph's old record action: leave it out, or run with GRAPH_RECORD_API=record"
 
 
@@ -90,10 +92,26 @@ class RecordRequest(_GraphType):
     stop_tones: Annotated[tuple[_Tone, ...], Field(max_length=_MOST_TONES)] | None = Field(
         None, description="Tones that end it: 0 to 9, *, #, A to D."
     )
-    client_context: str | None = Field(None, max_length=256, description="Comes back in the operation.")
+    client_context: str | None = Field(
+        None, max_length=256, description="Comes back in the operation. Without one Graph is sent one of our own."
+    )
     stream_while_recording: _OldBool = Field(None, description="Only with GRAPH_RECORD_API=record.")
     recording_format: _OldText = Field(None, description="Such as wav. Only with GRAPH_RECORD_API=record.")
 
     def graph_body(self) -> dict[str, object]:
         """The JSON object that Graph is sent: what the caller set, and the type that Graph wants named of a prompt."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def with_context(self) -> "RecordRequest":
+        """The same with a `clientContext`: the caller's, else one of our own.
+
+        A bot on Microsoft's calling SDK answers 400 to a whole body of notifications if one is of an operation without.
+        """
+        if self.client_context:
+            return self
+        return self.model_copy(update={"client_context": f"call-keeper:{secrets.token_hex(16)}"})
+
+
+def callers_context(client_context: str | None) -> str | None:
+    """The context that a caller gave; None for one of our own."""
+    return None if client_context and _OWN_CONTEXT.fullmatch(client_context) else client_context

@@ -143,8 +143,10 @@ class CallStore(Protocol):
         """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
         ...
 
-    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
-        """Write down what became of the request that has the key; None: give the key back."""
+    async def settle_key(
+        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    ) -> None:
+        """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...
 
     async def secret(self) -> bytes:
@@ -185,10 +187,46 @@ async def update(store: CallStore, call_id: str, decide: Decide) -> Call | None:
         if decision is None:
             return current
         after, events = decision
-        await store.commit(Change(before, after, events))
+        await commit(store, Change(before, after, events))
         return after
 
     return await retry_conflicts(attempt, f"Call {call_id}")
+
+
+async def commit(store: CallStore, change: Change) -> None:
+    """Commit a change. If the answer is lost, or says no, read back whether the change was committed all the same.
+
+    The storage client repeats a write whose answer is lost, and then meets its own write: that is a conflict with
+    nobody. To merge once more would take the own write for another's: a new call for an old one, a new end for one
+    that was told.
+
+    Raises
+    ------
+    StoreConflict
+        Something was written since it was read: read, merge and write again.
+    StoreUnavailable
+        The store did not answer, and the change is not on record, or that cannot be read.
+    """
+    try:
+        await store.commit(change)
+    except (StoreConflict, StoreUnavailable):
+        if not await _is_committed(store, change):
+            raise
+
+
+async def _is_committed(store: CallStore, change: Change) -> bool:
+    is_news = change.before is None or change.before.value != change.after
+    if not is_news and not change.operations:
+        return False  # only lines of the story are new: to write them once more does no harm
+    if is_news:
+        there = await store.get(change.after.id)
+        if there is None or there.value != change.after:
+            return False
+    for _, operation in change.operations:
+        written = await store.get_operation(operation.call_id, operation.id)
+        if written is None or written.value != operation:
+            return False
+    return True
 
 
 async def retry_conflicts[T](attempt: Callable[[], Awaitable[T]], what: str) -> T:

@@ -158,11 +158,13 @@ class TableCallStore:
         write = Replace(key, request, before.etag) if before else Create(key, request)
         await self._table.write(shard_of(call_id), [write])
 
-    async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
-        """Write down what became of the request that has the key; None: give the key back."""
+    async def settle_key(
+        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    ) -> None:
+        """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         key = rows.idempotency_key(call_id, name)
-        with suppress(StoreConflict):  # it is given back already, with an answer that was lost, or purged
-            await self._table.write(shard_of(call_id), [Put(key, request) if request else Delete(key)])
+        write = Replace(key, request, claimed.etag) if request else Delete(key, claimed.etag)
+        await self._table.write(shard_of(call_id), [write])
 
     async def secret(self) -> bytes:
         """A key that nobody outside knows, the same for all instances: made when it is first asked for.

@@ -19,6 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
 from shared.leases import Timing, Watermark
+from shared.recording import callers_context
 
 METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
@@ -304,10 +305,14 @@ def _termination_view(call: Call, action: str | None) -> TerminationView | None:
 
 
 def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
-    """An operation as its own route shows it; the place and token of a recording only with `secrets`."""
+    """An operation as its own route shows it; the place and token of a recording only with `secrets`.
+
+    A `clientContext` that we made up is not shown: it is none of the caller's.
+    """
     shown = {name: getattr(operation, name) for name in RecordingView.model_fields}
     if call.ended_at is not None and not operation.finished:
         shown["status"] = "lost"
+    shown["client_context"] = callers_context(operation.client_context)
     if not secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)

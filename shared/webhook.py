@@ -23,7 +23,7 @@ from shared.errors import (
 )
 from shared.leases import Account
 from shared.notifications import Notification, OperationNotification, OtherNotification, parse
-from shared.store import CallStore, Change, Stored, retry_conflicts
+from shared.store import CallStore, Change, Stored, commit, retry_conflicts
 from shared.wakeups import Queue, Renew
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Webhook:
             after = change.after
             if before is None and after.ended_at is None and after.state not in UNDER_WAY:
                 await self._renew_soon(call_id)
-            await self._store.commit(change)
+            await commit(self._store, change)
             return before.value if before else None, after
 
         return await retry_conflicts(attempt, f"Call {call_id}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -51,6 +51,9 @@ NOT_GRAPH = {
 }
 
 
+_FIRST_FAILURE = 300
+
+
 class Fault(BaseModel):
     """What goes wrong. Without `operation` it hits everything of Graph, and nothing of Entra or of the keys."""
 
@@ -59,7 +62,10 @@ class Fault(BaseModel):
     operation: OperationName | None = None
     call_id: str | None = None
     tenant_id: str | None = None
-    status: int | None = Field(None, ge=300, le=599)
+    status: int | None = Field(None, ge=200, le=599)
+    stranger: Literal["page", "empty", "json"] | None = Field(
+        None, description="with a status: something on the way answers in Graph's place, without Graph's headers"
+    )
     subcode: int | str | None = Field(None, description="the error's code; without it Graph's word for the status")
     message: str | None = None
     retry_after: float | str | None = Field(None, description="seconds, also fractional, or an HTTP date")
@@ -78,6 +84,10 @@ class Fault(BaseModel):
             raise ValueError("a fault needs one of status, delaySeconds, dropConnection")
         if self.drop_connection and self.status is not None:
             raise ValueError("a dropped connection has no status: give one of status, dropConnection")
+        if self.stranger is not None and self.status is None:
+            raise ValueError("a stranger's answer needs a status")
+        if self.stranger is None and self.status is not None and self.status < _FIRST_FAILURE:
+            raise ValueError("Graph refuses with 300 to 599; a stranger may answer 200 to 599")
         return self
 
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from simulator.faults import ActiveFault, Asked, Faults, OperationName
 from simulator.journal import Entry, Journal
-from simulator.refusals import Refusal
+from simulator.refusals import Refusal, stranger
 from simulator.wire import canonical_id
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Gate:
                 raise ConnectionDropped
             if answer is not None and hit.fault.status is None:
                 return answer
+            if hit.fault.stranger is not None:
+                return stranger(hit.fault.status or 502, hit.fault.stranger, _retry_after(hit))
             raise _refusal(hit)
         except Refusal as refusal:
             return wording(refusal, request)
@@ -109,10 +111,13 @@ def _only_late(hit: ActiveFault) -> bool:
 
 def _refusal(hit: ActiveFault) -> Refusal:
     fault = hit.fault
-    after = fault.retry_after
-    headers = {} if after is None else {"Retry-After": after if isinstance(after, str) else f"{after:g}"}
     code = None if fault.subcode is None else str(fault.subcode)
-    return Refusal(fault.status or 500, code, fault.message or "A fault, as ordered.", headers)
+    return Refusal(fault.status or 500, code, fault.message or "A fault, as ordered.", _retry_after(hit))
+
+
+def _retry_after(hit: ActiveFault) -> dict[str, str]:
+    after = hit.fault.retry_after
+    return {} if after is None else {"Retry-After": after if isinstance(after, str) else f"{after:g}"}
 
 
 def _claims(request: Request) -> dict[str, str]:

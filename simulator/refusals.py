@@ -15,7 +15,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,6 +95,17 @@ def as_graph(refusal: Refusal, request: Request) -> Response:
     }
     error = {"code": refusal.code, "message": refusal.message, "innerError": inner}
     return JSONResponse({"error": error}, refusal.status, headers=ids | refusal.headers)
+
+
+def stranger(status: int, form: str, headers: Mapping[str, str]) -> Response:
+    """What a proxy or a gateway answers in Graph's place: a page, nothing, or JSON of its own."""
+    match form:
+        case "page":
+            return HTMLResponse("<html><body>Sign in to go on</body></html>", status, headers=dict(headers))
+        case "json":
+            return JSONResponse({"message": "no route and no API found with those values"}, status, headers=headers)
+        case _:
+            return Response(status_code=status, headers=headers)
 
 
 def as_entra(refusal: Refusal, _request: Request) -> Response:

@@ -22,6 +22,11 @@ UNSEEN = 30.0  # seconds after its start in which Graph may not yet find a call
 REMEMBERED = 5 * MINUTE  # in which a look-up still finds an ended call
 
 _REFUSALS = ((400, 8501), (409, 8519), (400, None))
+_STRANGERS = (
+    Answer(404, {"content-type": "text/html"}, b"<html>"),
+    Answer(404, {}),
+    Answer(200, {"content-type": "text/html", "request-id": "0"}, b"<html>"),
+)
 _FORBIDDEN = (7504, 7505, 7507)
 _MIXED = ("500", "slow", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
 
@@ -189,7 +194,7 @@ class GraphOf:
                 date = format_datetime(START + timedelta(seconds=self._process.now() + seconds), usegmt=True)
                 raise self._error(429, 8516, date if random.random() < 0.2 else written)
             case "page":
-                raise error_of(Answer(404, {"content-type": "text/html"}, b"<html>"), self._clock.now())
+                raise error_of(random.choice(_STRANGERS), self._clock.now())
             case "refused":
                 raise self._error(*random.choice(_REFUSALS))
             case "403":

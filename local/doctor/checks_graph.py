@@ -15,6 +15,7 @@ from local.doctor.patient import Patient, now
 from local.doctor.probe import NoWay, Trouble, look, proxy_hint
 from shared.errors import TokenUnavailable
 from shared.graph_errors import error_of
+from shared.graph_proof import Verb, Word, word_of
 from shared.http_client import Answer
 
 PLACE_CALLS = {  # Graph: keepAlive page; the id of each is the same in all clouds
@@ -128,10 +129,14 @@ async def clock(patient: Patient) -> AsyncIterator[Finding]:
 
 def judged(answer: Answer) -> Finding | None:
     """What Graph's answer to the question for a call that does not exist means; None for the healthy one."""
-    error = error_of(answer, now())
+    error = error_of(answer, now(), Verb.LOOK_UP)
     told = f"{answer.status}{f'/{error.subcode}' if error.subcode else ''}"
     match answer.status:
-        case HTTPStatus.NOT_FOUND if isinstance(answer.json(), dict):
+        case status if word_of(Verb.LOOK_UP, answer) is Word.STRANGER:
+            redirected = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+            what = f"a redirect ({status})" if redirected else f"{told} of something on the way"
+            return NOT_GRAPH.found(f"{what} instead of an answer of the calls API")
+        case HTTPStatus.NOT_FOUND:
             return None
         case HTTPStatus.UNAUTHORIZED:
             return REFUSED.found("Graph answers 401 to a fresh token")
@@ -139,8 +144,6 @@ def judged(answer: Answer) -> Finding | None:
             return _OF_403.get(error.subcode or 0, FORBIDDEN).found(f"Graph answers {told}")
         case status if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TROUBLE.found(f"Graph answers {told}")
-        case status if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return NOT_GRAPH.found(f"a redirect ({status}) instead of an answer of the calls API")
         case _:
             return NOT_GRAPH.found(f"{told} instead of 404: no answer of the calls API")
 

@@ -336,6 +336,8 @@ _settings("graph-unreachable", GRAPH_BASE_URL="http://127.0.0.1:9")
 _answering("graph-not-graph", "GRAPH_BASE_URL", Reply(302, {"Location": "https://a.example", "Date": formatdate()}))
 _answering("graph-not-graph", "GRAPH_BASE_URL", Reply(200, {"Date": formatdate()}, {"hello": "world"}))
 _answering("graph-not-graph", "GRAPH_BASE_URL", Reply(404, {"Content-Type": "text/html", "Date": formatdate()}))
+_answering("graph-not-graph", "GRAPH_BASE_URL", Reply(404, {"Date": formatdate()}))
+_answering("graph-not-graph", "GRAPH_BASE_URL", Reply(403, {"Date": formatdate()}, {"message": "no Route matched"}))
 
 
 @_seed("graph-role-missing")
@@ -354,8 +356,9 @@ def _clock(seconds: int) -> None:
     @_seed("clock-off")
     def seed(world: World, plan: Plan) -> None:
         error = {"error": {"code": "8522", "message": "Call not found."}}
+        marks = {"request-id": "5d0b1a44-6c0f-4f0e-9d3c-2b8a7c1e6f90"}
         plan.settings["GRAPH_BASE_URL"] = world.serve(
-            lambda _method, _path: Reply(404, {"Date": formatdate(time() + seconds, usegmt=True)}, error)
+            lambda _method, _path: Reply(404, marks | {"Date": formatdate(time() + seconds, usegmt=True)}, error)
         )
 
     seed.__name__ = f"by {seconds} s"

@@ -76,7 +76,7 @@ async def test_of_many_at_once_one_records(app: App) -> None:
 async def test_a_recording_of_which_nobody_knows_is_not_begun_again(app: App) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, dropConnection=True)
-    await app.ask("POST", f"calls/{call_id}/record", WISH, expect=504, headers=ONE)
+    await app.ask("POST", f"calls/{call_id}/record", WISH, expect=409, headers=ONE)
     await app.simulator.control("DELETE", "/faults")
     problem = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409, headers=ONE)
     assert problem["type"] == "urn:call-keeper:problem:outcome-unknown"

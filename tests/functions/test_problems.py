@@ -133,7 +133,8 @@ async def _(app: App) -> httpx.Response:
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, dropConnection=True)
-    await app.ask("POST", f"calls/{call_id}/record", expect=504, headers=KEYED)
+    first = await app.asked("POST", f"calls/{call_id}/record", expect=409, headers=KEYED)
+    assert first["type"] == TYPE + "outcome-unknown"
     return await app.http.post(f"/api/calls/{call_id}/record", headers=KEYED)
 
 
@@ -203,6 +204,11 @@ async def _(app: App) -> httpx.Response:
 @leads_to("graph-failed")
 async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=500)
+
+
+@leads_to("graph-not-reached")
+async def _(app: App) -> httpx.Response:
+    return await with_fault(app, status=403, stranger="page")
 
 
 @leads_to("graph-refused")

@@ -68,6 +68,20 @@ async def test_without_wishes_graphs_defaults_count(app: App) -> None:
         assert answer.status_code == 202
 
 
+async def test_a_client_context_of_our_own_is_nobodys_to_see(app: App) -> None:
+    call_id = await app.simulator.call(app.tenant, callbackUri=f"{app.address}/api/notifications")
+    await app.http.put(f"/api/calls/{call_id}", json={"tenantId": app.tenant}, headers=KEY)
+    started: Any = await app.asked("POST", f"calls/{call_id}/record", {}, expect=202)
+    await app.simulator.control("POST", f"/calls/{call_id}/operations/{started['id']}/finish", {})
+    await app.simulator.control("POST", "/clock", {"advance": 0})  # answers when all is delivered
+    stored = await app.parts.store.get_operation(call_id, started["id"])
+    assert stored is not None
+    assert (stored.value.status, str(stored.value.client_context)[:12]) == ("completed", "call-keeper:")
+    listed: Any = await app.asked("GET", f"calls/{call_id}/operations")
+    read: Any = await app.asked("GET", f"calls/{call_id}/operations/{started['id']}")
+    assert [view["clientContext"] for view in (started, *listed["value"], read)] == [None] * 3
+
+
 async def test_a_recording_is_completed_by_its_notification(app: App) -> None:
     call_id = await app.simulator.call(app.tenant, callbackUri=f"{app.address}/api/notifications")
     await app.http.put(f"/api/calls/{call_id}", json={"tenantId": app.tenant}, headers=KEY)
@@ -143,11 +157,13 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
     [
         ({"status": 400, "subcode": 8501}, 502, 400, "refused"),
         ({"status": 403, "subcode": 7504}, 502, 403, "refused"),
-        ({"status": 404}, 409, None, "gone"),
+        ({"status": 404}, 502, 404, "gone"),
         ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
-        ({"dropConnection": True}, 504, None, "unknown"),
+        ({"dropConnection": True}, 409, None, "unknown"),
+        ({"status": 503, "afterwards": True}, 409, 503, "unknown"),
+        ({"status": 504, "stranger": "page"}, 409, 504, "unknown"),
     ],
-    ids=["400", "403", "404", "429", "dropped"],
+    ids=["400", "403", "404", "429", "dropped", "503", "gateway"],
 )
 async def test_graphs_refusal_is_told(
     app: App, fault: dict[str, Any], status: int, graph: int | None, outcome: str
@@ -204,7 +220,7 @@ async def test_an_odd_operation_id_is_quoted_in_its_place(app: App) -> None:
     assert operation["id"] == "o&1;é"
 
 
-async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) -> None:
+async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_again(app: App) -> None:
     call_id = await app.register()
 
     class Losing(TableCallStore):
@@ -217,7 +233,7 @@ async def test_what_was_started_but_cannot_be_written_down_is_a_503(app: App) ->
     losing._table = app.parts.store._table
     async with app.configured() as troubled:
         vars(troubled.parts)["store"] = losing
-        problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=503)
+        problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=409)
         assert "could not be written down" in str(problem["detail"])
         assert problem["type"] == "urn:call-keeper:problem:recording-not-noted"
         assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]

@@ -118,7 +118,7 @@ async def _fail(app: App, call_id: str, token: str) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     await app.simulator.control("DELETE", "/faults")
     await app.simulator.fault(callId=call_id, dropConnection=True)
-    await app.ask("POST", f"calls/{call_id}/record", {}, expect=504)
+    await app.ask("POST", f"calls/{call_id}/record", {}, expect=409)
     await app.simulator.control("DELETE", "/faults")
     await app.simulator.fault(operation="token", status=401, message=CLIENT_SECRET)
     other = str(uuid4())

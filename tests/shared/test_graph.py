@@ -16,7 +16,7 @@ from shared.errors import GraphError, InvalidRequest, TokenUnavailable
 from shared.graph import GraphCall, GraphCalls, StartedOperation
 from shared.graph_errors import as_integer, retry_after
 from shared.http_client import MAX_BODY, make_http_client
-from shared.recording import RecordRequest
+from shared.recording import RecordRequest, callers_context
 from shared.settings import load_settings
 from shared.validation import read_json
 
@@ -29,6 +29,7 @@ OPERATION = "0fe0623f-d628-42ed-b4bd-8ac290072cc5"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DEFAULTS = RecordRequest()
+MARK = {"request-id": "r-1"}  # Graph's, in each of its answers
 
 
 class Tokens:
@@ -93,6 +94,16 @@ def answering(*answers: Callable[[], web.Response], seen: list[web.Request] | No
     return handler
 
 
+def done() -> web.Response:
+    """Graph's answer to a keepAlive (microsoft-graph-docs#9186)."""
+    return web.Response(headers=MARK, content_type="text/plain")
+
+
+def found(body: object) -> Callable[[], web.Response]:
+    """Graph's answer with a body."""
+    return lambda: web.json_response(body, headers=MARK)
+
+
 def graph_error(status: int, code: object, message: str = "", **headers: str) -> Callable[[], web.Response]:
     body = {"error": {"code": code, "message": message, "innerError": {"request-id": "7"}}}
     return lambda: web.json_response(body, status=status, headers={"request-id": "r-1", **headers})
@@ -100,7 +111,7 @@ def graph_error(status: int, code: object, message: str = "", **headers: str) ->
 
 async def test_keep_alive_is_a_post_without_a_body(serve: Serve, connect: Connect, tokens: Tokens) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(web.Response, seen=seen)))
+    graph = connect(await serve(answering(done, seen=seen)))
 
     await graph.keep_alive(CALL, TENANT)
 
@@ -115,7 +126,7 @@ async def test_keep_alive_is_a_post_without_a_body(serve: Serve, connect: Connec
 
 async def test_hanging_up_is_a_delete(serve: Serve, connect: Connect) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(lambda: web.Response(status=204), seen=seen)))
+    graph = connect(await serve(answering(lambda: web.Response(status=204, headers=MARK), seen=seen)))
 
     await graph.hang_up(CALL, TENANT)
 
@@ -125,7 +136,7 @@ async def test_hanging_up_is_a_delete(serve: Serve, connect: Connect) -> None:
 async def test_each_question_is_asked_with_a_token_of_the_calls_app(
     serve: Serve, connect: Connect, tokens: Tokens
 ) -> None:
-    graph = connect(await serve(answering(lambda: web.json_response({"state": "established", "id": "o"}))))
+    graph = connect(await serve(answering(found({"state": "established", "id": CALL}))))
 
     await graph.keep_alive(CALL, TENANT, "app-b")
     await graph.hang_up(CALL, TENANT, "app-b")
@@ -138,7 +149,7 @@ async def test_each_question_is_asked_with_a_token_of_the_calls_app(
 
 async def test_ids_are_quoted(serve: Serve, connect: Connect) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(web.Response, seen=seen)))
+    graph = connect(await serve(answering(done, seen=seen)))
 
     await graph.hang_up("19:a@b é&c", TENANT)
 
@@ -154,7 +165,7 @@ async def test_an_id_that_would_climb_the_path_is_never_sent(connect: Connect, c
 
 async def test_a_base_url_may_have_a_path(serve: Serve, connect: Connect) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(web.Response, seen=seen)) + "/graph/")
+    graph = connect(await serve(answering(done, seen=seen)) + "/graph/")
 
     await graph.keep_alive(CALL, TENANT)
 
@@ -163,7 +174,7 @@ async def test_a_base_url_may_have_a_path(serve: Serve, connect: Connect) -> Non
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 async def test_any_2xx_renews(serve: Serve, connect: Connect, status: int) -> None:
-    graph = connect(await serve(answering(lambda: web.Response(status=status))))
+    graph = connect(await serve(answering(lambda: web.Response(status=status, headers=MARK))))
 
     await graph.keep_alive(CALL, TENANT)
 
@@ -171,8 +182,8 @@ async def test_any_2xx_renews(serve: Serve, connect: Connect, status: int) -> No
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + b"x" * MAX_BODY * 2,
+        b"HTTP/1.1 200 OK\r\nrequest-id: r-1\r\ncontent-length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nrequest-id: r-1\r\ncontent-length: 9999999\r\n\r\n" + b"x" * MAX_BODY * 2,
     ],
     ids=["broken off", "huge"],
 )
@@ -182,20 +193,22 @@ async def test_a_renewal_needs_no_body(serve_bytes: Serve, connect: Connect, ans
 
 async def test_a_call_is_looked_up(serve: Serve, connect: Connect) -> None:
     body = {"id": CALL, "state": "terminated", "resultInfo": {"code": "200", "subCode": 5001, "message": "over"}}
-    graph = connect(await serve(answering(lambda: web.json_response(body))))
+    graph = connect(await serve(answering(found(body))))
 
     assert await graph.get(CALL, TENANT) == GraphCall("terminated", 200, 5001, "over")
 
 
 async def test_a_live_call_has_no_result(serve: Serve, connect: Connect) -> None:
-    graph = connect(await serve(answering(lambda: web.json_response({"state": "established", "resultInfo": None}))))
+    graph = connect(await serve(answering(found({"state": "established", "resultInfo": None}))))
 
     assert await graph.get(CALL, TENANT) == GraphCall("established")
 
 
-@pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"state": 5}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "body", ["", "<html>", "[]", "{}", '{"state": 5}', '{"state": "terminated", "id": "another"}', "[" * 100_000]
+)
 async def test_a_lookup_without_a_call_is_no_answer(serve: Serve, connect: Connect, body: str) -> None:
-    graph = connect(await serve(answering(lambda: web.Response(text=body))))
+    graph = connect(await serve(answering(lambda: web.Response(text=body, headers=MARK))))
 
     with pytest.raises(errors.GraphUnavailable, match="not a call"):
         await graph.get(CALL, TENANT)
@@ -205,10 +218,10 @@ async def test_a_lookup_without_a_call_is_no_answer(serve: Serve, connect: Conne
     ("answer", "kind", "subcode"),
     [
         (graph_error(404, "8522", "Call not found."), errors.GraphCallNotFound, 8522),
-        (lambda: web.Response(status=404), errors.GraphCallNotFound, None),
+        (lambda: web.Response(status=404, headers=MARK), errors.GraphCallNotFound, None),
         (graph_error(400, "8528", "Call terminated."), errors.GraphCallNotFound, 8528),
         (graph_error(400, "8501", "Call is not established."), errors.GraphRejected, 8501),
-        (lambda: web.Response(status=400), errors.GraphRejected, None),
+        (lambda: web.Response(status=400, headers=MARK), errors.GraphRejected, None),
         (graph_error(401, "InvalidAuthenticationToken"), errors.GraphRejected, None),
         (graph_error(403, "7504", "Insufficient permissions."), errors.GraphForbidden, 7504),
         (graph_error(403, 7505, "Tenant mismatch."), errors.GraphForbidden, 7505),
@@ -218,7 +231,7 @@ async def test_a_lookup_without_a_call_is_no_answer(serve: Serve, connect: Conne
         (graph_error(500, "UnknownError", "DiagCode: 500#1005.@"), errors.GraphUnavailable, 1005),
         (graph_error(503, "8500"), errors.GraphUnavailable, 8500),
         (lambda: web.Response(status=502, text="<html>"), errors.GraphUnavailable, None),
-        (lambda: web.Response(status=304), errors.GraphUnavailable, None),
+        (lambda: web.Response(status=304), errors.GraphNotReached, None),
     ],
 )
 async def test_each_answer_has_one_meaning(
@@ -243,11 +256,15 @@ async def test_each_answer_has_one_meaning(
         {"code": "403", "subcode": "7505"},
         {"code": "Forbidden", "message": "Tenant mismatch. DiagCode: 403#7505.@"},
         {"code": "Forbidden#7505"},
+        {"code": "Forbidden", "message": "Refused with error code 7505, see the page."},
+        {"code": "Forbidden", "message": "Refused (7505) by 127.0.0.1:8080."},
+        {"code": "Forbidden", "message": '{"errorCode":"7505","message":"Mismatch","instanceAnnotations":[]}'},
+        {"code": "Forbidden", "message": '{"error":{"code":7505,"message":"Mismatch"}}'},
         {"code": "Forbidden", "message": "7505: request 7900-8001 at 2026-08-01T07:50:05 by app-8000 refused"},
     ],
 )
 async def test_the_subcode_is_found_where_graph_puts_it(serve: Serve, connect: Connect, error: object) -> None:
-    graph = connect(await serve(answering(lambda: web.json_response({"error": error}, status=403))))
+    graph = connect(await serve(answering(lambda: web.json_response({"error": error}, status=403, headers=MARK))))
 
     with pytest.raises(errors.GraphForbidden) as caught:
         await graph.keep_alive(CALL, TENANT)
@@ -255,9 +272,12 @@ async def test_the_subcode_is_found_where_graph_puts_it(serve: Serve, connect: C
     assert caught.value.subcode == 7505
 
 
-@pytest.mark.parametrize("body", ["[]", '"x"', '{"error": "x"}', '{"error": {"code": true, "message": 7}}', "\0"])
-async def test_a_strange_error_body_does_no_harm(serve: Serve, connect: Connect, body: str) -> None:
-    graph = connect(await serve(answering(lambda: web.Response(status=403, text=body))))
+@pytest.mark.parametrize(
+    "message",
+    ["No route to 127.0.0.1:8080", "Port 8080 is shut", "At 8001 ms", "{8080", '{"message": "to host:8080"}', "[8080]"],
+)
+async def test_a_number_that_is_no_code_is_no_subcode(serve: Serve, connect: Connect, message: str) -> None:
+    graph = connect(await serve(answering(graph_error(403, "Forbidden", message))))
 
     with pytest.raises(errors.GraphForbidden) as caught:
         await graph.keep_alive(CALL, TENANT)
@@ -265,17 +285,19 @@ async def test_a_strange_error_body_does_no_harm(serve: Serve, connect: Connect,
     assert caught.value.subcode is None
 
 
-async def test_a_web_page_for_404_ends_no_call(serve: Serve, connect: Connect) -> None:
-    page = "<html>No such site</html>"
-    graph = connect(await serve(answering(lambda: web.Response(status=404, text=page, content_type="text/html"))))
+@pytest.mark.parametrize("body", ["[]", '"x"', '{"error": "x"}', '{"error": {"code": true, "message": 7}}', "\0"])
+async def test_a_strange_error_body_does_no_harm(serve: Serve, connect: Connect, body: str) -> None:
+    graph = connect(await serve(answering(lambda: web.Response(status=403, text=body, headers=MARK))))
 
-    with pytest.raises(errors.GraphUnavailable, match="GRAPH_BASE_URL"):
+    with pytest.raises(errors.GraphForbidden) as caught:
         await graph.keep_alive(CALL, TENANT)
+
+    assert caught.value.subcode is None
 
 
 async def test_a_refused_token_is_renewed_once(serve: Serve, connect: Connect, tokens: Tokens) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(lambda: web.Response(status=401), web.Response, seen=seen)))
+    graph = connect(await serve(answering(lambda: web.Response(status=401, headers=MARK), done, seen=seen)))
 
     await graph.keep_alive(CALL, TENANT)
 
@@ -285,7 +307,7 @@ async def test_a_refused_token_is_renewed_once(serve: Serve, connect: Connect, t
 
 async def test_a_second_refusal_is_final(serve: Serve, connect: Connect, tokens: Tokens) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(lambda: web.Response(status=401), seen=seen)))
+    graph = connect(await serve(answering(lambda: web.Response(status=401, headers=MARK), seen=seen)))
 
     with pytest.raises(errors.GraphRejected) as caught:
         await graph.keep_alive(CALL, TENANT)
@@ -302,7 +324,7 @@ async def test_without_a_token_nothing_is_sent(
         raise TokenUnavailable(f"No Graph token for tenant {tenant_id} ({refresh}).")
 
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(web.Response, seen=seen)))
+    graph = connect(await serve(answering(done, seen=seen)))
     monkeypatch.setattr(tokens, "get", none)
 
     with pytest.raises(TokenUnavailable):
@@ -314,7 +336,7 @@ async def test_without_a_token_nothing_is_sent(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_the_token_follows_no_redirect(serve: Serve, connect: Connect, status: int) -> None:
     seen: list[web.Request] = []
-    elsewhere = await serve(answering(web.Response, seen=seen))
+    elsewhere = await serve(answering(done, seen=seen))
     graph = connect(await serve(answering(lambda: web.Response(status=status, headers={"location": elsewhere}))))
 
     for asked in (
@@ -332,7 +354,7 @@ async def test_the_token_follows_no_redirect(serve: Serve, connect: Connect, sta
 async def test_cookies_are_neither_kept_nor_sent(serve: Serve, connect: Connect) -> None:
     seen: list[web.Request] = []
     graph = connect(
-        await serve(answering(lambda: web.Response(headers={"set-cookie": "tenant=other; Path=/"}), seen=seen))
+        await serve(answering(lambda: web.Response(headers=MARK | {"set-cookie": "tenant=other; Path=/"}), seen=seen))
     )
 
     await graph.keep_alive(CALL, TENANT)
@@ -421,10 +443,13 @@ async def test_messages_hold_no_secret_and_stay_short(
         ("2.128", 2.128),
         (" 3 ", 3.0),
         ("0", 0.0),
-        ("-5", 0.0),
-        ("1e9", 900.0),
-        ("inf", 900.0),
-        ("nan", None),
+        ("900.5", 900.0),
+        ("1000000000", 900.0),
+        *(
+            (text, None)
+            for text in ("-5", "+5", "1e9", "inf", "-inf", "Infinity", "nan", "0x10", "1_0", "५", "1.", ".5")
+        ),
+        ("9" * 400, None),
         ("soon", None),
         ("", None),
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
@@ -470,7 +495,23 @@ async def test_a_recording_is_asked_for_in_graphs_words(serve: Serve, connect: C
 
     assert await graph.record(CALL, TENANT, request) == StartedOperation(OPERATION, "running", "mine")
     assert seen[0].raw_path == f"/v1.0/communications/calls/{CALL}/recordResponse"
-    assert await seen[0].json() == {"playBeep": False, "stopTones": ["#"]}
+    sent = await seen[0].json()
+    assert callers_context(sent.pop("clientContext")) is None
+    assert sent == {"playBeep": False, "stopTones": ["#"]}
+
+
+async def test_each_recording_has_a_client_context_of_the_caller_or_of_our_own(serve: Serve, connect: Connect) -> None:
+    """Bots on Microsoft's SDK answer 400 to a whole notification body whose operation has none."""
+    seen: list[web.Request] = []
+    graph = connect(await serve(answering(found({"id": OPERATION}), seen=seen)))
+
+    for body in (b"{}", b"{}", b'{"clientContext": null}', b'{"clientContext": ""}', b'{"clientContext": "mine"}'):
+        await graph.record(CALL, TENANT, read_json(RecordRequest, body, context="recordResponse"))
+
+    *own, mine = [(await request.json())["clientContext"] for request in seen]
+    assert mine == callers_context(mine) == "mine"
+    assert len(set(own)) == len(own) == 4
+    assert all(context and callers_context(context) is None for context in own)
 
 
 async def test_a_recording_may_be_over_at_once(serve: Serve, connect: Connect) -> None:
@@ -481,7 +522,7 @@ async def test_a_recording_may_be_over_at_once(serve: Serve, connect: Connect) -
         "recordResourceLocation": "https://file.example/1",
         "recordResourceAccessToken": "s3cret",
     }
-    graph = connect(await serve(answering(lambda: web.json_response(body))))
+    graph = connect(await serve(answering(found(body))))
 
     operation = await graph.record(CALL, TENANT, DEFAULTS)
 
@@ -499,7 +540,9 @@ async def test_the_old_action_is_in_beta(serve: Serve, connect: Connect) -> None
     await graph.record(CALL, TENANT, read_json(RecordRequest, b'{"streamWhileRecording": true}', context="record"))
 
     assert seen[0].raw_path == f"/beta/communications/calls/{CALL}/record"
-    assert await seen[0].json() == {"streamWhileRecording": True}
+    sent = await seen[0].json()
+    assert sent.pop("clientContext")
+    assert sent == {"streamWhileRecording": True}
 
 
 @pytest.mark.parametrize(
@@ -537,7 +580,7 @@ async def test_a_recording_without_an_operation_may_have_started(serve: Serve, c
 
 async def test_a_recording_is_not_sent_again_after_an_error(serve: Serve, connect: Connect) -> None:
     seen: list[web.Request] = []
-    graph = connect(await serve(answering(lambda: web.Response(status=503), web.Response, seen=seen)))
+    graph = connect(await serve(answering(lambda: web.Response(status=503), done, seen=seen)))
 
     with pytest.raises(errors.GraphUnavailable):
         await graph.record(CALL, TENANT, DEFAULTS)
@@ -550,7 +593,7 @@ async def test_as_many_requests_run_at_once_as_are_set(serve: Serve, connect: Co
 
     async def together(_: web.Request) -> web.Response:
         await waiting.wait()
-        return web.Response()
+        return done()
 
     graph = connect(await serve(together), KEEP_ALIVE_CONCURRENCY="256", GRAPH_TIMEOUT="PT20S")
 
@@ -563,7 +606,7 @@ async def test_requests_of_all_kinds_together_keep_to_the_set_pace(serve: Serve,
 
     async def note(_: web.Request) -> web.Response:
         came.append(now())
-        return web.Response()
+        return done()
 
     graph = connect(await serve(note), GRAPH_REQUESTS_PER_SECOND="2")
     began = now()
@@ -579,7 +622,7 @@ async def test_tls_is_checked_against_the_certificates_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context, certificate = tls
-    url = await serve(answering(web.Response), context)
+    url = await serve(answering(done), context)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     with pytest.raises(errors.GraphUnavailable):
@@ -597,7 +640,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
 
-    await connect(await serve(answering(web.Response))).keep_alive(CALL, TENANT)
+    await connect(await serve(answering(done))).keep_alive(CALL, TENANT)
 
 
 async def test_a_body_is_not_asked_for_packed_and_would_not_be_unpacked(serve: Serve, connect: Connect) -> None:
@@ -617,7 +660,7 @@ async def test_a_cancelled_request_leaves_the_client_usable(serve: Serve, connec
         if not started.is_set():
             started.set()
             await asyncio.Event().wait()
-        return web.Response()
+        return done()
 
     started = asyncio.Event()
     graph = connect(await serve(slow_first))

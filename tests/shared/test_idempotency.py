@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from shared.calls import Answered, KeyedRequest
+from shared.calls import Answered, Call, Event, KeyedRequest
 from shared.errors import (
     CallKeeperError,
     GraphForbidden,
+    GraphNotReached,
     GraphThrottled,
-    GraphUnavailable,
     InvalidRequest,
     KeyReused,
     NotNoted,
@@ -19,9 +19,9 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.idempotency import KEPT, WORKED_ON, Key, Once, key_of
+from shared.idempotency import KEPT, REPEATED_WITHIN, WORKED_ON, Key, Once, implied_key, key_of
 from shared.memory_store import MemoryCallStore
-from shared.store import Stored
+from shared.store import Change, Stored
 from tests.support.virtual import VirtualClock
 
 SECOND = timedelta(seconds=1)
@@ -34,14 +34,20 @@ def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") 
 
 
 class Work:
-    """What is asked for: counts how often it is done, and fails as told."""
+    """What is asked for: counts how often it is done, and fails as told. Before, it writes its line into the story."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
         self.done = 0
+        self.world: World | None = None
+
+    async def begin(self) -> None:
+        self.done += 1
+        if self.world:
+            await self.world.write("recordRequested")
 
     async def __call__(self) -> Answered:
-        self.done += 1
+        await self.begin()
         if self.failures:
             raise self.failures.pop(0)
         return Answered(202, f'{{"time": {self.done}}}', "/somewhere")
@@ -50,10 +56,17 @@ class Work:
 class World:
     def __init__(self, store: MemoryCallStore | None = None) -> None:
         self.clock, self.store = VirtualClock(), store or MemoryCallStore()
-        self.once = Once(self.store, self.clock)
+
+    async def write(self, kind: str) -> None:
+        """Write a line into the call's story."""
+        now, before = self.clock.now(), await self.store.get("call")
+        call = before.value if before else Call("call", "tenant", "established", now, now)
+        await self.store.commit(Change(before, call, (Event(kind, now),)))
 
     async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> Answered:
-        return await self.once.answer("call", a_key, work, repeatable=repeatable)
+        work.world = self
+        once = Once(self.store, self.clock, "recordRequested", repeatable)
+        return await once.answer("call", a_key, work)
 
 
 @pytest.fixture
@@ -130,7 +143,13 @@ async def test_of_many_at_once_one_is_done(world: World) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [TokenUnavailable("x"), StoreUnavailable("x"), GraphForbidden("x", status=403), GraphThrottled("x", status=429)],
+    [
+        TokenUnavailable("x"),
+        StoreUnavailable("x"),
+        GraphForbidden("x", status=403),
+        GraphThrottled("x", status=429),
+        GraphNotReached("x", status=302),
+    ],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error: CallKeeperError) -> None:
@@ -143,8 +162,8 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
 
 @pytest.mark.parametrize(
     "error",
-    [GraphUnavailable("x"), GraphUnavailable("x", status=503), NotNoted("x"), RuntimeError("x")],
-    ids=["no-answer", "503", "not-noted", "unforeseen"],
+    [OutcomeUnknown("Read the operations."), NotNoted("x"), RuntimeError("x")],
+    ids=["unknown", "not-noted", "unforeseen"],
 )
 async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
     work = Work(error)
@@ -171,7 +190,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     class Dying(Work):
         async def __call__(self) -> Answered:
             if self.done == 0:
-                self.done += 1
+                await self.begin()
                 raise Killed
             return await super().__call__()
 
@@ -192,8 +211,10 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
 
 async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
-        async def settle_key(self, call_id: str, name: str, request: KeyedRequest | None) -> None:
-            raise StoreUnavailable(f"{call_id} {name} {request is None}")
+        async def settle_key(
+            self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        ) -> None:
+            raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
 
     world, work = World(Forgetful()), Work()
     assert (await world.ask(work, key())).status == 202
@@ -202,6 +223,76 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_i
     await world.clock.advance(WORKED_ON)
     with pytest.raises(OutcomeUnknown):
         await world.ask(work, key())
+    assert work.done == 1
+
+
+async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it_must_be_dead(world: World) -> None:
+    """No line of the story says that Graph was asked; another request's line from before says nothing of it."""
+
+    class DyingEarly(Work):
+        async def begin(self) -> None:
+            if self.done == 0:
+                self.done += 1
+                raise Killed
+            await super().begin()
+
+    await world.write("recordRequested")
+    await world.clock.advance(SECOND)
+    work = DyingEarly()
+    with pytest.raises(Killed):
+        await world.ask(work, key())
+    await world.clock.advance(WORKED_ON - SECOND)
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    await world.clock.advance(SECOND)
+    assert (await world.ask(work, key())).status == 202
+
+
+WITHOUT = implied_key("bot", "record {}")
+
+
+async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answered(world: World) -> None:
+    work = Work()
+    for _ in range(3):
+        await world.ask(work, WITHOUT)
+    assert work.done == 3
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("x"), NotNoted("x"), RuntimeError("x")])
+async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
+    """A stock client repeats a POST three times within ten minutes at most."""
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, WITHOUT)
+    for wait in (SECOND, timedelta(seconds=180), REPEATED_WITHIN - timedelta(seconds=182)):
+        await world.clock.advance(wait)
+        with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
+            await world.ask(work, WITHOUT)
+    assert work.done == 1
+    await world.ask(work, key())  # with a key the caller says that another recording is wanted
+    await world.ask(work, implied_key("bot", 'record {"playBeep": false}'))
+    await world.ask(work, implied_key("another", "record {}"))
+    await world.clock.advance(SECOND)
+    await world.ask(work, WITHOUT)
+    assert work.done == 5
+
+
+async def test_without_a_key_two_at_once_are_one(world: World) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Work):
+        async def __call__(self) -> Answered:
+            begun.set()
+            await go_on.wait()
+            return await super().__call__()
+
+    work = Slow()
+    first = asyncio.create_task(world.ask(work, WITHOUT))
+    await begun.wait()
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, WITHOUT)
+    go_on.set()
+    await first
     assert work.done == 1
 
 

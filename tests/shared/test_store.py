@@ -433,7 +433,7 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
 async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
     await create(store, a_call())
     assert await store.keyed("call", "name") is None
-    claim = KeyedRequest("fingerprint", NOW)
+    claim = KeyedRequest("fingerprint", NOW, claim="ours")
     await store.claim_key("call", "name", claim, None)
     stale = await store.keyed("call", "name")
     assert stale is not None
@@ -442,17 +442,24 @@ async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(
         await store.claim_key("call", "name", claim, None)
 
     done = replace(claim, answered=Answered(202, "é" * 40_000, "/place"), outcome_lost=True)
-    await store.settle_key("call", "name", done)
+    await store.settle_key("call", "name", stale, done)
     kept = await store.keyed("call", "name")
     assert kept is not None
     assert kept.value == done
     with pytest.raises(StoreConflict):
         await store.claim_key("call", "name", claim, stale)
-    await store.claim_key("call", "name", claim, kept)
+    await store.claim_key("call", "name", replace(claim, claim="another's"), kept)
+    taken_over = await store.keyed("call", "name")
+    assert taken_over is not None
+    assert taken_over.value.claim == "another's"
 
-    for _ in range(2):
-        await store.settle_key("call", "name", None)
-        assert await store.keyed("call", "name") is None
+    for request in (done, None):  # whoever claimed it before writes nothing over it, and gives nothing back
+        with pytest.raises(StoreConflict):
+            await store.settle_key("call", "name", kept, request)
+    await store.settle_key("call", "name", taken_over, None)
+    assert await store.keyed("call", "name") is None
+    with pytest.raises(StoreConflict):
+        await store.settle_key("call", "name", taken_over, done)
 
 
 async def test_keys_go_with_their_call(store: CallStore) -> None:

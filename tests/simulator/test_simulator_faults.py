@@ -56,6 +56,30 @@ async def test_a_throttled_answer_says_when_to_come_again(sim: Sim, after: float
     assert answer.json()["error"]["message"] == "Slow down."
 
 
+@pytest.mark.parametrize(("form", "kind"), [("page", "text/html"), ("json", "application/json"), ("empty", None)])
+@pytest.mark.parametrize("status", [200, 302, 403, 404, 502])
+async def test_a_stranger_answers_without_graphs_marks_and_does_nothing(
+    sim: Sim, form: str, kind: str | None, status: int
+) -> None:
+    call_id = await sim.create()
+    await spoil(sim, status=status, stranger=form, operation="keepAlive", retryAfter=7)
+
+    token = await sim.token(tenant_id=TENANT)
+    answer = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=token)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (status, "7")
+    assert answer.headers.get("content-type", "").partition(";")[0] == (kind or "")
+    assert not {"request-id", "client-request-id", "x-ms-ags-diagnostic"} & set(answer.headers)
+    assert (await sim.control("GET", f"/calls/{call_id}"))["keepAlives"] == 0
+
+
+@pytest.mark.parametrize("fault", [{"status": 200}, {"stranger": "page"}, {"status": 404, "stranger": "poem"}])
+async def test_a_strangers_answer_needs_a_status_and_graph_itself_fails_with_300_or_more(
+    sim: Sim, fault: dict[str, Json]
+) -> None:
+    await sim.control("POST", "/faults", fault, expect=400)
+
+
 async def test_a_fault_hits_one_operation_one_call_or_one_tenant(sim: Sim) -> None:
     mine, other = await sim.create(), await sim.create()
     foreign = await sim.create(tenantId=OTHER_TENANT)

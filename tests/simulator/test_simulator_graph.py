@@ -595,3 +595,24 @@ def _operations(call: dict[str, Json]) -> list[tuple[Json, Json]]:
     operations = call["operations"]
     assert isinstance(operations, list)
     return [(each["status"], each["subcode"]) for each in operations if isinstance(each, dict)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1.0/communications/calls/{}/keepAlive", 200),
+        ("GET", "/v1.0/communications/calls/{}", 200),
+        ("POST", "/v1.0/communications/calls/{}/recordResponse", 200),
+        ("POST", "/beta/communications/calls/{}/record", 202),
+        ("DELETE", "/v1.0/communications/calls/{}", 204),
+        ("POST", "/v1.0/communications/calls/unknown/keepAlive", 404),
+        ("PUT", "/v1.0/communications/calls/{}/keepAlive", 405),
+        ("POST", "/v2.0/communications/calls/{}/keepAlive", 404),
+    ],
+)
+async def test_each_answer_has_graphs_request_id_and_is_no_page(sim: Sim, method: str, path: str, status: int) -> None:
+    call_id = await sim.create(state="established")
+    answer = await sim.graph(method, path.format(call_id), {} if "record" in path else None)
+    assert answer.status_code == status
+    assert len(answer.headers["request-id"]) == 36
+    assert "html" not in answer.headers.get("content-type", "")

@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
+import shared.graph_errors
 import shared.shard
 from shared import wakeups
 from shared.errors import StoreUnavailable
+from shared.graph_proof import Verb, Word, word_of
+from shared.http_client import Answer
 from shared.keeper import Keeper
 from shared.leases import Lease, Place, Progress, Timing, Watermark
 from shared.memory_store import _Shard
@@ -193,6 +196,13 @@ def no_look_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Renewer, "_look_up", finds_nothing)
 
 
+def any_answer(patch: pytest.MonkeyPatch) -> None:
+    def believed(verb: Verb, answer: Answer) -> Word:
+        return Word.REFUSED if answer.status < 500 else word_of(verb, answer)
+
+    patch.setattr(shared.graph_errors, "word_of", believed)
+
+
 MUTATIONS = (
     Mutation("retries", "ticks", 2, no_retries),
     Mutation("the dead man's switch", "switch", 2, no_switch),
@@ -218,4 +228,5 @@ MUTATIONS = (
     Mutation("one chain of switches", "doubled", 1, never_seen_to),
     Mutation("a second look at an early 404", "young", 2, first_404),
     Mutation("the look-up before a silent call is ended", "lost", 1, no_look_up),
+    Mutation("the proof that Graph itself answered", "races", 1, any_answer),
 )

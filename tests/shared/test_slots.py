@@ -104,3 +104,15 @@ async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
         await settled()
         assert again.held == {A.account: 3}
         await end(tasks)
+
+
+async def test_nothing_is_kept_of_tenants_whose_sweep_is_over() -> None:
+    slots = Slots(4)
+    for number in range(100):
+        lease = Lease(f"call-{number}", f"tenant-{number}", NOW, NOW)
+        with slots.shared_by([lease.account]):
+            async with slots.one(lambda lease=lease: lease):
+                pass
+
+    assert not slots._held
+    assert not slots._present

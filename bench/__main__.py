@@ -19,9 +19,10 @@ from bench.table import tables
 from local.azurite import AzuriteError
 from local.processes import ProcessError
 
-PARTS = ("keep-alive", "outage", "webhook", "profile", "cold-start")
+PARTS = ("keep-alive", "outage", "webhook", "tenants", "profile", "cold-start")
 MOST_OF_OUTAGE = 5_000  # calls
 MOST_OF_PROFILE = 10_000  # calls
+MOST_OF_TENANTS = 5_000
 _LIBRARIES = ("aiohttp", "azure-data-tables", "azure-functions", "azure-identity", "azure-storage-queue")
 
 
@@ -60,6 +61,10 @@ def _measured(args: argparse.Namespace) -> Json:
         from bench.webhook import webhook  # noqa: PLC0415 (see above)
 
         results["webhook"] = webhook(args.calls, args.rounds)
+    if "tenants" in args.parts:
+        from bench.tenants import tenants  # noqa: PLC0415 (see above)
+
+        results["tenants"] = tenants(min(max(args.sizes), MOST_OF_TENANTS))
     if "profile" in args.parts:
         from bench.profiled import profile  # noqa: PLC0415 (see above)
 

@@ -24,6 +24,7 @@ _RENEWED = (
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\nclient-request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n"
     b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
 )
+_HUNG_UP = b"HTTP/1.1 204 No Content\r\nrequest-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n\r\n"
 _AWAY_BODY = b'{"error":{"code":"serviceUnavailable","message":"The service is away."}}'
 _AWAY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n" + (
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\ncontent-length: %d\r\n\r\n%b" % (len(_AWAY_BODY), _AWAY_BODY)
@@ -96,6 +97,10 @@ class _Connection(asyncio.Protocol):
         if method == b"POST" and target.endswith(b"/keepAlive"):
             self._counts.count(target.rsplit(b"/", 2)[1])
             self._transport.write(self._counts.answer)
+            return
+        if method == b"DELETE":
+            self._counts.times.append(time.monotonic())
+            self._transport.write(_HUNG_UP)
             return
         path = target.partition(b"?")[0].decode()
         self._transport.write(_json_answer(self._told(path)))

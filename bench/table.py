@@ -9,6 +9,7 @@ type Json = Mapping[str, object]
 CONTESTANTS = {"bare": "(a) bare aiohttp loop", "sdk": "(b) msgraph-sdk", "sweep": "(c) our whole sweep"}
 SWEEPS = {"first": "the first of a process", "next": "the next of the same process"}
 NOTIFIED = ("a second", "p99 ms", "CPU ms, ours", "CPU ms, Azurite")
+HUNG_UP = ("a hang-up", "p50 ms", "p90 ms")
 _COLUMNS = ("requests/s", "CPU s per 1,000", "p99 ms", "peak MB")
 
 
@@ -62,6 +63,10 @@ def _of_the_rest(results: Json) -> Iterator[Goal]:
         grown = f"grown by {_number(tenants, 'grown_mb'):.0f}"
         yield _at_most(f"peak memory of a process, MB, {of}", _number(tenants, "peak_mb"), 200, grown)
         yield _at_most(f"open descriptors, {of}", _number(tenants, "descriptors"), 200)
+    if hang_up := _maybe(results, "hang_up"):
+        more = _number(hang_up, "beside_p50_ms") - _number(hang_up, "idle_p50_ms")
+        beside = f"idle {_number(hang_up, 'idle_p50_ms'):.0f}, most requests in a second {hang_up['peak_per_second']}"
+        yield _at_most("a hang-up while a sweep runs takes longer by, p50, ms", more, 50, beside)
     if cold := _maybe(results, "cold_start"):
         yield _at_most("import of function_app, ms", _number(cold, "import_ms"), 600)
 
@@ -81,6 +86,8 @@ def _tables(results: Json) -> Iterator[str]:
         yield _table(("notifications", *NOTIFIED), rows_of_webhook(webhook))
     if tenants := _maybe(results, "tenants"):
         yield _table(("many tenants", ""), rows_of_tenants(tenants))
+    if hang_up := _maybe(results, "hang_up"):
+        yield _table(HUNG_UP, rows_of_hang_up(hang_up))
     if profile := _maybe(results, "profile"):
         yield from (_table(head, rows) for head, rows in profiles(profile))
     if cold := _maybe(results, "cold_start"):
@@ -126,6 +133,19 @@ def rows_of_tenants(tenants: Json) -> list[tuple[str, str]]:
         ("grown once more by the second keepAlives, MB", f"{_number(tenants, 'again_mb'):.1f}"),
         ("peak memory, MB", f"{_number(tenants, 'peak_mb'):.0f}"),
         ("open descriptors", f"{_number(tenants, 'descriptors'):.0f}"),
+    ]
+
+
+def rows_of_hang_up(hang_up: Json) -> list[tuple[str, ...]]:
+    """How long a hang-up takes, idle and while a sweep runs."""
+    calls, rate = _number(hang_up, "calls"), _number(hang_up, "set")
+    titles = {
+        "idle": "in an idle process",
+        "beside": f"while {calls:,.0f} calls are swept, {rate:.0f} a second at most",
+    }
+    return [
+        (title, *(f"{_number(hang_up, f'{name}_{share}_ms'):.0f}" for share in ("p50", "p90")))
+        for name, title in titles.items()
     ]
 
 

@@ -103,6 +103,16 @@ def test_many_tenants_share_their_connections(report: dict[str, Any]) -> None:
     assert found["peak_mb"] < 200
 
 
+def test_hang_ups_are_timed_idle_and_while_a_sweep_runs(report: dict[str, Any]) -> None:
+    """The order in which they go is held by tests/shared/test_pace.py: in virtual time, as this machine may be busy."""
+    found = report["hang_up"]
+
+    assert (found["calls"], found["renewed"], found["set"]) == (FEW, FEW, contest.RATE)
+    assert found["hung_up"] > 0
+    assert found["idle_p50_ms"] > 0
+    assert found["peak_per_second"] <= contest.RATE
+
+
 async def test_memory_and_descriptors_are_of_this_process(tmp_path: Path) -> None:
     before = descriptors()
     with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
@@ -129,10 +139,11 @@ def test_the_tables_hold_every_part_and_every_goal(report: dict[str, Any]) -> No
         "the host, notified",
         "the first of a process",
         "many tenants",
+        "a hang-up",
     ):
         assert words in told
-    assert len(table.goals(report)) == 8
-    assert len(re.findall(r"\b(met|MISSED)\b", told)) == 8
+    assert len(table.goals(report)) == 9
+    assert len(re.findall(r"\b(met|MISSED)\b", told)) == 9
 
 
 def test_a_goal_is_held_to_its_bound_by_the_next_sweep() -> None:

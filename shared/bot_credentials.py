@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.transport import AioHttpTransport
 
-MAX_CONNECTIONS = 32  # to Entra and to the identity endpoint together: as many as keepAlives that may need a token
+BESIDE_SWEEPS = 8  # connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs
 _RETRIES = 2  # azure-identity's own, for each token
 
 
@@ -60,7 +60,7 @@ class BotCredentials:
         from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415 slow to import
 
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=self._settings.keep_alive_concurrency + BESIDE_SWEEPS),
             cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's answers must not mark another's requests
             auto_decompress=False,  # azure-core does it
             trust_env=True,  # proxies, as in a session of azure-core's own

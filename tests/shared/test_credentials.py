@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import load_pem_x509_certificate
 
 from shared import credentials
-from shared.bot_credentials import MAX_CONNECTIONS
+from shared.bot_credentials import BESIDE_SWEEPS
 from shared.credentials import (
     BEFORE_EXPIRY,
     FAILURE_PAUSE,
@@ -460,15 +460,29 @@ class TestManyTenants:
     """What is kept of tenants is bounded, and goes with them."""
 
     async def test_all_share_a_few_connections(self, make: Make, entra: Entra) -> None:
-        tokens = make(**SECRET)
+        tokens = make(**SECRET, KEEP_ALIVE_CONCURRENCY="12")
 
         found = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
 
         assert len(set(found)) == 300
-        assert len(entra.peers) <= MAX_CONNECTIONS
+        assert len(entra.peers) <= 12 + BESIDE_SWEEPS
         again = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
         assert again == found
         assert len(entra.asked) == 300
+
+    async def test_a_hang_up_does_not_wait_for_the_tokens_of_a_sweep(self, make: Make, entra: Entra) -> None:
+        tokens, entra.hangs = make(**SECRET, KEEP_ALIVE_CONCURRENCY="4"), asyncio.Event()
+        asking = [asyncio.create_task(tokens.get(tenant(number))) for number in range(4)]
+        while len(entra.asked) < 4:
+            entra.arrived.clear()
+            await entra.arrived.wait()
+        entra.arrived.clear()
+
+        asking.append(asyncio.create_task(tokens.get(tenant(4))))
+
+        await asyncio.wait_for(entra.arrived.wait(), 10)
+        entra.hangs.set()
+        await asyncio.gather(*asking)
 
     async def test_a_connection_serves_one_tenant_after_another(self, make: Make, entra: Entra) -> None:
         tokens = make(**SECRET)

@@ -550,6 +550,23 @@ class TestManyTenants:
 
         assert [known.tenant_id for known in tokens._tenants.values()] == [tenant(100), tenant(101)]
 
+    async def test_a_certificate_is_read_once_for_all(
+        self, make: Make, tls: tuple[ssl.SSLContext, Path], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "bot.pem"
+        path.write_bytes(tls[1].with_name("key.pem").read_bytes())
+        tokens = make(GRAPH_CREDENTIAL="certificate", GRAPH_CERTIFICATE_PATH=str(path))
+        await tokens.get(tenant(1))
+        read_at = path.stat().st_mtime_ns
+        path.write_text("nothing")
+        os.utime(path, ns=(read_at, read_at))
+
+        assert await tokens.get(tenant(2)) == "token-2"
+
+        os.utime(path, ns=(read_at + 1_000_000, read_at + 1_000_000))
+        with pytest.raises(TokenUnavailable, match="certificate"):
+            await tokens.get(tenant(3))
+
     async def test_many_at_once_ask_a_managed_identity_once_that_vouches_for_the_app(
         self, make: Make, entra: Entra, identity: IdentityEndpoint
     ) -> None:

@@ -63,7 +63,7 @@ fuzz: setup ## Send the running host whatever its OpenAPI document allows and fo
 soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
 
-bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,profile,cold-start REPORT=path.json)
+bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,tenants,hang-up,profile,cold-start REPORT=path.json)
 	@$(RUN) bench $(if $(SIZES),--sizes "$(SIZES)") $(if $(PARTS),--parts "$(PARTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(REPORT),--report "$(REPORT)")
 
 checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)

@@ -19,9 +19,11 @@ from bench.table import tables
 from local.azurite import AzuriteError
 from local.processes import ProcessError
 
-PARTS = ("keep-alive", "outage", "webhook", "profile", "cold-start")
+PARTS = ("keep-alive", "outage", "webhook", "tenants", "hang-up", "profile", "cold-start")
 MOST_OF_OUTAGE = 5_000  # calls
 MOST_OF_PROFILE = 10_000  # calls
+MOST_OF_TENANTS = 5_000
+MOST_OF_HANG_UP = 4_000  # calls
 _LIBRARIES = ("aiohttp", "azure-data-tables", "azure-functions", "azure-identity", "azure-storage-queue")
 
 
@@ -60,6 +62,14 @@ def _measured(args: argparse.Namespace) -> Json:
         from bench.webhook import webhook  # noqa: PLC0415 (see above)
 
         results["webhook"] = webhook(args.calls, args.rounds)
+    if "tenants" in args.parts:
+        from bench.tenants import tenants  # noqa: PLC0415 (see above)
+
+        results["tenants"] = tenants(min(max(args.sizes), MOST_OF_TENANTS))
+    if "hang-up" in args.parts:
+        from bench.hang_up import hang_up  # noqa: PLC0415 (see above)
+
+        results["hang_up"] = hang_up(min(max(args.sizes), MOST_OF_HANG_UP))
     if "profile" in args.parts:
         from bench.profiled import profile  # noqa: PLC0415 (see above)
 

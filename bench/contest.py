@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import statistics
 import subprocess
 import sys
@@ -56,9 +57,9 @@ def contest(sizes: Sequence[int], rounds: int, workers: int, *, sdk: bool = True
 
 
 @contextmanager
-def graph(children: Children, keys: str = "{}") -> Iterator[str]:
-    """Run the Graph that counts; its address."""
-    child = children.start("graph", [sys.executable, "-m", "bench.graph", keys], cwd=ROOT)
+def graph(children: Children, keys: str = "{}", *identity: str) -> Iterator[str]:
+    """Run the Graph that counts, by https if there is a file with its key and certificate; its address."""
+    child = children.start("graph", [sys.executable, "-m", "bench.graph", keys, *identity], cwd=ROOT)
     yield child.wait_for(r"graph ready: (\S+)")[1]
     child.stop()
 
@@ -122,9 +123,10 @@ def once_each(url: str, size: int, commands: Sequence[Sequence[str]], env: Mappi
     return found
 
 
-def ask(url: str, what: str) -> Json:
-    """Ask the Graph that counts, or tell it something."""
-    with urllib.request.urlopen(f"{url}/{what}") as answer:  # noqa: S310 (our own server)
+def ask(url: str, what: str, root: str | None = None) -> Json:
+    """Ask the Graph that counts, or tell it something; `root` is the certificate of its authority, if it has https."""
+    context = ssl.create_default_context(cafile=root) if root else None
+    with urllib.request.urlopen(f"{url}/{what}", context=context) as answer:  # noqa: S310 (our own server)
         return cast("Json", json.load(answer))
 
 

@@ -1,6 +1,6 @@
 """A Graph that only counts: `python -m bench.graph`. Each keepAlive gets 200; what was asked, and how fast, is told.
 
-After `/outage` each gets 503, until `/reset`.
+After `/outage` each gets 503, until `/reset`. With a PEM file as second argument it serves https, as Entra does.
 
 As little as can be over a plain asyncio protocol, so that it holds up none of those who are measured. It also gives the
 tokens of a managed identity (App Service's endpoint) and the OpenID metadata and keys for notification tokens.
@@ -8,6 +8,7 @@ tokens of a managed identity (App Service's endpoint) and the OpenID metadata an
 
 import asyncio
 import json
+import ssl
 import sys
 import time
 from array import array
@@ -23,6 +24,7 @@ _RENEWED = (
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\nclient-request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n"
     b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
 )
+_HUNG_UP = b"HTTP/1.1 204 No Content\r\nrequest-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n\r\n"
 _AWAY_BODY = b'{"error":{"code":"serviceUnavailable","message":"The service is away."}}'
 _AWAY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n" + (
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\ncontent-length: %d\r\n\r\n%b" % (len(_AWAY_BODY), _AWAY_BODY)
@@ -36,6 +38,7 @@ class Counts:
     def __init__(self) -> None:
         self.calls: Counter[bytes] = Counter()
         self.times = array("d")
+        self.tokens = 0  # that were asked for
         self.answer = _RENEWED
 
     def count(self, call_id: bytes) -> None:
@@ -52,6 +55,7 @@ class Counts:
             "strange": len(self.calls.keys() - wanted),
             "repeated": self.calls.total() - len(self.calls),
             "peak_per_second": busiest(self.times),
+            "tokens": self.tokens,
         }
 
 
@@ -94,6 +98,10 @@ class _Connection(asyncio.Protocol):
             self._counts.count(target.rsplit(b"/", 2)[1])
             self._transport.write(self._counts.answer)
             return
+        if method == b"DELETE":
+            self._counts.times.append(time.monotonic())
+            self._transport.write(_HUNG_UP)
+            return
         path = target.partition(b"?")[0].decode()
         self._transport.write(_json_answer(self._told(path)))
 
@@ -114,6 +122,7 @@ class _Connection(asyncio.Protocol):
             case ["keys"]:
                 return json.loads(self._keys)
             case _:
+                self._counts.tokens += 1
                 expires = int(time.time()) + self._token_life
                 return {"access_token": "a" * 1500, "expires_on": str(expires), "token_type": "Bearer", "resource": ""}
 
@@ -129,13 +138,18 @@ def _json_answer(content: object) -> bytes:
     return head.encode() + body
 
 
-async def serve(keys: str) -> None:
-    """Serve on a free port of 127.0.0.1 until the process is ended."""
-    counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(counts, keys), "127.0.0.1", 0)
-    print(f"graph ready: http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+async def serve(keys: str, identity: str | None = None) -> None:
+    """Serve on a free port of 127.0.0.1 until the process is ended; by https if there is a file with key and chain."""
+    counts, context = Counts(), None
+    if identity:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(identity)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(counts, keys), "127.0.0.1", 0, ssl=context)
+    scheme = "https" if identity else "http"
+    print(f"graph ready: {scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1] if len(sys.argv) > 1 else "{}"))
+    asyncio.run(serve(*(sys.argv[1:] or ["{}"])))

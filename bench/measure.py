@@ -12,6 +12,7 @@ from pathlib import Path
 type Figures = dict[str, float]
 
 _STATUS = Path("/proc/self/status")
+_OPEN = Path("/proc/self/fd")
 
 
 class Measure:
@@ -58,10 +59,19 @@ def peak_mb() -> float:
     On Linux not `ru_maxrss`: that begins with what the parent had when it started us (getrusage(2), exec keeps it).
     """
     if _STATUS.is_file():
-        line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
+        return _status_mb("VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def resident_mb() -> float:
+    """The memory that this process has now, in MB; the peak where the system does not tell."""
+    return _status_mb("VmRSS") if _STATUS.is_file() else peak_mb()
+
+
+def descriptors() -> int:
+    """How many files and connections this process has open; 0 where the system does not tell."""
+    return len(list(_OPEN.iterdir())) if _OPEN.is_dir() else 0
 
 
 def cpu_seconds_of(pid: int) -> float:
@@ -76,3 +86,9 @@ def cpu_seconds_of(pid: int) -> float:
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def _status_mb(name: str) -> float:
+    """A size from proc(5), in MB."""
+    lines = _STATUS.read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) * 1024 / 1e6

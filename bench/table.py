@@ -9,6 +9,7 @@ type Json = Mapping[str, object]
 CONTESTANTS = {"bare": "(a) bare aiohttp loop", "sdk": "(b) msgraph-sdk", "sweep": "(c) our whole sweep"}
 SWEEPS = {"first": "the first of a process", "next": "the next of the same process"}
 NOTIFIED = ("a second", "p99 ms", "CPU ms, ours", "CPU ms, Azurite")
+HUNG_UP = ("a hang-up", "p50 ms", "p90 ms")
 _COLUMNS = ("requests/s", "CPU s per 1,000", "p99 ms", "peak MB")
 
 
@@ -57,6 +58,15 @@ def _of_the_rest(results: Json) -> Iterator[Goal]:
         alone = 1000 / _number(_part(webhook, "bound"), "storage_cpu_ms")
         beside = f"of what Azurite's CPU time would bear {_number(_part(webhook, 'host'), 'per_second') / alone:.2f}"
         yield _at_least("notifications/s, host / its writes alone", _number(webhook, "ratio_to_bound"), 0.5, beside)
+    if tenants := _maybe(results, "tenants"):
+        of = f"{_number(tenants, 'tenants'):,.0f} tenants"
+        grown = f"grown by {_number(tenants, 'grown_mb'):.0f}"
+        yield _at_most(f"peak memory of a process, MB, {of}", _number(tenants, "peak_mb"), 200, grown)
+        yield _at_most(f"open descriptors, {of}", _number(tenants, "descriptors"), 200)
+    if hang_up := _maybe(results, "hang_up"):
+        more = _number(hang_up, "beside_p50_ms") - _number(hang_up, "idle_p50_ms")
+        beside = f"idle {_number(hang_up, 'idle_p50_ms'):.0f}, most requests in a second {hang_up['peak_per_second']}"
+        yield _at_most("a hang-up while a sweep runs takes longer by, p50, ms", more, 50, beside)
     if cold := _maybe(results, "cold_start"):
         yield _at_most("import of function_app, ms", _number(cold, "import_ms"), 600)
 
@@ -74,6 +84,10 @@ def _tables(results: Json) -> Iterator[str]:
         yield _table(("a sweep while Graph is away", ""), rows_of_outage(outage))
     if webhook := _maybe(results, "webhook"):
         yield _table(("notifications", *NOTIFIED), rows_of_webhook(webhook))
+    if tenants := _maybe(results, "tenants"):
+        yield _table(("many tenants", ""), rows_of_tenants(tenants))
+    if hang_up := _maybe(results, "hang_up"):
+        yield _table(HUNG_UP, rows_of_hang_up(hang_up))
     if profile := _maybe(results, "profile"):
         yield from (_table(head, rows) for head, rows in profiles(profile))
     if cold := _maybe(results, "cold_start"):
@@ -106,6 +120,32 @@ def rows_of_outage(outage: Json) -> list[tuple[str, str]]:
         ("messages left on the queue", f"{_number(outage, 'messages_left'):,.0f}"),
         ("storage transactions a call", f"{_number(outage, 'per_call'):.2f}"),
         *((f"of which {kind}", f"{count / _number(outage, 'calls'):.2f}") for kind, count in sorted(kinds.items())),
+    ]
+
+
+def rows_of_tenants(tenants: Json) -> list[tuple[str, str]]:
+    """What many tenants cost a process."""
+    return [
+        ("tenants", f"{_number(tenants, 'tenants'):,.0f}"),
+        ("seconds, with a token for each", f"{_number(tenants, 'seconds'):.1f}"),
+        ("CPU seconds", f"{_number(tenants, 'cpu_seconds'):.1f}"),
+        ("memory grown by, MB", f"{_number(tenants, 'grown_mb'):.1f}"),
+        ("grown once more by the second keepAlives, MB", f"{_number(tenants, 'again_mb'):.1f}"),
+        ("peak memory, MB", f"{_number(tenants, 'peak_mb'):.0f}"),
+        ("open descriptors", f"{_number(tenants, 'descriptors'):.0f}"),
+    ]
+
+
+def rows_of_hang_up(hang_up: Json) -> list[tuple[str, ...]]:
+    """How long a hang-up takes, idle and while a sweep runs."""
+    calls, rate = _number(hang_up, "calls"), _number(hang_up, "set")
+    titles = {
+        "idle": "in an idle process",
+        "beside": f"while {calls:,.0f} calls are swept, {rate:.0f} a second at most",
+    }
+    return [
+        (title, *(f"{_number(hang_up, f'{name}_{share}_ms'):.0f}" for share in ("p50", "p90")))
+        for name, title in titles.items()
     ]
 
 

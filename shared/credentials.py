@@ -1,14 +1,15 @@
-"""Graph's tokens, by azure-identity: one credential for each app and tenant in this cloud."""
+"""Graph's tokens in memory: one for each bot and tenant, for a bounded number of tenants."""
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
-
-from pydantic import SecretStr
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from shared import entra_errors, telemetry
 from shared.apps import BotApp
+from shared.bot_credentials import BotCredentials
 from shared.clock import Clock, SystemClock
 from shared.errors import TokenUnavailable
 from shared.identifiers import guid
@@ -17,35 +18,24 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
 
-REFRESH_PAUSE = timedelta(seconds=10)  # between new credentials of a tenant, however many calls see a 401
+MAX_TENANTS = 10_000  # of each of which a token is kept, 3 KB each; with more, the one that was used least lately goes
+REFRESH_PAUSE = timedelta(seconds=10)  # between new tokens of a tenant, however many calls see a 401
 FAILURE_PAUSE = timedelta(seconds=5)  # for which a failure is told again, without asking; doubled by each further one
-BEFORE_EXPIRY = timedelta(minutes=5)  # from then on azure-identity is asked again
+BEFORE_EXPIRY = timedelta(minutes=5)  # from then on a new token is asked for
+RENEWAL_PAUSE = timedelta(seconds=30)  # between such requests: an identity endpoint may give the same token again
+_LOOKED_AT = 8  # tenants, when one is to be forgotten: nearly always the first of them is not in use
 _TIMEOUT = 20.0  # seconds for one token, azure-identity's own retries included
-_RETRIES = 2  # within that time
-
-
-class Credential(Protocol):
-    """What azure-identity's asynchronous credentials have in common."""
-
-    async def get_token(self, scope: str, /) -> "AccessToken":
-        """A token for the scope, from its cache or from Entra."""
-        ...
-
-    async def close(self) -> None:
-        """Close its connections."""
-        ...
 
 
 @dataclass(slots=True)
 class _Tenant:
-    """What is at hand for an app in a tenant. Whoever changes it holds the lock."""
+    """What is known of an app in a tenant. Only the holder of the lock changes it."""
 
     app: BotApp
     tenant_id: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    credential: Credential | None = None
     token: "AccessToken | None" = None
-    made_at: datetime | None = None
+    asked_at: datetime | None = None  # for the token
     failure: str | None = None
     failures: int = 0  # in a row
     asked_again_at: datetime | None = None
@@ -54,14 +44,13 @@ class _Tenant:
 class GraphTokens:
     """Tokens for Graph, each app's by its own credential. Nothing is opened before the first `get`."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, clock: Clock | None = None, *, max_tenants: int = MAX_TENANTS) -> None:
         self._apps = settings.apps
+        self._credentials = BotCredentials(settings)
         self._clock = clock or SystemClock()
         self._longest_pause = max(settings.timing.minute, FAILURE_PAUSE)
-        self._tenants: dict[tuple[str, str], _Tenant] = {}
-        # The same by what was asked for, as a sweep asks again and again.
-        self._asked: dict[tuple[str, str | None], _Tenant] = {}
+        self._max_tenants = max_tenants
+        self._tenants: OrderedDict[tuple[str, str], _Tenant] = OrderedDict()  # the last used is last
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
         """A token of the tenant, from memory while it is good.
@@ -73,7 +62,7 @@ class GraphTokens:
         app_id
             The bot's; None: that of GRAPH_APP_ID.
         refresh
-            Graph refused the last one: ask for a new one, unless that was done a few seconds ago.
+            Graph refused the last one: ask for a new one, unless it is only a few seconds old.
 
         Raises
         ------
@@ -81,35 +70,56 @@ class GraphTokens:
             None could be had. A failure is told again for a few seconds, up to a minute while it lasts: a sweep must
             not ask a thousand times, nor all sweeps and retries of an outage. A token that is still good outlives it.
         """
-        known = self._asked.get((tenant_id, app_id)) or self._find(tenant_id, app_id)
+        known = self._known(tenant_id, app_id)
         if not refresh and known.token and self._left(known.token) > self._least(known):
             return known.token.token
         async with known.lock:  # those who waited find it done
             return await self._get(known, refresh=refresh)
 
     async def close(self) -> None:
-        """Close all credentials' connections."""
-        tenants, self._tenants, self._asked = self._tenants, {}, {}
-        for known in tenants.values():
-            if known.credential:
-                await known.credential.close()
+        """Forget all tokens and close the connections."""
+        self._tenants.clear()
+        await self._credentials.close()
 
-    def _find(self, tenant_id: str, app_id: str | None) -> _Tenant:
+    def _known(self, tenant_id: str, app_id: str | None) -> _Tenant:
+        key = (app_id or self._apps.default.app_id, tenant_id)
+        known = self._tenants.get(key)  # keys are in lower case, as leases are: a sweep asks again and again
+        if known is None:
+            key, known = self._find(tenant_id, app_id)
+        self._tenants.move_to_end(key)
+        return known
+
+    def _find(self, tenant_id: str, app_id: str | None) -> tuple[tuple[str, str], _Tenant]:
         tenant, app = _checked(tenant_id), self._apps.get(app_id)
         if app is None:
             raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
-        known = self._tenants.setdefault((app.app_id, tenant), _Tenant(app, tenant))
-        self._asked[tenant_id, app_id] = known
-        return known
+        key = (app.app_id, tenant)
+        if key not in self._tenants:
+            self._forget_unused(room_for=1)
+            self._tenants[key] = _Tenant(app, tenant)
+        return key, self._tenants[key]
+
+    def _forget_unused(self, room_for: int) -> None:
+        """Forget tenants that nobody asks for any more; and, of too many, the one that was used least lately."""
+        for key, known in list(islice(self._tenants.items(), _LOOKED_AT)):
+            full = len(self._tenants) + room_for > self._max_tenants
+            if not known.lock.locked() and (full or self._is_left(known)):
+                del self._tenants[key]
+
+    def _is_left(self, known: _Tenant) -> bool:
+        """Whether its token is over, and no failure of late is to be told again."""
+        ends = known.asked_again_at and known.asked_again_at + self._longest_pause
+        return not self._lasts(known.token) and not (ends and self._clock.now() < ends)
 
     async def _get(self, known: _Tenant, *, refresh: bool) -> str:
         now = self._clock.now()
         pausing = known.asked_again_at is not None and now < known.asked_again_at
         if pausing and (refresh or not self._lasts(known.token)):
             raise TokenUnavailable(known.failure)
-        if refresh and known.made_at and now - known.made_at >= REFRESH_PAUSE:
-            await _forget(known)
-        if known.token and (pausing or self._left(known.token) > BEFORE_EXPIRY):
+        since = now - known.asked_at if known.asked_at else timedelta.max
+        if refresh and since >= REFRESH_PAUSE:
+            known.token = None
+        if known.token and (pausing or self._is_kept(known.token, since)):
             return known.token.token
         try:
             known.token = await self._ask(known)
@@ -122,15 +132,13 @@ class GraphTokens:
         app, tenant_id = known.app, known.tenant_id
         try:
             async with asyncio.timeout(_TIMEOUT):
-                if known.credential is None:
-                    known.credential = _credential(self._settings, app, tenant_id)
-                    known.made_at = self._clock.now()
-                token = await known.credential.get_token(self._settings.graph_scope)
+                token = await self._credentials.request(app, tenant_id)
         except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
             self._note_failure(known, f"No Graph token for app {app.app_id} in tenant {tenant_id}: {_why(app, error)}")
             telemetry.TOKEN_FAILED(tenantId=tenant_id, appId=app.app_id, error=known.failure)
             raise TokenUnavailable(known.failure) from error
-        known.failures, known.asked_again_at = 0, None
+        known.failures, known.asked_again_at, known.asked_at = 0, None, self._clock.now()
+        self._forget_unused(room_for=0)
         return token
 
     def _note_failure(self, known: _Tenant, failure: str) -> None:
@@ -142,6 +150,10 @@ class GraphTokens:
     def _least(self, known: _Tenant) -> timedelta:
         """What must be left of a token: it is renewed early, but who meets the renewal does not wait for it."""
         return timedelta() if known.lock.locked() else BEFORE_EXPIRY
+
+    def _is_kept(self, token: "AccessToken", since: timedelta) -> bool:
+        """Whether a token, which was asked for so long ago, need not be renewed yet."""
+        return self._left(token) > BEFORE_EXPIRY or (self._lasts(token) and since < RENEWAL_PAUSE)
 
     def _lasts(self, token: "AccessToken | None") -> bool:
         return token is not None and self._left(token) > timedelta()
@@ -158,74 +170,9 @@ def _why(app: BotApp, error: Exception) -> str:
     return f"the credential ({app.credential}) gave none ({type(error).__name__})."
 
 
-async def _forget(known: _Tenant) -> None:
-    if known.credential:
-        await known.credential.close()
-    known.credential = known.token = None
-
-
 def _checked(tenant_id: str) -> str:
     """The tenant in lower case; it becomes part of a URL."""
     try:
         return guid(tenant_id)
     except ValueError as error:
         raise TokenUnavailable(f"No Graph token: the tenant {error}.") from None
-
-
-def _credential(settings: Settings, app: BotApp, tenant_id: str) -> Credential:
-    """The app's credential, for one tenant. A managed identity's is always its own tenant's."""
-    from azure.identity import aio  # noqa: PLC0415 slow to import
-
-    app_id, authority = app.app_id, settings.authority
-    match app.credential:
-        case "managedIdentity":
-            return _managed_identity(settings, app)
-        case "federated":
-            return _Federated(settings, app, tenant_id)
-        case "certificate":
-            password = _revealed(app.certificate_password)
-            path = app.certificate_path
-            return aio.CertificateCredential(
-                tenant_id, app_id, path, password=password, authority=authority, retry_total=_RETRIES
-            )
-        case "secret":
-            secret = _revealed(app.client_secret) or ""
-            return aio.ClientSecretCredential(tenant_id, app_id, secret, authority=authority, retry_total=_RETRIES)
-
-
-def _managed_identity(settings: Settings, app: BotApp) -> Credential:
-    from azure.identity.aio import ManagedIdentityCredential  # noqa: PLC0415 slow to import
-
-    return ManagedIdentityCredential(client_id=app.identity_client_id or settings.azure_client_id)
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
-
-
-class _Federated:
-    """A managed identity's token as the app's client assertion: no secret anywhere (workload identity federation)."""
-
-    def __init__(self, settings: Settings, app: BotApp, tenant_id: str) -> None:
-        from azure.identity.aio import ClientAssertionCredential  # noqa: PLC0415 slow to import
-
-        self._assertion = ""
-        self._audience = f"{settings.cloud.assertion_audience}/.default"
-        self._identity = _managed_identity(settings, app)
-        self._app = ClientAssertionCredential(
-            tenant_id,
-            app.app_id,
-            lambda: self._assertion,  # azure-identity asks for it without await
-            authority=settings.authority,
-            retry_total=_RETRIES,
-        )
-
-    async def get_token(self, scope: str) -> "AccessToken":
-        """The app's token; the identity's own is cached by azure-identity."""
-        self._assertion = (await self._identity.get_token(self._audience)).token
-        return await self._app.get_token(scope)
-
-    async def close(self) -> None:
-        """Close both credentials' connections."""
-        await self._identity.close()
-        await self._app.close()

@@ -64,7 +64,7 @@ class GraphCalls:
 
     All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
     and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
-    than GRAPH_REQUESTS_PER_SECOND are sent in any second.
+    than GRAPH_REQUESTS_PER_SECOND are sent in any second, and those of sweeps let the others go first.
     """
 
     def __init__(self, client: HttpClient, tokens: Tokens, settings: Settings, clock: Clock | None = None) -> None:
@@ -134,7 +134,7 @@ class GraphCalls:
         return answer
 
     async def _once(self, question: "_Question", token: str) -> Answer:
-        async with self._pace:
+        async with self._pace.permit():
             request_id = str(uuid.uuid4())
             if question.span is None:
                 return await self._ask(question, token, request_id)

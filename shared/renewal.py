@@ -123,7 +123,7 @@ class Renewer:
         """
         if swept:
             return await self._renew(lease, watermark, swept=True)
-        async with self.slots.one(lambda: lease):
+        async with self.slots.beside_sweeps:
             if slow := self.tenants.slowed(lease.account):
                 return await self.fail(lease, watermark, self.not_asked(slow))
             return await self._renew(lease, watermark, swept=False)

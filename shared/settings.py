@@ -76,9 +76,12 @@ class Settings(BaseSettings):
         500,
         ge=1,
         le=10_000,
-        description="The most requests that an instance sends to Graph in any second, of all kinds, 1 to 10000.",
+        description="The most requests that an instance sends to Graph in any second, of all kinds, 1 to 10000. "
+        "A tenth is never used by sweeps.",
     )
-    keep_alive_concurrency: int = Field(32, ge=1, le=256, description="keepAlive requests in flight at once, 1 to 256.")
+    keep_alive_concurrency: int = Field(
+        32, ge=1, le=256, description="keepAlive requests of sweeps in flight at once, 1 to 256."
+    )
     keep_alive_schedule: Schedule = Field(
         description="When all calls are renewed: NCRONTAB, six fields, UTC; `0 */15 * * * *` is every 15 minutes. "
         "Without it the Functions host does not load the timer."

@@ -7,14 +7,20 @@ from contextlib import asynccontextmanager, contextmanager
 
 from shared.leases import Account, Lease
 
+MAX_BESIDE_SWEEPS = 8  # keepAlives of registrations and retries; the host works on four messages at once
+
 
 class Slots:
     """So many requests in flight in a process; three quarters of them at most for one tenant while sweeps have others.
 
     Without that, a tenant whose answers take seconds would hold all slots, and the calls of the others would wait.
+
+    A few more, `beside_sweeps`, are for keepAlives of registrations and retries: in the queue of the sweeps they would
+    wait behind all workers of all shards.
     """
 
     def __init__(self, limit: int) -> None:
+        self.beside_sweeps = asyncio.Semaphore(MAX_BESIDE_SWEEPS)
         self._free = asyncio.Semaphore(limit)
         self._share = max(1, limit * 3 // 4)
         self._held: Counter[Account] = Counter()

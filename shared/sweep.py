@@ -12,6 +12,7 @@ from shared.clock import Clock
 from shared.errors import words
 from shared.leases import Lease, Timing, Watermark
 from shared.line import Line
+from shared.pace import of_a_sweep
 from shared.renewal import Outcome, Renewer
 from shared.wakeups import Renew
 
@@ -92,7 +93,8 @@ class Pass:
         left = self._deadline + BREAK_OFF - self._clock.now()
         with suppress(TimeoutError):  # the host would end more than this sweep, if it took that long
             async with asyncio.timeout(left.total_seconds()):
-                await self._renew_line(line)
+                with of_a_sweep():
+                    await self._renew_line(line)
         line.put_back(self._open.values())
 
     async def _renew_line(self, line: Line) -> None:

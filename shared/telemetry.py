@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from shared.calls import Call
 
 LOGGER = "call_keeper"
+MAX_RATIONS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
 
 type Field = str | int | float | bool | None
 
@@ -38,7 +39,7 @@ class Ration:
         return left_out
 
 
-@cache
+@lru_cache(MAX_RATIONS)
 def _ration(*_of: Field, most: int) -> Ration:
     return Ration(most)
 

@@ -16,7 +16,7 @@ from bench import cold_start, contest, notifications, table
 from bench.__main__ import main
 from bench.graph import Counts, busiest
 from bench.load import IN_FLIGHT, call_ids
-from bench.measure import Measure, cpu_seconds_of, peak_mb, quantile
+from bench.measure import Measure, cpu_seconds_of, descriptors, peak_mb, quantile, resident_mb
 from bench.rounds import GO, READY, ROUNDS, line_of
 from bench.sampler import group_of
 from bench.transactions import _kind
@@ -94,6 +94,32 @@ def test_the_webhook_is_measured_beside_its_bound_and_an_empty_handler(report: d
     assert [found[name]["done"] for name in ("host", "bound", "empty_host")] == [4 * notifications.EACH] * 3
 
 
+def test_many_tenants_share_their_connections(report: dict[str, Any]) -> None:
+    """Each tenant's token is asked for once, or the bench would have failed."""
+    found = report["tenants"]
+
+    assert found["tenants"] == found["done"] == FEW
+    assert found["descriptors"] < 200
+    assert found["peak_mb"] < 200
+
+
+def test_hang_ups_are_timed_idle_and_while_a_sweep_runs(report: dict[str, Any]) -> None:
+    """The order in which they go is held by tests/shared/test_pace.py: in virtual time, as this machine may be busy."""
+    found = report["hang_up"]
+
+    assert (found["calls"], found["renewed"], found["set"]) == (FEW, FEW, contest.RATE)
+    assert found["hung_up"] > 0
+    assert found["idle_p50_ms"] > 0
+    assert found["peak_per_second"] <= contest.RATE
+
+
+async def test_memory_and_descriptors_are_of_this_process(tmp_path: Path) -> None:
+    before = descriptors()
+    with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
+        assert descriptors() == before + 2
+    assert 10 < resident_mb() <= peak_mb() + 1
+
+
 def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, Any]) -> None:
     found = report["cold_start"]
 
@@ -112,10 +138,12 @@ def test_the_tables_hold_every_part_and_every_goal(report: dict[str, Any]) -> No
         "GraphCalls.keep_alive",
         "the host, notified",
         "the first of a process",
+        "many tenants",
+        "a hang-up",
     ):
         assert words in told
-    assert len(table.goals(report)) == 6
-    assert len(re.findall(r"\b(met|MISSED)\b", told)) == 6
+    assert len(table.goals(report)) == 9
+    assert len(re.findall(r"\b(met|MISSED)\b", told)) == 9
 
 
 def test_a_goal_is_held_to_its_bound_by_the_next_sweep() -> None:

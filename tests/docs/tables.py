@@ -6,6 +6,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,19 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
-from bench.table import CONTESTANTS, NOTIFIED, SWEEPS, goals, profiles, row_of, rows_of_outage, rows_of_webhook
+from bench.table import (
+    CONTESTANTS,
+    HUNG_UP,
+    NOTIFIED,
+    SWEEPS,
+    goals,
+    profiles,
+    row_of,
+    rows_of_hang_up,
+    rows_of_outage,
+    rows_of_tenants,
+    rows_of_webhook,
+)
 from local import cost
 from shared.apps import BotApp
 from shared.entra_errors import ADVICE
@@ -69,6 +82,7 @@ NO_GUARDS = {  # settings that open and shut nothing
     *("sweep_fan_out_above", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
     *("calls_storage_credential", "calls_storage_client_id"),
 }
+SHARING = "performance-sharing"  # the report of the parts that were measured later
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 LONGEST_LICENCE = 30  # characters
 ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
@@ -237,14 +251,14 @@ def _entra_errors() -> str:
     return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in ADVICE.items()))
 
 
-def measured() -> dict[str, Any]:
-    """The results of the run that docs/performance.md tells of."""
-    found: dict[str, Any] = json.loads((ROOT / "docs" / "performance.json").read_text(encoding="utf-8"))
+def measured(report: str = "performance") -> dict[str, Any]:
+    """The results of a run that docs/performance.md tells of."""
+    found: dict[str, Any] = json.loads((ROOT / "docs" / f"{report}.json").read_text(encoding="utf-8"))
     return found
 
 
-def _performance_run() -> str:
-    run = measured()["run"]
+def _performance_run(report: str = "performance") -> str:
+    run = measured(report)["run"]
     libraries = ", ".join(f"{name} {version}" for name, version in run["libraries"].items())
     rows = (
         ("date", run["date"]),
@@ -258,10 +272,10 @@ def _performance_run() -> str:
     return _markdown(("", ""), rows)
 
 
-def _performance_goals() -> str:
+def _performance_goals(report: str = "performance") -> str:
     rows = (
         (goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**", goal.beside)
-        for goal in goals(measured())
+        for goal in goals(measured(report))
     )
     return _markdown(("goal", "measured", "", "beside it"), rows)
 
@@ -310,6 +324,14 @@ def _performance_webhook() -> str:
     return _markdown(("", *NOTIFIED), rows_of_webhook(measured()["webhook"]))
 
 
+def _performance_tenants() -> str:
+    return _markdown(("", ""), rows_of_tenants(measured(SHARING)["tenants"]))
+
+
+def _performance_hang_up() -> str:
+    return _markdown(HUNG_UP, rows_of_hang_up(measured(SHARING)["hang_up"]))
+
+
 def _performance_cold_start() -> str:
     found = measured()["cold_start"]
     rows = [("import of `function_app`", f"{found['import_ms']:.0f} ms")]
@@ -329,6 +351,10 @@ _TABLES: dict[str, Callable[[], str]] = {
     "performance-profile": _performance_profile,
     "performance-webhook": _performance_webhook,
     "performance-cold-start": _performance_cold_start,
+    "performance-sharing-run": partial(_performance_run, SHARING),
+    "performance-sharing-goals": partial(_performance_goals, SHARING),
+    "performance-tenants": _performance_tenants,
+    "performance-hang-up": _performance_hang_up,
     "apps": _apps,
     "dependencies": _dependencies,
     "entra-errors": _entra_errors,

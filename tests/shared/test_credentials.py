@@ -1,6 +1,7 @@
 """Graph's tokens by the real azure-identity, against a token endpoint with TLS."""
 
 import asyncio
+import gc
 import json
 import os
 import ssl
@@ -16,13 +17,23 @@ import aiohttp.connector
 import jwt
 import pytest
 from aiohttp import web
-from azure.core.credentials import AccessToken
+from azure.identity.aio._internal import AadClient
+from azure.identity.aio._internal.managed_identity_client import AsyncManagedIdentityClient
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import load_pem_x509_certificate
 
-from shared.credentials import BEFORE_EXPIRY, FAILURE_PAUSE, REFRESH_PAUSE, GraphTokens
+from shared import credentials
+from shared.bot_credentials import BESIDE_SWEEPS
+from shared.credentials import (
+    BEFORE_EXPIRY,
+    FAILURE_PAUSE,
+    MAX_TENANTS,
+    REFRESH_PAUSE,
+    RENEWAL_PAUSE,
+    GraphTokens,
+)
 from shared.entra_errors import ADVICE, advice
 from shared.errors import SettingsInvalid, TokenUnavailable
 from shared.settings import load_settings
@@ -54,6 +65,7 @@ class Entra:
 
     asked: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    peers: set[object] = field(default_factory=set)  # connections that requests came over
     address: str = ""
     broken: Callable[[], web.Response] | None = None
     hangs: asyncio.Event | None = None
@@ -64,6 +76,7 @@ class Entra:
         form = await request.post()
         self.asked.append({name: str(value) for name, value in form.items()})
         self.paths.append(request.path)
+        self.peers.add(request.transport.get_extra_info("peername") if request.transport else None)
         if self.hangs:
             self.arrived.set()
             await self.hangs.wait()
@@ -71,6 +84,15 @@ class Entra:
             return self.broken()
         token = {"token_type": "Bearer", "expires_in": self.lifetime, "access_token": f"token-{len(self.asked)}"}
         return web.json_response(token)
+
+
+def tenant(number: int) -> str:
+    return f"bbbbbbbb-1111-2222-3333-{number:012}"
+
+
+def clients_of_azure_identity() -> int:
+    gc.collect()
+    return sum(isinstance(each, (AadClient, AsyncManagedIdentityClient)) for each in gc.get_objects())
 
 
 def refusal(code: str = "AADSTS7000215") -> web.Response:
@@ -110,14 +132,14 @@ async def make(serve: Serve, entra: Entra, clock: SteppedClock, trusted: ssl.SSL
     made = []
     authority = entra.address = await serve(entra.answer, trusted)
 
-    def tokens(**env: str) -> GraphTokens:
+    def tokens(max_tenants: int = MAX_TENANTS, **env: str) -> GraphTokens:
         least = {
             "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
             "GRAPH_APP_ID": APP,
             "CALLS_STORAGE": "x",
             "AZURE_AUTHORITY_HOST": authority,
         }
-        made.append(GraphTokens(load_settings({**least, **env}), clock))
+        made.append(GraphTokens(load_settings({**least, **env}), clock, max_tenants=max_tenants))
         return made[-1]
 
     yield tokens
@@ -270,13 +292,30 @@ async def test_an_expired_token_is_replaced(make: Make, entra: Entra) -> None:
     assert [await tokens.get(TENANT), await tokens.get(TENANT)] == ["token-1", "token-2"]
 
 
-async def test_shortly_before_the_expiry_azure_identity_decides(make: Make, entra: Entra, clock: SteppedClock) -> None:
+async def test_shortly_before_the_expiry_a_new_token_is_asked_for(
+    make: Make, entra: Entra, clock: SteppedClock
+) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    clock.time += timedelta(seconds=3601) - BEFORE_EXPIRY
+    clock.time += timedelta(seconds=3599) - BEFORE_EXPIRY
+    assert await tokens.get(TENANT) == "token-1"
+    clock.time += timedelta(seconds=2)
 
-    assert await tokens.get(TENANT) == "token-1"  # by its own clock the token is fresh
-    assert len(entra.asked) == 1
+    assert [await tokens.get(TENANT) for _ in range(3)] == ["token-2"] * 3
+    assert len(entra.asked) == 2
+
+
+async def test_where_the_same_old_token_comes_again_there_is_a_pause(
+    make: Make, entra: Entra, clock: SteppedClock
+) -> None:
+    """An identity endpoint keeps tokens too, and may give one until it expires."""
+    entra.lifetime = 290
+    tokens = make(**SECRET)
+
+    assert {await tokens.get(TENANT) for _ in range(100)} == {"token-1"}
+    clock.time += RENEWAL_PAUSE
+    assert {await tokens.get(TENANT) for _ in range(100)} == {"token-2"}
+    assert len(entra.asked) == 2
 
 
 async def test_a_thousand_refusals_become_one_new_token(make: Make, entra: Entra, clock: SteppedClock) -> None:
@@ -370,11 +409,13 @@ async def test_a_hundred_calls_at_once_ask_once(make: Make, entra: Entra) -> Non
     assert len(entra.asked) == 1
 
 
-async def test_a_token_is_renewed_before_it_expires_and_nobody_waits_for_it(make: Make, entra: Entra) -> None:
-    entra.lifetime = 290  # by azure-identity's clock it is to be renewed at once, and still good
+async def test_a_token_is_renewed_before_it_expires_and_nobody_waits_for_it(
+    make: Make, entra: Entra, clock: SteppedClock
+) -> None:
+    entra.lifetime = 290  # to be renewed at once, and still good
     tokens = make(**SECRET)
     assert await tokens.get(TENANT) == "token-1"
-    tokens._tenants[APP, TENANT].credential._last_request_time = 0  # type: ignore[union-attr] # its pause of 30 s is over
+    clock.time += RENEWAL_PAUSE
 
     entra.hangs = asyncio.Event()
     renewing = asyncio.create_task(tokens.get(TENANT))
@@ -384,26 +425,17 @@ async def test_a_token_is_renewed_before_it_expires_and_nobody_waits_for_it(make
     assert await renewing == "token-2"
 
 
-async def test_a_token_that_is_still_good_outlives_an_outage(make: Make, clock: SteppedClock) -> None:
+async def test_a_token_that_is_still_good_outlives_an_outage(
+    make: Make, entra: Entra, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    known = tokens._tenants[APP, TENANT]
-
-    class Away:
-        asked = 0
-
-        async def get_token(self, _scope: str) -> AccessToken:
-            self.asked += 1
-            raise TimeoutError  # as our own limit of time does it, where azure-identity hangs
-
-        async def close(self) -> None: ...
-
-    assert known.credential is not None
-    await known.credential.close()
-    known.credential = away = Away()
+    monkeypatch.setattr(credentials, "_TIMEOUT", 0.1)
+    entra.hangs = asyncio.Event()
     clock.time += timedelta(seconds=3660) - BEFORE_EXPIRY  # it was issued a moment later than this clock says
+
     assert [await tokens.get(TENANT) for _ in range(3)] == ["token-1"] * 3
-    assert away.asked == 1
+    assert len(entra.asked) == 2
     clock.time += BEFORE_EXPIRY
     with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none \(TimeoutError\)"):
         await tokens.get(TENANT)
@@ -422,6 +454,128 @@ async def test_the_longer_it_fails_the_less_it_is_asked(make: Make, entra: Entra
     clock.time += timedelta(minutes=1)
     await tokens.get(TENANT)
     assert tokens._tenants[APP, TENANT].failures == 0
+
+
+class TestManyTenants:
+    """What is kept of tenants is bounded, and goes with them."""
+
+    async def test_all_share_a_few_connections(self, make: Make, entra: Entra) -> None:
+        tokens = make(**SECRET, KEEP_ALIVE_CONCURRENCY="12")
+
+        found = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
+
+        assert len(set(found)) == 300
+        assert len(entra.peers) <= 12 + BESIDE_SWEEPS
+        again = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
+        assert again == found
+        assert len(entra.asked) == 300
+
+    async def test_a_hang_up_does_not_wait_for_the_tokens_of_a_sweep(self, make: Make, entra: Entra) -> None:
+        tokens, entra.hangs = make(**SECRET, KEEP_ALIVE_CONCURRENCY="4"), asyncio.Event()
+        asking = [asyncio.create_task(tokens.get(tenant(number))) for number in range(4)]
+        while len(entra.asked) < 4:
+            entra.arrived.clear()
+            await entra.arrived.wait()
+        entra.arrived.clear()
+
+        asking.append(asyncio.create_task(tokens.get(tenant(4))))
+
+        await asyncio.wait_for(entra.arrived.wait(), 10)
+        entra.hangs.set()
+        await asyncio.gather(*asking)
+
+    async def test_a_connection_serves_one_tenant_after_another(self, make: Make, entra: Entra) -> None:
+        tokens = make(**SECRET)
+
+        for number in range(20):
+            await tokens.get(tenant(number))
+
+        assert len(entra.peers) == 1
+
+    @pytest.mark.parametrize("kind", ["secret", "certificate", "federated", "managedIdentity"])
+    async def test_no_credential_outlives_its_request(
+        self, make: Make, identity: IdentityEndpoint, tls: tuple[ssl.SSLContext, Path], kind: str
+    ) -> None:
+        path = str(tls[1].with_name("key.pem"))
+        tokens = make(**{**SECRET, "GRAPH_CREDENTIAL": kind}, GRAPH_CERTIFICATE_PATH=path)
+        before = clients_of_azure_identity()
+
+        for number in range(20):
+            await tokens.get(tenant(number))
+
+        assert clients_of_azure_identity() - before <= 1  # that of a managed identity which vouches for the app
+        assert len(identity.asked) <= 20
+
+    async def test_the_least_lately_used_tenant_is_forgotten_when_there_are_too_many(
+        self, make: Make, entra: Entra
+    ) -> None:
+        tokens = make(max_tenants=2, **SECRET)
+        for number in (1, 2, 1, 3):
+            await tokens.get(tenant(number))
+
+        assert [known.tenant_id for known in tokens._tenants.values()] == [tenant(1), tenant(3)]
+        await tokens.get(tenant(1))
+        assert len(entra.asked) == 3
+        await tokens.get(tenant(2))
+        assert len(entra.asked) == 4
+
+    async def test_one_that_is_being_asked_for_is_not_forgotten(self, make: Make, entra: Entra) -> None:
+        tokens, entra.hangs = make(max_tenants=1, **SECRET), asyncio.Event()
+        asking = [asyncio.create_task(tokens.get(tenant(1)))]
+        await entra.arrived.wait()
+        asking += [asyncio.create_task(tokens.get(tenant(number))) for number in (2, 1, 2, 1)]
+        await asyncio.sleep(0)
+        entra.hangs.set()
+
+        await asyncio.gather(*asking)
+
+        assert len(entra.asked) == 2
+        await tokens.get(tenant(3))
+        assert len(tokens._tenants) == 1
+
+    async def test_those_that_nobody_asks_for_any_more_are_forgotten(
+        self, make: Make, entra: Entra, clock: SteppedClock
+    ) -> None:
+        tokens = make(**SECRET)
+        for number in range(10):
+            await tokens.get(tenant(number))
+        entra.broken = refusal
+        with pytest.raises(TokenUnavailable):
+            await tokens.get(tenant(10))
+        entra.broken, entra.lifetime = None, 4 * 3600
+        clock.time += timedelta(hours=2)
+
+        for number in (100, 101):
+            await tokens.get(tenant(number))
+
+        assert [known.tenant_id for known in tokens._tenants.values()] == [tenant(100), tenant(101)]
+
+    async def test_a_certificate_is_read_once_for_all(
+        self, make: Make, tls: tuple[ssl.SSLContext, Path], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "bot.pem"
+        path.write_bytes(tls[1].with_name("key.pem").read_bytes())
+        tokens = make(GRAPH_CREDENTIAL="certificate", GRAPH_CERTIFICATE_PATH=str(path))
+        await tokens.get(tenant(1))
+        read_at = path.stat().st_mtime_ns
+        path.write_text("nothing")
+        os.utime(path, ns=(read_at, read_at))
+
+        assert await tokens.get(tenant(2)) == "token-2"
+
+        os.utime(path, ns=(read_at + 1_000_000, read_at + 1_000_000))
+        with pytest.raises(TokenUnavailable, match="certificate"):
+            await tokens.get(tenant(3))
+
+    async def test_many_at_once_ask_a_managed_identity_once_that_vouches_for_the_app(
+        self, make: Make, entra: Entra, identity: IdentityEndpoint
+    ) -> None:
+        tokens = make(GRAPH_CREDENTIAL="federated")
+
+        await asyncio.gather(*(tokens.get(tenant(number)) for number in range(50)))
+
+        assert len(identity.asked) == 1
+        assert len(entra.asked) == 50
 
 
 async def test_a_failure_is_told_again_without_asking(make: Make, entra: Entra, clock: SteppedClock) -> None:

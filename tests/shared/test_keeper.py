@@ -23,11 +23,12 @@ from shared.graph import GraphCall
 from shared.keeper import Keeper
 from shared.leases import Lease, Progress, Switch, Timing, Watermark
 from shared.memory_store import MemoryCallStore
+from shared.pace import Pace
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of
 from shared.sweep import Plan
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
-from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
+from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue, settle
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -835,6 +836,53 @@ async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> No
     await world.clock.run(asyncio.gather(*(world.keeper.handle(SweepShard(shard=shard)) for shard in range(SHARDS))))
     assert world.clock.now() - began <= plan.budget + timedelta(seconds=5)
     assert world.graph.most_in_flight == 8
+
+
+async def test_a_renewal_outside_of_sweeps_does_not_wait_for_their_slots() -> None:
+    world = make_world(Plan(concurrency=2))
+
+    async def slow(_operation: str, call_id: str) -> None:
+        if call_id.startswith("swept"):
+            await world.clock.sleep(10)
+
+    for number in range(20):
+        await world.call(f"swept-{number}", age=10 * MINUTE)
+    world.graph.faults["*"] = slow
+    sweeping = asyncio.create_task(world.keeper.sweep("operator"))
+    await settle()
+    await world.call("registered", age=40 * MINUTE)
+    renewing = asyncio.create_task(world.keeper.handle(Renew(call_id="registered")))
+    await settle()
+    assert renewing.done()
+    assert not sweeping.done()
+    await world.clock.run(sweeping)
+
+
+async def test_what_a_sweep_asks_of_graph_lets_other_requests_go_first() -> None:
+    world, pace = make_world(), Pace(1000)
+    lanes: dict[tuple[str, str], bool] = {}
+
+    async def note(operation: str, call_id: str) -> None:
+        before = pace._sweeps.sent
+        async with pace.permit():
+            lanes[operation, call_id] = pace._sweeps.sent > before
+        if call_id == "lapsing":
+            raise GraphUnavailable("away")
+
+    await world.call("lapsing", age=50 * MINUTE)  # so long without a renewal that a look-up follows
+    await world.call("well", age=10 * MINUTE)
+    await world.call("registered", age=40 * MINUTE)
+    world.graph.faults["*"] = note
+    await world.sweep()
+    assert lanes == {
+        ("keepAlive", "lapsing"): True,
+        ("get", "lapsing"): True,
+        ("keepAlive", "well"): True,
+        ("keepAlive", "registered"): True,
+    }
+    lanes.clear()
+    await world.keeper.handle(Renew(call_id="registered"))
+    assert lanes == {("keepAlive", "registered"): False}
 
 
 async def test_refused_writes_do_not_multiply_messages() -> None:

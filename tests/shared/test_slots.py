@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from random import Random
 
 import pytest
@@ -104,3 +105,15 @@ async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
         await settled()
         assert again.held == {A.account: 3}
         await end(tasks)
+
+
+async def test_nothing_is_kept_of_tenants_whose_sweep_is_over() -> None:
+    slots = Slots(4)
+    for number in range(100):
+        lease = Lease(f"call-{number}", f"tenant-{number}", NOW, NOW)
+        with slots.shared_by([lease.account]):
+            async with slots.one(partial(next, iter([lease]))):
+                pass
+
+    assert not slots._held
+    assert not slots._present

@@ -153,3 +153,13 @@ def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFi
                 telemetry.REQUEST_FAILED(route=route, error="StoreUnavailable: away", where=where)
     told = Counter((record.route, record.where) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
     assert told == {(route, where): 30 for route in routes for where in ("here", "there")}
+
+
+def test_what_is_kept_to_limit_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    event = LogEvent("test.event", logging.WARNING, ("why", "leftOut"), "Only a test writes it.", most_a_minute=1)
+    for number in range(2 * telemetry.MAX_RATIONS):
+        event(why=str(number))
+        event(why=str(number))
+
+    assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATIONS
+    assert telemetry._ration.cache_info().currsize <= telemetry.MAX_RATIONS

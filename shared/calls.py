@@ -35,7 +35,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """Why a call ended. `code` and `subcode` are None where nobody told, or where they were no numbers."""
+    """Why a call ended: what Graph told, and what that means (`explaining`).
+
+    `code` and `subcode` are None if nobody told them, or if they were no numbers. `reason`, `category`, `action`,
+    `fault_owner` and `retryable` follow from the rest and from the call, so a change of either makes them anew.
+    """
 
     source: Source
     reason: str
@@ -46,15 +50,24 @@ class Termination:
     raw_subcode: str | None = None
     message: str | None = None
     message_truncated: bool = False
+    termination_reason: str | None = None
+    action: str | None = None
+    fault_owner: str = "unknown"
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """Who asked for the hang-up, when, and whether Graph said then that the call was already gone."""
+    """Who asked for the hang-up, and when Graph answered it.
+
+    `not_found`: Graph said to somebody that the call was already gone. `accepted`: it accepted this one's hang-up, so
+    the end that follows is its effect.
+    """
 
     requested_at: datetime
     requested_by: str
     not_found: bool = False
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,14 @@ class Call:
     def lease(self) -> Lease:
         """The part of the record that a sweep reads."""
         return Lease(
-            self.id, self.tenant_id, self.known_at, self.started_at, self.renewed_at, self.failing, self.app_id
+            self.id,
+            self.tenant_id,
+            self.known_at,
+            self.started_at,
+            self.renewed_at,
+            self.failing,
+            self.app_id,
+            hung_up=self.hangup is not None and self.hangup.accepted,
         )
 
 

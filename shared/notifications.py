@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from shared.calls import canonical_id
 from shared.errors import CallKeeperError, InvalidRequest, PayloadTooLarge
+from shared.explaining import COMPLETION_REASONS
 from shared.payload import MAX_WORD, Entity, Json, camel, clean, code_of, first, load, text_of, whole
 
 MAX_CONTEXT = 256  # recordResponse page: clientContext
@@ -21,17 +22,6 @@ MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
 _DIAGNOSIS = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
 _LEGACY = {"id", "type", "state", "states", "callstate", "appid", "appstate", "participants", "links", "threadid"}
-_COMPLETION = {  # recordOperation page (beta) and the Call Automation codes: v1.0 leaves completionReason out
-    8508: "operationCanceled",
-    8509: "maxSilenceTimeout",
-    8510: "initialSilenceTimeout",
-    8511: "playPromptFailed",
-    8512: "playBeepFailed",
-    8513: "mediaReceiveTimeout",
-    8514: "stopToneDetected",
-    8515: "maxRecordDurationReached",
-}
-
 _TOO_MANY = f"The body has more than {MAX_NOTIFICATIONS} notifications."
 
 type Notification = CallNotification | OperationNotification | OtherNotification
@@ -204,7 +194,7 @@ def _of_call(call_id: str, entity: Entity, deleted: bool) -> CallNotification:
 
 def _of_operation(call_id: str, operation_id: str, entity: Entity, deleted: bool) -> OperationNotification:
     result = _result(first(entity, "resultInfo"))
-    derived = _COMPLETION.get(result.subcode) if result and result.subcode else None
+    derived = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
     return OperationNotification(
         call_id,
         operation_id,

@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
-from shared.leases import Timing, Watermark
+from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
+from shared.leases import Failing, Timing, Watermark
 
 METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
@@ -100,6 +101,21 @@ class RegisterCall(Model):
         return value
 
 
+type FaultOwner = Literal["bot", "people", "network", "service", "tenantPolicy", "keeper", "unknown"]
+_OWNER = "Whose doing it is, and who can change it."
+_RETRYABLE = "Whether the same again, unchanged, may succeed."
+
+
+class ExplanationView(Model):
+    """Why something failed."""
+
+    reason: str = Field(description="In plain words.")
+    category: str = Field(description="See /api/termination-codes.")
+    action: str | None = Field(description="What to do about it.")
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
+
+
 class FailingView(Model):
     """That keepAlive does not succeed at the moment."""
 
@@ -109,6 +125,7 @@ class FailingView(Model):
     reason: str
     status: int | None = Field(description="Graph's HTTP status, null where it did not answer.")
     subcode: int | None
+    explanation: ExplanationView
 
 
 class LeaseView(Model):
@@ -129,11 +146,14 @@ class TerminationView(Model):
     reason: str = Field(description="In plain words.")
     category: str = Field(description="See /api/termination-codes.")
     source: Source = Field(description="Who told.")
-    action: str | None = Field(description="What to do about it, where the catalogue knows.")
+    action: str | None = Field(description="What to do about it.")
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
     message: str | None = Field(description="Graph's own words.")
     message_truncated: bool
     raw_code: str | None = Field(description="Graph's code where it was no number.")
     raw_subcode: str | None
+    termination_reason: str | None = Field(description="Graph's older word for the end, e.g. AppTransferred.")
 
 
 class HangupView(Model):
@@ -201,6 +221,7 @@ class OperationView(Model):
     subcode: int | None
     message: str | None
     completion_reason: str | None
+    explanation: ExplanationView | None = Field(description="Why it failed or is lost; else null.")
 
 
 class RecordingView(OperationView):
@@ -222,11 +243,27 @@ class OperationList(Model):
 class TerminationCode(Model):
     """One row of the catalogue of end codes."""
 
-    code: int | None
-    subcode: int
+    code: int | None = Field(description="Null: any code.")
+    subcode: int | None = Field(description="Null: what the code means by itself.")
     reason: str
     category: str
     source: str
+    evidence: Literal["documented", "observed"]
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
+    action: str
+
+
+class TerminationReason(Model):
+    """What a `terminationReason` of Graph's means."""
+
+    termination_reason: str
+    reason: str
+    category: str
+    source: str
+    evidence: Literal["documented", "observed"]
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
     action: str
 
 
@@ -234,6 +271,7 @@ class TerminationCodeList(Model):
     """The catalogue of end codes."""
 
     value: list[TerminationCode]
+    termination_reasons: list[TerminationReason] = Field(description="Words that Graph sent instead of codes.")
     continuation: None = None
 
 
@@ -275,11 +313,11 @@ class Problem(Model):
     graph_request_id: str | None = None
 
 
-def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime, action: str | None) -> CallView:
+def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> CallView:
     """A call as the API shows it."""
     shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination"}}
     lease = None if call.ended_at else _lease_view(call, watermark, timing, now)
-    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call, action)})
+    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call)})
 
 
 def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> LeaseView:
@@ -288,26 +326,44 @@ def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: da
         renewed_at=renewed_at,
         expires_at=renewed_at + timing.lease,
         at_risk=now - renewed_at >= timing.at_risk_after,
-        failing=FailingView.model_validate(call.failing) if call.failing else None,
+        failing=_failing_view(call.failing) if call.failing else None,
     )
 
 
-def _termination_view(call: Call, action: str | None) -> TerminationView | None:
+def _failing_view(failing: Failing) -> FailingView:
+    shown = {name: getattr(failing, name) for name in FailingView.model_fields if name != "explanation"}
+    why = explain_keep_alive(failing.reason, failing.status, failing.subcode)
+    return FailingView.model_validate({**shown, "explanation": ExplanationView.model_validate(why)})
+
+
+def _termination_view(call: Call) -> TerminationView | None:
     end = call.termination
     if end is None:
         return None
-    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name not in {"ended_at", "action"}}
-    return TerminationView.model_validate({**shown, "ended_at": call.ended_at, "action": action})
+    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name != "ended_at"}
+    return TerminationView.model_validate({**shown, "ended_at": call.ended_at})
 
 
 def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
     """An operation as its own route shows it; the place and token of a recording only with `secrets`."""
-    shown = {name: getattr(operation, name) for name in RecordingView.model_fields}
+    shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
     if call.ended_at is not None and not operation.finished:
         shown["status"] = "lost"
+    shown["explanation"] = _why(operation, str(shown["status"]))
     if not secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)
+
+
+def _why(operation: Operation, status: str) -> ExplanationView | None:
+    match status:
+        case "lost":
+            return ExplanationView.model_validate(LOST)
+        case "failed":
+            facts = Facts(operation.code, operation.subcode, message=operation.message)
+            return ExplanationView.model_validate(explain_operation(facts, operation.completion_reason))
+        case _:
+            return None
 
 
 def operation_view(operation: Operation, call: Call) -> OperationView:

@@ -77,9 +77,10 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
     shown = await management.hang_up("call", "somebody")
 
     assert shown.call.status is Status.ENDED
-    assert shown.call.hangup is None
+    assert shown.call.hangup is not None
     assert shown.call.termination is not None
     assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
     told = [(event.kind, event.detail) for event in await store.events("call")]
     assert told[-2:] == [
         ("hangupRequested", {"requestedBy": "somebody"}),

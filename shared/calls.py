@@ -12,6 +12,7 @@ from shared.errors import InvalidRequest
 from shared.leases import Failing, Lease
 
 MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
+REQUEST_IDS = frozenset({"scenarioId", "chainId"})  # of the request that told an event; not a part of what it told
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # Table Storage's own, `|` (our separator), `%`, white space, and halves of a character, which are no text.
 _REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff]")
@@ -166,8 +167,8 @@ class KeyedRequest:
 class Event:
     """One line of a call's story. `detail` is flat and holds no secret and no personal data.
 
-    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time.
-    One of our own doing is a line each time.
+    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time, and the
+    ids of the request that told it first. One of our own doing is a line each time.
     """
 
     kind: str
@@ -178,7 +179,8 @@ class Event:
     @property
     def digest(self) -> str:
         """32 hex digits of the content."""
-        content = [self.kind, dict(self.detail), None if self.told else self.at.isoformat()]
+        detail = {name: value for name, value in self.detail.items() if name not in REQUEST_IDS}
+        content = [self.kind, detail, None if self.told else self.at.isoformat()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

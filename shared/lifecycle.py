@@ -16,7 +16,14 @@ from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnoth
 from shared.explaining import NOT_TOLD, Context, explain
 from shared.leases import Failing
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
-from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
+from shared.notifications import (
+    CallNotification,
+    Notification,
+    OperationNotification,
+    OtherNotification,
+    RequestIds,
+    Result,
+)
 from shared.termination import UNKNOWN
 
 if TYPE_CHECKING:
@@ -194,8 +201,11 @@ def operation_notified(operation: Operation | None, notification: OperationNotif
     )
 
 
-def story(notification: Notification, at: datetime) -> Event:
-    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name."""
+def story(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
+    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name.
+
+    `ids`: Graph's ids of the request that brought it, since support asks for them.
+    """
     if isinstance(notification, OtherNotification):
         return _line("otherNotified", at, resource=notification.resource, changeType=notification.change_type)
     result = notification.result or Result()
@@ -203,6 +213,8 @@ def story(notification: Notification, at: datetime) -> Event:
         "code": result.code,
         "subcode": result.subcode,
         "changeType": "deleted" if notification.deleted else None,
+        "scenarioId": ids.scenario_id if ids else None,
+        "chainId": ids.chain_id if ids else None,
     }
     if isinstance(notification, CallNotification):
         reason = notification.termination_reason

@@ -158,6 +158,8 @@ class Management:
             gone = True
         except CallKeeperError as error:
             await self._tell_failure(call_id, told, error)
+            if _outcome(error) == "unknown":  # Graph may have hung up all the same, and its notification be lost
+                await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
             raise
         now = self._clock.now()
         told = _with(told, now, outcome="gone" if gone else "accepted")

@@ -111,6 +111,18 @@ async def test_a_young_call_that_graph_did_not_find_to_hang_up_is_asked_for_agai
         assert [delay > 200 for delay in retries] == [True]  # it is asked once more when a 404 counts
 
 
+@pytest.mark.parametrize(("fault", "status", "asked"), [({"status": 500}, 502, True), ({"status": 403}, 502, False)])
+async def test_a_hang_up_that_may_have_been_done_is_looked_after_in_a_minute(
+    app: App, queue: WatchedQueue, fault: dict[str, Any], status: int, asked: bool
+) -> None:
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = await watched.register()
+        queue.sent.clear()
+        await watched.simulator.fault(operation="delete", callId=call_id, **fault)
+        await watched.ask("POST", f"calls/{call_id}/hangup", expect=status)
+        assert ((Renew(call_id=call_id), 60) in queue.sent) is asked
+
+
 async def test_an_ended_call_is_not_hung_up_at_graph(app: App) -> None:
     call_id = await app.register()
     await app.notify(about_call(call_id, "deleted", state="terminated"))

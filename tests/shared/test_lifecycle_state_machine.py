@@ -191,6 +191,22 @@ def test_every_order_of_a_whole_life_gives_one_record() -> None:
     assert len(records) == 1
 
 
+@given(told=st.lists(items, min_size=1, max_size=6), place=st.integers(0, 6))
+def test_our_own_hang_up_explains_the_end_in_any_order(told: list[Item], place: int) -> None:
+    """Graph's answer to DELETE and its notifications come in any order."""
+
+    def hung_up_after(count: int) -> Call | None:
+        record = OnRecord(registered(None, REGISTRATION, NOON)).posted(told[:count], NOON)
+        assert record.call
+        record = replace(record, call=hung_up(record.call, "bot", NOON, not_found=False))
+        return record.posted(told[count:], NOON).settled().call
+
+    one, other = hung_up_after(place), hung_up_after(0)
+    assert one == other
+    assert one
+    assert one.termination is None or one.termination.reason == "Hung up through Call Keeper by bot."
+
+
 @pytest.mark.parametrize("first", EVENTS[::3], ids=lambda item: str(item.get("resourceUrl"))[-20:])
 def test_every_pair_of_events_agrees_in_both_orders(first: Item) -> None:
     for second in EVENTS:

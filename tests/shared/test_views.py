@@ -7,7 +7,8 @@ import pytest
 
 from shared.calls import Call, Operation, Source, Termination
 from shared.leases import Failing, Timing
-from shared.views import call_view, operation_view
+from shared.termination import catalogue
+from shared.views import OWNERS, call_view, operation_view
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CALL = Call("call", "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11", "established", NOON, NOON)
@@ -42,3 +43,15 @@ def test_a_failing_keep_alive_says_whose_doing_it_is() -> None:
     assert lease.failing is not None
     assert (lease.failing.explanation.fault_owner, lease.failing.explanation.retryable) == ("bot", False)
     assert "another tenant" in lease.failing.explanation.reason
+
+
+def test_an_end_that_a_newer_version_explained_is_shown() -> None:
+    assert ENDED.termination
+    newer = replace(ENDED, termination=replace(ENDED.termination, fault_owner="somebodyNew", category="newCategory"))
+    shown = call_view(newer, None, Timing(), NOON).termination
+    assert shown is not None
+    assert (shown.fault_owner, shown.category) == ("unknown", "newCategory")
+
+
+def test_the_api_knows_every_owner_of_the_catalogue() -> None:
+    assert set(catalogue().fault_owners) == OWNERS

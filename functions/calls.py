@@ -15,7 +15,6 @@ from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, implied_key
 from shared.identifiers import is_guid
 from shared.recording import RecordRequest
 from shared.services import services
-from shared.termination import catalogue
 from shared.validation import read_json
 from shared.views import (
     TENANT_ID,
@@ -285,13 +284,7 @@ def _records(caller: Caller) -> "Records":
 
 def _view(shown: "Shown") -> CallView:
     now, timing = services().clock.now(), services().settings.timing
-    return call_view(services().apps.owned(shown.call), shown.watermark, timing, now, _action(shown))
-
-
-def _action(shown: "Shown") -> str | None:
-    end = shown.call.termination
-    entry = catalogue().lookup(end.code, end.subcode) if end else None
-    return entry.action if entry else None
+    return call_view(services().apps.owned(shown.call), shown.watermark, timing, now)
 
 
 def _call(shown: "Shown", status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:

@@ -6,7 +6,7 @@ from functions.bodies import check_is_plain_json
 from functions.http import Caller, Route, check_size, endpoint
 from shared import telemetry
 from shared.errors import CallKeeperError
-from shared.notifications import LegacyFormat
+from shared.notifications import LegacyFormat, RequestIds
 from shared.services import services
 
 BODY_LIMIT = 1024 * 1024  # a large meeting's roster must pass
@@ -37,7 +37,8 @@ async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.
     try:
         check_size(req, BODY_LIMIT)
         check_is_plain_json(req)
-        await services().webhook.receive(req.headers.get("Authorization"), req.get_body())
+        ids = RequestIds.of(req.headers)
+        await services().webhook.receive(req.headers.get("Authorization"), req.get_body(), ids)
     except LegacyFormat:
         return func.HttpResponse(status_code=204)
     except CallKeeperError as error:

@@ -7,7 +7,7 @@ import azure.functions as func
 from functions.http import Caller, Route, endpoint, reply
 from shared.health import check
 from shared.termination import catalogue
-from shared.views import HealthView, TerminationCode, TerminationCodeList
+from shared.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
 
 blueprint = func.Blueprint()
 
@@ -63,5 +63,8 @@ async def openapi(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     ),
 )
 async def list_termination_codes(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
-    """Code, subcode, reason, category, source, and what to do."""
-    return reply(TerminationCodeList(value=[TerminationCode.model_validate(entry) for entry in catalogue().entries]))
+    """Code, subcode, reason, category, source, whose doing it is, and what to do."""
+    known = catalogue()
+    rows = [TerminationCode.model_validate(entry) for entry in known.entries]
+    words = [TerminationReason.model_validate(named) for named in known.named]
+    return reply(TerminationCodeList(value=rows, termination_reasons=words))

@@ -95,6 +95,8 @@ class Demo:
         self._change_tokens()
         self._hang_up(kept)
         end_of_kept = self._explain(kept, "A", None)
+        if end_of_kept["termination"]["category"] != "byBot":
+            raise DemoFailed(f"A was hung up, but its end is told as {end_of_kept['termination']['category']}")
         token_kinds = self._count_tokens()
         return Seen(
             {"call": end_of_kept, "simulated": keep_alives},

@@ -12,6 +12,7 @@ from shared.errors import InvalidRequest
 from shared.leases import Failing, Lease
 
 MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
+REQUEST_IDS = frozenset({"scenarioId", "chainId"})  # of the request that told an event; not a part of what it told
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
 # Table Storage's own, `|` (our separator), `%`, white space, and halves of a character, which are no text.
 _REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff]")
@@ -35,7 +36,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """Why a call ended. `code` and `subcode` are None where nobody told, or where they were no numbers."""
+    """Why a call ended: what Graph told, and what that means (`explaining`).
+
+    `code` and `subcode` are None if nobody told them, or if they were no numbers. `reason`, `category`, `action`,
+    `fault_owner` and `retryable` follow from the rest and from the call, so a change of either makes them anew.
+    """
 
     source: Source
     reason: str
@@ -46,15 +51,24 @@ class Termination:
     raw_subcode: str | None = None
     message: str | None = None
     message_truncated: bool = False
+    termination_reason: str | None = None
+    action: str | None = None
+    fault_owner: str = "unknown"
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """Who asked for the hang-up, when, and whether Graph said then that the call was already gone."""
+    """Who asked for the hang-up, and when Graph answered it.
+
+    `not_found`: Graph said to somebody that the call was already gone. `accepted`: it accepted this one's hang-up, so
+    the end that follows is its effect.
+    """
 
     requested_at: datetime
     requested_by: str
     not_found: bool = False
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +104,14 @@ class Call:
     def lease(self) -> Lease:
         """The part of the record that a sweep reads."""
         return Lease(
-            self.id, self.tenant_id, self.known_at, self.started_at, self.renewed_at, self.failing, self.app_id
+            self.id,
+            self.tenant_id,
+            self.known_at,
+            self.started_at,
+            self.renewed_at,
+            self.failing,
+            self.app_id,
+            hung_up=self.hangup is not None and self.hangup.accepted,
         )
 
 
@@ -148,8 +169,8 @@ class KeyedRequest:
 class Event:
     """One line of a call's story. `detail` is flat and holds no secret and no personal data.
 
-    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time.
-    One of our own doing is a line each time.
+    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time, and the
+    ids of the request that told it first. One of our own doing is a line each time.
     """
 
     kind: str
@@ -160,7 +181,8 @@ class Event:
     @property
     def digest(self) -> str:
         """32 hex digits of the content."""
-        content = [self.kind, dict(self.detail), None if self.told else self.at.isoformat()]
+        detail = {name: value for name, value in self.detail.items() if name not in REQUEST_IDS}
+        content = [self.kind, detail, None if self.told else self.at.isoformat()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -142,7 +142,10 @@ type Account = tuple[str, str | None]  # tenant id and app id: what Graph's limi
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a sweep needs to know of an active call. `app_id` is the bot's; None: that of GRAPH_APP_ID."""
+    """What a sweep needs to know of an active call. `app_id` is the bot's; None: that of GRAPH_APP_ID.
+
+    `hung_up`: Graph accepted a hang-up of ours, so a 404 means that the call is over, however young it is.
+    """
 
     call_id: str
     tenant_id: str
@@ -151,6 +154,7 @@ class Lease:
     renewed_at: datetime | None = None
     failing: Failing | None = None
     app_id: str | None = None
+    hung_up: bool = False
 
     @property
     def account(self) -> Account:

@@ -7,16 +7,24 @@ the last one received is shown, and times are those of the receipt.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.calls import Call, Event, Hangup, Operation, Source, Termination
 from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnotherApp
+from shared.explaining import NOT_TOLD, Context, explain
 from shared.leases import Failing
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
-from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
-from shared.termination import explain
+from shared.notifications import (
+    CallNotification,
+    Notification,
+    OperationNotification,
+    OtherNotification,
+    RequestIds,
+    Result,
+)
+from shared.termination import UNKNOWN
 
 if TYPE_CHECKING:
     from shared.graph import StartedOperation
@@ -97,7 +105,7 @@ def notified(
     if notification.deleted or notification.state == "terminated":
         told = notification.result or Result()
         return _ended(call, _termination(Source.NOTIFICATION, told, notification.termination_reason), at)
-    return call
+    return _explained(call)  # the direction, or that it was established, may be news after the end
 
 
 def _of_another_app(call: Call, app_id: str | None) -> bool:
@@ -127,24 +135,30 @@ def failing(call: Call, failure: Failing, last_renewal: datetime) -> Call:
 def gone(call: Call, source: Source, at: datetime, result: Result | None = None) -> Call:
     """Graph does not know the call any more: it has ended, and a late notification may still tell why.
 
-    Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`.
+    Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`. A call that Graph
+    hung up for us ended then, not when that was noticed.
     """
+    if call.hangup and call.hangup.accepted:
+        at = min(at, max(call.hangup.requested_at, call.started_at))
     if source is Source.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
         source = Source.HANGUP_NOT_FOUND
     return _ended(call, _termination(source, result or Result()), at)
 
 
 def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
-    """Somebody asked for the hang-up. No effect on an ended call.
+    """Graph answered somebody's hang-up, which was asked for while the call was active on record.
 
-    `not_found`: Graph said that the call was already gone. The end itself comes by notification, or by the next
-    keepAlive's 404. The first requester stays.
+    `not_found`: Graph said that the call was already gone; no effect on an ended call then. If Graph accepted it, the
+    end is its effect, even if the notification of the end is on record before this. The end itself comes by
+    notification, or by the next keepAlive's 404. The first requester stays, but one whom Graph accepted goes first.
     """
-    if call.ended_at is not None:
+    if call.ended_at is not None and not_found:
         return call
-    first = call.hangup or Hangup(at, by)
-    hangup = replace(first, not_found=first.not_found or not_found)
-    return replace(call, state=later(call.state, "terminating"), hangup=hangup)
+    this = Hangup(at, by, accepted=not not_found)
+    first = call.hangup if call.hangup and (call.hangup.accepted or not_found) else this
+    gone = not_found or (call.hangup is not None and call.hangup.not_found)
+    after = replace(call, state=later(call.state, "terminating"), hangup=replace(first, not_found=gone))
+    return _explained(after)
 
 
 def operation_requested(
@@ -187,8 +201,11 @@ def operation_notified(operation: Operation | None, notification: OperationNotif
     )
 
 
-def story(notification: Notification, at: datetime) -> Event:
-    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name."""
+def story(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
+    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name.
+
+    `ids`: Graph's ids of the request that brought it, since support asks for them.
+    """
     if isinstance(notification, OtherNotification):
         return _line("otherNotified", at, resource=notification.resource, changeType=notification.change_type)
     result = notification.result or Result()
@@ -196,6 +213,8 @@ def story(notification: Notification, at: datetime) -> Event:
         "code": result.code,
         "subcode": result.subcode,
         "changeType": "deleted" if notification.deleted else None,
+        "scenarioId": ids.scenario_id if ids else None,
+        "chainId": ids.chain_id if ids else None,
     }
     if isinstance(notification, CallNotification):
         reason = notification.termination_reason
@@ -219,24 +238,42 @@ def _ended(call: Call, termination: Termination, at: datetime) -> Call:
     """End a call, or learn more of an end; the time of the first evidence stays."""
     if call.termination is not None:
         termination = richer(call.termination, termination)
-    return replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
+    ended = replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
+    return _explained(ended)
 
 
 def _termination(source: Source, told: Result, termination_reason: str | None = None) -> Termination:
-    code = told.raw_code if told.code is None else told.code
-    subcode = told.raw_subcode if told.subcode is None else told.subcode
-    why = explain(code, subcode, termination_reason)
+    """What was told of an end, not explained yet."""
     return Termination(
         source,
-        why.reason,
-        why.category,
+        NOT_TOLD,
+        UNKNOWN,
         told.code,
         told.subcode,
         told.raw_code,
         told.raw_subcode,
         told.message,
         told.message_truncated,
+        termination_reason,
     )
+
+
+def _explained(call: Call) -> Call:
+    """The call with the explanation that follows from all that is known of it now."""
+    end, hangup = call.termination, call.hangup
+    if end is None:
+        return call
+    code = end.raw_code if end.code is None else end.code
+    subcode = end.raw_subcode if end.subcode is None else end.subcode
+    context = Context(
+        incoming=call.direction == "incoming",
+        ever_established=call.ever_established,
+        hung_up_by=hangup.requested_by if hangup and hangup.accepted else None,
+        gone_for=hangup.requested_by if hangup and not hangup.accepted else None,
+        told=end.source is Source.NOTIFICATION,
+    )
+    why = explain(code, subcode, end.termination_reason, end.message, context)
+    return replace(call, termination=replace(end, **asdict(why)))
 
 
 def _operation(notification: OperationNotification, at: datetime) -> Operation:

@@ -160,6 +160,8 @@ class Management:
             gone = True
         except CallKeeperError as error:
             await self._tell_failure(call_id, told, error)
+            if _outcome(error) == "unknown":  # Graph may have hung up all the same, and its notification be lost
+                await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
             raise
         now = self._clock.now()
         told = _with(told, now, outcome="gone" if gone else "accepted")
@@ -169,6 +171,8 @@ class Management:
             return (lifecycle.hung_up(call, by, now, gone), (told,)) if call else None
 
         after = await update(self._store, call_id, decide)
+        if after and after.termination and not gone:  # the end was on record before Graph's answer: it is this one's
+            telemetry.tell_end(after)
         telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
         # Should the notification be lost, this finds the call gone, long before the next sweep would.
         await self._renewer.send(Renew(call_id=call_id), self._timing.minute)

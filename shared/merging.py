@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from shared.calls import Operation, Source, Termination
-from shared.termination import NOT_TOLD, UNKNOWN, catalogue
+from shared.explaining import certainty
 
 NO_STATE = "unknown"  # of a call that was registered, and that Graph has told nothing of
 ESTABLISHED = frozenset({"established", "hold", "transferring", "transferAccepted"})
@@ -32,12 +32,14 @@ def settled(known: str | None, told: str | None) -> str | None:
 
 
 def richer(known: Termination, told: Termination) -> Termination:
-    """The richer account of an end, and the better source of both.
+    """The richer account of an end, with the better source and either `terminationReason` of both.
 
-    In the catalogue > other numbers > text that is no number, or a `terminationReason` > nothing; then the lower codes.
+    Codes in the catalogue > explained by a DiagCode > generic ones > other numbers > text that is no number > none;
+    then the lower codes.
     """
     source = min(known.source, told.source, key=_SOURCES.index)
-    return replace(min(known, told, key=_poverty), source=source)
+    word = settled(known.termination_reason, told.termination_reason)
+    return replace(min(known, told, key=_poverty), source=source, termination_reason=word)
 
 
 def fuller(known: Operation, told: Operation) -> Operation:
@@ -66,15 +68,18 @@ def _key(*values: str | int | None) -> _Key:
 
 
 def _poverty(end: Termination) -> _Key:
-    """The order of two ends, the richer first. It looks at every field but the source: equal keys, equal ends."""
-    if catalogue().is_known(end.code, end.subcode):
-        rank = 0
-    elif end.code is not None or end.subcode is not None:
-        rank = 1
+    """The order of two ends, the richer first.
+
+    It looks at every field but the source and the `terminationReason`, which are merged for themselves: equal keys,
+    equal ends.
+    """
+    if end.code is not None or end.subcode is not None:
+        rank = certainty(end.code, end.subcode, end.message)
     else:
-        rank = 3 if end.raw_code is None and end.raw_subcode is None and end.reason == NOT_TOLD else 2
-    remaining = (end.category == UNKNOWN, end.raw_code, end.raw_subcode, end.message_truncated, end.message)
-    return _key(rank, end.code, end.subcode, *remaining, end.reason, end.category)
+        rank = 5 if end.raw_code is None and end.raw_subcode is None else 4
+    told = (end.raw_code, end.raw_subcode, end.message_truncated, end.message)
+    meant = (end.reason, end.category, end.action, end.fault_owner, end.retryable)
+    return _key(rank, end.code, end.subcode, *told, *meant)
 
 
 def _progress(operation: Operation) -> _Key:

@@ -6,32 +6,24 @@ What is not needed is not read: participants, names, tones and chats never get i
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from urllib.parse import unquote
 
 from shared.calls import canonical_id
 from shared.errors import CallKeeperError, InvalidRequest, PayloadTooLarge
+from shared.explaining import COMPLETION_REASONS
 from shared.payload import MAX_WORD, Entity, Json, camel, clean, code_of, first, load, text_of, whole
 
 MAX_CONTEXT = 256  # recordResponse page: clientContext
+MAX_REQUEST_ID = 128  # characters; Graph sends GUIDs
+SCENARIO_ID, CHAIN_ID = "Scenario-Id", "X-Microsoft-Skype-Chain-ID"  # headers seen in logs of Microsoft's SDK
 MAX_NOTIFICATIONS = 1000  # of one body; Graph sends one, or a few
 MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
 _DIAGNOSIS = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
 _LEGACY = {"id", "type", "state", "states", "callstate", "appid", "appstate", "participants", "links", "threadid"}
-_COMPLETION = {  # recordOperation page (beta) and the Call Automation codes: v1.0 leaves completionReason out
-    8508: "operationCanceled",
-    8509: "maxSilenceTimeout",
-    8510: "initialSilenceTimeout",
-    8511: "playPromptFailed",
-    8512: "playBeepFailed",
-    8513: "mediaReceiveTimeout",
-    8514: "stopToneDetected",
-    8515: "maxRecordDurationReached",
-}
-
 _TOO_MANY = f"The body has more than {MAX_NOTIFICATIONS} notifications."
 
 type Notification = CallNotification | OperationNotification | OtherNotification
@@ -89,6 +81,19 @@ class OtherNotification:
     call_id: str
     resource: str
     change_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIds:
+    """Graph's ids of the request that brought notifications: `Scenario-Id` and `X-Microsoft-Skype-Chain-ID`."""
+
+    scenario_id: str | None = None
+    chain_id: str | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "RequestIds":
+        """From the headers of the request: as text that storage takes, and bounded."""
+        return cls(*(text_of(headers.get(name), MAX_REQUEST_ID) for name in (SCENARIO_ID, CHAIN_ID)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,7 @@ def _of_call(call_id: str, entity: Entity, deleted: bool) -> CallNotification:
 
 def _of_operation(call_id: str, operation_id: str, entity: Entity, deleted: bool) -> OperationNotification:
     result = _result(first(entity, "resultInfo"))
-    derived = _COMPLETION.get(result.subcode) if result and result.subcode else None
+    derived = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
     return OperationNotification(
         call_id,
         operation_id,

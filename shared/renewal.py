@@ -139,7 +139,7 @@ class Renewer:
             return await self.fail(lease, watermark, failure_of(error))
         except GraphCallNotFound as error:
             young_for = lease.started_at + self._timing.young - self._clock.now()
-            if young_for > timedelta():
+            if young_for > timedelta() and not lease.hung_up:
                 return await self.fail(lease, watermark, replace(failure_of(error), retry_after=young_for))
             return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
@@ -255,8 +255,16 @@ class Renewer:
 
     async def _end(self, lease: Lease, source: Source, result: Result | None = None) -> Outcome:
         now = self._clock.now()
-        call = await update(self._store, lease.call_id, lambda call: _ended(call, source, now, result))
-        if call and call.ended_at == now:
+        ended = False
+
+        def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
+            nonlocal ended
+            decision = _ended(call, source, now, result)
+            ended = decision is not None
+            return decision
+
+        call = await update(self._store, lease.call_id, decide)
+        if call and ended:
             telemetry.tell_end(call)
         return Outcome.ENDED
 

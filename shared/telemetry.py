@@ -304,6 +304,8 @@ NOTIFICATIONS = Metric(
 
 def tell_end(call: "Call") -> None:
     """Tell that a call is over, or that more became known of its end."""
+    from shared.termination import catalogue  # noqa: PLC0415 (only an end needs it)
+
     end = call.termination
     if end is None:
         return
@@ -316,6 +318,6 @@ def tell_end(call: "Call") -> None:
         source=end.source,
     )
     CALLS_ENDED.add(category=end.category, source=end.source)
-    if end.subcode is not None and end.category == "unknown":
+    if end.subcode is not None and not catalogue().is_known(end.code, end.subcode):
         CODE_UNKNOWN(callId=call.id, code=end.code, subcode=end.subcode)
         CODES_UNKNOWN.add()

@@ -1,37 +1,103 @@
-"""The catalogue of end codes: why a call ended, in plain words. Its rows are in `termination_codes.json`."""
+"""The catalogue of end codes. Its rows are in `termination_codes.json`; `explaining` has the rules for reading them."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
+from pydantic.alias_generators import to_snake
+
 UNKNOWN = "unknown"
-NOT_TOLD = "Nobody has told why: Graph gave no reason."
+SUCCESS_BELOW = 300  # a code from here on is a failure, as in HTTP and SIP
 _FILE = Path(__file__).with_name("termination_codes.json")
+_FAMILY = 1000  # a telephone subcode is a prefix of three digits and a SIP code of three digits
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row: what the codes mean, and what to do. `code` is None where the document gives the subcode alone."""
+class Meaning:
+    """What a row says. `fault_owner`: whose doing it is. `retryable`: the same again may succeed."""
 
-    code: int | None
-    subcode: int
     reason: str
     category: str
-    source: str
     action: str
+    fault_owner: str
+    retryable: bool
 
 
 @dataclass(frozen=True, slots=True)
-class NamedReason:
+class Cited(Meaning):
+    """A row with its source. `evidence` is `documented` or `observed`: the latter only in public reports or code."""
+
+    source: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Cited):
+    """A row for codes.
+
+    `code` is None if the document gives the subcode alone, `subcode` is None if the code alone has a meaning.
+    `generic`: the subcode says nothing, so a DiagCode in the message is more precise. `exact_code`: with another code
+    the subcode has another meaning. `symptom`, `message` (Graph's words) and `threads` (public reports) are for people.
+    """
+
+    code: int | None
+    subcode: int | None
+    generic: bool = False
+    exact_code: bool = False
+    symptom: str | None = None
+    message: str | None = None
+    threads: tuple[str, ...] = ()
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the row's own code is one of success."""
+        return self.code is not None and self.code < SUCCESS_BELOW
+
+
+@dataclass(frozen=True, slots=True)
+class CodeClass(Cited):
+    """What codes of a range mean by themselves."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedReason(Cited):
     """What a `terminationReason` means; Graph sends it without codes, e.g. `AppTransferred`."""
 
     termination_reason: str
-    reason: str
-    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Telephone subcodes: `prefix`, then the SIP code that the SBC or the telephone provider answered."""
+
+    prefix: int
+    leg: str
     source: str
-    action: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SipCodes:
+    """What SIP codes of a range mean."""
+
+    first: int
+    last: int
+    meaning: str
+    category: str
+    fault_owner: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAliveFailure(Meaning):
+    """Why a keepAlive does not succeed, by the word on record."""
+
+    word: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,82 +116,87 @@ class Catalogue:
     version: str
     sources: Mapping[str, Document]
     categories: Mapping[str, str]
+    symptoms: Mapping[str, str]
+    fault_owners: Mapping[str, str]
     entries: tuple[Entry, ...]
+    classes: tuple[CodeClass, ...]
+    families: tuple[Family, ...]
+    sip_codes: tuple[SipCodes, ...]
     named: tuple[NamedReason, ...]
-    by_codes: Mapping[tuple[int | None, int], Entry]
-    by_subcode: Mapping[int, Entry]
+    by_codes: Mapping[tuple[int | None, int | None], Entry]
+    by_subcode: Mapping[int, tuple[Entry, ...]]
     by_name: Mapping[str, NamedReason]
+    by_word: Mapping[str, KeepAliveFailure]
 
     def lookup(self, code: int | None, subcode: int | None) -> Entry | None:
         """The row of these codes: by both, then by the subcode alone, as services give one subcode several codes.
 
-        Subcode 0 says nothing alone, so it must fit together with its code.
+        A row for a success never explains a failure. Subcode 0 says nothing alone, so it must fit with its code.
         """
         if subcode is None:
             return None
-        return self.by_codes.get((code, subcode)) or (self.by_subcode.get(subcode) if subcode else None)
+        if entry := self.by_codes.get((code, subcode)):
+            return entry
+        rows = self.by_subcode.get(subcode, ()) if subcode else ()
+        return next((row for row in rows if _explains(row, code)), None)
+
+    def family(self, subcode: int | None) -> tuple[Family, SipCodes, int] | None:
+        """The telephone family of a subcode, what its SIP code means, and that code."""
+        if subcode is None:
+            return None
+        prefix, sip = divmod(subcode, _FAMILY)
+        family = next((family for family in self.families if family.prefix == prefix), None)
+        meaning = next((codes for codes in self.sip_codes if codes.first <= sip <= codes.last), None)
+        return (family, meaning, sip) if family and meaning else None
+
+    def of_code(self, code: int | None) -> Cited | None:
+        """What a code means by itself: its own row, or that of its class."""
+        if code is None:
+            return None
+        return self.by_codes.get((code, None)) or next(
+            (each for each in self.classes if each.first <= code <= each.last), None
+        )
 
     def is_known(self, code: int | None, subcode: int | None) -> bool:
-        """Whether there is a row for these codes."""
-        return self.lookup(code, subcode) is not None
+        """Whether there is a row, or a family, for these codes."""
+        return self.lookup(code, subcode) is not None or self.family(subcode) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a call ended: a sentence, and one of the catalogue's categories."""
-
-    reason: str
-    category: str
+def _explains(row: Entry, code: int | None) -> bool:
+    if row.exact_code:
+        return code is None
+    return not (row.is_success and code is not None and code >= SUCCESS_BELOW)
 
 
 @cache
 def catalogue() -> Catalogue:
     """The catalogue, read from its file when it is first asked for."""
     data = json.loads(_FILE.read_text(encoding="utf-8"))
-    entries = tuple(Entry(**row) for row in data["codes"])
-    named = tuple(
-        NamedReason(termination_reason=row.pop("terminationReason"), **row) for row in data["terminationReasons"]
-    )
+    entries = tuple(_made(Entry, row) for row in data["codes"])
+    named = tuple(_made(NamedReason, row) for row in data["terminationReasons"])
+    by_subcode: dict[int, tuple[Entry, ...]] = {}
+    for entry in entries:
+        if entry.subcode is not None:
+            by_subcode[entry.subcode] = (*by_subcode.get(entry.subcode, ()), entry)
     return Catalogue(
         version=data["version"],
         sources={name: Document(**source) for name, source in data["sources"].items()},
         categories=data["categories"],
+        symptoms=data["symptoms"],
+        fault_owners=data["faultOwners"],
         entries=entries,
+        classes=tuple(_made(CodeClass, row) for row in data["codeClasses"]),
+        families=tuple(_made(Family, row) for row in data["telephoneFamilies"]),
+        sip_codes=tuple(_made(SipCodes, row) for row in data["sipCodes"]),
         named=named,
         by_codes={(entry.code, entry.subcode): entry for entry in entries},
-        by_subcode={entry.subcode: entry for entry in reversed(entries)},  # the first of its subcode is set last
+        by_subcode=by_subcode,
         by_name={name.termination_reason.casefold(): name for name in named},
+        by_word={row["word"]: _made(KeepAliveFailure, row) for row in data["keepAliveFailures"]},
     )
 
 
-def explain(code: int | str | None, subcode: int | str | None, termination_reason: str | None = None) -> Explanation:
-    """Say why a call ended.
-
-    Parameters
-    ----------
-    code, subcode
-        As Graph gave them: numbers, or text that is no number, or None.
-    termination_reason
-        Graph's older word, e.g. `AppTransferred`. It counts where the codes are not in the catalogue.
-
-    Returns
-    -------
-    What the catalogue says; for what it does not know, Graph's own words and the category `unknown`.
-    """
-    entry = catalogue().lookup(_number(code), _number(subcode))
-    if entry:
-        return Explanation(entry.reason, entry.category)
-    name = catalogue().by_name.get(termination_reason.casefold()) if termination_reason else None
-    if name and (name.category != UNKNOWN or (code is None and subcode is None)):
-        return Explanation(name.reason, name.category)
-    return Explanation(_verbatim(code, subcode, termination_reason), UNKNOWN)
-
-
-def _number(given: int | str | None) -> int | None:
-    return given if isinstance(given, int) else None
-
-
-def _verbatim(code: int | str | None, subcode: int | str | None, termination_reason: str | None) -> str:
-    given = (("code", code), ("subcode", subcode), ("terminationReason", termination_reason))
-    told = ", ".join(f"{name} {value}" for name, value in given if value is not None)
-    return f"Graph gave {told}, which is not in the catalogue." if told else NOT_TOLD
+def _made[Row](kind: type[Row], row: Mapping[str, object]) -> Row:
+    values = {to_snake(name): tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    assert values.keys() <= {field.name for field in fields(kind)}  # type: ignore[arg-type] # noqa: S101 all are dataclasses
+    return kind(**values)

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -18,7 +19,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
-from shared.leases import Timing, Watermark
+from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
+from shared.leases import Failing, Timing, Watermark
 from shared.recording import callers_context
 
 METADATA_KEYS = 50
@@ -101,6 +103,30 @@ class RegisterCall(Model):
         return value
 
 
+type Owner = Literal["bot", "people", "network", "service", "tenantPolicy", "keeper", "unknown"]
+OWNERS = frozenset(get_args(Owner.__value__))
+
+
+def _known_owner(given: str) -> str:
+    """A newer version may have written a word that this one does not know; that must not spoil a list of calls."""
+    return given if given in OWNERS else "unknown"
+
+
+type FaultOwner = Annotated[Owner, BeforeValidator(_known_owner)]
+_OWNER = "Whose doing it is, and who can change it."
+_RETRYABLE = "Whether the same again, unchanged, may succeed."
+
+
+class ExplanationView(Model):
+    """Why something failed."""
+
+    reason: str = Field(description="In plain words.")
+    category: str = Field(description="See /api/termination-codes.")
+    action: str | None = Field(description="What to do about it.")
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
+
+
 class FailingView(Model):
     """That keepAlive does not succeed at the moment."""
 
@@ -110,6 +136,7 @@ class FailingView(Model):
     reason: str
     status: int | None = Field(description="Graph's HTTP status, null where it did not answer.")
     subcode: int | None
+    explanation: ExplanationView
 
 
 class LeaseView(Model):
@@ -130,11 +157,14 @@ class TerminationView(Model):
     reason: str = Field(description="In plain words.")
     category: str = Field(description="See /api/termination-codes.")
     source: Source = Field(description="Who told.")
-    action: str | None = Field(description="What to do about it, where the catalogue knows.")
+    action: str | None = Field(description="What to do about it.")
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
     message: str | None = Field(description="Graph's own words.")
     message_truncated: bool
     raw_code: str | None = Field(description="Graph's code where it was no number.")
     raw_subcode: str | None
+    termination_reason: str | None = Field(description="Graph's older word for the end, e.g. AppTransferred.")
 
 
 class HangupView(Model):
@@ -202,6 +232,7 @@ class OperationView(Model):
     subcode: int | None
     message: str | None
     completion_reason: str | None
+    explanation: ExplanationView | None = Field(description="Why it failed or is lost; else null.")
 
 
 class RecordingView(OperationView):
@@ -223,11 +254,27 @@ class OperationList(Model):
 class TerminationCode(Model):
     """One row of the catalogue of end codes."""
 
-    code: int | None
-    subcode: int
+    code: int | None = Field(description="Null: any code.")
+    subcode: int | None = Field(description="Null: what the code means by itself.")
     reason: str
     category: str
     source: str
+    evidence: Literal["documented", "observed"]
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
+    action: str
+
+
+class TerminationReason(Model):
+    """What a `terminationReason` of Graph's means."""
+
+    termination_reason: str
+    reason: str
+    category: str
+    source: str
+    evidence: Literal["documented", "observed"]
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
     action: str
 
 
@@ -235,6 +282,7 @@ class TerminationCodeList(Model):
     """The catalogue of end codes."""
 
     value: list[TerminationCode]
+    termination_reasons: list[TerminationReason] = Field(description="Words that Graph sent instead of codes.")
     continuation: None = None
 
 
@@ -279,11 +327,11 @@ class Problem(Model):
     graph_request_id: str | None = None
 
 
-def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime, action: str | None) -> CallView:
+def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> CallView:
     """A call as the API shows it."""
     shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination"}}
     lease = None if call.ended_at else _lease_view(call, watermark, timing, now)
-    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call, action)})
+    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call)})
 
 
 def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> LeaseView:
@@ -292,16 +340,22 @@ def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: da
         renewed_at=renewed_at,
         expires_at=renewed_at + timing.lease,
         at_risk=now - renewed_at >= timing.at_risk_after,
-        failing=FailingView.model_validate(call.failing) if call.failing else None,
+        failing=_failing_view(call.failing) if call.failing else None,
     )
 
 
-def _termination_view(call: Call, action: str | None) -> TerminationView | None:
+def _failing_view(failing: Failing) -> FailingView:
+    shown = {name: getattr(failing, name) for name in FailingView.model_fields if name != "explanation"}
+    why = explain_keep_alive(failing.reason, failing.status, failing.subcode)
+    return FailingView.model_validate({**shown, "explanation": ExplanationView.model_validate(why)})
+
+
+def _termination_view(call: Call) -> TerminationView | None:
     end = call.termination
     if end is None:
         return None
-    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name not in {"ended_at", "action"}}
-    return TerminationView.model_validate({**shown, "ended_at": call.ended_at, "action": action})
+    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name != "ended_at"}
+    return TerminationView.model_validate({**shown, "ended_at": call.ended_at})
 
 
 def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
@@ -309,13 +363,25 @@ def recording_view(operation: Operation, call: Call, *, secrets: bool) -> Record
 
     A `clientContext` that we made up is not shown: it is none of the caller's.
     """
-    shown = {name: getattr(operation, name) for name in RecordingView.model_fields}
+    shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
     if call.ended_at is not None and not operation.finished:
         shown["status"] = "lost"
+    shown["explanation"] = _why(operation, str(shown["status"]))
     shown["client_context"] = callers_context(operation.client_context)
     if not secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)
+
+
+def _why(operation: Operation, status: str) -> ExplanationView | None:
+    match status:
+        case "lost":
+            return ExplanationView.model_validate(LOST)
+        case "failed":
+            facts = Facts(operation.code, operation.subcode, message=operation.message)
+            return ExplanationView.model_validate(explain_operation(facts, operation.completion_reason))
+        case _:
+            return None
 
 
 def operation_view(operation: Operation, call: Call) -> OperationView:

@@ -22,7 +22,7 @@ from shared.errors import (
     words,
 )
 from shared.leases import Account
-from shared.notifications import Notification, OperationNotification, OtherNotification, parse
+from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse
 from shared.store import CallStore, Change, Stored, commit, retry_conflicts
 from shared.wakeups import Queue, Renew
 
@@ -45,6 +45,14 @@ class Received:
     calls: int
     faults: tuple[str, ...]
     refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """By whom a body was told, and by which request."""
+
+    teller: Account
+    ids: RequestIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,8 @@ class Webhook:
         self._admitted = admitted
         self._apps = apps
 
-    async def receive(self, authorization: str | None, body: bytes) -> Received:
-        """Store what a body tells.
+    async def receive(self, authorization: str | None, body: bytes, ids: RequestIds | None = None) -> Received:
+        """Store what a body tells. `ids` are Graph's ids of the request.
 
         Raises
         ------
@@ -97,11 +105,11 @@ class Webhook:
         """
         try:
             async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
-                return await self._receive(authorization, body)
+                return await self._receive(authorization, body, ids or RequestIds())
         except TimeoutError:
             raise StoreUnavailable(f"Not all was stored within {ANSWER_WITHIN.total_seconds():g} s.") from None
 
-    async def _receive(self, authorization: str | None, body: bytes) -> Received:
+    async def _receive(self, authorization: str | None, body: bytes, ids: RequestIds) -> Received:
         claims = await self._verifier.verify(authorization)
         tenant_id = claims.tenant_id
         self._admitted.check(claims)
@@ -109,7 +117,7 @@ class Webhook:
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
         teller = tenant_id, self._apps.of_audience(claims.audience)
-        received = await self._take(_by_call(parsed.notifications), teller, parsed.faults)
+        received = await self._take(_by_call(parsed.notifications), _Told(teller, ids), parsed.faults)
         if received.refused and not received.calls:
             raise Forbidden("These calls belong to another tenant, or another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
@@ -121,14 +129,14 @@ class Webhook:
         )
         return received
 
-    async def _take(self, by_call: dict[str, list[Notification]], teller: Account, faults: tuple[str, ...]) -> Received:
+    async def _take(self, by_call: dict[str, list[Notification]], told: _Told, faults: tuple[str, ...]) -> Received:
         slots = asyncio.Semaphore(AT_ONCE)
         refused: dict[str, Forbidden] = {}
 
         async def one(call_id: str) -> StoreUnavailable | None:
             async with slots:
                 try:
-                    await self._store_all(call_id, by_call[call_id], teller)
+                    await self._store_all(call_id, by_call[call_id], told)
                 except Forbidden as error:
                     refused[call_id] = error
                 except StoreUnavailable as error:
@@ -141,7 +149,7 @@ class Webhook:
         try:
             errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
         finally:  # also where time ran out: what another call meets hides no alarm
-            self._tell_refused(teller, faults, refused)
+            self._tell_refused(told.teller, faults, refused)
         for error in filter(None, errors):
             raise error
         stored = [notifications for call_id, notifications in by_call.items() if call_id not in refused]
@@ -161,21 +169,21 @@ class Webhook:
             telemetry.NOTIFICATIONS_REFUSED(why=why, detail=f"{count} calls, token of {tenant_id} for app {app_id}")
             telemetry.NOTIFICATIONS.add(count, outcome=why)
 
-    async def _store_all(self, call_id: str, notifications: list[Notification], teller: Account) -> None:
+    async def _store_all(self, call_id: str, notifications: list[Notification], told: _Told) -> None:
         for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):
-            before, after = await self._store_chunk(call_id, chunk, teller)
+            before, after = await self._store_chunk(call_id, chunk, told)
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
             if after.termination and (before is None or before.termination != after.termination):
                 telemetry.tell_end(after)
 
     async def _store_chunk(
-        self, call_id: str, notifications: tuple[Notification, ...], teller: Account
+        self, call_id: str, notifications: tuple[Notification, ...], told: _Told
     ) -> tuple[Call | None, Call]:
         at = self._clock.now()
 
         async def attempt() -> tuple[Call | None, Call]:
             before = await self._store.get(call_id)
-            change = await self._merge(before, call_id, notifications, teller, at)
+            change = await self._merge(before, call_id, notifications, told, at)
             after = change.after
             if before is None and after.ended_at is None and after.state not in UNDER_WAY:
                 await self._renew_soon(call_id)
@@ -189,14 +197,14 @@ class Webhook:
         before: Stored[Call] | None,
         call_id: str,
         notifications: tuple[Notification, ...],
-        teller: Account,
+        told: _Told,
         at: datetime,
     ) -> Change:
         call = self._apps.owned(before.value) if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):
-            call = lifecycle.notified(call, item, teller[0], at, teller[1])
+            call = lifecycle.notified(call, item, told.teller[0], at, told.teller[1])
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
                 if known is None:
@@ -204,7 +212,7 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at + number * TICK)
+                event = lifecycle.story(item, at + number * TICK, told.ids)
                 story.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
         return Change(before, call, tuple(story.values()), tuple(operations.values()))

@@ -15,7 +15,7 @@ import pytest
 from shared import VERSION
 
 ROOT = Path(__file__).parents[1]
-PURE = ("lifecycle", "merging", "notifications", "termination")
+PURE = ("explaining", "lifecycle", "merging", "notifications", "termination")
 DOES_IO = {
     *("aiohttp", "asyncio", "azure", "http", "httpx", "os", "queue", "requests", "socket", "sqlite3", "ssl"),
     *("subprocess", "tempfile", "threading", "time", "urllib.request"),

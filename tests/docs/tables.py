@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -33,7 +34,7 @@ from shared.apps import BotApp
 from shared.entra_errors import ADVICE
 from shared.settings import Settings, setting_name
 from shared.telemetry import LogEvent, Metric
-from shared.termination import catalogue
+from shared.termination import Cited, Entry, catalogue
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
@@ -156,26 +157,102 @@ def _sources() -> str:
 
 
 def _codes() -> str:
+    rows = ((_searched(entry), *_explained(entry, entry.symptom)) for entry in catalogue().entries)
+    return _markdown(("code and subcode", *_EXPLAINED), rows)
+
+
+def _posted() -> str:
+    """A section for each row that people post most: its heading holds the words that they search for."""
+    return "".join(map(_section, (entry for entry in catalogue().entries if entry.message or entry.threads)))
+
+
+def _section(entry: Entry) -> str:
+    title = f"{_codes_of(entry)}: {entry.message}" if entry.message else _codes_of(entry)
+    threads = ", ".join(f"[{urlsplit(url).path.strip('/').replace('/issues/', '#')}]({url})" for url in entry.threads)
+    lines = (
+        ("Symptom", entry.symptom or catalogue().symptoms[entry.category]),
+        ("Cause", entry.reason),
+        ("What to do", entry.action),
+        ("Whose doing", f"`{entry.fault_owner}`; the same again {'may succeed' if entry.retryable else 'fails again'}"),
+        ("Known from", f"{entry.evidence}, `{entry.source}`{': ' if threads else ''}{threads}"),
+    )
+    return f"\n### {title}\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines)
+
+
+def _codes_of(entry: Entry) -> str:
+    code = "any code" if entry.code is None else str(entry.code)
+    return code if entry.subcode is None else f"{code}/{entry.subcode}"
+
+
+def _searched(entry: Entry) -> str:
+    """The codes in the two ways in which people search for them: as Graph's two members, and as in its DiagCode."""
+    if entry.subcode is None:
+        return f"`{entry.code}` alone"
+    return (
+        f"any/`{entry.subcode}`"
+        if entry.code is None
+        else f"`{entry.code}/{entry.subcode}` `{entry.code}#{entry.subcode}`"
+    )
+
+
+_EXPLAINED = ("symptom", "cause", "what to do", "whose doing", "again?", "category", "source")
+
+
+def _explained(row: Cited, symptom: str | None = None) -> tuple[str, ...]:
+    return (
+        symptom or catalogue().symptoms[row.category],
+        row.reason,
+        row.action,
+        f"`{row.fault_owner}`",
+        "yes" if row.retryable else "no",
+        f"`{row.category}`",
+        f"{row.evidence}, `{row.source}`",
+    )
+
+
+def _code_classes() -> str:
+    rows = ((f"{each.first} to {each.last}", *_explained(each)) for each in catalogue().classes)
+    return _markdown(("codes", *_EXPLAINED), rows)
+
+
+def _telephone() -> str:
+    families = catalogue().families
     rows = (
         (
-            "any" if entry.code is None else str(entry.code),
-            str(entry.subcode),
-            f"`{entry.category}`",
-            entry.reason,
-            entry.action,
-            f"`{entry.source}`",
+            str(codes.first) if codes.first == codes.last else f"{codes.first} to {codes.last}",
+            ", ".join(f"`{family.prefix}{codes.first}`" for family in families),
+            codes.meaning,
+            f"`{codes.fault_owner}`",
+            "yes" if codes.retryable else "no",
+            f"`{codes.category}`",
         )
-        for entry in catalogue().entries
+        for codes in catalogue().sip_codes
     )
-    return _markdown(("code", "subcode", "category", "reason", "what to do", "source"), rows)
+    return _markdown(("SIP code", "subcode", "cause", "whose doing", "again?", "category"), rows)
 
 
 def _named_reasons() -> str:
+    rows = ((f"`{named.termination_reason}`", *_explained(named)) for named in catalogue().named)
+    return _markdown(("terminationReason", *_EXPLAINED), rows)
+
+
+def _fault_owners() -> str:
+    return _markdown(("faultOwner", "who"), ((f"`{name}`", who) for name, who in catalogue().fault_owners.items()))
+
+
+def _keep_alive_failures() -> str:
     rows = (
-        (f"`{named.termination_reason}`", f"`{named.category}`", named.reason, named.action, f"`{named.source}`")
-        for named in catalogue().named
+        (
+            f"`{word}`",
+            row.reason,
+            row.action,
+            f"`{row.fault_owner}`",
+            "yes" if row.retryable else "no",
+            f"`{row.category}`",
+        )
+        for word, row in catalogue().by_word.items()
     )
-    return _markdown(("terminationReason", "category", "reason", "what to do", "source"), rows)
+    return _markdown(("reason", "cause", "what to do", "whose doing", "again?", "category"), rows)
 
 
 def _log_events() -> str:
@@ -361,7 +438,12 @@ _TABLES: dict[str, Callable[[], str]] = {
     "categories": _categories,
     "sources": _sources,
     "codes": _codes,
+    "code-classes": _code_classes,
+    "posted-codes": _posted,
+    "telephone-codes": _telephone,
     "termination-reasons": _named_reasons,
+    "fault-owners": _fault_owners,
+    "keep-alive-failures": _keep_alive_failures,
     "log-events": _log_events,
     "metrics": _metrics,
     "guards": _guards,

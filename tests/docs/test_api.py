@@ -21,13 +21,14 @@ from shared import VERSION, notifications, paging, seals, views, wakeups
 from shared.callers import EVERYTHING
 from shared.calls import Status
 from shared.errors import InvalidRequest, SettingsInvalid
+from shared.explaining import Context, explain, explain_keep_alive
 from shared.graph_errors import error_of
 from shared.http_client import Answer
 from shared.recording import RecordRequest
 from shared.rows import recent_key
 from shared.settings import load_settings
-from shared.termination import catalogue
 from shared.validation import read_json
+from shared.views import ExplanationView
 from tests.docs.documents import Block, blocks, code, documents, is_ours, read, rows, section
 
 API = read("docs/api.md")
@@ -212,9 +213,20 @@ def test_the_ends_that_are_shown_are_explained_as_the_catalogue_does() -> None:
         code_, subcode = end["code"], end["subcode"]
         assert isinstance(code_, int)
         assert isinstance(subcode, int)
-        entry = catalogue().lookup(code_, subcode)
-        assert entry is not None
-        assert (end["reason"], end["category"], end["action"]) == (entry.reason, entry.category, entry.action)
+        message = end.get("message")
+        by = re.fullmatch(r"Hung up through Call Keeper by (.+)\.", str(end["reason"]))
+        why = explain(
+            code_, subcode, None, str(message) if message else None, Context(hung_up_by=by[1] if by else None)
+        )
+        told = (end["reason"], end["category"], end["action"], end["faultOwner"], end["retryable"])
+        assert told == (why.reason, why.category, why.action, why.fault_owner, why.retryable)
+
+
+def test_the_failing_keep_alive_that_is_shown_is_explained_as_it_would_be() -> None:
+    shown = next(block for block in JSON_BLOCKS if block.kind == "CallView" and '"failing": {' in block.body)
+    failing = json.loads(shown.body)["lease"]["failing"]
+    why = explain_keep_alive(failing["reason"], failing["status"], failing["subcode"])
+    assert ExplanationView.model_validate(why).model_dump(by_alias=True) == failing["explanation"]
 
 
 def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:

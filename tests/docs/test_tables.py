@@ -38,10 +38,13 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "apps",
             "attacks",
             "categories",
+            "code-classes",
             "codes",
             "dependencies",
             "entra-errors",
+            "fault-owners",
             "guards",
+            "keep-alive-failures",
             "log-events",
             "metrics",
             "performance-cold-start",
@@ -57,7 +60,9 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "performance-tenants",
             "performance-transactions",
             "performance-webhook",
+            "posted-codes",
             "sources",
+            "telephone-codes",
             "termination-reasons",
         ]
     )
@@ -123,6 +128,24 @@ def test_every_code_has_a_category_and_a_source_that_the_documents_explain() -> 
     entries, named = catalogue().entries, catalogue().named
     assert {entry.category for entry in entries} | {reason.category for reason in named} <= categories
     assert {entry.source for entry in entries} | {reason.source for reason in named} <= sources
+
+
+def test_a_search_for_a_code_finds_its_symptom_cause_advice_and_owner() -> None:
+    """People search for both spellings: the members of resultInfo, and the DiagCode of its message."""
+    text = read("docs/termination-codes.md")
+    for entry in catalogue().entries:
+        if entry.subcode is None:
+            wanted = f"| `{entry.code}` alone |"
+        elif entry.code is None:
+            wanted = f"| any/`{entry.subcode}` |"
+        else:
+            wanted = f"| `{entry.code}/{entry.subcode}` `{entry.code}#{entry.subcode}` |"
+        line = next(line for line in text.splitlines() if line.startswith(wanted))
+        symptom = entry.symptom or catalogue().symptoms[entry.category]
+        for said in (symptom, entry.reason, entry.action, f"`{entry.fault_owner}`", entry.evidence):
+            assert said in line
+        if entry.message:
+            assert f"/{entry.subcode}: {entry.message}" in text
 
 
 def test_names_of_events_and_metrics_are_unique() -> None:

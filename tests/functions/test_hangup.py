@@ -51,6 +51,7 @@ async def test_a_call_is_hung_up_at_graph_and_its_end_comes_by_notification(app:
     await app.notify(about_call(call_id, "deleted", state="terminated", resultInfo={"code": 200, "subcode": 5001}))
     ended: Any = await app.asked("GET", f"calls/{call_id}")
     assert (ended["status"], ended["termination"]["source"]) == ("ended", "notification")
+    assert (ended["termination"]["category"], ended["termination"]["subcode"]) == ("byBot", 5001)
     assert ended["hangup"] == call["hangup"]
 
 
@@ -75,6 +76,51 @@ async def test_a_call_that_graph_does_not_know_any_more_is_a_success_and_the_pro
         ended: Any = await watched.asked("GET", f"calls/{call_id}")
         assert (ended["status"], ended["termination"]["source"]) == ("ended", "hangupNotFound")
         assert ended["hangup"] == call["hangup"]
+
+
+async def test_field_case_12_own_hangup_untold(app: App, queue: WatchedQueue) -> None:
+    """A young call, hung up through us; its notifications are lost. A minute later Graph answers 404."""
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = await watched.register(await app.simulator.call(app.tenant, quiet=True))
+        call: Any = await watched.asked("POST", f"calls/{call_id}/hangup", expect=202)
+        assert queue.sent[-1] == (Renew(call_id=call_id), 60)
+
+        await app.simulator.control("POST", "/clock", {"advance": 61})
+        watched.clock.ahead += timedelta(seconds=61)
+        assert await watched.handle(Renew(call_id=call_id).model_dump_json()) is None
+        ended: Any = await watched.asked("GET", f"calls/{call_id}")
+        assert (ended["status"], ended["termination"]["category"]) == ("ended", "byBot")
+        assert ended["termination"]["reason"] == "Hung up through Call Keeper by function key."
+        assert ended["termination"]["source"] == "keepAliveNotFound"
+        assert ended["termination"]["endedAt"] == call["hangup"]["requestedAt"]
+
+
+async def test_a_young_call_that_graph_did_not_find_to_hang_up_is_asked_for_again(
+    app: App, queue: WatchedQueue
+) -> None:
+    """Nothing was hung up: the call may be too young to be found, and must not be given up."""
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = await watched.register(str(uuid4()))
+        await watched.ask("POST", f"calls/{call_id}/hangup", expect=202)
+        watched.clock.ahead += timedelta(seconds=61)
+        assert await watched.handle(Renew(call_id=call_id).model_dump_json()) is None
+        call: Any = await watched.asked("GET", f"calls/{call_id}")
+        assert (call["status"], call["lease"]["failing"]["reason"]) == ("active", "notFoundYet")
+        assert call["lease"]["failing"]["explanation"]["action"]
+        retries = [delay for message, delay in queue.sent if isinstance(message, Renew) and message.retry_at]
+        assert [delay > 200 for delay in retries] == [True]  # it is asked once more when a 404 counts
+
+
+@pytest.mark.parametrize(("fault", "status", "asked"), [({"status": 500}, 502, True), ({"status": 403}, 502, False)])
+async def test_a_hang_up_that_may_have_been_done_is_looked_after_in_a_minute(
+    app: App, queue: WatchedQueue, fault: dict[str, Any], status: int, asked: bool
+) -> None:
+    async with app.configured(WithWatchedQueue) as watched:
+        call_id = await watched.register()
+        queue.sent.clear()
+        await watched.simulator.fault(operation="delete", callId=call_id, **fault)
+        await watched.ask("POST", f"calls/{call_id}/hangup", expect=status)
+        assert ((Renew(call_id=call_id), 60) in queue.sent) is asked
 
 
 async def test_an_ended_call_is_not_hung_up_at_graph(app: App) -> None:

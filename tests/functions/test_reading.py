@@ -170,9 +170,13 @@ async def test_a_recording_that_was_under_way_when_its_call_ended_is_lost(app: A
 
 
 async def test_the_catalogue_of_codes_is_told(app: App) -> None:
-    codes: Any = (await app.asked("GET", "termination-codes"))["value"]
+    catalogue: Any = await app.asked("GET", "termination-codes")
+    codes = catalogue["value"]
     assert [code for code in codes if (code["code"], code["subcode"]) == (408, 8537)]
     assert all(code["reason"] and code["category"] and code["source"] and code["action"] for code in codes)
+    assert all(code["faultOwner"] and code["evidence"] and code["retryable"] in {True, False} for code in codes)
+    assert [code for code in codes if (code["code"], code["subcode"]) == (503, None)]
+    assert {"AppInitiated", "AppTransferred"} <= {word["terminationReason"] for word in catalogue["terminationReasons"]}
 
 
 @pytest.mark.parametrize(

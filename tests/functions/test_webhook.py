@@ -42,6 +42,17 @@ async def test_what_is_accepted_is_stored(app: App) -> None:
     assert (call["state"], call["everEstablished"], call["registeredAt"]) == ("established", True, None)
 
 
+async def test_the_story_keeps_the_ids_that_support_asks_for(app: App) -> None:
+    call_id, signed = await app.register(), await app.simulator.signature(app.tenant)
+    ids = {"scenario-id": "7f1a2b3c-0000-4000-8000-0123456789ab", "x-microsoft-skype-chain-id": "x" * 500}
+    item = about_call(call_id, "deleted", **END)
+    await app.notify(item, headers={**signed, **ids})
+    await app.notify(item, headers={**signed, **ids, "scenario-id": "another-request"})  # the same line, told again
+    ((_, detail),) = [line for line in await app.lines(call_id, "callNotified") if line[1].get("code") == 408]
+    assert detail["scenarioId"] == ids["scenario-id"]
+    assert detail["chainId"] == "x" * 128
+
+
 @pytest.mark.parametrize(
     ("content", "status"),
     [

@@ -197,8 +197,6 @@ NOTHING = CallNotification(CALL, deleted=True)
         (end(200, 5002), end(200, 5010)),
         (end(200, 5010), end(None, 5010)),
         (UNKNOWN_CODES, TEXT_CODES),
-        (CODE_ONLY, NAMED),
-        (NAMED, TEXT_CODES),
         (NAMED, NOTHING),
         (TEXT_CODES, MESSAGE),
         (MESSAGE, NOTHING),
@@ -222,8 +220,73 @@ def test_a_termination_reason_without_codes_is_told_without_codes() -> None:
     assert (ending.category, ending.code, ending.subcode) == ("transfer", None, None)
 
 
-def test_a_subcode_of_5xx_at_an_end_is_looked_up_by_itself() -> None:
-    assert why(after(end(500, 7000))).category == "byBot"
+def test_an_end_has_the_codes_of_one_notification_and_the_older_word_of_another() -> None:
+    for one, other in ((CODE_ONLY, NAMED), (NAMED, CODE_ONLY)):
+        ending = why(after(one, other))
+        assert (ending.code, ending.termination_reason, ending.category) == (200, "AppTransferred", "transfer")
+
+
+def test_a_success_with_the_same_subcode_does_not_explain_a_failure() -> None:
+    assert why(after(end(500, 7000))).category == "transfer"
+    assert why(after(end(500, 5001))).category == "service"
+
+
+# Whose hang-up it was
+
+
+def test_an_end_after_our_own_hang_up_is_ours_and_keeps_graphs_code() -> None:
+    ending = why(after(end(200, 4097), call=hung_up(after(state("established")), "bot A", NOON, not_found=False)))
+
+    assert (ending.category, ending.reason) == ("byBot", "Hung up through Call Keeper by bot A.")
+    assert (ending.code, ending.subcode, ending.action) == (200, 4097, "Nothing to do.")
+
+
+def test_an_end_that_is_told_before_graphs_answer_to_our_hang_up_is_ours_too() -> None:
+    told_first = hung_up(after(state("established"), end(200, 4097)), "bot A", NOON, not_found=False)
+    told_last = after(end(200, 4097), call=hung_up(after(state("established")), "bot A", NOON, not_found=False))
+
+    assert why(told_first) == why(told_last)
+    assert told_first.ended_at is not None
+
+
+def test_a_hang_up_that_came_too_late_explains_no_end() -> None:
+    assert hung_up(after(end(200, 4097)), "bot A", NOON, not_found=True) == after(end(200, 4097))
+    late = after(end(200, 4097), call=hung_up(after(state("established")), "bot A", NOON, not_found=True))
+    assert why(late).category == "byPeople"
+
+
+def test_a_call_found_gone_after_our_own_hang_up_ended_with_it() -> None:
+    call = gone(
+        hung_up(after(state("established")), "bot A", NOON + MINUTE, not_found=False),
+        Source.KEEP_ALIVE_NOT_FOUND,
+        NOON + 2 * MINUTE,
+    )
+
+    assert (why(call).category, why(call).reason) == ("byBot", "Hung up through Call Keeper by bot A.")
+    assert call.ended_at == NOON + MINUTE
+
+
+def test_a_call_that_was_gone_already_says_who_hung_up() -> None:
+    call = gone(
+        hung_up(after(state("established")), "bot A", NOON, not_found=True), Source.KEEP_ALIVE_NOT_FOUND, NOON + MINUTE
+    )
+
+    assert "gone already when bot A hung up" in why(call).reason
+    assert (why(call).source, call.ended_at) == (Source.HANGUP_NOT_FOUND, NOON + MINUTE)
+
+
+def test_of_two_hang_ups_the_one_that_graph_accepted_counts() -> None:
+    call = hung_up(after(state("established")), "too early", NOON, not_found=True)
+    call = hung_up(call, "bot A", NOON + MINUTE, not_found=False)
+
+    assert call.hangup == Hangup(NOON + MINUTE, "bot A", not_found=True, accepted=True)
+
+
+def test_the_direction_counts_even_if_it_is_told_after_the_end() -> None:
+    late = CallNotification(CALL, deleted=False, state="incoming", direction="incoming")
+
+    assert why(after(end(408, 8544), late)) == why(after(late, end(408, 8544)))
+    assert "the bot is the callee" in str(why(after(end(408, 8544), late)).action)
 
 
 # Registration
@@ -356,7 +419,7 @@ def test_a_late_404_takes_no_reason_away() -> None:
 def test_a_hang_up_is_under_way_until_the_end_is_told() -> None:
     call = hung_up(after(state("established")), "bot", NOON, not_found=False)
 
-    assert (call.status, call.state, call.hangup) == (Status.ACTIVE, "terminating", Hangup(NOON, "bot"))
+    assert (call.status, call.state, call.hangup) == (Status.ACTIVE, "terminating", Hangup(NOON, "bot", accepted=True))
     assert after(state("established"), call=call).state == "terminating"
 
 
@@ -365,7 +428,7 @@ def test_the_first_who_hung_up_stays_and_a_404_of_the_second_is_kept() -> None:
     call = hung_up(call, "operator", NOON + MINUTE, not_found=True)
     call = hung_up(call, "operator", NOON + MINUTE, not_found=False)
 
-    assert call.hangup == Hangup(NOON, "bot", not_found=True)
+    assert call.hangup == Hangup(NOON, "bot", not_found=True, accepted=True)
 
 
 @pytest.mark.parametrize(

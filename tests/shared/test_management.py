@@ -1,11 +1,13 @@
 """Registering and hanging up, in virtual time on the memory store: what only a race shows."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import cast
 
 import pytest
 
+from shared import telemetry
 from shared.apps import Apps, BotApp
 from shared.calls import Call, Source, Status
 from shared.clock import SystemClock
@@ -66,7 +68,8 @@ class Trusting:
         return Claims(TENANT, APP)
 
 
-async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
+async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, telemetry.LOGGER)
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
     renewer = Renewer(store, graph, queue, clock, timing)
@@ -77,9 +80,12 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept() -> None:
     shown = await management.hang_up("call", "somebody")
 
     assert shown.call.status is Status.ENDED
-    assert shown.call.hangup is None
+    assert shown.call.hangup is not None
     assert shown.call.termination is not None
     assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
+    ends = [vars(record)["category"] for record in caplog.records if vars(record).get("event") == "call.ended"]
+    assert ends[-1:] == ["byBot"]  # more became known of the end
     told = [(event.kind, event.detail) for event in await store.events("call")]
     assert told[-2:] == [
         ("hangupRequested", {"requestedBy": "somebody"}),

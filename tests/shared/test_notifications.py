@@ -14,11 +14,13 @@ from shared.lifecycle import story
 from shared.notifications import (
     MAX_FAULTS,
     MAX_NOTIFICATIONS,
+    MAX_REQUEST_ID,
     CallNotification,
     LegacyFormat,
     OperationNotification,
     OtherNotification,
     Parsed,
+    RequestIds,
     Result,
     parse,
 )
@@ -406,3 +408,13 @@ def texts(value: object) -> list[str]:
             return [text for member in value.values() for text in texts(member)]
         case _:
             return []
+
+
+def test_the_ids_of_a_request_are_bounded_and_become_text_that_storage_takes() -> None:
+    headers = {"Scenario-Id": " \ud800\x00scenario ", "X-Microsoft-Skype-Chain-ID": "c" * 1000}
+    ids = RequestIds.of(headers)
+
+    assert ids.scenario_id == "\ufffd\ufffdscenario"
+    assert ids.chain_id == "c" * MAX_REQUEST_ID
+    assert RequestIds.of({}) == RequestIds()
+    assert RequestIds.of({"Scenario-Id": "  "}) == RequestIds()

@@ -114,7 +114,7 @@ def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptur
     ("termination", "told"),
     [
         (Termination(Source.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
-        (Termination(Source.NOTIFICATION, "why", "unknown", 499, 9999), ["call.ended", "termination.code.unknown"]),
+        (Termination(Source.NOTIFICATION, "why", "media", 499, 987654), ["call.ended", "termination.code.unknown"]),
         (Termination(Source.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
     ],
 )

@@ -6,9 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from shared.termination import NOT_TOLD, UNKNOWN, Entry, NamedReason, catalogue, explain
+from shared.explaining import (
+    ASK_SUPPORT,
+    BOT_IS_CALLEE,
+    NOT_TOLD,
+    Context,
+    Facts,
+    explain,
+    explain_keep_alive,
+    explain_operation,
+)
+from shared.termination import UNKNOWN, Cited, Entry, catalogue
 
-ROWS: list[Entry | NamedReason] = [*catalogue().entries, *catalogue().named]
+ROWS: list[Cited] = [*catalogue().entries, *catalogue().classes, *catalogue().named]
+SUCCESSES = [row for row in catalogue().entries if row.is_success]
 PAGE = Path(__file__).parents[1] / "data" / "call-delete-page.md"
 ROW = re.compile(r"^\| (\d+) +\| ([\d/]+) +\| (.+?) +\|$", re.MULTILINE)
 
@@ -64,9 +75,12 @@ def test_the_further_lists_are_there(source: str, codes: list[tuple[int | None, 
 
 
 @pytest.mark.parametrize("entry", ROWS, ids=lambda entry: entry.reason[:30])
-def test_a_row_says_why_and_what_to_do_in_one_sentence_each(entry: Entry | NamedReason) -> None:
+def test_a_row_says_why_and_what_to_do_in_one_sentence_each(entry: Cited) -> None:
     assert entry.category in catalogue().categories
     assert entry.source in catalogue().sources
+    assert entry.fault_owner in catalogue().fault_owners
+    assert entry.evidence in {"documented", "observed"}
+    assert (entry.evidence == "observed") == (entry.source in {"observed", "uiLibrary"})
     for sentence in (entry.reason, entry.action):
         assert re.fullmatch(r"[A-Z][^\n]{10,180}\.", sentence)
         assert ". " not in sentence
@@ -78,6 +92,9 @@ def test_no_codes_stand_twice_and_every_category_and_source_is_used() -> None:
     assert len(known.by_codes) == len(known.entries)
     assert {row.category for row in ROWS} == set(known.categories)
     assert {row.source for row in ROWS} == set(known.sources)
+    assert set(known.symptoms) == set(known.categories)
+    owners = {row.fault_owner for row in ROWS} | {row.fault_owner for row in known.sip_codes}
+    assert owners | {row.fault_owner for row in known.by_word.values()} == set(known.fault_owners)
 
 
 def test_no_code_is_listed_as_unknown_as_those_are_counted_as_missing() -> None:
@@ -116,7 +133,7 @@ def test_a_row_is_found_by_its_subcode_alone_where_the_code_is_another() -> None
 
 def test_of_rows_with_one_subcode_that_of_the_delete_page_is_preferred() -> None:
     assert [entry.code for entry in catalogue().entries if entry.subcode == 7015] == [200, 0]
-    assert catalogue().by_subcode[7015].code == 200
+    assert catalogue().by_subcode[7015][0].code == 200
     assert catalogue().by_codes[0, 7015] == catalogue().lookup(0, 7015)
 
 
@@ -131,11 +148,18 @@ def test_a_code_without_a_subcode_says_nothing() -> None:
     assert not catalogue().is_known(None, None)
 
 
-def test_unknown_codes_pass_through_as_they_are() -> None:
-    why = explain(503, 987654)
+def test_of_unknown_codes_the_code_alone_explains() -> None:
+    why = explain(504, 987654)
 
-    assert why.category == UNKNOWN
-    assert why.reason == "Graph gave code 503, subcode 987654, which is not in the catalogue."
+    assert (why.category, why.fault_owner, why.retryable) == ("service", "service", True)
+    assert why.reason == "The service did not answer in time; only the code is known, not its subcode 987654."
+
+
+def test_codes_that_nothing_explains_pass_through_with_advice() -> None:
+    why = explain(200, 987654)
+
+    assert (why.category, why.action) == (UNKNOWN, ASK_SUPPORT)
+    assert why.reason == "Graph gave code 200, subcode 987654, which is not in the catalogue."
 
 
 def test_codes_that_are_text_pass_through_too() -> None:
@@ -179,3 +203,137 @@ def test_no_name_stands_twice_in_the_file() -> None:
 
     path = Path(__file__).parents[2] / "shared" / "termination_codes.json"
     assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+
+
+# The rules behind the rows
+
+
+@pytest.mark.parametrize(
+    "entry", [row for row in catalogue().entries if row.is_success], ids=lambda row: str(row.subcode)
+)
+@pytest.mark.parametrize("code", [300, 403, 408, 480, 500, 503, 603])
+def test_a_success_never_explains_a_failure(entry: Entry, code: int) -> None:
+    told = catalogue().lookup(code, entry.subcode)
+    assert told is None or not told.is_success
+    assert explain(code, entry.subcode).category not in {"byBot", "empty"}
+    assert explain(code, 9999, None, f"Failed. DiagCode: 0#{entry.subcode}.@").reason != entry.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "category"),
+    [
+        *((400, "botFault"), (401, "botFault"), (403, "policy"), (404, "notReached"), (408, "notReached")),
+        *((410, "media"), (422, "botFault"), (429, "service"), (480, "notReached"), (486, "notReached")),
+        *((487, "notReached"), (490, "media"), (493, "media"), (499, "media"), (500, "service"), (503, "service")),
+        *((504, "service"), (599, "service"), (603, "notReached"), (699, "notReached")),
+    ],
+)
+def test_a_code_alone_explains_by_its_class(code: int, category: str) -> None:
+    for subcode in (None, 987654, "text"):
+        why = explain(code, subcode)
+        assert (why.category, "only the code is known" in why.reason) == (category, True)
+        assert why.action
+
+
+@pytest.mark.parametrize(
+    ("subcode", "leg", "category"),
+    [
+        *((540480, "inbound", "notReached"), (560487, None, "byPeople"), (560488, "outbound", "media")),
+        *((540503, "inbound", "service"), (560604, "outbound", "notReached"), (540302, "inbound", "notReached")),
+    ],
+)
+def test_a_telephone_subcode_is_a_leg_and_a_sip_code(subcode: int, leg: str | None, category: str) -> None:
+    why = explain(subcode % 1000, subcode)
+    assert why.category == category
+    if leg:  # a row of the table has its own words
+        assert f"{leg} call answered with SIP {subcode % 1000}" in why.reason
+        assert catalogue().is_known(None, subcode)
+
+
+@pytest.mark.parametrize("subcode", [540999, 540100, 550480, 56048, 5604801])
+def test_what_only_looks_like_a_telephone_subcode_is_none(subcode: int) -> None:
+    assert catalogue().family(subcode) is None
+
+
+def test_a_subcode_whose_meaning_depends_on_its_code_needs_that_code() -> None:
+    assert "configuration" in explain(405, 8522).reason
+    assert "does not know the call" in explain(404, 8522).reason
+    assert explain(None, 8522) == explain(404, 8522)
+    assert "conflicts" in explain(409, 8522).reason
+
+
+@pytest.mark.parametrize("message", ["DiagCode: 480#10037.@", "x diagcode:480#10037", "DiagCode: 3003#10037"])
+@pytest.mark.parametrize("subcode", [9999, 8518, 987654])
+def test_the_diag_code_tells_more_than_a_subcode_that_says_nothing(subcode: int, message: str) -> None:
+    assert explain(500, subcode, None, message) == explain(480, 10037)
+
+
+def test_an_unknown_diag_code_tells_at_least_its_class() -> None:
+    assert explain(500, 9999, None, "DiagCode: 403#10151.@") == explain(403, None)
+    assert explain(500, 9999, None, "DiagCode: 500#1.@") == explain(500, 9999)
+
+
+def test_the_codes_of_graph_explain_before_a_diag_code() -> None:
+    assert explain(500, 7106, None, "DiagCode: 480#10037.@").category == "media"
+
+
+def test_a_word_for_a_success_does_not_explain_a_failure() -> None:
+    assert explain(500, 987654, "AppTransferred").category == "service"
+    assert explain(None, None, "AppRedirected").category == "transfer"
+
+
+@pytest.mark.parametrize(
+    "entry", [row for row in catalogue().entries if row.category == "notReached"], ids=lambda row: str(row.subcode)
+)
+def test_no_one_is_told_to_call_a_bot_that_is_the_callee(entry: Entry) -> None:
+    incoming = explain(entry.code, entry.subcode, context=Context(incoming=True))
+    if entry.subcode is None or entry.subcode < 500_000:
+        assert incoming.action in {BOT_IS_CALLEE, "Nothing to do."}
+    assert explain(entry.code, entry.subcode).action == entry.action
+
+
+def test_of_an_incoming_call_without_codes_it_is_told_what_may_have_been() -> None:
+    why = explain(None, None, context=Context(incoming=True))
+    assert why.reason == "The incoming call was rejected, redirected or not answered in time; Graph gave no reason."
+    assert explain(None, None, context=Context(incoming=True, ever_established=True)).reason == NOT_TOLD
+
+
+@pytest.mark.parametrize("given", [(None, None), (None, "text"), ("text", None), (200, 1), (0, 1), (3, 4), (500, 9999)])
+def test_there_is_always_advice(given: tuple[int | str | None, int | str | None]) -> None:
+    assert explain(*given).action
+    assert explain(*given, context=Context(told=False)).action
+    assert explain(*given, context=Context(gone_for="somebody")).action
+
+
+# Operations, and keepAlives that fail
+
+
+def test_a_failed_operation_is_explained_by_its_codes_or_its_completion_reason() -> None:
+    assert explain_operation(Facts(400, 8508), None).category == "operation"
+    assert "prompt" in explain_operation(Facts(500), "playPromptFailed").reason
+    assert explain_operation(Facts(500), "newWord").category == "service"
+    assert explain_operation(Facts(), None).action
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "subcode", "owner"),
+    [
+        *(("forbidden", 403, 7505, "bot"), ("forbidden", 403, None, "bot"), ("rejected", 400, 8501, "bot")),
+        *(("rejected", 418, None, "unknown"), ("unavailable", 503, None, "service"), ("noToken", None, None, "bot")),
+        *(("notFoundYet", 404, 8522, "unknown"), ("internalError", None, None, "keeper")),
+        *(("throttled", 429, 8516, "service"), ("postponed", None, None, "service"), ("newWord", 503, None, "service")),
+    ],
+)
+def test_a_failing_keep_alive_says_whose_doing_it_is(
+    word: str, status: int | None, subcode: int | None, owner: str
+) -> None:
+    why = explain_keep_alive(word, status, subcode)
+    assert why.fault_owner == owner
+    assert why.action
+    assert why.category in catalogue().categories
+
+
+def test_every_word_for_a_failing_keep_alive_is_explained() -> None:
+    source = (Path(__file__).parents[2] / "shared" / "renewal.py").read_text(encoding="utf-8")
+    words = set(re.findall(r'reason = "(\w+)"', source)) | {"postponed"}
+    assert words == set(catalogue().by_word)

@@ -110,10 +110,9 @@ async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse
     """A page of calls."""
     status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
     tenant_id = _tenant(req.params.get("tenantId"))
-    page, continuation = await _records(caller).list_calls(
-        status, tenant_id, limit, req.params.get("continuation"), caller.name
-    )
-    return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
+    page = await _records(caller).list_calls(status, tenant_id, limit, req.params.get("continuation"), caller.name)
+    views = [_view(shown) for shown in page.calls]
+    return reply(CallList(value=views, continuation=page.continuation, unreadable=list(page.unreadable)))
 
 
 @endpoint(

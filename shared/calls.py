@@ -31,6 +31,7 @@ class Source(StrEnum):
     KEEP_ALIVE_NOT_FOUND = "keepAliveNotFound"
     HANGUP_NOT_FOUND = "hangupNotFound"
     LOOKUP_NOT_FOUND = "lookupNotFound"
+    UNKNOWN = "unknown"  # a newer version wrote another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Hangup:
 class Call:
     """A call on record. `state` is Graph's word; `known_at` is when it was first written down.
 
-    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID.
+    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID. `unreadable` names the columns of
+    its row that could not be read: they count as left out, and no write changes them.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Call:
     ended_at: datetime | None = None
     termination: Termination | None = None
     app_id: str | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -96,7 +99,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word."""
+    """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word.
+
+    What is no number of Graph's codes is kept as text in `raw_code` and `raw_subcode`.
+    """
 
     id: str
     call_id: str
@@ -113,6 +119,9 @@ class Operation:
     completion_reason: str | None = None
     recording_location: str | None = field(default=None, repr=False)
     recording_access_token: str | None = field(default=None, repr=False)
+    unreadable: tuple[str, ...] = ()  # as of a call
+    raw_code: str | None = None
+    raw_subcode: str | None = None
 
     @property
     def finished(self) -> bool:

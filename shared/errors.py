@@ -1,4 +1,4 @@
-"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/http.py`.
+"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/problems.py`.
 
 CallKeeperError
 ├── InvalidRequest         the caller's words are off: says which, and what to send instead
@@ -19,7 +19,8 @@ CallKeeperError
 ├── KeyReused              the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
-│   │   └── NotNoted       Graph did it, but it could not be written down
+│   │   ├── NotNoted       Graph did it, but it could not be written down
+│   │   └── RowUnreadable  a row is damaged, or a newer version wrote it
 │   ├── TokenUnavailable   no Graph token for a tenant
 │   └── KeysUnavailable    no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
@@ -126,6 +127,16 @@ class StoreUnavailable(Unavailable):
 
 class NotNoted(StoreUnavailable):
     """Graph did what was asked, but it could not be written down."""
+
+
+class RowUnreadable(StoreUnavailable):
+    """A row of Table Storage is damaged, or a newer version of Call Keeper wrote it."""
+
+    def __init__(self, row_key: str) -> None:
+        super().__init__(
+            f"The row {row_key} of Table Storage cannot be read: it is damaged, or a newer version wrote it. "
+            "See docs/runbook.md#row-unreadable."
+        )
 
 
 class TokenUnavailable(Unavailable):

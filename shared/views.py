@@ -160,6 +160,9 @@ class CallView(Model):
     lease: LeaseView | None = Field(description="Null once the call has ended.")
     hangup: HangupView | None
     termination: TerminationView | None = Field(description="Null while the call is active.")
+    unreadable: list[str] = Field(
+        description="Parts of the record that are damaged, or of a newer version: they are shown as if left out."
+    )
 
 
 class CallList(Model):
@@ -167,6 +170,9 @@ class CallList(Model):
 
     value: list[CallView]
     continuation: str | None = Field(description="Ask for the next page with it; null after the last.")
+    unreadable: list[str] = Field(
+        description="Ids of calls of this page whose record cannot be read at all; only for callers of all calls."
+    )
 
 
 class EventView(Model):
@@ -199,8 +205,11 @@ class OperationView(Model):
     finished_at: Moment | None
     code: int | None
     subcode: int | None
+    raw_code: str | None = Field(description="Graph's code if it was no number.")
+    raw_subcode: str | None
     message: str | None
     completion_reason: str | None
+    unreadable: list[str] = Field(description="As of a call.")
 
 
 class RecordingView(OperationView):

@@ -16,6 +16,7 @@ from shared.errors import (
     CallKeeperError,
     Forbidden,
     InvalidRequest,
+    RowUnreadable,
     StoreUnavailable,
     TokenOfAnotherApp,
     place,
@@ -131,6 +132,8 @@ class Webhook:
                     await self._store_all(call_id, by_call[call_id], teller)
                 except Forbidden as error:
                     refused[call_id] = error
+                except RowUnreadable as error:  # Graph sends it again, and the row may be readable by then
+                    return StoreUnavailable(str(error))
                 except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)

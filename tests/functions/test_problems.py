@@ -9,7 +9,7 @@ import pytest
 
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, Kind
 from shared.calls import KeyedRequest
-from shared.errors import StoreConflict, StoreUnavailable
+from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.idempotency import key_of
 from shared.services import Services
 from shared.store import Change
@@ -167,6 +167,11 @@ async def _(app: App) -> httpx.Response:
 @leads_to("storage-unavailable")
 async def _(app: App) -> httpx.Response:
     return await with_broken(app, "management", StoreUnavailable("Away (test)."))
+
+
+@leads_to("record-unreadable")
+async def _(app: App) -> httpx.Response:
+    return await with_broken(app, "management", RowUnreadable("active|a-call"))
 
 
 @leads_to("unavailable")

@@ -12,7 +12,7 @@ from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply,
 from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
 from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, key_of
-from shared.identifiers import is_guid
+from shared.identifiers import NO_GUID, is_guid
 from shared.recording import RecordRequest
 from shared.services import services
 from shared.termination import catalogue
@@ -43,7 +43,7 @@ ID = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
-    "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F]+$",
+    "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F\uFFFD-\uFFFF]+$",
 }
 CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
 IDEMPOTENCY_KEY = Parameter(
@@ -283,7 +283,7 @@ def _view(shown: "Shown") -> CallView:
 
 
 def _action(shown: "Shown") -> str | None:
-    end = shown.call.termination
+    end = shown.call.termination if shown.call.ended_at else None
     entry = catalogue().lookup(end.code, end.subcode) if end else None
     return entry.action if entry else None
 
@@ -301,7 +301,7 @@ def _status(text: str) -> Status:
 
 def _tenant(text: str | None) -> str | None:
     if text is not None and not is_guid(text):
-        raise InvalidRequest("tenantId is a GUID.", (("tenantId", "no GUID"),))
+        raise InvalidRequest(f"tenantId {NO_GUID}.", (("tenantId", NO_GUID),))
     return text
 
 

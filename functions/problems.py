@@ -79,11 +79,12 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
 HUSHED = {500: UNFORESEEN, 503: KINDS[-1][1]}  # where several kinds have one status
 DISCREET = {
     400: "The body is not what this address takes.",
-    401: "A token that Graph has signed for this address is needed.",
+    401: "Send `Authorization: Bearer <token>`, with a token that Graph has signed for this bot.",
     403: "The token may not tell this.",
     413: "The body is too large.",
-    415: "The body must be JSON in UTF-8, not compressed.",
+    415: "Send JSON in UTF-8, uncompressed, with Content-Type: application/json.",
 }
+AUTHENTICATE = "Needed is an access token of Entra for MANAGEMENT_AUDIENCE with an app role: `Authorization: Bearer …`."
 LATER = "This cannot be taken now. Send it again later."
 
 
@@ -106,7 +107,8 @@ def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpRe
         headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
     if is_discreet:
         return _response(HUSHED.get(kind.status, kind), DISCREET.get(kind.status, LATER), headers)
-    return _response(kind, str(error), headers, error)
+    detail = f"{error} {AUTHENTICATE}" if isinstance(error, Unauthenticated) else str(error)
+    return _response(kind, detail, headers, error)
 
 
 def unforeseen() -> func.HttpResponse:

@@ -13,8 +13,9 @@ from shared.leases import Failing, Lease
 
 MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
-# Table Storage's own, `|` (our separator), `%`, white space, and halves of a character, which are no text.
-_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff]")
+# Table Storage's own, `|` (our separator), `%`, white space, halves of a character, which are no text, and U+FFFD to
+# U+FFFF: the first stands for what could not be decoded, the others are no characters.
+_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff\ufffd-\uffff]")
 
 
 class Status(StrEnum):
@@ -36,7 +37,10 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """Why a call ended. `code` and `subcode` are None where nobody told, or where they were no numbers."""
+    """Why a call ended. `code` and `subcode` are None where nobody told, or where they were no numbers.
+
+    `early`: Graph told so while the call was `terminating`. It counts if the end itself tells nothing.
+    """
 
     source: Source
     reason: str
@@ -47,6 +51,7 @@ class Termination:
     raw_subcode: str | None = None
     message: str | None = None
     message_truncated: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class Hangup:
 class Call:
     """A call on record. `state` is Graph's word; `known_at` is when it was first written down.
 
-    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID. `unreadable` names the columns of
+    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID. An active call may have a
+    `termination` already: an early one. `unreadable` names the columns of
     its row that could not be read: they count as left out, and no write changes them.
     """
 
@@ -189,6 +195,7 @@ def canonical_id(text: str) -> str:
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     if text in {"", ".", ".."} or _REFUSED_IN_KEYS.search(text) or len(text.encode("utf-16-le")) > 2 * MAX_ID_LENGTH:
         raise InvalidRequest(
-            f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters and / \\ # ? % |."
+            f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters, U+FFFD to U+FFFF, and "
+            "/ \\ # ? % |."
         )
     return text

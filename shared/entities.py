@@ -217,7 +217,7 @@ def _call(row: Row) -> Call:
         failing=read.maybe_part(columns.FAILING, "failing"),
         hangup=read.maybe_part(columns.HANGUP, "hangup"),
         ended_at=ended_at,
-        termination=_termination(read, row) if ended_at else None,
+        termination=_termination(read, row),
         app_id=read.maybe_text("appId"),
     )
     return replace(call, unreadable=read.unreadable) if read.unreadable else call

@@ -86,7 +86,10 @@ class OperationNotFound(NotFound):
     """No operation of this id is on record for the call."""
 
     def __init__(self, call_id: str, operation_id: str) -> None:
-        super().__init__(f"Call {call_id} has no operation {operation_id} on record.")
+        super().__init__(
+            f"Call {call_id} has no operation {operation_id} on record. "
+            f"Take an id that GET /api/calls/{call_id}/operations shows."
+        )
 
 
 class Conflict(CallKeeperError):

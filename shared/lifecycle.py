@@ -16,7 +16,7 @@ from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnoth
 from shared.leases import Failing
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
 from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
-from shared.termination import explain
+from shared.termination import NOT_TOLD, explain
 
 if TYPE_CHECKING:
     from shared.graph import StartedOperation
@@ -94,9 +94,13 @@ def notified(
         direction=settled(call.direction, notification.direction),
         call_chain_id=settled(call.call_chain_id, notification.call_chain_id),
     )
-    if notification.deleted or notification.state == "terminated":
-        told = notification.result or Result()
-        return _ended(call, _termination(Source.NOTIFICATION, told, notification.termination_reason), at)
+    is_over = notification.deleted or notification.state == "terminated"
+    told = _termination(Source.NOTIFICATION, notification.result or Result(), notification.termination_reason)
+    if is_over:
+        return _ended(call, told, at)
+    if notification.state == "terminating" and told.reason != NOT_TOLD:
+        early = replace(told, early=True)
+        return replace(call, termination=richer(call.termination, early) if call.termination else early)
     return call
 
 
@@ -254,6 +258,8 @@ def _operation(notification: OperationNotification, at: datetime) -> Operation:
         finished_at=at if STATUS_RANK.get(status) == FINISHED else None,
         code=told.code,
         subcode=told.subcode,
+        raw_code=told.raw_code,
+        raw_subcode=told.raw_subcode,
         message=told.message,
         completion_reason=notification.completion_reason,
         recording_location=notification.recording_location,

@@ -35,6 +35,7 @@ def richer(known: Termination, told: Termination) -> Termination:
     """The richer account of an end, and the better source of both.
 
     In the catalogue > other numbers > text that is no number, or a `terminationReason` > nothing; then the lower codes.
+    What the end itself told goes before what was told on the way to it, unless it told nothing.
     """
     source = min(known.source, told.source, key=_SOURCES.index)
     return replace(min(known, told, key=_poverty), source=source)
@@ -72,7 +73,8 @@ def _poverty(end: Termination) -> _Key:
     elif end.code is not None or end.subcode is not None:
         rank = 1
     else:
-        rank = 3 if end.raw_code is None and end.raw_subcode is None and end.reason == NOT_TOLD else 2
+        rank = 6 if end.raw_code is None and end.raw_subcode is None and end.reason == NOT_TOLD else 2
+    rank += 3 if end.early else 0
     remaining = (end.category == UNKNOWN, end.raw_code, end.raw_subcode, end.message_truncated, end.message)
     return _key(rank, end.code, end.subcode, *remaining, end.reason, end.category)
 
@@ -80,9 +82,8 @@ def _poverty(end: Termination) -> _Key:
 def _progress(operation: Operation) -> _Key:
     """The order of two accounts of an operation, the later and fuller first."""
     rank = -STATUS_RANK.get(operation.status, 0)
-    return _key(
-        rank, operation.status, operation.code, operation.subcode, operation.completion_reason, operation.message
-    )
+    codes = (operation.code, operation.subcode, operation.raw_code, operation.raw_subcode)
+    return _key(rank, operation.status, *codes, operation.completion_reason, operation.message)
 
 
 def _wholeness(operation: Operation) -> _Key:

@@ -9,15 +9,16 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    Strict,
     StringConstraints,
     field_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
+from shared.identifiers import NO_GUID, is_guid
 from shared.leases import Timing, Watermark
 
 METADATA_KEYS = 50
@@ -25,13 +26,36 @@ METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a proper
 TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 _REFUSED = re.compile("[\x7f\ufffe\uffff]")  # JSON writes other control characters as escapes, and these as they are
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
+
+
+def _rfc3339(given: object) -> object:
+    """Pydantic takes a number in quotes, too: for seconds or milliseconds, by its size."""
+    if not isinstance(given, str) or not _MOMENT.fullmatch(given):
+        raise ValueError("must be a time of RFC 3339 with an offset, such as 2026-11-21T09:00:12Z")
+    return given
+
+
+def _without_nulls(given: object) -> object:
+    """Null means left out: generated clients (NSwag) write every member that was not set as null."""
+    if given is None:
+        return {}
+    return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 def _plausible(moment: datetime) -> datetime:
     if moment < _EARLIEST:
         raise ValueError("must lie after the year 2000")
     return moment
+
+
+def _guid(text: str) -> str:
+    if not is_guid(text):
+        raise ValueError(NO_GUID)
+    return text
 
 
 def _utc(moment: datetime) -> datetime:
@@ -41,8 +65,11 @@ def _utc(moment: datetime) -> datetime:
         raise ValueError("must lie within the years that UTC has") from None
 
 
+type Guid = Annotated[str, AfterValidator(_guid), Field(json_schema_extra={"pattern": TENANT_ID})]
 type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-type PlausibleMoment = Annotated[AwareDatetime, Strict(), AfterValidator(_plausible), AfterValidator(_utc)]
+type PlausibleMoment = Annotated[
+    AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_plausible), AfterValidator(_utc)
+]
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=4096)]
@@ -75,10 +102,10 @@ class RegisterCall(Model):
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
 
-    tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
+    tenant_id: Guid | None = Field(
         default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
     )
-    app_id: Annotated[str, Field(pattern=TENANT_ID, description="The bot's client id, a GUID.")] | None = Field(
+    app_id: Guid | None = Field(
         default=None,
         description="The bot whose call it is. Needed with GRAPH_APPS, while the call is not known.",
     )
@@ -86,7 +113,9 @@ class RegisterCall(Model):
         default=None,
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
     )
-    metadata: dict[Key, Value] = Field(
+    metadata: Annotated[
+        dict[Key, Value], BeforeValidator(_without_nulls, json_schema_input_type=dict[Key, Value | None] | None)
+    ] = Field(
         default_factory=dict,
         max_length=METADATA_KEYS,
         description=f"The bot's own words, at most {METADATA_KEYS} texts and {METADATA_SIZE} characters in all. "
@@ -303,7 +332,7 @@ def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: da
 
 def _termination_view(call: Call, action: str | None) -> TerminationView | None:
     end = call.termination
-    if end is None:
+    if end is None or call.ended_at is None:
         return None
     shown = {name: getattr(end, name) for name in TerminationView.model_fields if name not in {"ended_at", "action"}}
     return TerminationView.model_validate({**shown, "ended_at": call.ended_at, "action": action})

@@ -230,6 +230,8 @@ async def test_a_request_leads_to_it_with_its_type_status_and_title(app: App, ki
     assert (problem["type"], problem["title"], problem["status"]) == (TYPE + kind.name, kind.title, kind.status)
     assert (answer.status_code, answer.headers["content-type"]) == (kind.status, "application/problem+json")
     assert problem["detail"]
+    if kind.status == 401:
+        assert "access token of Entra for MANAGEMENT_AUDIENCE" in problem["detail"]
 
 
 def test_no_two_kinds_have_one_name() -> None:

@@ -11,7 +11,7 @@ import azure.functions as func
 from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
 from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
-from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, key_of
+from shared.idempotency import HEADER, KEY_LIFETIME, MAX_KEY_LENGTH, PATTERN, Once, key_of
 from shared.identifiers import NO_GUID, is_guid
 from shared.recording import RecordRequest
 from shared.services import services
@@ -49,9 +49,9 @@ CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its 
 IDEMPOTENCY_KEY = Parameter(
     HEADER,
     "header",
-    f"In double quotes. For {KEPT // timedelta(hours=1)} hours the same key and request get the same answer, and Graph "
-    "is not asked again.",
-    {"type": "string", "minLength": 3, "maxLength": LONGEST + 2, "pattern": PATTERN},
+    f"In double quotes. For {KEY_LIFETIME // timedelta(hours=1)} hours the same key and request get the same answer, "
+    "and Graph is not asked again.",
+    {"type": "string", "minLength": 3, "maxLength": MAX_KEY_LENGTH + 2, "pattern": PATTERN},
 )
 OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
 ANY = (400, 401, 403, 500, 503)
@@ -174,7 +174,7 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         status = 200 if shown.call.status is Status.ENDED else 202
         return Answered(status, _view(shown).model_dump_json(by_alias=True))
 
-    return await _once(req, caller, call_id, "hangup", act, repeatable=True)
+    return await _answer_once(req, caller, call_id, "hangup", act, repeatable=True)
 
 
 @endpoint(
@@ -205,7 +205,7 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         # Without place and token: the answer may be kept, and only the operation's own row and route hold these.
         return Answered(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
 
-    return await _once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
+    return await _answer_once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
 
 
 @endpoint(
@@ -246,7 +246,7 @@ async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResp
     return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
 
 
-async def _once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
+async def _answer_once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
     req: func.HttpRequest,
     caller: Caller,
     call_id: str,

@@ -149,8 +149,8 @@ def _listening_socket(options: Options) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     try:
         listening = socket.create_server((options.address, options.port), family=family, backlog=1024)
-        # Connections inherit it. asyncio sets it only on sockets that were made with IPPROTO_TCP, and these are not: the
-        # body of an answer would wait 40 ms for the client's delayed acknowledgement of its head.
+        # Connections inherit it. asyncio sets it only on sockets made with IPPROTO_TCP, and these are not. Without it
+        # the body of an answer waits 40 ms for the client's delayed acknowledgement of its head.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -197,7 +197,7 @@ def to_secret(row: Row) -> bytes:
 
 def _call(row: Row) -> Call:
     key, read = cells.text(row, "RowKey"), Reader(row)
-    tenant_id = read.maybe_text("tenantId")
+    tenant_id = read.maybe_text("tenantId") or _tenant_of_lease(row)
     ended_at = _ended_at(read, key)
     if not tenant_id or (ended_at is None and not key.startswith("active|")):
         raise RowUnreadable(key)
@@ -221,6 +221,14 @@ def _call(row: Row) -> Call:
         app_id=read.maybe_text("appId"),
     )
     return replace(call, unreadable=read.unreadable) if read.unreadable else call
+
+
+def _tenant_of_lease(row: Row) -> str | None:
+    """The tenant by the lease of an active call: what a sweep can renew can be read and written too."""
+    try:
+        return to_lease(row).tenant_id or None
+    except ValueError:
+        return None
 
 
 def _ended_at(read: Reader, key: str) -> datetime | None:

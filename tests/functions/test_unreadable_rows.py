@@ -1,6 +1,7 @@
 """Rows that cannot be read, in a real table: lists, sweeps, the webhook and other calls go on."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -77,7 +78,7 @@ async def test_damaged_metadata_is_shown_as_unreadable_and_the_call_goes_on(app:
 
 async def test_a_call_without_a_tenant_is_named_in_the_list_and_refused_by_name(app: App, table: TableClient) -> None:
     lost, other = await app.register(), await app.register()
-    await damage(table, lost, tenantId=None)
+    await damage(table, lost, tenantId=None, lease=None)
     calls, unreadable = await listed(app)
     assert other in calls
     assert lost not in calls
@@ -94,7 +95,7 @@ async def test_a_call_without_a_tenant_is_named_in_the_list_and_refused_by_name(
 
 async def test_who_is_bound_to_some_calls_is_told_of_no_others(app: App, table: TableClient) -> None:
     lost = await app.register()
-    await damage(table, lost, tenantId=None)
+    await damage(table, lost, tenantId=None, lease=None)
     callers = f'{{"{uuid4()}": "all", "*": {{"tenants": ["{app.tenant}"]}}}}'
     settings = asking_for_tokens() | {"MANAGEMENT_CALLERS": callers}
     async with app.configured(**settings) as bound:  # type: ignore[arg-type] # settings alone
@@ -104,7 +105,7 @@ async def test_who_is_bound_to_some_calls_is_told_of_no_others(app: App, table: 
 
 async def test_a_row_of_one_call_holds_up_no_other_call_of_a_notification(app: App, table: TableClient) -> None:
     lost, other = await app.register(), await app.register()
-    await damage(table, lost, tenantId=None)
+    await damage(table, lost, tenantId=None, lease=None)
     both = [about_call(call_id, state="established") for call_id in (lost, other)]
     await app.notify(*both, expect=503)  # what is answered with 202 is stored
     assert (await app.asked("GET", f"calls/{other}"))["state"] == "established"
@@ -216,3 +217,22 @@ async def test_a_deployment_may_go_back_to_this_version_and_forward_again(app: A
     (operation,) = [row for row in rows if row["RowKey"].startswith("operation|")]
     assert (operation["quality"], operation["status"]) == ("hd", "completed")
     assert [row["weight"] for row in rows if row["RowKey"].startswith("event|") and "weight" in row]
+
+
+async def test_a_tenant_that_only_the_lease_names_is_written_anew(app: App, table: TableClient) -> None:
+    call_id = await app.register()
+    await damage(table, call_id, tenantId=None)
+    assert (await app.asked("GET", f"calls/{call_id}"))["tenantId"] == app.tenant
+    await app.notify(about_call(call_id, "deleted", state="terminated"))
+    call = await app.asked("GET", f"calls/{call_id}")
+    assert (call["tenantId"], call["status"], call["unreadable"]) == (app.tenant, "ended", [])
+
+
+async def test_rows_that_cannot_be_read_are_purged_as_others(app: App, table: TableClient) -> None:
+    call_id = await app.register()
+    await app.notify(about_call(call_id, "deleted", state="terminated"))
+    for kind in ("ended", "recent", "event"):
+        await damage(table, call_id, kind, tenantId=None, endedAt=None, detail="{")
+    assert await app.parts.store.purge(shard_of(call_id), datetime.now(UTC) + timedelta(days=1), 10) == 1
+    left = [row async for row in table.query_entities(f"PartitionKey eq '{shard_of(call_id):02}'")]
+    assert [row["RowKey"] for row in left if call_id in row["RowKey"]] == []

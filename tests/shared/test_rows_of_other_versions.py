@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import entities
@@ -49,6 +49,7 @@ JUNK: tuple[object, ...] = (
     *(f'{{"since": "{time}", "attempts": 1, "retry_at": "{time}", "reason": "x"}}' for time in (NAIVE, TOO_LATE)),
     *(None, True, 7, -1, 2**40, 1.5, b"\0", datetime(9999, 12, 31, tzinfo=UTC), datetime(1601, 1, 1, tzinfo=UTC)),
 )
+unhurried = settings(deadline=None)  # a machine that is busy fails no test
 junk = st.sampled_from(JUNK) | st.text(max_size=5)
 
 
@@ -63,6 +64,7 @@ def shown(call: Call) -> Any:  # noqa: ANN401 (JSON)
 
 
 class TestDamage:
+    @unhurried
     @given(st.sampled_from([ACTIVE, ENDED]), st.data())
     def test_a_call_can_be_shown_or_is_refused_by_name(self, call: Call, data: st.DataObject) -> None:
         row = row_of(call)
@@ -77,6 +79,7 @@ class TestDamage:
         assert set(found.unreadable) <= names
         assert shown(found)["unreadable"] == list(found.unreadable)
 
+    @unhurried
     @given(st.data())
     def test_the_lease_of_a_call_can_be_compared_with_others_or_is_none(self, data: st.DataObject) -> None:
         row = {name: row_of(ACTIVE).get(name) for name in SWEEP_COLUMNS}
@@ -89,6 +92,7 @@ class TestDamage:
         else:
             assert not isinstance(row["tenantId"], str) or not row["tenantId"]
 
+    @unhurried
     @given(st.data())
     def test_an_operation_can_be_shown(self, data: st.DataObject) -> None:
         names = data.draw(st.sets(st.sampled_from([*to_row(OPERATION), "subcode", "finishedAt"]), min_size=1))
@@ -96,6 +100,7 @@ class TestDamage:
         assert set(found.unreadable) <= names
         operation_view(found, ACTIVE).model_dump_json()
 
+    @unhurried
     @given(st.data())
     def test_an_event_can_be_shown(self, data: st.DataObject) -> None:
         row: dict[str, object] = {**to_row(Event("known", NOW, {"by": "x"})), "RowKey": "event|a-call|first"}
@@ -104,6 +109,7 @@ class TestDamage:
         assert EventView.model_validate(found).model_dump_json()
         assert found.digest
 
+    @unhurried
     @given(st.data())
     @pytest.mark.parametrize(
         "read", [entities.to_watermark, entities.to_progress, entities.to_switch, entities.to_secret]
@@ -203,6 +209,7 @@ class TestNewerVersion:
         assert to_call(written) == replace(again, unreadable=())
         assert readable_lease(written) == again.lease
 
+    @unhurried
     @given(st.sampled_from([ACTIVE, ENDED]), st.sampled_from([ACTIVE, ENDED]), st.booleans())
     def test_a_row_of_this_version_is_written_as_if_there_were_none(
         self, before: Call, after: Call, drop: bool

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
-MAX_MOMENT = datetime(9000, 1, 2, tzinfo=UTC)  # a lease is added to moments, and `datetime` ends with the year 9999
+MAX_YEAR = 9000  # a lease is added to moments, and `datetime` ends with the year 9999
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
 
 
@@ -85,14 +85,15 @@ def check_moments[T](part: T) -> T:
     if is_dataclass(part):
         for value in (getattr(part, each.name) for each in fields(part)):
             if isinstance(value, datetime):
-                _check_moment(value)
+                check_moment(value)
             elif is_dataclass(value):
                 check_moments(value)
     return part
 
 
-def _check_moment(value: datetime) -> None:
-    if value.tzinfo is None or value > MAX_MOMENT:
+def check_moment(value: datetime) -> None:
+    """Raise `ValueError` if the time cannot be compared with others, or added to."""
+    if value.tzinfo is None or value.year > MAX_YEAR:
         raise ValueError("A time has no offset, or lies too far in the future.")
 
 
@@ -137,7 +138,7 @@ class Reader:
     def maybe_moment(self, name: str) -> datetime | None:
         """A time, or None."""
         found = maybe_moment(self._row, name)
-        if self._row.get(name) is not None and (found is None or found > MAX_MOMENT):
+        if self._row.get(name) is not None and (found is None or found.year > MAX_YEAR):
             self._give_up(name)
             return None
         return found

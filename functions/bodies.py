@@ -23,10 +23,14 @@ def check_is_plain_json(req: func.HttpRequest, kinds: re.Pattern[str] = _JSON) -
     """
     encoding = req.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity"}:
-        raise UnsupportedBody("The body is compressed: send it as it is.")
+        raise UnsupportedBody("The body is compressed. Send it uncompressed, without Content-Encoding.")
     kind = req.headers.get("Content-Type", "").strip().lower()
     if not kinds.fullmatch(kind.partition(";")[0].strip()):
-        raise UnsupportedBody("The body is not JSON by its Content-Type.")
+        raise UnsupportedBody(
+            "The body is not JSON by its Content-Type. Send JSON, with Content-Type: application/json."
+        )
     charset = _CHARSET.search(kind)
     if charset and charset[1] not in _UTF_8:
-        raise UnsupportedBody("The body is not UTF-8 by its Content-Type.")
+        raise UnsupportedBody(
+            "The body is not UTF-8 by its Content-Type. Send UTF-8, with Content-Type: application/json; charset=utf-8."
+        )

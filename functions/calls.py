@@ -11,8 +11,8 @@ import azure.functions as func
 from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
 from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
-from shared.idempotency import HEADER, KEPT, LONGEST, PATTERN, Once, implied_key, key_of
-from shared.identifiers import is_guid
+from shared.idempotency import HEADER, KEY_LIFETIME, MAX_KEY_LENGTH, PATTERN, Once, implied_key, key_of
+from shared.identifiers import NO_GUID, is_guid
 from shared.recording import RecordRequest
 from shared.services import services
 from shared.validation import read_json
@@ -42,15 +42,15 @@ ID = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
-    "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F]+$",
+    "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F\uFFFD-\uFFFF]+$",
 }
 CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
 IDEMPOTENCY_KEY = Parameter(
     HEADER,
     "header",
-    f"In double quotes. For {KEPT // timedelta(hours=1)} hours the same key and request get the same answer, and Graph "
-    "is not asked again.",
-    {"type": "string", "minLength": 3, "maxLength": LONGEST + 2, "pattern": PATTERN},
+    f"In double quotes. For {KEY_LIFETIME // timedelta(hours=1)} hours the same key and request get the same answer, "
+    "and Graph is not asked again.",
+    {"type": "string", "minLength": 3, "maxLength": MAX_KEY_LENGTH + 2, "pattern": PATTERN},
 )
 OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
 ANY = (400, 401, 403, 500, 503)
@@ -109,10 +109,9 @@ async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse
     """A page of calls."""
     status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
     tenant_id = _tenant(req.params.get("tenantId"))
-    page, continuation = await _records(caller).list_calls(
-        status, tenant_id, limit, req.params.get("continuation"), caller.name
-    )
-    return reply(CallList(value=[_view(shown) for shown in page], continuation=continuation))
+    page = await _records(caller).list_calls(status, tenant_id, limit, req.params.get("continuation"), caller.name)
+    views = [_view(shown) for shown in page.calls]
+    return reply(CallList(value=views, continuation=page.continuation, unreadable=list(page.unreadable)))
 
 
 @endpoint(
@@ -174,7 +173,7 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         status = 200 if shown.call.status is Status.ENDED else 202
         return Answered(status, _view(shown).model_dump_json(by_alias=True))
 
-    return await _once(req, caller, call_id, "hangup", act, repeatable=True)
+    return await _answer_once(req, caller, call_id, "hangup", act, repeatable=True)
 
 
 @endpoint(
@@ -207,7 +206,7 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         # Without place and token: the answer may be kept, and only the operation's own row and route hold these.
         return Answered(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
 
-    return await _once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
+    return await _answer_once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
 
 
 @endpoint(
@@ -248,7 +247,7 @@ async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResp
     return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
 
 
-async def _once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
+async def _answer_once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
     req: func.HttpRequest,
     caller: Caller,
     call_id: str,
@@ -300,7 +299,7 @@ def _status(text: str) -> Status:
 
 def _tenant(text: str | None) -> str | None:
     if text is not None and not is_guid(text):
-        raise InvalidRequest("tenantId is a GUID.", (("tenantId", "no GUID"),))
+        raise InvalidRequest(f"tenantId {NO_GUID}.", (("tenantId", NO_GUID),))
     return text
 
 

@@ -99,7 +99,8 @@ def endpoint(blueprint: func.Blueprint, route: Route) -> Callable[[Handler], Han
             return await _answer(route, handler, req)
 
         entry.__name__ = route.name
-        decorate = blueprint.route(route.path, methods=[route.method], auth_level=route.auth_level)
+        methods = [route.method, "HEAD"] if route.method == "GET" else [route.method]  # RFC 9110, 9.1: both, or neither
+        decorate = blueprint.route(route.path, methods=methods, auth_level=route.auth_level)
         blueprint.function_name(route.name)(decorate(entry))
         return handler
 

@@ -20,8 +20,8 @@ HTTP_BUDGET = timedelta(minutes=3)  # Azure cuts an HTTP request after 230 secon
 @blueprint.timer_trigger("timer", schedule="%KEEP_ALIVE_SCHEDULE%", run_on_startup=False, use_monitor=True)
 async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (the schedule is all that counts)
     """Renew all active calls."""
-    keeper = services()
-    await keeper.keeper.sweep("timer", unless_younger_than=keeper.settings.timing.fresh)
+    parts = services()
+    await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
 
 
 @blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")

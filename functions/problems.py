@@ -25,6 +25,7 @@ from shared.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
     RequestInProgress,
+    RowUnreadable,
     SettingsInvalid,
     StoreUnavailable,
     TokenUnavailable,
@@ -64,6 +65,7 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
     (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows whether the recording has begun")),
     (NotNoted, Kind("recording-not-noted", 409, "The recording has begun, and could not be written down")),
     (KeyReused, Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")),
+    (RowUnreadable, Kind("record-unreadable", 500, "The record cannot be read")),
     (StoreUnavailable, Kind("storage-unavailable", 503, "Storage is not to be had")),
     (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
     (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
@@ -79,11 +81,12 @@ KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
 HUSHED = {500: UNFORESEEN, 503: KINDS[-1][1]}  # where several kinds have one status
 DISCREET = {
     400: "The body is not what this address takes.",
-    401: "A token that Graph has signed for this address is needed.",
+    401: "Send `Authorization: Bearer <token>`, with a token that Graph has signed for this bot.",
     403: "The token may not tell this.",
     413: "The body is too large.",
-    415: "The body must be JSON in UTF-8, not compressed.",
+    415: "Send JSON in UTF-8, uncompressed, with Content-Type: application/json.",
 }
+AUTHENTICATE = "Needed is an access token of Entra for MANAGEMENT_AUDIENCE with an app role: `Authorization: Bearer …`."
 LATER = "This cannot be taken now. Send it again later."
 
 
@@ -104,7 +107,8 @@ def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpRe
         headers["Retry-After"] = str(max(math.ceil(asked), 1) if asked else RETRY_AFTER)
     if is_discreet:
         return _response(HUSHED.get(kind.status, kind), DISCREET.get(kind.status, LATER), headers)
-    return _response(kind, str(error), headers, error)
+    detail = f"{error} {AUTHENTICATE}" if isinstance(error, Unauthenticated) else str(error)
+    return _response(kind, detail, headers, error)
 
 
 def unforeseen() -> func.HttpResponse:

@@ -90,7 +90,7 @@ def read_callers(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        given = json.loads(value, object_pairs_hook=_once)
+        given = json.loads(value, object_pairs_hook=_unique_callers)
     except (ValueError, RecursionError):
         raise ValueError("must be a JSON object, a caller once in it") from None
     if not isinstance(given, dict) or not given:
@@ -98,7 +98,7 @@ def read_callers(value: object) -> object:
     return {_caller(name): _scope(bound) for name, bound in given.items()}
 
 
-def _once(pairs: Collection[tuple[str, object]]) -> dict[str, object]:
+def _unique_callers(pairs: Collection[tuple[str, object]]) -> dict[str, object]:
     members = {name.lower(): value for name, value in pairs}
     if len(members) < len(pairs):
         raise ValueError("twice")

@@ -14,8 +14,9 @@ from shared.leases import Failing, Lease
 MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
 REQUEST_IDS = frozenset({"scenarioId", "chainId"})  # of the request that told an event; not a part of what it told
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
-# Table Storage's own, `|` (our separator), `%`, white space, and halves of a character, which are no text.
-_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff]")
+# Table Storage's own, `|` (our separator), `%`, white space, halves of a character, which are no text, and U+FFFD to
+# U+FFFF: the first stands for what could not be decoded, the others are no characters.
+_REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff\ufffd-\uffff]")
 
 
 class Status(StrEnum):
@@ -32,6 +33,7 @@ class Source(StrEnum):
     KEEP_ALIVE_NOT_FOUND = "keepAliveNotFound"
     HANGUP_NOT_FOUND = "hangupNotFound"
     LOOKUP_NOT_FOUND = "lookupNotFound"
+    UNKNOWN = "unknown"  # a newer version wrote another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Termination:
 
     `code` and `subcode` are None if nobody told them, or if they were no numbers. `reason`, `category`, `action`,
     `fault_owner` and `retryable` follow from the rest and from the call, so a change of either makes them anew.
+
+    `early`: Graph told so while the call was `terminating`. It counts if the end itself tells nothing.
     """
 
     source: Source
@@ -55,6 +59,7 @@ class Termination:
     action: str | None = None
     fault_owner: str = "unknown"
     retryable: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ class Hangup:
 class Call:
     """A call on record. `state` is Graph's word; `known_at` is when it was first written down.
 
-    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID.
+    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID. An active call may have a
+    `termination` already: an early one. `unreadable` names the columns of
+    its row that could not be read: they count as left out, and no write changes them.
     """
 
     id: str
@@ -94,6 +101,7 @@ class Call:
     ended_at: datetime | None = None
     termination: Termination | None = None
     app_id: str | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -117,7 +125,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word."""
+    """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word.
+
+    What is no number of Graph's codes is kept as text in `raw_code` and `raw_subcode`.
+    """
 
     id: str
     call_id: str
@@ -134,6 +145,9 @@ class Operation:
     completion_reason: str | None = None
     recording_location: str | None = field(default=None, repr=False)
     recording_access_token: str | None = field(default=None, repr=False)
+    unreadable: tuple[str, ...] = ()  # as of a call
+    raw_code: str | None = None
+    raw_subcode: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -204,6 +218,7 @@ def canonical_id(text: str) -> str:
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     if text in {"", ".", ".."} or _REFUSED_IN_KEYS.search(text) or len(text.encode("utf-16-le")) > 2 * MAX_ID_LENGTH:
         raise InvalidRequest(
-            f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters and / \\ # ? % |."
+            f"An id has 1 to {MAX_ID_LENGTH} characters, without spaces, control characters, U+FFFD to U+FFFF, and "
+            "/ \\ # ? % |."
         )
     return text

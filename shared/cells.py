@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
+MAX_YEAR = 9000  # a lease is added to moments, and `datetime` ends with the year 9999
 _PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
 
 
@@ -67,14 +69,108 @@ def moment(row: Row, name: str) -> datetime:
 
 
 def maybe_part[T](adapter: TypeAdapter[T], row: Row, name: str) -> T | None:
-    """A nested part, from JSON."""
+    """A nested part, from JSON. Raises `ValueError`.
+
+    The JSON reader of pydantic refuses half a surrogate pair and deep nesting, which `json` lets pass.
+    """
     found = maybe_text(row, name)
-    return None if found is None else adapter.validate_python(json.loads(found))
+    return None if found is None else check_moments(adapter.validate_json(found))
+
+
+def check_moments[T](part: T) -> T:
+    """The part, if its times can be compared and added to. Raises `ValueError`.
+
+    One naive time among the leases of a shard would end the sweep of all of them.
+    """
+    if is_dataclass(part):
+        for value in (getattr(part, each.name) for each in fields(part)):
+            if isinstance(value, datetime):
+                check_moment(value)
+            elif is_dataclass(value):
+                check_moments(value)
+    return part
+
+
+def check_moment(value: datetime) -> None:
+    """Raise `ValueError` if the time cannot be compared with others, or added to."""
+    if value.tzinfo is None or value.year > MAX_YEAR:
+        raise ValueError("A time has no offset, or lies too far in the future.")
+
+
+class Reader:
+    """Reads the columns of one row. A column that cannot be read counts as left out, and is named in `unreadable`."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._unreadable: list[str] = []
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """The columns that could not be read so far."""
+        return tuple(self._unreadable)
+
+    def maybe_text(self, name: str) -> str | None:
+        """A text, or None."""
+        found = maybe_text(self._row, name)
+        try:
+            if found is not None and not found.isascii():
+                found.encode()  # half a surrogate pair cannot be written into an answer
+        except UnicodeEncodeError:
+            self._give_up(name)
+            return None
+        return found
+
+    def text(self, name: str, default: str) -> str:
+        """A text that must be there."""
+        found = self.maybe_text(name)
+        if found is None:
+            self._give_up(name)
+        return default if found is None else found
+
+    def maybe_number(self, name: str) -> int | None:
+        """An integer, or None."""
+        try:
+            return maybe_number(self._row, name)
+        except ValueError:
+            self._give_up(name)
+            return None
+
+    def maybe_moment(self, name: str) -> datetime | None:
+        """A time, or None."""
+        found = maybe_moment(self._row, name)
+        if self._row.get(name) is not None and (found is None or found.year > MAX_YEAR):
+            self._give_up(name)
+            return None
+        return found
+
+    def moment(self, name: str, default: datetime) -> datetime:
+        """A time that must be there."""
+        found = self.maybe_moment(name)
+        if found is None:
+            self._give_up(name)
+        return found or default
+
+    def maybe_part[T](self, adapter: TypeAdapter[T], name: str) -> T | None:
+        """A nested part, or None."""
+        try:
+            return maybe_part(adapter, self._row, name)
+        except ValueError:
+            self._give_up(name)
+            return None
+
+    def _give_up(self, name: str) -> None:
+        if name not in self._unreadable:
+            self._unreadable.append(name)
 
 
 def of_part[T](adapter: TypeAdapter[T], part: T | None) -> str | None:
     """A nested part as JSON."""
     return None if part is None else of_json(adapter.dump_python(part, mode="json", exclude_defaults=True))
+
+
+def belongs_to(column: str, name: str) -> bool:
+    """Whether the column is this one, or a further piece of it."""
+    return column == name or (column.startswith(name) and column[len(name) :].isdecimal())
 
 
 def of_json(value: object) -> str:

@@ -1,6 +1,8 @@
-"""Records as entities of Table Storage, and back. What goes in comes out the same.
+"""Records of rows of Table Storage, and the rows of records. What goes in comes out the same.
 
-A scalar is a column, named as in the API; a nested part is JSON in a column of its own. None is no column.
+A row may be damaged, or a newer version may have written it. Each column that cannot be read counts as left out, and
+no write changes it; columns and members of JSON that this version does not know are kept. So a deployment may go back
+to an older version, and forward again, without loss: see docs/decisions/0031-rows-of-other-versions.md.
 """
 
 import json
@@ -8,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
-from shared import cells, telemetry
-from shared.calls import Answered, Call, Event, Hangup, KeyedRequest, Operation, Termination
-from shared.cells import Cell, Row
-from shared.leases import Failing, Lease, Progress, Switch, Watermark
+from shared import cells, columns, rows, telemetry
+from shared.calls import Call, Event, KeyedRequest, Operation, Source, Termination
+from shared.carrying import carried_over
+from shared.cells import Reader, Row
+from shared.errors import RowUnreadable
+from shared.leases import Lease, Progress, Switch, Watermark
+from shared.merging import NO_STATE
 from shared.rows import Record, last_part
+from shared.termination import UNKNOWN
 
 _LEASE_COLUMNS = ("RowKey", "lease", "tenantId", "appId")  # the last two for a lease that cannot be read
 _WATERMARK_COLUMNS = ("sweepStartedAt", "finishedAt", "renewed", "ended", "failing", "unwritten")
@@ -30,65 +36,80 @@ _PROGRESS_COLUMNS = (
     "unwritten",
 )
 SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
-MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
+_WRITTEN_ANEW = {"lease", "failing", "renewedAt"}  # the state of renewals: every renewal makes it anew
+_SECRET_BYTES = 32
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
-_LEASE = TypeAdapter(Lease)
-_FAILING = TypeAdapter(Failing)
-_HANGUP = TypeAdapter(Hangup)
-_TERMINATION = TypeAdapter(Termination)
-_ANSWERED = TypeAdapter(Answered)
+_METADATA = TypeAdapter(dict[str, str])
+_DETAIL = TypeAdapter(dict[str, JsonValue])
+_IDS = TypeAdapter(frozenset[str])
 
 
-def to_row(record: Record) -> dict[str, Cell]:
-    """The columns of a record, without its keys."""
-    return cells.pieces(_cells(record))
+def to_row(record: Record, base: Row | None = None) -> dict[str, object]:
+    """The columns of a record, without its keys.
+
+    Parameters
+    ----------
+    base
+        The row that the record was read from: what of it this version does not know, or cannot read, is kept.
+    """
+    new = cells.pieces(columns.columns_of(record))
+    if base is None or not isinstance(record, Call | Operation):
+        return dict(new)
+    before = _call(base) if isinstance(record, Call) else _operation(base)
+    fixed = [name for name in before.unreadable if name not in _WRITTEN_ANEW]
+    return carried_over(base, cells.pieces(columns.columns_of(before)), new, fixed)
 
 
 def to_call(row: Row) -> Call:
-    """The call of an `active|`, `ended|` or `recent|` row."""
-    return Call(
-        id=last_part(cells.text(row, "RowKey")),
-        tenant_id=cells.text(row, "tenantId"),
-        state=cells.text(row, "state"),
-        known_at=cells.moment(row, "knownAt"),
-        started_at=cells.moment(row, "startedAt"),
-        registered_at=cells.maybe_moment(row, "registeredAt"),
-        ever_established=bool(row.get("everEstablished")),
-        direction=cells.maybe_text(row, "direction"),
-        call_chain_id=cells.maybe_text(row, "callChainId"),
-        metadata=json.loads(cells.maybe_text(row, "metadata") or "{}"),
-        renewed_at=cells.maybe_moment(row, "renewedAt"),
-        failing=cells.maybe_part(_FAILING, row, "failing"),
-        hangup=cells.maybe_part(_HANGUP, row, "hangup"),
-        ended_at=cells.maybe_moment(row, "endedAt"),
-        termination=cells.maybe_part(_TERMINATION, row, "termination"),
-        app_id=cells.maybe_text(row, "appId"),
-    )
+    """The call of an `active|`, `ended|` or `recent|` row.
+
+    Raises
+    ------
+    RowUnreadable
+        Not even the tenant can be read, or, of an ended call, when it ended.
+    """
+    return _told(_call, row)
+
+
+def readable_call(row: Row) -> Call | None:
+    """The same; None if the row cannot be read."""
+    try:
+        return to_call(row)
+    except RowUnreadable:
+        return None
 
 
 def to_lease(row: Row) -> Lease:
-    """The lease of an `active|` row of which only SWEEP_COLUMNS were read.
+    """The lease of an `active|` row of which only SWEEP_COLUMNS were read. Raises `ValueError`.
 
     It is in one column, beside those that it is made of: the SDK takes four times as long to read the times in theirs.
     """
-    return _LEASE.validate_json(cells.text(row, "lease"))
+    lease = columns.LEASE.validate_json(cells.text(row, "lease"))
+    moments = [lease.known_at, lease.started_at, lease.renewed_at]
+    if lease.failing:
+        moments += [lease.failing.since, lease.failing.retry_at]
+    for moment in moments:  # not by `check_moments`, which takes ten times as long: a sweep reads all leases
+        if moment is not None:
+            cells.check_moment(moment)
+    return lease
 
 
 def readable_lease(row: Row) -> Lease | None:
     """The lease, as well as it can be read: a damaged row must not end the scan, nor, if it can be helped, its call.
 
-    What cannot be read is taken for long ago, so that the call goes first. None where not even the tenant is there.
+    What cannot be read is taken for long ago, so that the call goes first. None if not even the tenant is there.
     """
     try:
         return to_lease(row)
-    except ValueError as error:
+    except ValueError:
         key, tenant_id = str(row.get("RowKey")), row.get("tenantId")
-        telemetry.ROW_UNREADABLE(rowKey=key, error=type(error).__name__)
-    if not isinstance(tenant_id, str):
+        is_lost = not isinstance(tenant_id, str) or not tenant_id
+        _tell(row, ("lease",), skipped=is_lost)
+    if is_lost:
         return None
-    return Lease(last_part(key), tenant_id, _LONG_AGO, _LONG_AGO, app_id=cells.maybe_text(row, "appId"))
+    return Lease(last_part(key), str(tenant_id), _LONG_AGO, _LONG_AGO, app_id=cells.maybe_text(row, "appId"))
 
 
 def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
@@ -97,42 +118,37 @@ def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
         return None
     try:
         return read(row)
-    except ValueError as error:
-        telemetry.ROW_UNREADABLE(rowKey=str(row.get("RowKey")), error=type(error).__name__)
+    except ValueError:
+        _tell(row, (), skipped=True)
         return None
 
 
 def to_operation(row: Row) -> Operation:
-    """The operation of an `operation|` row."""
-    _, call_id, operation_id = cells.text(row, "RowKey").split("|")
-    return Operation(
-        id=operation_id,
-        call_id=call_id,
-        kind=cells.text(row, "kind"),
-        status=cells.text(row, "status"),
-        known_at=cells.moment(row, "knownAt"),
-        client_context=cells.maybe_text(row, "clientContext"),
-        requested_at=cells.maybe_moment(row, "requestedAt"),
-        requested_by=cells.maybe_text(row, "requestedBy"),
-        finished_at=cells.maybe_moment(row, "finishedAt"),
-        code=cells.maybe_number(row, "code"),
-        subcode=cells.maybe_number(row, "subcode"),
-        message=cells.maybe_text(row, "message"),
-        completion_reason=cells.maybe_text(row, "completionReason"),
-        recording_location=cells.maybe_text(row, "recordingLocation"),
-        recording_access_token=cells.maybe_text(row, "recordingAccessToken"),
-    )
+    """The operation of an `operation|` row. Raises `RowUnreadable` if its key does not name one."""
+    return _told(_operation, row)
+
+
+def readable_operation(row: Row) -> Operation | None:
+    """The same; None if the row cannot be read."""
+    try:
+        return to_operation(row)
+    except RowUnreadable:
+        return None
 
 
 def to_event(row: Row) -> Event:
-    """The event of an `event|` row."""
-    return Event(
-        cells.text(row, "kind"), cells.moment(row, "at"), json.loads(cells.text(row, "detail")), bool(row.get("told"))
-    )
+    """The event of an `event|` row. Of one that cannot be read, the line stays, and says so."""
+    read = Reader(row)
+    at, kind = read.moment("at", _LONG_AGO), read.text("kind", "unreadable")
+    detail = {name: _scalar(value) for name, value in (read.maybe_part(_DETAIL, "detail") or {}).items()}
+    if read.unreadable:
+        _tell(row, read.unreadable)
+        detail["unreadable"] = ", ".join(read.unreadable)
+    return Event(kind, at, detail, bool(row.get("told")))
 
 
 def to_watermark(row: Row) -> Watermark:
-    """The watermark of a shard."""
+    """The watermark of a shard. Raises `ValueError`."""
     return Watermark(
         cells.moment(row, "sweepStartedAt"),
         cells.moment(row, "finishedAt"),
@@ -144,7 +160,7 @@ def to_watermark(row: Row) -> Watermark:
 
 
 def to_progress(row: Row) -> Progress:
-    """How far a sweep came."""
+    """How far a sweep came. Raises `ValueError`."""
     last_id = cells.maybe_text(row, "afterId")
     return Progress(
         cells.moment(row, "startedAt"),
@@ -158,120 +174,146 @@ def to_progress(row: Row) -> Progress:
 
 
 def to_switch(row: Row) -> Switch:
-    """The last dead man's switch."""
+    """The last dead man's switch. Raises `ValueError`."""
     return Switch(cells.moment(row, "due"), cells.maybe_moment(row, "sweepBeganAt"))
 
 
 def to_keyed(row: Row) -> KeyedRequest:
-    """The request of an `idempotency|` row."""
-    answered, lost = cells.maybe_part(_ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
-    claim = cells.maybe_text(row, "claim") or ""
-    return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
+    """The request of an `idempotency|` row.
+
+    Raises
+    ------
+    RowUnreadable
+        A column cannot be read. Whether the request was done is then unknown, so it is not done again.
+    """
+    try:
+        answered, lost = cells.maybe_part(columns.ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
+        claim = cells.maybe_text(row, "claim") or ""
+        return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
+    except ValueError:
+        _tell(row, (), skipped=True)
+        raise RowUnreadable(str(row.get("RowKey"))) from None
 
 
 def to_secret(row: Row) -> bytes:
-    """The key of this deployment."""
-    return bytes.fromhex(cells.text(row, "key"))
+    """The key of this deployment. Raises `ValueError`."""
+    secret = bytes.fromhex(cells.text(row, "key"))
+    if len(secret) < _SECRET_BYTES:
+        raise ValueError("The key of this deployment is too short.")
+    return secret
 
 
-def _cells(record: Record) -> dict[str, Cell]:
-    match record:
-        case Call():
-            return _call_cells(record)
-        case Operation():
-            return _operation_cells(record)
-        case Event(kind=kind, at=at, told=told):
-            return {"kind": kind, "at": at, "detail": cells.of_json(dict(record.detail)), "told": told}
-        case Watermark():
-            return _watermark_cells(record)
-        case Progress():
-            return _progress_cells(record)
-        case _:
-            return _small_cells(record)
+def _call(row: Row) -> Call:
+    key, read = cells.text(row, "RowKey"), Reader(row)
+    tenant_id = read.maybe_text("tenantId") or _tenant_of_lease(row)
+    ended_at = _ended_at(read, key)
+    if not tenant_id or (ended_at is None and not key.startswith("active|")):
+        raise RowUnreadable(key)
+    metadata = read.maybe_part(_METADATA, "metadata")
+    call = Call(
+        id=last_part(key),
+        tenant_id=tenant_id,
+        state=read.text("state", NO_STATE),
+        known_at=read.moment("knownAt", _LONG_AGO),
+        started_at=read.moment("startedAt", _LONG_AGO),
+        registered_at=read.maybe_moment("registeredAt"),
+        ever_established=bool(row.get("everEstablished")),
+        direction=read.maybe_text("direction"),
+        call_chain_id=read.maybe_text("callChainId"),
+        metadata=metadata or {},
+        renewed_at=read.maybe_moment("renewedAt"),
+        failing=read.maybe_part(columns.FAILING, "failing"),
+        hangup=read.maybe_part(columns.HANGUP, "hangup"),
+        ended_at=ended_at,
+        termination=_termination(read, row),
+        app_id=read.maybe_text("appId"),
+    )
+    return replace(call, unreadable=read.unreadable) if read.unreadable else call
 
 
-def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
-    match record:
-        case Switch(due=due, sweep_began_at=began):
-            return {"due": due, "sweepBeganAt": began}
-        case bytes():
-            return {"key": record.hex()}
-        case KeyedRequest():
-            return {
-                "fingerprint": record.fingerprint,
-                "beganAt": record.began_at,
-                "answered": cells.of_part(_ANSWERED, record.answered),
-                "outcomeLost": record.outcome_lost,
-                "claim": record.claim,
-            }
+def _tenant_of_lease(row: Row) -> str | None:
+    """The tenant by the lease of an active call: what a sweep can renew can be read and written too."""
+    try:
+        return to_lease(row).tenant_id or None
+    except ValueError:
+        return None
 
 
-def _call_cells(call: Call) -> dict[str, Cell]:
-    failing = call.failing and replace(call.failing, reason=call.failing.reason[:MOST_OF_A_REASON])
-    lease = replace(call.lease, failing=failing)
-    return {
-        "lease": None if call.ended_at else _LEASE.dump_json(lease, exclude_defaults=True).decode(),
-        "tenantId": call.tenant_id,
-        "appId": call.app_id,
-        "state": call.state,
-        "knownAt": call.known_at,
-        "startedAt": call.started_at,
-        "registeredAt": call.registered_at,
-        "everEstablished": call.ever_established,
-        "direction": call.direction,
-        "callChainId": call.call_chain_id,
-        "metadata": cells.of_json(dict(call.metadata)) if call.metadata else None,
-        "renewedAt": call.renewed_at,
-        "failing": cells.of_part(_FAILING, failing),
-        "hangup": cells.of_part(_HANGUP, call.hangup),
-        "endedAt": call.ended_at,
-        "termination": cells.of_part(_TERMINATION, call.termination),
-    }
+def _ended_at(read: Reader, key: str) -> datetime | None:
+    """When a call ended; of a `recent|` row its key tells it too."""
+    if key.startswith("active|"):
+        return None
+    found = read.maybe_moment("endedAt")
+    if found is None and key.startswith("recent|"):
+        try:
+            return rows.ended_at(key)
+        except ValueError:
+            return None
+    return found
 
 
-def _operation_cells(operation: Operation) -> dict[str, Cell]:
-    return {
-        "kind": operation.kind,
-        "status": operation.status,
-        "knownAt": operation.known_at,
-        "clientContext": operation.client_context,
-        "requestedAt": operation.requested_at,
-        "requestedBy": operation.requested_by,
-        "finishedAt": operation.finished_at,
-        "code": None if operation.code is None else str(operation.code),  # nobody bounds these numbers
-        "subcode": None if operation.subcode is None else str(operation.subcode),
-        "message": operation.message,
-        "completionReason": operation.completion_reason,
-        "recordingLocation": operation.recording_location,
-        "recordingAccessToken": operation.recording_access_token,
-    }
+def _termination(read: Reader, row: Row) -> Termination | None:
+    """Why a call ended. Of an account that cannot be read, its words, if they are there."""
+    end = read.maybe_part(columns.TERMINATION, "termination")
+    if end is not None or "termination" not in read.unreadable:
+        return end
+    try:
+        told = json.loads(cells.text(row, "termination"))
+        return columns.TERMINATION.validate_json(json.dumps(told | {"source": Source.UNKNOWN}))
+    except (ValueError, TypeError, RecursionError):
+        return Termination(Source.UNKNOWN, "What is on record of the end cannot be read.", UNKNOWN)
 
 
-def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
-    return {
-        "sweepStartedAt": watermark.sweep_started_at,
-        "finishedAt": watermark.finished_at,
-        "renewed": watermark.renewed,
-        "ended": watermark.ended,
-        "failing": watermark.failing,
-        "unwritten": cells.of_json(sorted(watermark.unwritten)) if watermark.unwritten else None,
-    }
+def _operation(row: Row) -> Operation:
+    key, read = cells.text(row, "RowKey"), Reader(row)
+    try:
+        _, call_id, operation_id = key.split("|")
+    except ValueError:
+        raise RowUnreadable(key) from None
+    operation = Operation(
+        id=operation_id,
+        call_id=call_id,
+        kind=read.text("kind", "commsOperation"),
+        status=read.text("status", NO_STATE),
+        known_at=read.moment("knownAt", _LONG_AGO),
+        client_context=read.maybe_text("clientContext"),
+        requested_at=read.maybe_moment("requestedAt"),
+        requested_by=read.maybe_text("requestedBy"),
+        finished_at=read.maybe_moment("finishedAt"),
+        code=read.maybe_number("code"),
+        subcode=read.maybe_number("subcode"),
+        raw_code=read.maybe_text("rawCode"),
+        raw_subcode=read.maybe_text("rawSubcode"),
+        message=read.maybe_text("message"),
+        completion_reason=read.maybe_text("completionReason"),
+        recording_location=read.maybe_text("recordingLocation"),
+        recording_access_token=read.maybe_text("recordingAccessToken"),
+    )
+    return replace(operation, unreadable=read.unreadable) if read.unreadable else operation
 
 
-def _progress_cells(progress: Progress) -> dict[str, Cell]:
-    deadline, began, last_id = progress.after or (None, None, None)
-    return {
-        "startedAt": progress.started_at,
-        "under": progress.under,
-        "afterDeadline": deadline,
-        "afterBegan": began,
-        "afterId": last_id,
-        "renewed": progress.renewed,
-        "ended": progress.ended,
-        "failing": progress.failing,
-        "unwritten": cells.of_json(sorted(progress.unwritten)) if progress.unwritten else None,
-    }
+def _told[T: Call | Operation](read: Callable[[Row], T], row: Row) -> T:
+    """What `read` makes of a row; what it could not read is logged."""
+    try:
+        record = read(row)
+    except RowUnreadable:
+        _tell(row, (), skipped=True)
+        raise
+    if record.unreadable:
+        _tell(row, record.unreadable)
+    return record
+
+
+def _tell(row: Row, names: tuple[str, ...], *, skipped: bool = False) -> None:
+    key = str(row.get("RowKey"))
+    kind, columns_ = key.partition("|")[0], ", ".join(names) or None
+    telemetry.ROW_UNREADABLE(rowKind=kind, rowKey=key, columns=columns_, skipped=skipped)
+
+
+def _scalar(value: JsonValue) -> str | int | bool | None:
+    """A value of an event's detail, which is flat: a newer version may have written others."""
+    return value if value is None or isinstance(value, str | int) else cells.of_json(value)
 
 
 def _ids(row: Row) -> frozenset[str]:
-    return frozenset(json.loads(cells.maybe_text(row, "unwritten") or "[]"))
+    return cells.maybe_part(_IDS, row, "unwritten") or frozenset()

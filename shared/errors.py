@@ -1,4 +1,4 @@
-"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/http.py`.
+"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/problems.py`.
 
 CallKeeperError
 ├── InvalidRequest         the caller's words are off: says which, and what to send instead
@@ -20,6 +20,7 @@ CallKeeperError
 ├── KeyReused              the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
+│   │   └── RowUnreadable  a row is damaged, or a newer version wrote it
 │   ├── TokenUnavailable   no Graph token for a tenant
 │   └── KeysUnavailable    no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
@@ -86,7 +87,10 @@ class OperationNotFound(NotFound):
     """No operation of this id is on record for the call."""
 
     def __init__(self, call_id: str, operation_id: str) -> None:
-        super().__init__(f"Call {call_id} has no operation {operation_id} on record.")
+        super().__init__(
+            f"Call {call_id} has no operation {operation_id} on record. "
+            f"Take an id that GET /api/calls/{call_id}/operations shows."
+        )
 
 
 class Conflict(CallKeeperError):
@@ -127,6 +131,16 @@ class Unavailable(CallKeeperError):
 
 class StoreUnavailable(Unavailable):
     """Table Storage or Queue Storage did not take or give what it should."""
+
+
+class RowUnreadable(StoreUnavailable):
+    """A row of Table Storage is damaged, or a newer version of Call Keeper wrote it."""
+
+    def __init__(self, row_key: str) -> None:
+        super().__init__(
+            f"The row {row_key} of Table Storage cannot be read: it is damaged, or a newer version wrote it. "
+            "See docs/runbook.md#row-unreadable."
+        )
 
 
 class TokenUnavailable(Unavailable):

@@ -12,7 +12,7 @@ from shared.services import Services, services
 from shared.store import SHARDS
 from shared.views import HealthView
 
-KEPT = timedelta(seconds=5)
+ANSWER_LIFETIME = timedelta(seconds=5)
 KEYS_PATIENCE = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on
 FAILING = "most could not be renewed by the last sweep: keep_alive.call.failing in the log tells which, and why"
 
@@ -38,7 +38,7 @@ async def check() -> HealthView:
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     now = parts.clock.now()
-    if _last is None or _last.parts is not parts or not timedelta() <= now - _last.began_at < KEPT:
+    if _last is None or _last.parts is not parts or not timedelta() <= now - _last.began_at < ANSWER_LIFETIME:
         _last = _Look(parts, now, asyncio.create_task(_look(parts)))
     return await asyncio.shield(_last.view)  # who hangs up takes it from nobody
 

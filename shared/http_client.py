@@ -152,7 +152,7 @@ class HttpClient:
 
 def make_http_client(settings: Settings) -> HttpClient:
     """The client that all of the app shares: as many connections as a sweep may use, and some for the rest."""
-    for name in ("httpx", "azure", "aiohttp", "msal"):
+    for name in ("httpx", "aiohttp"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
     return HttpClient(settings.keep_alive_concurrency + _BESIDE_THE_SWEEP)
 

@@ -30,9 +30,9 @@ from shared.errors import (
 from shared.store import Stored
 
 HEADER = "Idempotency-Key"
-LONGEST = 255  # characters
+MAX_KEY_LENGTH = 255  # characters
 PATTERN = r'^"([ !#-\[\]-~]|\\["\\])+"$'  # RFC 8941, section 3.3.3
-KEPT = timedelta(hours=24)
+KEY_LIFETIME = timedelta(hours=24)
 WORKED_ON = timedelta(minutes=5)  # host.json: functionTimeout; whoever began longer ago is dead
 REPEATED_WITHIN = timedelta(minutes=10)  # Kiota's RetryHandlerOption: three repetitions, 180 seconds apart at most
 
@@ -93,8 +93,8 @@ def key_of(header: str | None, caller: str, request: str) -> Key | None:
     """
     if header is None:
         return None
-    if not re.fullmatch(PATTERN, header) or len(header) > LONGEST + 2:
-        detail = f'1 to {LONGEST} printable ASCII characters in double quotes, such as "8e03978e-40d5-43dd"'
+    if not re.fullmatch(PATTERN, header) or len(header) > MAX_KEY_LENGTH + 2:
+        detail = f'1 to {MAX_KEY_LENGTH} printable ASCII characters in double quotes, such as "8e03978e-40d5-43dd"'
         raise InvalidRequest(f"{HEADER} is off: send {detail}.", ((HEADER, detail),))
     return Key(_digest(caller, header), _digest(request))
 
@@ -154,7 +154,7 @@ class Once:
     async def _answered(self, call_id: str, request: KeyedRequest, key: Key, now: datetime) -> Answered | None:
         """What was answered; None: do it (again)."""
         age = now - request.began_at
-        if age >= (REPEATED_WITHIN if key.implied else KEPT):
+        if age >= (REPEATED_WITHIN if key.implied else KEY_LIFETIME):
             return None
         if request.fingerprint != key.fingerprint:
             raise KeyReused(f"This {HEADER} was used for another request. Take a new one.")

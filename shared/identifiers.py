@@ -2,6 +2,7 @@
 
 import re
 
+NO_GUID = "must be a GUID such as 11111111-2222-3333-4444-555555555555"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -19,7 +20,7 @@ def guid(text: str) -> str:
         It is none.
     """
     if not is_guid(text):
-        raise ValueError("must be a GUID such as 11111111-2222-3333-4444-555555555555")
+        raise ValueError(NO_GUID)
     return text.lower()
 
 

@@ -20,7 +20,7 @@ PURGE_LIMIT = 1_000  # ended calls that are deleted before the next are looked f
 PURGE_EVERY = timedelta(hours=1)
 PURGE_TIME = timedelta(seconds=30)  # of one sweep; what is left then waits for the next
 AGAIN = 5  # minutes in which a shard that failed is left one message
-LONGEST = 5  # minutes: host.json ends whatever takes longer
+FUNCTION_TIMEOUT = 5  # minutes. host.json: functionTimeout
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 UNHEARD = 5  # minutes after which stale shards show that nobody does what requests leave on the queue
 LOOK_PATIENCE = 2.0  # seconds that a request may lose by looking whether sweeps still happen
@@ -184,7 +184,7 @@ class Keeper:
             return message.due < last.due
         if last.sweep_began_at is None:
             return False
-        under_way = min(self._plan.budget, LONGEST * self._plan.timing.minute)
+        under_way = min(self._plan.budget, FUNCTION_TIMEOUT * self._plan.timing.minute)
         return -self._plan.timing.skew <= self._clock.now() - last.sweep_began_at < under_way
 
     async def _see_to_stale(self, message: Sweep, last_began: datetime | None) -> None:

@@ -102,9 +102,12 @@ def notified(
         direction=settled(call.direction, notification.direction),
         call_chain_id=settled(call.call_chain_id, notification.call_chain_id),
     )
+    told = _termination(Source.NOTIFICATION, notification.result or Result(), notification.termination_reason)
     if notification.deleted or notification.state == "terminated":
-        told = notification.result or Result()
-        return _ended(call, _termination(Source.NOTIFICATION, told, notification.termination_reason), at)
+        return _ended(call, told, at)
+    if notification.state == "terminating" and _tells(told):
+        early = replace(told, early=True)
+        call = replace(call, termination=richer(call.termination, early) if call.termination else early)
     return _explained(call)  # the direction, or that it was established, may be news after the end
 
 
@@ -258,6 +261,12 @@ def _termination(source: Source, told: Result, termination_reason: str | None = 
     )
 
 
+def _tells(end: Termination) -> bool:
+    """Whether anything was told of why a call ends."""
+    told = (end.code, end.subcode, end.raw_code, end.raw_subcode, end.termination_reason)
+    return any(word is not None for word in told)
+
+
 def _explained(call: Call) -> Call:
     """The call with the explanation that follows from all that is known of it now."""
     end, hangup = call.termination, call.hangup
@@ -291,6 +300,8 @@ def _operation(notification: OperationNotification, at: datetime) -> Operation:
         finished_at=at if STATUS_RANK.get(status) == FINISHED else None,
         code=told.code,
         subcode=told.subcode,
+        raw_code=told.raw_code,
+        raw_subcode=told.raw_subcode,
         message=told.message,
         completion_reason=notification.completion_reason,
         recording_location=notification.recording_location,

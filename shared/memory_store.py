@@ -96,7 +96,7 @@ class MemoryCallStore:
     ) -> Page:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
-        async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
+        async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call | None]]:
             return list(islice((row for row in self._calls(shard, window) if scope.holds(row[1])), most))
 
         return await list_page(fetch, status, scope, limit, continuation)

@@ -11,6 +11,7 @@ _STATE_RANK = {"incoming": 1, "establishing": 2, "ringing": 3, "redirecting": 4}
 _STATE_RANK |= {"terminating": 6, "terminated": 7}
 FINISHED = 3
 STATUS_RANK = {"notStarted": 1, "running": 2, "completed": FINISHED, "failed": FINISHED}
+_EARLY, _NOTHING = 10, 20  # ranks of an end: what was told before it comes behind all that it told itself
 _SOURCES = tuple(Source)  # the best first: Graph's word, then who found the call gone
 
 
@@ -34,8 +35,8 @@ def settled(known: str | None, told: str | None) -> str | None:
 def richer(known: Termination, told: Termination) -> Termination:
     """The richer account of an end, with the better source and either `terminationReason` of both.
 
-    Codes in the catalogue > explained by a DiagCode > generic ones > other numbers > text that is no number > none;
-    then the lower codes.
+    Codes in the catalogue > explained by a DiagCode > generic ones > other numbers > text that is no number; then what
+    was told on the way to the end, in the same order > nothing; then the lower codes.
     """
     source = min(known.source, told.source, key=_SOURCES.index)
     word = settled(known.termination_reason, told.termination_reason)
@@ -76,18 +77,19 @@ def _poverty(end: Termination) -> _Key:
     if end.code is not None or end.subcode is not None:
         rank = certainty(end.code, end.subcode, end.message)
     else:
-        rank = 5 if end.raw_code is None and end.raw_subcode is None else 4
+        rank = _NOTHING if end.raw_code is None and end.raw_subcode is None else 4
+    if end.early and rank < _NOTHING:
+        rank += _EARLY
     told = (end.raw_code, end.raw_subcode, end.message_truncated, end.message)
     meant = (end.reason, end.category, end.action, end.fault_owner, end.retryable)
-    return _key(rank, end.code, end.subcode, *told, *meant)
+    return _key(rank, end.code, end.subcode, *told, *meant, end.early)
 
 
 def _progress(operation: Operation) -> _Key:
     """The order of two accounts of an operation, the later and fuller first."""
     rank = -STATUS_RANK.get(operation.status, 0)
-    return _key(
-        rank, operation.status, operation.code, operation.subcode, operation.completion_reason, operation.message
-    )
+    codes = (operation.code, operation.subcode, operation.raw_code, operation.raw_subcode)
+    return _key(rank, operation.status, *codes, operation.completion_reason, operation.message)
 
 
 def _wholeness(operation: Operation) -> _Key:

@@ -151,7 +151,7 @@ def _read(item: Json) -> Iterable[Notification]:
     if (not rest or rest[0].lower() == "operations") and len(entities) > MAX_NOTIFICATIONS:  # a roster may have more
         raise InvalidRequest(f"It has more than {MAX_NOTIFICATIONS} entities.")
     if not rest:
-        return [_of_call(call_id, entity, deleted) for entity in entities]
+        return [_at_call(call_id, entity, change_type) for entity in entities]
     resource = camel(rest[0]) or ""
     if resource == "operations":
         operations = [(known, entity) for entity in entities if (known := _operation_id(rest, entity))]
@@ -167,14 +167,8 @@ def _locate(item: Entity) -> tuple[str, list[str]]:
         segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
         calls = next((place for place, part in enumerate(segments) if part.lower() == "calls"), len(segments))
         if calls + 1 < len(segments):
-            return _id(segments[calls + 1]), segments[calls + 2 :]
+            return canonical_id(segments[calls + 1]), segments[calls + 2 :]
     raise InvalidRequest("There is no call id in resourceUrl or resource.")
-
-
-def _id(text: str) -> str:
-    if "\ufffd" in clean(text):
-        raise InvalidRequest("An id holds what is no text.")
-    return canonical_id(text)
 
 
 def _entities(data: Json) -> list[Entity]:
@@ -188,18 +182,29 @@ def _operation_id(rest: list[str], entity: Entity) -> str | None:
     named = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
     if named is None and _kind(entity).lower().endswith("operation"):
         named = text_of(first(entity, "id"))
-    return _id(named) if named else None
+    return canonical_id(named) if named else None
 
 
 def _kind(entity: Entity) -> str:
     return camel((text_of(first(entity, "@odata.type")) or "").rpartition(".")[2].lstrip("#")) or ""
 
 
+def _at_call(call_id: str, entity: Entity, change_type: str) -> Notification:
+    """What is told at the call's own address: of the call, unless the entity says that it is something else.
+
+    Graph's participantLeftNotification is of the call of those who stay, too.
+    """
+    kind = _kind(entity)
+    if kind.lower() not in {"", "call"}:
+        return OtherNotification(call_id, kind, change_type)
+    return _of_call(call_id, entity, change_type == "deleted")
+
+
 def _of_call(call_id: str, entity: Entity, deleted: bool) -> CallNotification:
     return CallNotification(
         call_id,
         deleted,
-        state=camel(first(entity, "state")),
+        state=camel(first(entity, "state", "callState")),  # the second is the name of 2018
         result=_result(first(entity, "resultInfo")),
         termination_reason=text_of(first(entity, "terminationReason"), MAX_WORD),
         direction=camel(first(entity, "direction")),

@@ -15,8 +15,11 @@ from shared.store import SHARDS, Page
 VERSION = 2  # of the continuation; another one is refused
 _KINDS = {Status.ACTIVE: "active", Status.ENDED: "recent"}
 
-type Fetch = Callable[[int, Window, int], Awaitable[list[tuple[str, Call]]]]
-"""(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are."""
+type Fetch = Callable[[int, Window, int], Awaitable[list[tuple[str, Call | None]]]]
+"""(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are.
+
+None stands for a call whose row cannot be read.
+"""
 
 
 async def list_page(fetch: Fetch, status: Status, scope: Scope, limit: int, continuation: str | None) -> Page:
@@ -33,18 +36,19 @@ async def list_page(fetch: Fetch, status: Status, scope: Scope, limit: int, cont
     rows = await _merge(fetch, window, limit + 1)
     more = len(rows) > limit > 0
     return Page(
-        tuple(call for _, call in rows[:limit]),
+        tuple(call for _, call in rows[:limit] if call),
         _continuation(status, scope, rows[limit - 1][0]) if more else None,
+        tuple(last_part(key) for key, call in rows[:limit] if not call),
     )
 
 
-async def _merge(fetch: Fetch, window: Window, count: int) -> list[tuple[str, Call]]:
+async def _merge(fetch: Fetch, window: Window, count: int) -> list[tuple[str, Call | None]]:
     """The first rows of all shards. A shard is asked for about its share, and again when it turns out to have more."""
     share = 2 * count // SHARDS + 4
     heads = await asyncio.gather(*(fetch(shard, window, share) for shard in range(SHARDS)))
     waiting = [iter(head) for head in heads]
-    heap: list[tuple[bytes, int, str, Call]] = []
-    rows: list[tuple[str, Call]] = []
+    heap: list[tuple[bytes, int, str, Call | None]] = []
+    rows: list[tuple[str, Call | None]] = []
 
     def push(shard: int) -> bool:
         for key, call in waiting[shard]:

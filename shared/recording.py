@@ -5,7 +5,7 @@ import secrets
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 _LONGEST = 120  # seconds. Graph: call-record page
@@ -66,10 +66,21 @@ class MediaInfo(_GraphType):
     resource_id: str | None = Field(None, max_length=256, description="Names the sound, so that Graph may cache it.")
 
 
+_PromptType = Literal["#microsoft.graph.mediaPrompt"]
+_MEDIA_PROMPT: _PromptType = "#microsoft.graph.mediaPrompt"
+
+
+def _named(given: object) -> object:
+    """Null means left out, as everywhere; and Graph wants the type named."""
+    return _MEDIA_PROMPT if given is None else given
+
+
 class MediaPrompt(_GraphType):
     """A sound that is played before the recording."""
 
-    odata_type: Literal["#microsoft.graph.mediaPrompt"] = Field("#microsoft.graph.mediaPrompt", alias="@odata.type")
+    odata_type: Annotated[_PromptType, BeforeValidator(_named, json_schema_input_type=_PromptType | None)] = Field(
+        _MEDIA_PROMPT, alias="@odata.type"
+    )
     media_info: MediaInfo
     loop: _OldCount = Field(None, description="How often it is played. Only with GRAPH_RECORD_API=record.")
 

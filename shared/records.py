@@ -21,6 +21,15 @@ class Shown:
     watermark: Watermark | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of calls, and the continuation that asks for the next. `unreadable` has ids, as of `store.Page`."""
+
+    calls: list[Shown]
+    continuation: str | None
+    unreadable: tuple[str, ...] = ()
+
+
 class Records:
     """The registry of calls as a caller sees it: of everything, until it is bound to a scope."""
 
@@ -50,17 +59,18 @@ class Records:
 
     async def list_calls(
         self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
-    ) -> tuple[list[Shown], str | None]:
-        """A page of calls, and the continuation that asks for the next, which is good for the same caller alone."""
+    ) -> Listing:
+        """A page of calls. Its continuation is good for the same caller alone."""
         place = None if continuation is None else await self._seals.open(continuation, by)
         scope = self.scope.narrowed(tenant_id)
         if scope.nothing:
-            return [], None
+            return Listing([], None)
         page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
         marks = {shard: await self.watermark(shard) for shard in shards}
         following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
-        return [Shown(call, marks.get(shard_of(call.id))) for call in page.calls], following
+        shown = [Shown(call, marks.get(shard_of(call.id))) for call in page.calls]
+        return Listing(shown, following, page.unreadable)
 
     async def check(self, call_id: str) -> None:
         """Raise `CallNotFound` if the call is not on record."""

@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.cells import Row
 from shared.leases import Progress, Switch, Watermark
 from shared.store import Change
 
@@ -22,27 +23,30 @@ type Record = Call | Operation | Event | Watermark | Progress | Switch | bytes |
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Write a row that must not be there yet."""
+    """Write a row that must not be there yet. What of `base`, a row of the same record, we do not know is kept."""
 
     key: str
     record: Record
+    base: Row | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Write a row anew that must still be as it was read."""
+    """Write a row anew that must still be as it was read. `base` as of `Create`."""
 
     key: str
     record: Record
     etag: str
+    base: Row | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a row, whether it is there or not."""
+    """Write a row, whether it is there or not. `base` as of `Create`."""
 
     key: str
     record: Record
+    base: Row | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,14 @@ def ended_key(call_id: str) -> str:
 def recent_key(ended_at: datetime, call_id: str) -> str:
     """The row that sorts an ended call before older ones: 18 digits of the microseconds from its end to year 10000."""
     return f"recent|{_reversed(ended_at)}|{call_id}"
+
+
+def ended_at(recent: str) -> datetime:
+    """The end that the key of a `recent|` row tells. Raises `ValueError`."""
+    try:
+        return _FAR - int(recent.split("|")[1]) * _MICROSECOND
+    except (IndexError, OverflowError):
+        raise ValueError("The key tells no time.") from None
 
 
 def event_key(call_id: str, digest: str) -> str:
@@ -169,7 +181,7 @@ def writes(change: Change, there: AbstractSet[str]) -> tuple[Write, ...]:
     """
     events = [Create(key, event) for key, event in new_events(change).items() if key not in there]
     operations = [
-        Replace(operation_key(change.after.id, operation.id), operation, stored.etag)
+        Replace(operation_key(change.after.id, operation.id), operation, stored.etag, stored.row)
         if stored
         else Create(operation_key(change.after.id, operation.id), operation)
         for stored, operation in change.operations
@@ -191,20 +203,21 @@ def _call_rows(change: Change) -> tuple[Write, ...]:
         return (Create(first_key(after.id), _became_known(after)), Create(call_key(after), after), *_recent(after))
     if before.value.status is after.status:
         gone = _not_recent(before.value) if after.ended_at != before.value.ended_at else ()
-        return (Replace(call_key(after), after, before.etag), *gone, *_recent(after))
+        return (Replace(call_key(after), after, before.etag, before.row), *gone, *_recent(after, before.row))
     if after.status is Status.ACTIVE:
         if before.value.registered_at or before.value.tenant_id == after.tenant_id:
             raise ValueError(f"Call {after.id} has ended: nothing brings it back.")
-        return (
+        return (  # without the row of before: another tenant's word says nothing of this call
             Delete(ended_key(after.id), before.etag),
             *_not_recent(before.value),
             Create(active_key(after.id), after),
         )
-    return (Delete(active_key(after.id), before.etag), Create(ended_key(after.id), after), *_recent(after))
+    ended = Create(ended_key(after.id), after, before.row)
+    return (Delete(active_key(after.id), before.etag), ended, *_recent(after, before.row))
 
 
-def _recent(call: Call) -> tuple[Write, ...]:
-    return (Put(recent_key(call.ended_at, call.id), call),) if call.ended_at else ()
+def _recent(call: Call, base: Row | None = None) -> tuple[Write, ...]:
+    return (Put(recent_key(call.ended_at, call.id), call, base),) if call.ended_at else ()
 
 
 def _not_recent(call: Call) -> tuple[Write, ...]:

@@ -49,7 +49,7 @@ class Services:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        for name in ("azure", "msal"):  # they log every request and its address at INFO
+        for name in ("azure", "msal"):  # they log every request and its address at INFO; see `http_client` for the rest
             logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger("azure.identity").setLevel(logging.ERROR)  # its warnings repeat whatever Entra wrote
 
@@ -71,7 +71,7 @@ class Services:
         from shared.credentials import GraphTokens  # noqa: PLC0415 (azure-identity loads when it is needed)
         from shared.graph import GraphCalls  # noqa: PLC0415 (as above)
 
-        return GraphCalls(self.http, GraphTokens(self.settings), self.settings)
+        return GraphCalls(self.http, GraphTokens(self.settings, self.clock), self.settings, self.clock)
 
     @cached_property
     def store(self) -> "TableCallStore":

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
 from shared.callers import EVERYTHING, Scope
 from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.cells import Row
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.leases import Lease, Progress, Switch, Watermark
 
@@ -23,10 +24,14 @@ def shard_of(call_id: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stored[T]:
-    """A value as it was read, with the ETag that a write of it must carry."""
+    """A value as it was read, with the ETag that a write of it must carry.
+
+    `row` is the row itself, if there is one: a write of the value keeps the columns of it that we do not know.
+    """
 
     value: T
     etag: str
+    row: Row | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of calls; `continuation` asks for the next one, None after the last."""
+    """A page of calls; `continuation` asks for the next one, None after the last.
+
+    `unreadable` has the ids of those calls of the page whose rows cannot be read.
+    """
 
     calls: tuple[Call, ...]
     continuation: str | None
+    unreadable: tuple[str, ...] = ()
 
 
 class CallStore(Protocol):

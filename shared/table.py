@@ -13,7 +13,6 @@ from azure.data.tables import TableEntity, TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared import telemetry
-from shared.cells import Cell
 from shared.entities import to_row
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.rows import Create, Delete, Put, Replace, Window, Write, shard_key
@@ -45,7 +44,7 @@ CLIENT_OPTIONS = ClientOptions(
     connection_timeout=3, read_timeout=5, retry_total=3, retry_backoff_factor=0.2, use_env_settings=False
 )
 
-type _Properties = dict[str, Cell]
+type _Properties = dict[str, object]
 type _Options = dict[str, Any]  # of an operation, in the SDK's words
 type _Operation = tuple[str, _Properties, _Options]
 _UNTRACED: _Options = {"tracing_options": {"enabled": False}}
@@ -234,12 +233,12 @@ def _operation(partition: str, write: Write) -> _Operation:
     match write:
         case Create():
             # Without that preference the answer repeats the row.
-            return "create", properties | to_row(write.record), {"response_preference": "return-no-content"}
+            return "create", properties | to_row(write.record, write.base), {"response_preference": "return-no-content"}
         case Replace():
             options: _Options = {"etag": write.etag, "match_condition": MatchConditions.IfNotModified}
-            return "update", properties | to_row(write.record), options | {"mode": UpdateMode.REPLACE}
+            return "update", properties | to_row(write.record, write.base), options | {"mode": UpdateMode.REPLACE}
         case Put():
-            return "upsert", properties | to_row(write.record), {"mode": UpdateMode.REPLACE}
+            return "upsert", properties | to_row(write.record, write.base), {"mode": UpdateMode.REPLACE}
         case Delete(etag=None):
             return "delete", properties, {}
         case Delete():

@@ -35,25 +35,27 @@ class TableCallStore:
     def __init__(self, client: TableClient) -> None:
         self._table = Table(client)
 
-    async def ping(self) -> None:
-        """Read next to nothing, for health. Raises `StoreUnavailable`."""
-        await self.watermark(0)
-
     async def close(self) -> None:
         """Close the connections."""
         await self._table.close()
 
     async def get(self, call_id: str) -> Stored[Call] | None:
-        """The record of a call, active or ended: asked in this order, a call that ends meanwhile is found."""
+        """The record of a call, active or ended: asked in this order, a call that ends meanwhile is found.
+
+        Raises
+        ------
+        RowUnreadable
+            Not even the tenant can be read, or, of an ended call, when it ended.
+        """
         for key in (rows.active_key(call_id), rows.ended_key(call_id)):
             if row := await self._table.read(shard_of(call_id), key):
-                return Stored(entities.to_call(row), etag_of(row))
+                return Stored(entities.to_call(row), etag_of(row), row)
         return None
 
     async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
         """One operation of a call."""
         row = await self._table.read(shard_of(call_id), rows.operation_key(call_id, operation_id))
-        return Stored(entities.to_operation(row), etag_of(row)) if row else None
+        return Stored(entities.to_operation(row), etag_of(row), row) if row else None
 
     async def commit(self, change: Change) -> None:
         """Write a change, all or nothing. Raises `StoreConflict`.
@@ -88,13 +90,14 @@ class TableCallStore:
     ) -> Page:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
-        async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call]]:
-            found: list[tuple[str, Call]] = []
+        async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call | None]]:
+            found: list[tuple[str, Call | None]] = []
             size = PAGE if None in (scope.apps or ()) else most
             async with aclosing(self._table.pages(shard, window, size=size, among=_among(scope))) as pages:
                 async for page in pages:
-                    calls = ((row["RowKey"], entities.to_call(row)) for row in page)
-                    found += ((key, call) for key, call in calls if scope.holds(call))
+                    calls = ((row["RowKey"], entities.readable_call(row)) for row in page)
+                    # Whose call it is cannot be read: only who may see all calls is told of it.
+                    found += ((key, call) for key, call in calls if (scope.holds(call) if call else scope.everything))
                     if len(found) >= most:
                         break
             return found[:most]
@@ -109,7 +112,8 @@ class TableCallStore:
     async def operations(self, call_id: str) -> list[Operation]:
         """The operations of a call, oldest first."""
         found = await self._table.rows(shard_of(call_id), rows.below(f"operation|{call_id}"))
-        return sorted(map(entities.to_operation, found), key=lambda operation: (operation.known_at, operation.id))
+        operations = filter(None, map(entities.readable_operation, found))
+        return sorted(operations, key=lambda operation: (operation.known_at, operation.id))
 
     async def watermark(self, shard: int) -> Watermark | None:
         """When the shard was last swept."""
@@ -146,7 +150,7 @@ class TableCallStore:
         await self._table.write(0, [Put(rows.SWITCH, switch)])
 
     async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
-        """The request that had this `Idempotency-Key`."""
+        """The request that had this `Idempotency-Key`. Raises `RowUnreadable`."""
         row = await self._table.read(shard_of(call_id), rows.idempotency_key(call_id, name))
         return Stored(entities.to_keyed(row), etag_of(row)) if row else None
 
@@ -169,19 +173,22 @@ class TableCallStore:
     async def secret(self) -> bytes:
         """A key that nobody outside knows, the same for all instances: made when it is first asked for.
 
+        One that cannot be read is replaced: the continuations that were given out before are refused then.
+
         Raises
         ------
         StoreUnavailable
-            The row that holds it is damaged: delete it.
+            It is there, and cannot be read, though it was just made.
         """
         row = await self._table.read(0, rows.SEAL)
-        if row is None:
-            with suppress(StoreConflict):  # another instance was quicker: its key counts
-                await self._table.write(0, [Create(rows.SEAL, rows.new_secret())])
-            row = await self._table.read(0, rows.SEAL)
         if secret := entities.if_readable(entities.to_secret, row):
             return secret
-        raise StoreUnavailable(f"The row {rows.SEAL} of shard 00 is damaged. Delete it: a new one is made.")
+        new = rows.new_secret()
+        with suppress(StoreConflict):  # another instance was quicker: its key counts
+            await self._table.write(0, [Replace(rows.SEAL, new, etag_of(row)) if row else Create(rows.SEAL, new)])
+        if secret := entities.if_readable(entities.to_secret, await self._table.read(0, rows.SEAL)):
+            return secret
+        raise StoreUnavailable(f"The row {rows.SEAL} of shard 00 cannot be read.")
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
         """Delete up to `limit` calls that ended before that time, the oldest first. How many it were."""

@@ -184,8 +184,11 @@ LOOK_FAILED = LogEvent(
 ROW_UNREADABLE = LogEvent(
     "store.row.unreadable",
     logging.ERROR,
-    ("rowKey", "error"),
-    "A row is damaged. A call is renewed all the same, if its tenant can be read; a watermark is written anew.",
+    ("rowKind", "rowKey", "columns", "skipped", "leftOut"),
+    "A row, or some `columns` of it, cannot be read: it is damaged, or a newer version wrote it. `skipped`: all of it "
+    "was left out, and an `active` one is then not renewed. At most 30 lines a minute, an instance and a `rowKind`.",
+    most_a_minute=30,
+    of_each=("rowKind",),
 )
 CALL_FAILING = LogEvent(
     "keep_alive.call.failing",

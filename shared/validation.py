@@ -56,7 +56,7 @@ def read_json[Model: BaseModel](model: type[Model], raw: bytes, context: object 
 def _refuse_twice(raw: bytes) -> None:
     """Parsers differ in which of the two they take, so that one would check what another uses."""
     try:
-        json.loads(raw, object_pairs_hook=_once)
+        json.loads(raw, object_pairs_hook=_unique_members)
     except _TwiceError as error:
         raise InvalidRequest(
             f"The body is not valid. A name stands twice in one object: {error}.", (("", f"{error} stands twice"),)
@@ -65,7 +65,7 @@ def _refuse_twice(raw: bytes) -> None:
         return
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:

@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    Strict,
     StringConstraints,
     field_validator,
 )
@@ -20,6 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
 from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
+from shared.identifiers import NO_GUID, is_guid
 from shared.leases import Failing, Timing, Watermark
 from shared.recording import callers_context
 
@@ -28,13 +28,36 @@ METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a proper
 TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 _REFUSED = re.compile("[\x7f\ufffe\uffff]")  # JSON writes other control characters as escapes, and these as they are
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
+
+
+def _rfc3339(given: object) -> object:
+    """Pydantic takes a number in quotes, too: for seconds or milliseconds, by its size."""
+    if not isinstance(given, str) or not _MOMENT.fullmatch(given):
+        raise ValueError("must be a time of RFC 3339 with an offset, such as 2026-11-21T09:00:12Z")
+    return given
+
+
+def _without_nulls(given: object) -> object:
+    """Null means left out: generated clients (NSwag) write every member that was not set as null."""
+    if given is None:
+        return {}
+    return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 def _plausible(moment: datetime) -> datetime:
     if moment < _EARLIEST:
         raise ValueError("must lie after the year 2000")
     return moment
+
+
+def _guid(text: str) -> str:
+    if not is_guid(text):
+        raise ValueError(NO_GUID)
+    return text
 
 
 def _utc(moment: datetime) -> datetime:
@@ -44,8 +67,11 @@ def _utc(moment: datetime) -> datetime:
         raise ValueError("must lie within the years that UTC has") from None
 
 
+type Guid = Annotated[str, AfterValidator(_guid), Field(json_schema_extra={"pattern": TENANT_ID})]
 type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-type PlausibleMoment = Annotated[AwareDatetime, Strict(), AfterValidator(_plausible), AfterValidator(_utc)]
+type PlausibleMoment = Annotated[
+    AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_plausible), AfterValidator(_utc)
+]
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Value = Annotated[str, StringConstraints(max_length=4096)]
@@ -78,10 +104,10 @@ class RegisterCall(Model):
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
 
-    tenant_id: Annotated[str, Field(pattern=TENANT_ID, description="The tenant of the call, a GUID.")] | None = Field(
+    tenant_id: Guid | None = Field(
         default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
     )
-    app_id: Annotated[str, Field(pattern=TENANT_ID, description="The bot's client id, a GUID.")] | None = Field(
+    app_id: Guid | None = Field(
         default=None,
         description="The bot whose call it is. Needed with GRAPH_APPS, while the call is not known.",
     )
@@ -89,7 +115,9 @@ class RegisterCall(Model):
         default=None,
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
     )
-    metadata: dict[Key, Value] = Field(
+    metadata: Annotated[
+        dict[Key, Value], BeforeValidator(_without_nulls, json_schema_input_type=dict[Key, Value | None] | None)
+    ] = Field(
         default_factory=dict,
         max_length=METADATA_KEYS,
         description=f"The bot's own words, at most {METADATA_KEYS} texts and {METADATA_SIZE} characters in all. "
@@ -191,6 +219,9 @@ class CallView(Model):
     lease: LeaseView | None = Field(description="Null once the call has ended.")
     hangup: HangupView | None
     termination: TerminationView | None = Field(description="Null while the call is active.")
+    unreadable: list[str] = Field(
+        description="Parts of the record that are damaged, or of a newer version: they are shown as if left out."
+    )
 
 
 class CallList(Model):
@@ -198,6 +229,9 @@ class CallList(Model):
 
     value: list[CallView]
     continuation: str | None = Field(description="Ask for the next page with it; null after the last.")
+    unreadable: list[str] = Field(
+        description="Ids of calls of this page whose record cannot be read at all; only for callers of all calls."
+    )
 
 
 class EventView(Model):
@@ -230,9 +264,12 @@ class OperationView(Model):
     finished_at: Moment | None
     code: int | None
     subcode: int | None
+    raw_code: str | None = Field(description="Graph's code if it was no number.")
+    raw_subcode: str | None
     message: str | None
     completion_reason: str | None
     explanation: ExplanationView | None = Field(description="Why it failed or is lost; else null.")
+    unreadable: list[str] = Field(description="As of a call.")
 
 
 class RecordingView(OperationView):
@@ -352,7 +389,7 @@ def _failing_view(failing: Failing) -> FailingView:
 
 def _termination_view(call: Call) -> TerminationView | None:
     end = call.termination
-    if end is None:
+    if end is None or call.ended_at is None:
         return None
     shown = {name: getattr(end, name) for name in TerminationView.model_fields if name != "ended_at"}
     return TerminationView.model_validate({**shown, "ended_at": call.ended_at})

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 QUEUE = "keep-alive"
-KEPT = timedelta(minutes=90)  # two leases after its time nobody waits for a message: else they pile up, for seven days
+MESSAGE_LIFETIME = timedelta(
+    minutes=90
+)  # two leases after its time nobody waits for a message: else they pile up, for seven days
 PATIENCE = 10.0  # seconds for one message, with its retries: a request or a sweep waits for it
 
 
@@ -137,5 +139,5 @@ class StorageQueue:
             await self._leave(text, seconds)
 
     async def _leave(self, text: str, seconds: int) -> None:
-        kept = seconds + int(KEPT.total_seconds())
+        kept = seconds + int(MESSAGE_LIFETIME.total_seconds())
         await self._client.send_message(text, visibility_timeout=seconds, time_to_live=kept)

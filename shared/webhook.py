@@ -16,6 +16,7 @@ from shared.errors import (
     CallKeeperError,
     Forbidden,
     InvalidRequest,
+    RowUnreadable,
     StoreUnavailable,
     TokenOfAnotherApp,
     place,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # calls of one body that are written side by side
 IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
 ANSWER_WITHIN = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
+LARGE_BODY = 256 * 1024  # bytes, which are parsed in about 20 ms
 MOST_ALARMS = 20  # of one body
 AFTER_THE_WRITE = timedelta(seconds=15)  # the store is given up on after ten
 UNDER_WAY = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
@@ -113,7 +115,8 @@ class Webhook:
         claims = await self._verifier.verify(authorization)
         tenant_id = claims.tenant_id
         self._admitted.check(claims)
-        parsed = parse(body)
+        # A roster of thousands takes seconds of CPU time: other requests, and sweeps, go on meanwhile.
+        parsed = parse(body) if len(body) < LARGE_BODY else await asyncio.to_thread(parse, body)
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
         teller = tenant_id, self._apps.of_audience(claims.audience)
@@ -139,6 +142,8 @@ class Webhook:
                     await self._store_all(call_id, by_call[call_id], told)
                 except Forbidden as error:
                     refused[call_id] = error
+                except RowUnreadable as error:  # Graph sends it again, and the row may be readable by then
+                    return StoreUnavailable(str(error))
                 except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
@@ -173,7 +178,7 @@ class Webhook:
         for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):
             before, after = await self._store_chunk(call_id, chunk, told)
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
-            if after.termination and (before is None or before.termination != after.termination):
+            if after.ended_at and (not before or not before.ended_at or before.termination != after.termination):
                 telemetry.tell_end(after)
 
     async def _store_chunk(

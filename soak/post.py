@@ -62,7 +62,7 @@ class Post:
             letter = Letter(text)
             self.waiting[letter] = None
             self._show(letter, delay)
-            self._loop.call_later(delay + wakeups.KEPT.total_seconds(), self.waiting.pop, letter, None)
+            self._loop.call_later(delay + wakeups.MESSAGE_LIFETIME.total_seconds(), self.waiting.pop, letter, None)
         self.on_put()
 
     def _show(self, letter: Letter, delay: float) -> None:

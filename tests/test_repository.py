@@ -24,9 +24,35 @@ HEAVY = (
     *("aiohttp", "azure.core", "azure.data.tables", "azure.identity", "azure.monitor", "azure.storage", "cryptography"),
     *("httpx", "jwt", "msal", "opentelemetry.sdk"),
 )
+OUTSIDE = {"function_app", "simulator", "local", "bench", "soak", "infra", "tests"}
+# Inside `shared`: modules, and what they must not reach by any way.
+DOMAIN = {"calls", "leases", "lifecycle", "merging", "notifications", "payload", "termination"}
+STORAGE = {
+    "store",
+    "rows",
+    "cells",
+    "columns",
+    "carrying",
+    "entities",
+    "paging",
+    "table",
+    "table_store",
+    "memory_store",
+}
+GRAPH = {"graph", "graph_errors", "pace", "credentials", "entra_errors", "http_client"}
+KEEPING = {"keeper", "shard", "sweep", "line", "slots", "tenants", "renewal"}
+API = {"management", "records", "idempotency", "seals", "webhook"}
+COMPOSED = {"services", "health"}
+INSIDE = [
+    (DOMAIN, STORAGE | GRAPH | KEEPING | API | COMPOSED),
+    (STORAGE, GRAPH | KEEPING | API | COMPOSED),
+    (GRAPH, STORAGE | KEEPING | API | COMPOSED),
+    (KEEPING, API | COMPOSED),
+    (API, COMPOSED),
+]
 ARROWS = [  # folder, what it must not import
-    ("shared", {"azure.functions", "functions", "function_app", "simulator", "local", "bench", "tests"}),
-    ("functions", {"function_app", "simulator", "local", "tests"}),
+    ("shared", {"azure.functions", "functions", *OUTSIDE}),
+    ("functions", OUTSIDE),
     ("simulator", {"shared", "functions", "function_app", "local", "tests"}),
     ("local", {"shared", "functions", "function_app", "tests"}),
     ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
@@ -66,14 +92,14 @@ def _tracked() -> list[Path]:
     return [path for name in names.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def _is_the_doctors(path: Path, folder: str) -> bool:
-    """The doctor asks as the app would, so it uses `shared`; the rest of `local` must not."""
-    return folder == "local" and path.is_relative_to(ROOT / "local" / "doctor")
-
-
 @pytest.mark.parametrize(("folder", "forbidden"), ARROWS, ids=[folder for folder, _ in ARROWS])
 def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
-    modules = [path for path in sorted((ROOT / folder).rglob("*.py")) if not _is_the_doctors(path, folder)]
+    inner = [name for name, _ in ARROWS if name.startswith(f"{folder}/")]  # these have rules of their own
+    modules = [
+        path
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not any(path.is_relative_to(ROOT / name) for name in inner)
+    ]
     wrong = {
         f"{path.relative_to(ROOT)} imports {name}"
         for path in modules
@@ -86,21 +112,37 @@ def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_module_reaches_nothing_that_does_io(name: str) -> None:
+    _, others = _reached(name)
+    assert "shared" not in others
+    assert {imported for imported in others if _below(imported, DOES_IO)} == set()
+
+
+def test_no_module_of_shared_reaches_itself_or_what_is_above_it() -> None:
+    reached = {path.stem: _reached(path.stem)[0] for path in sorted((ROOT / "shared").glob("*.py"))}
+    assert {name for name, found in reached.items() if name in found} == set()
+    wrong = {
+        f"shared.{name} reaches shared.{other}"
+        for names, forbidden in INSIDE
+        for name in names
+        for other in reached[name] & forbidden
+    }
+    assert wrong == set()
+
+
+def _reached(name: str) -> tuple[set[str], set[str]]:
+    """What a module of `shared` imports at runtime, directly or not: modules of `shared`, and others."""
     seen: set[str] = set()
+    others: set[str] = set()
     waiting = [name]
-    reached: set[str] = set()
     while waiting:
-        module = waiting.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        for imported in _imports(ROOT / "shared" / f"{module}.py", at_runtime=True):
-            if not imported.startswith("shared."):
-                reached.add(imported)
-            elif (ROOT / "shared" / f"{imported.split('.')[1]}.py").is_file():
-                waiting.append(imported.split(".")[1])
-    assert "shared" not in reached
-    assert {imported for imported in reached if _below(imported, DOES_IO)} == set()
+        for imported in _imports(ROOT / "shared" / f"{waiting.pop()}.py", at_runtime=True):
+            module = imported.split(".")[1] if imported.startswith("shared.") else ""
+            if not (ROOT / "shared" / f"{module}.py").is_file():
+                others.add(imported)
+            elif module not in seen:
+                seen.add(module)
+                waiting.append(module)
+    return seen, others
 
 
 @pytest.mark.parametrize("name", ["functions", "shared"])

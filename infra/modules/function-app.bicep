@@ -86,9 +86,9 @@ var identitySettings = {
   CALLS_STORAGE__clientId: identityClientId
 }
 
-// The host's own bound on bodies, 100 MB by default; the app takes 1 MiB, and has a body in memory before it can refuse it.
+// The host's own bound on bodies, 100 MB by default; the app takes 4 MiB, and has a body in memory before it can refuse it.
 var hostSettings = {
-  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '5242880'
 }
 
 // The worker sends telemetry by OpenTelemetry, proving itself by the identity: the component takes nothing else.

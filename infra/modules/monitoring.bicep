@@ -1,4 +1,4 @@
-// Where telemetry goes, who is told, the seven alerts, and the workbook. The queries stand in infra/queries.
+// Where telemetry goes, who is told, the eight alerts, and the workbook. The queries stand in infra/queries.
 
 @description('Name of the Log Analytics workspace.')
 param workspaceName string
@@ -59,6 +59,15 @@ var alertRules = [
     lookBack: null
     splitBy: ['tenantId']
     query: loadTextContent('../queries/graph-forbidden.kql')
+  }
+  {
+    key: 'row-unreadable'
+    title: 'A row cannot be read: it is damaged, or a newer version wrote it'
+    severity: 1
+    window: 'PT30M'
+    lookBack: null
+    splitBy: []
+    query: loadTextContent('../queries/row-unreadable.kql')
   }
   {
     key: 'other-tenant'

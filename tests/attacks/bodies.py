@@ -36,10 +36,10 @@ def located(path: str) -> Callable[[Scene], Request]:
 
 def sizes() -> Iterator[Case]:
     """Too much."""
-    yield refused("size", "a byte more than a mebibyte", ENDLESS, telling(lambda b: b + b" " * (MIB + 1 - len(b))), 413)
-    huge = telling(lambda _: b" " * (4 * MIB))
-    yield refused("size", "four mebibytes of nothing", ENDLESS, huge, 413)
-    anonymous = lambda scene: Request((), b" " * (MIB + 1))  # noqa: ARG005, E731 (a case is a function of its scene)
+    yield refused("size", "a byte too much", ENDLESS, telling(lambda b: b + b" " * (4 * MIB + 1 - len(b))), 413)
+    huge = telling(lambda _: b" " * (16 * MIB))
+    yield refused("size", "sixteen mebibytes of nothing", ENDLESS, huge, 413)
+    anonymous = lambda scene: Request((), b" " * (4 * MIB + 1))  # noqa: ARG005, E731 (a case is a function of its scene)
     yield refused("size", "too much, and no token", ENDLESS, anonymous, 413)
     yield refused("size", "1,001 notifications of as many calls", ENDLESS, _many, 413)
     packers: dict[str, Callable[[bytes], bytes]] = {

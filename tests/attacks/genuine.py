@@ -113,7 +113,7 @@ def bodies() -> Iterator[Case]:
         "PascalCase": lambda body: body.replace(b"resourceUrl", b"ResourceUrl").replace(b"value", b"Value"),
         "60 levels deep, unread": lambda body: b'{"x": ' + b"[" * 60 + b"]" * 60 + b"," + body[1:],
         "a number of a thousand digits, unread": lambda body: b'{"x": ' + b"9" * 1000 + b"," + body[1:],
-        "a mebibyte": lambda body: body + b" " * (1024 * 1024 - len(body)),
+        "four mebibytes": lambda body: body + b" " * (4 * 1024 * 1024 - len(body)),
     }.items():
         yield genuine("JSON", what, "RFC 8259", spelled(make))
     for what, path in {

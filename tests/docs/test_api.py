@@ -19,12 +19,13 @@ from functions.http import ROUTES, Role, Route
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, problem
 from shared import VERSION, notifications, paging, seals, views, wakeups
 from shared.callers import EVERYTHING
-from shared.calls import Status
-from shared.errors import InvalidRequest, SettingsInvalid
+from shared.calls import Source, Status
+from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
 from shared.explaining import Context, explain, explain_keep_alive
 from shared.graph_errors import error_of
 from shared.http_client import Answer
 from shared.recording import RecordRequest
+from shared.renewal import NOT_ASKED, failure_of
 from shared.rows import recent_key
 from shared.settings import load_settings
 from shared.validation import read_json
@@ -251,3 +252,13 @@ def _ends(told: JsonValue) -> Iterator[dict[str, JsonValue]]:
 def test_the_version_that_is_shown_is_this_one() -> None:
     healths = [json.loads(block.body) for block in JSON_BLOCKS if block.kind == "HealthView"]
     assert {health["version"] for health in healths} == {VERSION}
+
+
+def test_the_members_of_a_call_name_every_reason_of_a_failing_keep_alive_and_every_source_of_an_end() -> None:
+    listed = section(API, "GET /api/calls/{callId}")
+    (reasons,) = re.findall(r"^\| `lease\.failing\.reason` \|(.+)\|$", listed, re.MULTILINE)
+    (sources,) = re.findall(r"^\| `termination\.source` \|(.+)\|$", listed, re.MULTILINE)
+    errors = [kind for kind, _ in KINDS if issubclass(kind, GraphError)] + GraphError.__subclasses__()
+    known = {failure_of(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
+    assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | NOT_ASKED
+    assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(Source)

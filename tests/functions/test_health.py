@@ -13,7 +13,7 @@ from shared import health as shared_health
 from shared import services
 from shared.leases import Watermark
 from shared.services import Services
-from tests.functions.harness import App, asking_for_tokens, close
+from tests.functions.harness import KEY, App, asking_for_tokens, close
 
 CHECKS = ("settings", "storage", "keys", "sweeps", "calls")
 DEAD = (
@@ -28,6 +28,14 @@ async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     monkeypatch.setattr(services, "TABLE", f"health{uuid4().hex}")
     async with app.configured() as alone:
         yield alone
+
+
+@pytest.mark.parametrize("path", ["health", "openapi.json", "calls", "termination-codes"])
+async def test_what_answers_get_answers_head_without_a_body(app: App, path: str) -> None:
+    got = await app.http.get(f"/api/{path}", headers=KEY)
+    headed = await app.http.head(f"/api/{path}", headers=KEY)
+    assert (headed.status_code, headed.headers["content-type"]) == (200, got.headers["content-type"])
+    assert headed.content == b""
 
 
 async def test_after_a_sweep_all_is_well(app: App) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, Kind
 from shared.calls import KeyedRequest
-from shared.errors import StoreConflict, StoreUnavailable
+from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.idempotency import key_of
 from shared.services import Services
 from shared.store import Change
@@ -170,6 +170,11 @@ async def _(app: App) -> httpx.Response:
     return await with_broken(app, "management", StoreUnavailable("Away (test)."))
 
 
+@leads_to("record-unreadable")
+async def _(app: App) -> httpx.Response:
+    return await with_broken(app, "management", RowUnreadable("active|a-call"))
+
+
 @leads_to("unavailable")
 async def _(app: App) -> httpx.Response:
     return await with_broken(app, "management", StoreConflict("Nobody caught it (test)."))
@@ -231,6 +236,8 @@ async def test_a_request_leads_to_it_with_its_type_status_and_title(app: App, ki
     assert (problem["type"], problem["title"], problem["status"]) == (TYPE + kind.name, kind.title, kind.status)
     assert (answer.status_code, answer.headers["content-type"]) == (kind.status, "application/problem+json")
     assert problem["detail"]
+    if kind.status == 401:
+        assert "access token of Entra for MANAGEMENT_AUDIENCE" in problem["detail"]
 
 
 def test_no_two_kinds_have_one_name() -> None:

@@ -1,6 +1,7 @@
 """Registering calls."""
 
 import asyncio
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -91,7 +92,11 @@ async def test_an_id_that_storage_refuses_is_refused(app: App, bad: str) -> None
         (b'{"tenantId": "%s", "startedAt": "1600-01-01T00:00:00Z"}' % OTHER.encode(), ["/startedAt"]),
         (b'{"tenantId": "%s", "startedAt": "9999-12-31T23:59:59-14:00"}' % OTHER.encode(), ["/startedAt"]),
         (b'{"tenantId": "%s", "metadata": {"": "x"}}' % OTHER.encode(), ["/metadata//[key]"]),
-        (b'{"tenantId": "%s", "metadata": {"a": 1, "b": null}}' % OTHER.encode(), ["/metadata/a", "/metadata/b"]),
+        (b'{"tenantId": "%s", "metadata": {"a": 1, "b": null}}' % OTHER.encode(), ["/metadata/a"]),
+        (b'{"tenantId": "%s", "startedAt": "1764478800"}' % OTHER.encode(), ["/startedAt"]),
+        (b'{"tenantId": "%s", "startedAt": "1764478800.5"}' % OTHER.encode(), ["/startedAt"]),
+        (b'{"tenantId": "%s", "startedAt": "2026-01-01"}' % OTHER.encode(), ["/startedAt"]),
+        (b'{"tenantId": "%s", "startedAt": "2026-01-01T00:00:00+0000"}' % OTHER.encode(), ["/startedAt"]),
         (b'{"tenantId": "%s", "metadata": []}' % OTHER.encode(), ["/metadata"]),
     ],
 )
@@ -101,6 +106,32 @@ async def test_a_body_that_is_off_is_refused_with_the_place_of_each_fault(
     answer = await app.http.put(f"/api/calls/{uuid4()}", content=body, headers=KEY)
     assert answer.status_code == 400, answer.text
     assert [error["pointer"] for error in answer.json()["errors"]] == pointers
+
+
+async def test_what_is_null_counts_as_left_out(app: App) -> None:
+    """Clients made by NSwag write each member that was not set as null."""
+    call_id = await app.simulator.call(app.tenant)
+    wish: Any = {"tenantId": app.tenant, "appId": None, "startedAt": None, "metadata": None}
+    call: Any = await app.asked("PUT", f"calls/{call_id}", wish, expect=201)
+    assert call["metadata"] == {}
+    call = await app.asked("PUT", f"calls/{call_id}", wish | {"metadata": {"a": None, "b": "c"}}, expect=200)
+    assert call["metadata"] == {"b": "c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-01-01T00:00:00.1234567Z", "2026-01-01t00:00:00z", "2026-01-01 01:30:00+01:30", "2026-01-01T00:00:00+00:00"],
+)
+async def test_a_start_is_any_time_of_rfc_3339(app: App, text: str) -> None:
+    call_id = await app.simulator.call(app.tenant)
+    await app.register(call_id, startedAt=text)
+    assert str((await app.asked("GET", f"calls/{call_id}"))["startedAt"]).startswith("2026-01-01T00:00:00")
+
+
+@pytest.mark.parametrize(("member", "text"), [("tenantId", "contoso"), ("appId", "my-bot"), ("startedAt", "soon")])
+async def test_a_refusal_says_what_to_send(app: App, member: str, text: str) -> None:
+    problem: Any = await app.asked("PUT", f"calls/{uuid4()}", {"tenantId": app.tenant, member: text}, expect=400)
+    assert re.search("such as (11111111-|2026-)", problem["errors"][0]["detail"])
 
 
 async def test_a_start_in_the_future_is_refused_but_for_the_skew_of_clocks(app: App) -> None:

@@ -78,6 +78,7 @@ async def test_a_body_that_is_no_json_by_its_content_type_is_a_415(app: App, rou
     path = path_of(route, await app.register())
     answer = await app.http.request(route.method, path, headers=headers, content=b"{}")
     assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
+    assert "Content-Type: application/json" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: route.name)

@@ -71,6 +71,17 @@ async def other_tenant(life: Life) -> None:
     await life.until(2 * HOUR)
 
 
+async def damaged(life: Life) -> None:
+    """Of the row of one call nothing can be read, of another's only the tenant."""
+    calls = [str(uuid.uuid4()) for _ in range(3)]
+    for call_id in calls:
+        await life.register(call_id)
+    await life.until(FAULT_AT)
+    life.store.damaged = {calls[0]: {}, calls[1]: {"tenantId": TENANT}}
+    await life.until(2 * HOUR)
+    assert life.graph.lapsed() == {calls[0]}
+
+
 async def webhook(life: Life) -> None:
     """Table Storage takes no changes, so the webhook answers 503."""
     await life.register(call_id := str(uuid.uuid4()))
@@ -117,7 +128,7 @@ async def silence(life: Life) -> None:
 
 SCENARIOS: dict[str, Callable[[Life], Awaitable[None]]] = {
     scenario.__name__: scenario
-    for scenario in (health, forbidden, shard, other_tenant, webhook, poison, four_tries, timer, silence)
+    for scenario in (health, forbidden, shard, other_tenant, damaged, webhook, poison, four_tries, timer, silence)
 }
 
 

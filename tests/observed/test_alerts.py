@@ -34,6 +34,7 @@ EXPECTED = {
     "shard": {"call-at-risk": 25 * MINUTE},
     "other_tenant": {"other-tenant": 10 * MINUTE},
     "webhook": {"webhook-errors": 10 * MINUTE},
+    "damaged": {"row-unreadable": 25 * MINUTE},
     "poison": {"poison": 15 * MINUTE},
     "four_tries": {},
     "timer": {"timer-silent": 75 * MINUTE},
@@ -112,6 +113,13 @@ def test_the_rows_of_a_call_at_risk_say_what_the_runbook_reads(told: list[Item])
     assert by_what["at risk"]["callId"] == by_what["lapsed"]["callId"]
     (row,) = RULES["graph-forbidden"].rows(workspace, start + FAULT_AT + 10 * MINUTE)
     assert (row["tenantId"], row["subcode"]) == (TENANT, "7504")
+
+
+def test_the_rows_of_an_unreadable_row_say_which_call_is_not_renewed(told: list[Item]) -> None:
+    workspace, start = Workspace(of(told, "damaged")), start_of("damaged")
+    rows = RULES["row-unreadable"].rows(workspace, start + FAULT_AT + 20 * MINUTE)
+    assert {str(row["what"]) for row in rows} == {"a call is not renewed", "a part of a row was left out"}
+    assert {(row["rowKind"], str(row["rowKey"]).partition("|")[0]) for row in rows} == {("active", "active")}
 
 
 def test_a_failed_webhook_is_one_request_with_its_reason_however_many_lines_tell_of_it(told: list[Item]) -> None:

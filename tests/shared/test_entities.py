@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.calls import Call, Event, Hangup, Operation, Source, Termination
+from shared.columns import MOST_OF_A_REASON
 from shared.entities import (
-    MOST_OF_A_REASON,
     SWEEP_COLUMNS,
     readable_lease,
     to_call,
@@ -21,6 +21,7 @@ from shared.entities import (
     to_watermark,
 )
 from shared.leases import Failing, Lease, Progress, Watermark
+from shared.rows import call_key, recent_key
 
 COLUMN = 32_768  # Table Storage: UTF-16 units of a text property
 ENTITY = 1 << 20  # bytes
@@ -37,7 +38,7 @@ failings = st.builds(Failing, times, st.integers(0, 10**6), times, texts, st.non
 calls = st.builds(
     Call,
     id=keys,
-    tenant_id=texts,
+    tenant_id=texts.filter(bool),
     state=texts,
     known_at=times,
     started_at=times,
@@ -82,6 +83,8 @@ operations = st.builds(
     completion_reason=st.none() | texts,
     recording_location=st.none() | texts,
     recording_access_token=st.none() | texts,
+    raw_code=st.none() | texts,
+    raw_subcode=st.none() | texts,
 )
 events = st.builds(
     Event,
@@ -120,9 +123,10 @@ def fits(row: dict[str, object]) -> bool:
 @example(replace(LARGEST, metadata={"quote": "'\"\\", "": ""}, termination=None))
 def test_a_call_comes_back_as_it_was_written(call: Call) -> None:
     row = to_row(call)
-    assert fits(dict(row))
-    assert to_call({**row, "RowKey": f"ended|{call.id}"}) == call
-    assert to_call({**row, "RowKey": f"recent|123|{call.id}"}) == call
+    assert fits(row)
+    assert to_call({**row, "RowKey": call_key(call)}) == call
+    if call.ended_at:
+        assert to_call({**row, "RowKey": recent_key(call.ended_at, call.id)}) == call
 
 
 @given(calls)
@@ -144,7 +148,7 @@ def test_a_reason_that_is_too_long_is_cut_rather_than_lost() -> None:
 @example(Operation("o", "a", "record", "completed", NOW, message="'" * 32_768, recording_access_token="t" * 40_000))
 def test_an_operation_comes_back_as_it_was_written(operation: Operation) -> None:
     row = to_row(operation)
-    assert fits(dict(row))
+    assert fits(row)
     assert to_operation({**row, "RowKey": f"operation|{operation.call_id}|{operation.id}"}) == operation
 
 
@@ -166,10 +170,15 @@ def test_progress_comes_back_as_it_was_written(progress: Progress) -> None:
 def test_a_damaged_row_is_still_a_call_to_renew_and_goes_first(caplog: pytest.LogCaptureFixture) -> None:
     whole = {**to_row(LARGEST), "RowKey": "active|call"}
     assert LARGEST.app_id is not None
-    for damage in ({"lease": None}, {"lease": "{"}, {"lease": "[]"}, {"lease": '{"call_id": "call"}'}):
-        lease = readable_lease({**whole, **damage})
+    whole_lease = str(to_row(replace(LARGEST, ended_at=None))["lease"])
+    without_offset, of_no_time = (
+        whole_lease.replace("08:00:00.123456Z", "08:00:00"),
+        whole_lease.replace("2026", "9999"),
+    )
+    for damage in (None, "{", "[]", '{"call_id": "call"}', without_offset, of_no_time):
+        lease = readable_lease({**whole, "lease": damage})
         assert lease is not None
         assert (lease.call_id, lease.tenant_id, lease.app_id) == ("call", LARGEST.tenant_id, LARGEST.app_id)
         assert lease.started_at < NOW - timedelta(days=365)
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 6
     assert readable_lease({"RowKey": "active|call"}) is None

@@ -685,4 +685,4 @@ def test_the_client_is_made_outside_a_loop_and_quietens_its_libraries() -> None:
     make_http_client(settings)
 
     assert settings.graph_timeout == timedelta(seconds=10)
-    assert all(logging.getLogger(name).level == logging.WARNING for name in ("aiohttp", "azure"))
+    assert all(logging.getLogger(name).level == logging.WARNING for name in ("aiohttp", "httpx"))

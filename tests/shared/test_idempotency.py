@@ -19,7 +19,7 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.idempotency import KEPT, REPEATED_WITHIN, WORKED_ON, Key, Once, implied_key, key_of
+from shared.idempotency import KEY_LIFETIME, REPEATED_WITHIN, WORKED_ON, Key, Once, implied_key, key_of
 from shared.memory_store import MemoryCallStore
 from shared.store import Change, Stored
 from tests.support.virtual import VirtualClock
@@ -77,7 +77,7 @@ def world() -> World:
 async def test_the_same_request_gets_the_same_answer_and_is_done_once(world: World) -> None:
     work = Work()
     first = await world.ask(work, key())
-    await world.clock.advance(KEPT - SECOND)
+    await world.clock.advance(KEY_LIFETIME - SECOND)
     assert await world.ask(work, key()) == first
     assert work.done == 1
 
@@ -101,7 +101,7 @@ async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
 async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
     work = Work()
     await world.ask(work, key())
-    await world.clock.advance(KEPT)
+    await world.clock.advance(KEY_LIFETIME)
     await world.ask(work, key(request="hangup"))
     assert work.done == 2
 

@@ -1,9 +1,16 @@
 """The one form of an id."""
 
+import json
+from contextlib import suppress
+from urllib.parse import quote
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from shared.calls import canonical_id
 from shared.errors import InvalidRequest
+from shared.notifications import parse
 
 HYPHENATED = "2e1a0b00-2db4-4022-9570-243709c565ab"
 
@@ -28,8 +35,41 @@ def test_an_id_is_bounded_in_the_units_that_table_storage_counts(text: str) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "..", "a b", "a/b", "a\\b", "a#b", "a?b", "a%b", "a|b", "a\n", "\x7f", "\u2028", "\ud800", "a\u0085"],
+    [
+        "",
+        ".",
+        "..",
+        "a b",
+        "a/b",
+        "a\\b",
+        "a#b",
+        "a?b",
+        "a%b",
+        "a|b",
+        "a\n",
+        "\x7f",
+        "\u2028",
+        "\ud800",
+        "a\u0085",
+        "a\ufffd",
+        "\ufffe",
+        "a\uffff",
+    ],
 )
 def test_what_no_url_or_key_can_hold_is_no_id(text: str) -> None:
     with pytest.raises(InvalidRequest, match="without spaces"):
         canonical_id(text)
+
+
+@settings(deadline=None)  # a machine that is busy fails no test
+@given(st.text(min_size=1, max_size=3) | st.text("\ufffc\ufffd\ufffe\uffff\ufffea%. ", min_size=1, max_size=3))
+@example("\ufffe")
+@example("a\uffff")
+@example("\ufffd")
+def test_an_id_that_can_be_registered_can_be_told_of_and_no_other(text: str) -> None:
+    registered, told = None, None
+    with suppress(InvalidRequest):
+        registered = canonical_id(text)
+    url = f"/communications/calls/{quote(text, safe='', errors='surrogatepass')}"
+    (told,) = parse(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
+    assert registered == (told and told.call_id)

@@ -122,13 +122,18 @@ async def test_the_watermark_proves_the_renewal_of_calls_that_were_there_before_
     assert lease.expires_at(watermark, Timing()) == started + 45 * MINUTE
 
 
-async def test_the_watermark_says_nothing_of_a_call_that_came_less_than_two_minutes_before_it(world: World) -> None:
-    await world.call("young", age=MINUTE)
+@pytest.mark.parametrize(("age", "is_proved"), [(timedelta(seconds=299), False), (5 * MINUTE, True)])
+async def test_the_watermark_proves_the_renewal_of_a_call_that_was_on_record_five_minutes_before(
+    world: World, age: timedelta, *, is_proved: bool
+) -> None:
+    await world.call("young", age=age)
     await world.sweep()
 
     watermark = await world.store.watermark(shard_of("young"))
+    assert watermark is not None
     lease = (await world.record("young")).lease
-    assert lease.last_renewal(watermark, Timing()) == lease.started_at
+    proved = watermark.sweep_started_at if is_proved else lease.started_at
+    assert lease.last_renewal(watermark, Timing()) == proved
 
 
 async def test_a_call_that_graph_does_not_know_is_ended_by_the_sweep(world: World) -> None:

@@ -647,3 +647,28 @@ def test_a_notification_told_twice_is_one_line_of_the_story() -> None:
 def test_records_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         after(state("established")).state = "hold"  # type: ignore[misc]  # that is the point
+
+
+class TestToldWhileTerminating:
+    """Graph may tell the codes on the way to the end, and nothing at the end itself."""
+
+    EARLY = CallNotification(CALL, deleted=False, state="terminating", result=Result(200, 7000))
+
+    def test_it_is_the_reason_if_the_end_tells_nothing_in_either_order(self) -> None:
+        for items in ((self.EARLY, end()), (end(), self.EARLY)):
+            told = why(after(*items))
+            assert (told.code, told.subcode, told.category) == (200, 7000, "byBot")
+
+    @pytest.mark.parametrize("codes", [(408, 8537), (500, 99_999), (None, 8537)])
+    def test_what_the_end_tells_goes_before_it_in_any_order(self, codes: tuple[int | None, int]) -> None:
+        for items in permutations((self.EARLY, end(*codes), self.EARLY)):
+            told = why(after(*items))
+            assert (told.code, told.subcode) == codes
+
+    def test_it_ends_no_call(self) -> None:
+        call = after(self.EARLY)
+        assert (call.status, call.state) == (Status.ACTIVE, "terminating")
+
+    def test_it_is_the_reason_of_a_call_that_is_found_gone(self) -> None:
+        told = why(gone(after(self.EARLY), Source.KEEP_ALIVE_NOT_FOUND, NOON))
+        assert (told.code, told.subcode) == (200, 7000)

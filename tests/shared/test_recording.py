@@ -161,3 +161,22 @@ def test_faults_do_not_repeat_what_was_sent() -> None:
         read({"clientContext": "s3cret" * 99, "prompts": [{"mediaInfo": {"uri": "http://s3cret.example"}}]})
 
     assert "s3cret" not in str(caught.value) + str(caught.value.errors)
+
+
+@pytest.mark.parametrize("api", ["recordResponse", "record"])
+def test_members_that_are_null_count_as_left_out(api: str) -> None:
+    """Clients made by NSwag write each member that was not set as null."""
+    names = [field.alias for field in RecordRequest.model_fields.values()]
+    prompt = {
+        "@odata.type": None,
+        "loop": None,
+        "mediaInfo": {"@odata.type": None, "uri": "https://cdn.contoso.com/beep.wav", "resourceId": None},
+    }
+    body = dict.fromkeys(names) | {"prompts": [prompt], "playBeep": False}
+    wish = read_json(RecordRequest, json.dumps(body).encode(), context=api)
+    assert wish.graph_body() == {
+        "prompts": [
+            {"@odata.type": "#microsoft.graph.mediaPrompt", "mediaInfo": {"uri": "https://cdn.contoso.com/beep.wav"}}
+        ],
+        "playBeep": False,
+    }

@@ -9,6 +9,7 @@ import pytest
 
 from shared import services
 from shared.clock import SystemClock
+from shared.credentials import GraphTokens
 from shared.errors import SettingsInvalid
 from shared.inbound import TokenVerifier
 from shared.services import Services
@@ -136,3 +137,12 @@ def test_importing_the_app_loads_nothing_that_is_slow_and_needs_no_setting() -> 
     code = f"import sys, function_app; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_graph_and_its_tokens_go_by_the_clock_of_the_composition() -> None:
+    parts = made(**STORAGE, GRAPH_CREDENTIAL="secret", GRAPH_CLIENT_SECRET="x")
+    graph = parts.graph
+    tokens = graph._tokens
+    assert isinstance(tokens, GraphTokens)
+    assert graph._clock is tokens._clock is parts.clock
+    await parts.http.close()

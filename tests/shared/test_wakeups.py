@@ -19,7 +19,7 @@ from shared.clock import SystemClock
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.services import Services
 from shared.settings import load_settings
-from shared.wakeups import KEPT, QUEUE, Renew, StorageQueue, Sweep, SweepShard, WakeUp, parse
+from shared.wakeups import MESSAGE_LIFETIME, QUEUE, Renew, StorageQueue, Sweep, SweepShard, WakeUp, parse
 
 SECOND = timedelta(seconds=1)
 NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
@@ -152,9 +152,9 @@ def test_the_name_of_the_queue_is_one_that_storage_takes() -> None:
 async def test_a_message_ends_some_time_after_it_was_to_come_however_late_that_is(client: QueueClient) -> None:
     queue = StorageQueue(client)
     await queue.send(Sweep())
-    await queue.send(Sweep(), 2 * KEPT)
+    await queue.send(Sweep(), 2 * MESSAGE_LIFETIME)
     found = [message async for message in client.receive_messages()]
     assert len(found) == 1
     assert found[0].expires_on
     assert found[0].inserted_on
-    assert found[0].expires_on - found[0].inserted_on == KEPT
+    assert found[0].expires_on - found[0].inserted_on == MESSAGE_LIFETIME

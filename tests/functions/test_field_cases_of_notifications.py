@@ -8,15 +8,6 @@ import pytest
 from pydantic import JsonValue
 
 from local.stack import ROOT
-from tests.functions.conftest import (  # noqa: F401 (fixtures)
-    app,
-    functions,
-    one_simulator,
-    served,
-    simulator,
-    simulator_addresses,
-    whole_app,
-)
 from tests.functions.harness import KEY, App
 
 CASES = ROOT / "tests" / "data" / "field-cases"
@@ -30,7 +21,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_case_from_the_field_is_right(app: App, name: str) -> None:  # noqa: F811 (the fixture)
+async def test_a_case_from_the_field_is_right(app: App, name: str) -> None:
     for case in json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))["cases"]:
         call_id, expected = case["call"], dict(case["expect"])
         answer = await app.http.put(f"/api/calls/{call_id}", headers=KEY, json=case["put"])

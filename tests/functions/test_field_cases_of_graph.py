@@ -14,15 +14,6 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from tests.functions.conftest import (  # noqa: F401 (fixtures)
-    app,
-    functions,
-    one_simulator,
-    served,
-    simulator,
-    simulator_addresses,
-    whole_app,
-)
 from tests.functions.harness import KEY, App
 
 CASES = Path(__file__).parents[1] / "data" / "field-cases"
@@ -34,7 +25,7 @@ def case(name: str) -> dict[str, Any]:
     return dict(found)
 
 
-async def test_13_record_404_young_call(app: App) -> None:  # noqa: F811
+async def test_13_record_404_young_call(app: App) -> None:
     given = case("13-record-404-young-call")
     call_id = await app.simulator.call(app.tenant, id=given["call"], quiet=True)
     await app.simulator.fault(operation="recordResponse", callId=call_id, status=404, subcode="8522", count=1)
@@ -95,7 +86,7 @@ async def losing(storage: str, way: str, times: int) -> AsyncIterator[tuple[str,
 
 @pytest.mark.parametrize(("way", "times"), [("cut", 1), ("500", 1), ("503", 2)])
 @pytest.mark.parametrize(("verb", "operation"), [("record", "recordResponse"), ("hangup", "delete")])
-async def test_14_idempotency_claim_answer_lost(app: App, way: str, times: int, verb: str, operation: str) -> None:  # noqa: F811
+async def test_14_idempotency_claim_answer_lost(app: App, way: str, times: int, verb: str, operation: str) -> None:
     given = case("14-idempotency-claim-answer-lost")
     call_id = await app.register()
     path, headers = f"/api/calls/{call_id}/{verb}", KEY | {"Idempotency-Key": '"k-1"'}
@@ -111,7 +102,7 @@ async def test_14_idempotency_claim_answer_lost(app: App, way: str, times: int, 
     assert len(requests["value"]) == given["expect"]["recordings at Graph"]
 
 
-async def test_16_graph_error_in_json_text(app: App) -> None:  # noqa: F811
+async def test_16_graph_error_in_json_text(app: App) -> None:
     given = case("16-graph-error-in-json-text")
     message = re.search(r'message: (".*")\}$', given["steps"][0])
     assert message is not None

@@ -233,7 +233,7 @@ def test_a_metric_arrives_with_the_attributes_it_is_split_by(seen: Seen, metric:
     assert not any(id_ in str(item.properties) for item in items for id_ in (seen.ended, seen.hung_up, seen.tenant))
 
 
-def test_healthy_traffic_shows_no_failed_dependency_and_one_row_for_a_request_to_tables(seen: Seen) -> None:
+def test_field_case_15_absent_rows_are_no_failed_dependencies(seen: Seen) -> None:
     """A look-up of a row that need not exist, a lost race and a table that exists already are no failures."""
     dependencies = _dependencies(seen)
     # The host polls the queue before the first message creates it; a deployment has created it.

@@ -12,8 +12,8 @@ success of keepAlive (microsoft-graph-docs#9186); the pages call-keepAlive, call
 | 200, 201, 202, 204 | renewed, with the mark | done, with the mark | only 200: a call, with the mark | an operation |
 | 404, 400/8528 with the mark, empty or an error | ended | gone already | ended | gone |
 | another 4xx with the mark | refused | refused | refused | refused |
-| 429, whoever says it: to wait ends nothing | wait | wait | wait | wait |
-| 408, 5xx, whoever says it | trouble | may be done | trouble | may have begun |
+| 429, also from a proxy: to wait ends nothing | wait | wait | wait | wait |
+| 408, 5xx, also from a proxy | trouble | may be done | trouble | may have begun |
 | another 2xx, or one without what is asked for above | trouble | may be done | trouble | may have begun |
 | a web page below 500, 3xx, a 4xx without the mark | a stranger's | not done | a stranger's | not begun |
 

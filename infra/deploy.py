@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from infra import azure_rights, commands, grant_graph_permissions, parameters
 from infra.commands import CommandError, Steps, as_object
 from infra.grant_graph_permissions import Outcome
-from infra.parameters import PARAMETERS, parameter_file, variable
+from infra.parameters import add_parameter_arguments
 
 _AGAIN = "The directory did not do it, which may pass. Run this again"
 
@@ -182,21 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--group", required=True, help="resource group; made if it does not exist")
     add("--location", required=True, help="Azure region of the group; one that has Flex Consumption")
     add("--bot-app-id", required=True, type=guid, help="client id of the bot's app registration")
-    add(
-        "--parameters",
-        type=parameter_file,
-        default=PARAMETERS,
-        metavar="FILE",
-        help="parameter file of Bicep (default: %(default)s)",
-    )
-    add(
-        "--variable",
-        action="append",
-        type=variable,
-        default=[],
-        metavar="NAME=VALUE",
-        help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
-    )
+    add_parameter_arguments(parser)
     add("--media", action="store_true", help="the bot hosts media: Calls.AccessMedia.All too")
     return parser
 

@@ -77,6 +77,26 @@ def _registration(steps: Steps) -> str:
     return str(made.get("appId") or f"<client id of {MANAGEMENT}>")
 
 
+def add_parameter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--parameters` and `--variable`, which choose a parameter file and set what it reads."""
+    add = parser.add_argument
+    add(
+        "--parameters",
+        type=parameter_file,
+        default=PARAMETERS,
+        metavar="FILE",
+        help="parameter file of Bicep (default: %(default)s)",
+    )
+    add(
+        "--variable",
+        action="append",
+        type=variable,
+        default=[],
+        metavar="NAME=VALUE",
+        help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
+    )
+
+
 def parameter_file(argument: str) -> str:
     """Read an argument that is a parameter file, by its path from the repository's folder."""
     if not (ROOT / argument).is_file():

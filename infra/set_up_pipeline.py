@@ -18,7 +18,7 @@ from infra.azure_rights import Account, Identity
 from infra.commands import CommandError, Steps
 from infra.deploy import guid
 from infra.github import Environment
-from infra.parameters import PARAMETERS, parameter_file, variable
+from infra.parameters import add_parameter_arguments
 
 GROUP = "rg-call-keeper-pipeline"  # outlives deployments
 MADE = {"MANAGEMENT_APP_ID", "MANAGEMENT_TENANT_ID"}  # variables whose values are found or made
@@ -161,21 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[WHAT_IF, "production"],
         help="of GitHub (default: what-if production)",
     )
-    add(
-        "--parameters",
-        type=parameter_file,
-        default=PARAMETERS,
-        metavar="FILE",
-        help="parameter file of Bicep (default: %(default)s)",
-    )
-    add(
-        "--variable",
-        action="append",
-        type=variable,
-        default=[],
-        metavar="NAME=VALUE",
-        help="that the parameter file reads, such as ALERT_EMAIL=…; can be repeated",
-    )
+    add_parameter_arguments(parser)
     add("--branch", default="main", help="the branch of deploy.yml (default: %(default)s)")
     add("--reviewer", action="append", default=[], metavar="LOGIN", help="must approve production; can be repeated")
     add("--subject-prefix", metavar="TEXT", help="what stands before :environment: in GitHub's OIDC subject")

@@ -70,7 +70,7 @@ def resident_mb() -> float:
 
 
 def descriptors() -> int:
-    """How many files and connections this process has open; 0 where the system does not tell."""
+    """Return the number of files and connections that this process has open; 0 if the system does not tell."""
     return len(list(_OPEN.iterdir())) if _OPEN.is_dir() else 0
 
 

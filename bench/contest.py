@@ -28,7 +28,7 @@ RATE = 500  # requests a second: the default of GRAPH_REQUESTS_PER_SECOND
 MOST_OF_PACE = 5_000  # calls that are renewed at that rate
 SWEEPS_AN_HOUR = 4  # KEEP_ALIVE_SCHEDULE: every 15 minutes
 OF_THE_SWITCH = 2  # transactions: the host gets and deletes the message
-FAN_OUT_ABOVE = 20_000  # calls: the default of SWEEP_FAN_OUT_ABOVE
+FAN_OUT_ABOVE = 20_000  # calls: the default of SWEEP_FAN_OUT_THRESHOLD
 LONGEST = 900.0  # seconds for one contestant
 _START = 60.0  # seconds until it is ready
 

@@ -103,7 +103,7 @@ param sweepBudget string = 'PT4M'
 
 @description('With more active calls than this the shards are swept by one queue message each, on as many instances as that needs.')
 @minValue(0)
-param sweepFanOutAbove int = 20000
+param sweepFanOutThreshold int = 20000
 
 @description('How long ended calls stay on record.')
 param endedCallRetention string = 'P30D'
@@ -212,7 +212,7 @@ var settings = {
   KEEP_ALIVE_SCHEDULE: keepAliveSchedule
   KEEP_ALIVE_CONCURRENCY: string(keepAliveConcurrency)
   SWEEP_BUDGET: sweepBudget
-  SWEEP_FAN_OUT_ABOVE: string(sweepFanOutAbove)
+  SWEEP_FAN_OUT_THRESHOLD: string(sweepFanOutThreshold)
   ENDED_CALL_RETENTION: endedCallRetention
   NOTIFICATION_AUDIENCES: join(notificationAudiences, ',')
   NOTIFICATION_ISSUERS: join(notificationIssuers, ',')

@@ -32,7 +32,7 @@ class Load:
     sweep_minutes: Annotated[float, "period of KEEP_ALIVE_SCHEDULE"] = 15
     keep_alive_seconds: Annotated[float, "Graph's answer to one keepAlive"] = 0.2
     concurrency: Annotated[float, "KEEP_ALIVE_CONCURRENCY: keepAlives in flight"] = 32
-    fan_out_above: Annotated[float, "SWEEP_FAN_OUT_ABOVE: more calls are swept by a message a shard"] = 20_000
+    fan_out_threshold: Annotated[float, "SWEEP_FAN_OUT_THRESHOLD: more calls are swept by a message a shard"] = 20_000
     request_seconds: Annotated[float, "one webhook or API request"] = 0.15
     http_concurrency: Annotated[float, "requests that an instance serves at once"] = 16
     memory_gb: Annotated[float, "memory of an instance: 0.5, 2 or 4"] = 2
@@ -82,7 +82,7 @@ def sweeps(load: Load) -> float:
 
 def messages(load: Load) -> float:
     """Queue messages: each sweep leaves its dead man's switch; many calls are handed over, a message a shard."""
-    return sweeps(load) * (1 + (SHARDS if load.calls > load.fan_out_above else 0))
+    return sweeps(load) * (1 + (SHARDS if load.calls > load.fan_out_threshold else 0))
 
 
 def tests(load: Load) -> float:
@@ -107,7 +107,7 @@ def active_gb_seconds(load: Load) -> float:
     with arrivals at random it is busy for 1 - e^(-rate x time) of the time, where a lone request counts a second.
     """
     keeping = math.ceil(load.calls / load.concurrency) * load.keep_alive_seconds
-    fan_out = load.calls > load.fan_out_above
+    fan_out = load.calls > load.fan_out_threshold
     shard = math.ceil(load.calls / SHARDS / load.concurrency) * load.keep_alive_seconds
     timer = MINIMUM if fan_out else max(MINIMUM, keeping)
     queue = MINIMUM + (SHARDS * max(MINIMUM, shard) if fan_out else 0)

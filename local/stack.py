@@ -156,7 +156,7 @@ class Stack:
             "AzureWebJobsStorage": self.storage.connection_string,
             "CALLS_STORAGE": self.storage.connection_string,
             "KEEP_ALIVE_SCHEDULE": self._options.schedule,
-            "KEEP_ALIVE_LEASE": f"PT{LEASE_MINUTES * 60 / self._options.speed:g}S",
+            "LEASE_DURATION": f"PT{LEASE_MINUTES * 60 / self._options.speed:g}S",
             "GRAPH_APP_ID": APP_ID,
             "GRAPH_CREDENTIAL": "secret",
             "GRAPH_CLIENT_SECRET": self._secret,

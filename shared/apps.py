@@ -35,7 +35,7 @@ class BotApp(BaseModel):
     app_id: Guid = Field(description="The bot's application (client) id.")
     credential: CredentialKind = Field(description="As GRAPH_CREDENTIAL.")
     tenant_id: Guid | None = Field(None, description="As GRAPH_TENANT_ID, for calls registered for this app.")
-    identity_client_id: Guid | None = Field(None, description="As AZURE_CLIENT_ID, which holds where this is absent.")
+    identity_client_id: Guid | None = Field(None, description="As AZURE_CLIENT_ID; AZURE_CLIENT_ID if absent.")
     client_secret_setting: _SettingName | None = Field(
         None, description="The name of the setting that holds the app's secret, for `secret`."
     )

@@ -132,7 +132,7 @@ class Services:
             settings.timing,
             settings.keep_alive_concurrency,
             settings.sweep_budget,
-            settings.sweep_fan_out_above,
+            settings.sweep_fan_out_threshold,
             settings.ended_call_retention,
         )
         return Keeper(self.store, self.renewer, self.clock, plan)

@@ -34,139 +34,160 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=True, env_ignore_empty=True)
 
     graph_cloud: CloudName = Field("global", description="Graph's cloud: `global`, `usgov-l4` or `usgov-l5`.")
-    allow_custom_graph_base_url: bool = Field(
+    allow_custom_endpoints: bool = Field(
         False,
-        description="Whether GRAPH_BASE_URL may be another host's than Graph's own, which gets Graph's tokens, and "
-        "AZURE_AUTHORITY_HOST another's than Entra's, which gets the app's secret.",
+        description="`true` allows GRAPH_BASE_URL and AZURE_AUTHORITY_HOST to name a host that belongs to neither "
+        "Microsoft nor this machine. The first host gets Graph's tokens, the second the app's secret.",
     )
     graph_base_url: Url | None = Field(
         None,
-        description="Where Graph is, instead of the cloud's address: Graph's own in another cloud, or this machine "
-        "(a simulator; http too). Another https address only with ALLOW_CUSTOM_GRAPH_BASE_URL=true.",
+        description="Address of Graph, if it is not the address of GRAPH_CLOUD: Graph in another cloud, or a simulator "
+        "on this machine (http is allowed). Any other https address needs ALLOW_CUSTOM_ENDPOINTS=true.",
     )
-    graph_app_id: Guid = Field(description="The calling bot's application (client) id.")
+    graph_app_id: Guid = Field(description="Application (client) id of the calling bot.")
     graph_tenant_id: Guid | None = Field(
-        None, description="The tenant of calls that are registered without one, a GUID: notifications carry that."
+        None,
+        description="Tenant of calls that are registered without a tenant. It must be a GUID, because notifications "
+        "name tenants by GUID.",
     )
     azure_client_id: Guid | None = Field(
-        None, description="Client id of a user-assigned managed identity; without it the system-assigned one is used."
+        None,
+        description="Client id of a user-assigned managed identity. If not set, the system-assigned identity is used.",
     )
     azure_authority_host: Authority | None = Field(
         None,
-        description="Where tokens are issued, instead of the cloud's authority: another cloud's, or this machine (a "
-        "simulator). Another https address only with ALLOW_CUSTOM_GRAPH_BASE_URL=true.",
+        description="Address that issues tokens, if it is not the authority of GRAPH_CLOUD: the authority of another "
+        "cloud, or a simulator on this machine. Any other https address needs ALLOW_CUSTOM_ENDPOINTS=true.",
     )
     graph_credential: CredentialKind = Field(
         "managedIdentity",
-        description="How the app proves who it is: `managedIdentity`, `federated` (a managed identity vouches for the "
-        "app), `certificate` or `secret`.",
+        description="How the app authenticates to Entra: `managedIdentity`, `federated` (the token of a managed "
+        "identity proves the app), `certificate` or `secret`.",
     )
-    graph_client_secret: SecretStr | None = Field(None, description="The app's secret, for GRAPH_CREDENTIAL=secret.")
+    graph_client_secret: SecretStr | None = Field(None, description="Secret of the app, for GRAPH_CREDENTIAL=secret.")
     graph_certificate_path: str | None = Field(
         None, description="Path of a PEM or PKCS12 file with certificate and key, for GRAPH_CREDENTIAL=certificate."
     )
-    graph_certificate_password: SecretStr | None = Field(None, description="The password of that file, if it has one.")
+    graph_certificate_password: SecretStr | None = Field(
+        None, description="Password of the file at GRAPH_CERTIFICATE_PATH, if it has one."
+    )
     graph_record_api: Literal["recordResponse", "record"] = Field(
-        "recordResponse", description="Graph's action for recordings: `recordResponse`, or the old beta `record`."
+        "recordResponse",
+        description="Graph's action for recordings: `recordResponse`, or the older `record` of the beta API.",
     )
     graph_timeout: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=1))] = Field(
-        timedelta(seconds=10), description="How long one request to Graph may take, up to PT1M."
+        timedelta(seconds=10), description="Timeout of one request to Graph, at most PT1M."
     )
     graph_requests_per_second: int = Field(
         500,
         ge=1,
         le=10_000,
-        description="The most requests that an instance sends to Graph in any second, of all kinds, 1 to 10000. "
-        "A tenth is never used by sweeps.",
+        description="Rate limit: requests of all kinds that one instance sends to Graph in any second, 1 to 10000. "
+        "Sweeps use nine tenths of it at most.",
     )
     keep_alive_concurrency: int = Field(
-        32, ge=1, le=256, description="keepAlive requests of sweeps in flight at once, 1 to 256."
+        32, ge=1, le=256, description="Number of keepAlive requests that sweeps send concurrently, 1 to 256."
     )
     keep_alive_schedule: Schedule = Field(
-        description="When all calls are renewed: NCRONTAB, six fields, UTC; `0 */15 * * * *` is every 15 minutes. "
-        "Without it the Functions host does not load the timer."
+        description="Schedule of the timer that renews all calls: NCRONTAB, six fields, UTC. `0 */15 * * * *` is every "
+        "15 minutes. If not set, the Functions host does not load the timer."
     )
-    keep_alive_lease: Annotated[Duration, Field(gt=timedelta(0), le=LEASE)] = Field(
+    lease_duration: Annotated[Duration, Field(gt=timedelta(0), le=LEASE)] = Field(
         LEASE,
-        description="How long a call lives without keepAlive. Only for a simulator with time sped up; Graph's is "
-        "45 minutes.",
+        description="How long Graph keeps a call alive after a keepAlive. Graph's lease is 45 minutes; set another "
+        "value only for a simulator that runs faster than real time.",
     )
     sweep_budget: Annotated[Duration, Field(gt=timedelta(0), le=LONGEST_SWEEP)] = Field(
         timedelta(minutes=4),
-        description="How long one sweep may take, up to PT4M10S; what it leaves goes to the queue. The host ends a "
-        "function after 5 minutes.",
+        description="How long one sweep may take, at most PT4M10S, because the host stops a function after 5 minutes. "
+        "Shards that are not swept by then are handed over to the queue.",
     )
-    sweep_fan_out_above: int = Field(
+    sweep_fan_out_threshold: int = Field(
         20_000,
         ge=0,
-        description="With more active calls than about this the shards are swept by one queue message each.",
+        description="If there are more active calls than about this number, each shard is swept by a queue message of "
+        "its own.",
     )
     ended_call_retention: Annotated[Duration, Field(gt=timedelta(0))] = Field(
-        timedelta(days=30), description="How long ended calls stay on record."
+        timedelta(days=30), description="How long ended calls stay on record before they are deleted."
     )
     calls_storage: SecretStr | None = Field(
-        None, description="Connection string of the storage account for calls (Azurite); in Azure use the URIs below."
+        None,
+        description="Connection string of the storage account for calls, for Azurite. In Azure set the two service "
+        "URIs instead.",
     )
     calls_storage_table_service_uri: Url | None = Field(
-        None, alias="CALLS_STORAGE__tableServiceUri", description="Table endpoint, reached by managed identity."
+        None,
+        alias="CALLS_STORAGE__tableServiceUri",
+        description="Table endpoint of the storage account; needs a managed identity.",
     )
     calls_storage_queue_service_uri: Url | None = Field(
-        None, alias="CALLS_STORAGE__queueServiceUri", description="Queue endpoint, reached by managed identity."
+        None,
+        alias="CALLS_STORAGE__queueServiceUri",
+        description="Queue endpoint of the storage account; needs a managed identity.",
     )
     calls_storage_credential: Literal["managedidentity"] | None = Field(
         None,
         alias="CALLS_STORAGE__credential",
-        description="`managedidentity`: what the Functions host asks for beside CALLS_STORAGE__clientId.",
+        description="`managedidentity`. The Functions host needs it if CALLS_STORAGE__clientId is set.",
     )
     calls_storage_client_id: Guid | None = Field(
-        None, alias="CALLS_STORAGE__clientId", description="Client id of the identity that reaches the storage account."
+        None,
+        alias="CALLS_STORAGE__clientId",
+        description="Client id of the user-assigned managed identity that accesses the storage account.",
     )
     notification_audiences: CommaSeparated[str] = Field(
         (),
-        description="Audiences of Graph's notification tokens of the legacy kind; GRAPH_APP_ID if not set. Tokens of "
-        "Entra are for GRAPH_APP_ID.",
+        description="Accepted audiences of Graph's legacy notification tokens; GRAPH_APP_ID if not set. Tokens of "
+        "Entra always need GRAPH_APP_ID as audience.",
     )
     graph_apps: Annotated[tuple[BotApp, ...], NoDecode, BeforeValidator(a_list)] = Field(
-        (), description="Further bots beside GRAPH_APP_ID, a JSON list; see [Several bots](#several-bots)."
+        (), description="JSON list of bots in addition to GRAPH_APP_ID; see [Several bots](#several-bots)."
     )
     notification_issuers: CommaSeparated[str] = Field(
         ("https://api.botframework.com", "https://graph.microsoft.com"),
-        description="Issuers of Graph's notification tokens of the legacy kind. Tokens of Entra are taken "
-        "too, whatever it says.",
+        description="Accepted issuers of Graph's legacy notification tokens. Tokens of Entra are accepted too; this "
+        "setting does not apply to them.",
     )
     notification_metadata_urls: CommaSeparated[Url] = Field(
         (),
-        description="OpenID metadata that leads to the keys of notification tokens of the legacy kind; the "
-        "cloud's if not set. Keys of Entra's are those of the authority.",
+        description="URLs of the OpenID metadata with the signing keys of legacy notification tokens; the URLs of "
+        "GRAPH_CLOUD if not set. Tokens of Entra are verified with the keys of the authority.",
     )
     notification_app_ids: CommaSeparated[Guid] = Field(
         (),
-        description="The only apps, by client id, that may send notifications (`appid` or `azp` of a token). If "
-        "not set: with tokens of Entra Microsoft's calling service, with those of the legacy kind all.",
+        description="Client ids of the only apps that may send notifications (`appid` or `azp` of the token). If not "
+        "set, tokens of Entra must name Microsoft's calling service, and legacy tokens may name any app.",
     )
     signing_key_hosts: CommaSeparated[Host] = Field(
-        (), description="Hosts that OpenID metadata may lead to for keys, besides the metadata's own."
+        (), description="Hosts, besides the host of the OpenID metadata, from which signing keys may be fetched."
     )
     allowed_tenant_ids: CommaSeparated[Guid] = Field(
-        (), description="The only tenants whose calls are kept, by GUID; all if not set."
+        (), description="GUIDs of the only tenants whose calls are kept alive; all tenants if not set."
     )
     management_audience: CommaSeparated[str] = Field(
-        (), description="Audiences of the Entra tokens that management routes then need beside the function key."
+        (),
+        description="Accepted audiences of access tokens of Entra. If set, management routes need such a token in "
+        "addition to the function key.",
     )
-    management_tenant_id: Guid | None = Field(None, description="The tenant that issues those tokens.")
+    management_tenant_id: Guid | None = Field(
+        None, description="Tenant that issues the access tokens for management routes."
+    )
     management_issuers: CommaSeparated[str] = Field(
-        (), description="Their issuers; MANAGEMENT_TENANT_ID's, v1 and v2, if not set."
+        (), description="Accepted issuers of these tokens; the v1 and v2 issuers of MANAGEMENT_TENANT_ID if not set."
     )
     management_metadata_url: Url | None = Field(
-        None, description="Their OpenID metadata; MANAGEMENT_TENANT_ID's if not set."
+        None,
+        description="URL of the OpenID metadata of these tokens; the URL of MANAGEMENT_TENANT_ID if not set.",
     )
 
     management_callers: Callers = Field(
         None,
-        description='Which calls each caller may see and touch: JSON, such as `{"<client id>": {"tenants": '
-        '["<tenant id>"], "apps": ["<app id>"]}, "*": "all"}`: those of these tenants and of these bots, either alone '
-        "or both. If MANAGEMENT_ISSUERS names several tenants, a client of another tenant than MANAGEMENT_TENANT_ID is "
-        "`<client id>@<tenant id>`. Callers that it does not name are refused; without it all see all.",
+        description='Calls that each caller may read and manage, as JSON: `{"<client id>": {"tenants": '
+        '["<tenant id>"], "apps": ["<app id>"]}, "*": "all"}`. A call must match `tenants` and `apps`; either may be '
+        "left out. If MANAGEMENT_ISSUERS names several tenants, write a client of another tenant than "
+        "MANAGEMENT_TENANT_ID as `<client id>@<tenant id>`. Callers that are not named are refused. If not set, every "
+        "caller may access all calls.",
     )
 
     @field_validator("graph_client_secret", "graph_certificate_path")
@@ -184,12 +205,12 @@ class Settings(BaseSettings):
         known = {cloud.graph_root if is_graph else cloud.authority for cloud in CLOUDS.values()}
         if value is None or is_loopback(value) or origin(value) in known:
             return value
-        if info.data.get("allow_custom_graph_base_url", True):  # what is wrong there is told there
+        if info.data.get("allow_custom_endpoints", True):  # what is wrong there is told there
             return value
         whose, gets = ("Graph's", "Graph's tokens") if is_graph else ("Entra's", "the app's secret")
         raise ValueError(
-            f"is neither {whose} address nor this machine's, and would get {gets}: remove it, or set "
-            "ALLOW_CUSTOM_GRAPH_BASE_URL=true if the host is to have them"
+            f"is neither {whose} address nor this machine's, and would receive {gets}: remove it, or set "
+            "ALLOW_CUSTOM_ENDPOINTS=true if that is intended"
         )
 
     @field_validator("graph_apps")
@@ -206,16 +227,14 @@ class Settings(BaseSettings):
         if not connection_string and not value:
             raise ValueError("is missing: set it, or CALLS_STORAGE to a connection string")
         if connection_string and connection_string is not value and value:
-            raise ValueError("and CALLS_STORAGE exclude each other: keep the one or the other")
+            raise ValueError("and CALLS_STORAGE exclude each other: remove one of them")
         return value
 
     @field_validator("calls_storage_client_id")
     @classmethod
     def _host_reads_client_id[Value](cls, value: Value, info: ValidationInfo) -> Value:
         if value and info.data.get("calls_storage_credential", "wrong") is None:
-            raise ValueError(
-                "needs CALLS_STORAGE__credential=managedidentity beside it: the Functions host asks for both"
-            )
+            raise ValueError("needs CALLS_STORAGE__credential=managedidentity too: the Functions host reads both")
         return value
 
     @field_validator("notification_audiences", "notification_metadata_urls")
@@ -232,8 +251,8 @@ class Settings(BaseSettings):
     def _guards_have_an_audience[Value](cls, value: Value, info: ValidationInfo) -> Value:
         if value and not info.data.get("management_audience", "wrong"):
             raise ValueError(
-                "needs MANAGEMENT_AUDIENCE: without it no token is asked for, and the function key alone, which does "
-                "not tell who asks, opens everything"
+                "needs MANAGEMENT_AUDIENCE: without it no token is required, and the function key, which does not "
+                "identify the caller, gives access to all calls"
             )
         return value
 
@@ -309,7 +328,7 @@ class Settings(BaseSettings):
     @property
     def timing(self) -> Timing:
         """How long things may take, in proportion to the lease."""
-        return Timing(self.keep_alive_lease)
+        return Timing(self.lease_duration)
 
 
 def _first_app(fields: Mapping[str, Any]) -> BotApp:

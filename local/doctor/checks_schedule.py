@@ -46,8 +46,8 @@ ZONE = Fault(
 )
 LEASE_SHORT = Fault(
     "lease-shortened",
-    "KEEP_ALIVE_LEASE is not 45 minutes, but Graph is the real one: all deadlines and alarms are then wrong.",
-    "Remove KEEP_ALIVE_LEASE; it is for a simulator whose time is sped up.",
+    "LEASE_DURATION is not 45 minutes, but Graph is the real one: all deadlines and alarms are then wrong.",
+    "Remove LEASE_DURATION; it is for a simulator whose time is sped up.",
 )
 TIMEOUT_SHORT = Fault(
     "function-timeout-short",
@@ -102,12 +102,12 @@ async def schedule(patient: Patient) -> AsyncIterator[Finding]:
 async def timing(patient: Patient) -> AsyncIterator[Finding]:
     """Compares SWEEP_BUDGET, functionTimeout, the schedule, and the lease."""
     settings, limit = patient.settings, _function_timeout(patient)
-    if patient.in_real_cloud and settings.keep_alive_lease != LEASE:
-        yield LEASE_SHORT.found(f"KEEP_ALIVE_LEASE is {_minutes(settings.keep_alive_lease)}, and Graph is the real one")
+    if patient.in_real_cloud and settings.lease_duration != LEASE:
+        yield LEASE_SHORT.found(f"LEASE_DURATION is {_minutes(settings.lease_duration)}, and Graph is the real one")
     longest = settings.sweep_budget + settings.graph_timeout
     if limit is not None and longest > limit:
         yield TIMEOUT_SHORT.found(f"a sweep may take {_minutes(longest)}, and functionTimeout is {_minutes(limit)}")
-    elif limit is None or limit > settings.keep_alive_lease / 2:
+    elif limit is None or limit > settings.lease_duration / 2:
         told = "without end" if limit is None else _minutes(limit)
         yield TIMEOUT_LONG.found(f"functionTimeout is {told}")
 
@@ -140,7 +140,7 @@ def longest_gap(timer: Schedule, enough: timedelta) -> timedelta:
 
 def _lease(patient: Patient) -> timedelta:
     try:
-        return LEASE if patient.in_real_cloud else patient.settings.keep_alive_lease
+        return LEASE if patient.in_real_cloud else patient.settings.lease_duration
     except CannotCheck:
         return LEASE
 

@@ -213,7 +213,7 @@ def test_a_call_that_is_asked_for_twice_is_counted() -> None:
 def test_a_fan_out_is_measured_over_its_processes() -> None:
     with Children() as children, contest.graph(children) as url, contest.filled(url, FEW) as env:
         commands = [contest.module("sweep"), *[contest.module("sweep", "drain")] * 2]
-        rounds = contest.once_each(url, FEW, commands, {**env, "SWEEP_FAN_OUT_ABOVE": "1"})
+        rounds = contest.once_each(url, FEW, commands, {**env, "SWEEP_FAN_OUT_THRESHOLD": "1"})
 
     for each in rounds:
         found = contest._together(each)
@@ -292,7 +292,7 @@ def test_a_calls_notifications_are_read_by_the_app() -> None:
 def test_what_is_not_set_is_the_apps_default() -> None:
     assert Settings.model_fields["keep_alive_concurrency"].default == IN_FLIGHT
     assert Settings.model_fields["graph_requests_per_second"].default == contest.RATE
-    assert Settings.model_fields["sweep_fan_out_above"].default == contest.FAN_OUT_ABOVE
+    assert Settings.model_fields["sweep_fan_out_threshold"].default == contest.FAN_OUT_ABOVE
 
 
 @pytest.mark.parametrize(

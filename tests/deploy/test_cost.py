@@ -20,7 +20,7 @@ DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 def test_the_figures_of_the_keeper_are_the_keepers() -> None:
     fields = Settings.model_fields
     assert cost.SHARDS == SHARDS
-    assert Load().fan_out_above == fields["sweep_fan_out_above"].default
+    assert Load().fan_out_threshold == fields["sweep_fan_out_threshold"].default
     assert Load().concurrency == fields["keep_alive_concurrency"].default
     assert f"param keepAliveSchedule string = '0 */{Load().sweep_minutes} * * * *'" in MAIN
     assert f"param instanceMemoryMB int = {Load().memory_gb * 1024}" in MAIN

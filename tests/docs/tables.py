@@ -39,12 +39,12 @@ from shared.termination import Cited, Entry, catalogue
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
 GROUPS = {
-    "graph": "graph_cloud graph_base_url allow_custom_graph_base_url graph_app_id graph_tenant_id graph_record_api "
+    "graph": "graph_cloud graph_base_url allow_custom_endpoints graph_app_id graph_tenant_id graph_record_api "
     "graph_timeout graph_requests_per_second",
     "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
     "azure_client_id azure_authority_host",
     "several-bots": "graph_apps",
-    "keep-alive": "keep_alive_schedule keep_alive_concurrency keep_alive_lease sweep_budget sweep_fan_out_above",
+    "keep-alive": "keep_alive_schedule keep_alive_concurrency lease_duration sweep_budget sweep_fan_out_threshold",
     "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
     "calls_storage_credential calls_storage_client_id ended_call_retention",
     "notifications": "notification_audiences notification_issuers notification_metadata_urls "
@@ -55,7 +55,8 @@ GROUPS = {
 GUARDS = {  # settings that guard something, and what their default keeps shut
     "graph_cloud": "tokens go to Graph's public cloud alone",
     "graph_base_url": "tokens go to the cloud's own address; another one must be https, or this machine",
-    "allow_custom_graph_base_url": "tokens and secrets go to no other host, even if the two beside it name one",
+    "allow_custom_endpoints": "tokens and secrets go to no other host, even if `GRAPH_BASE_URL` or "
+    "`AZURE_AUTHORITY_HOST` names one",
     "azure_authority_host": "tokens come from the cloud's own authority; another host than Entra's gets no secret",
     "graph_credential": "there is no secret that could be stolen",
     "graph_client_secret": "as above",
@@ -79,8 +80,8 @@ GUARDS = {  # settings that guard something, and what their default keeps shut
 }
 NO_GUARDS = {  # settings that open and shut nothing
     *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),
-    *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "keep_alive_lease", "sweep_budget"),
-    *("sweep_fan_out_above", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
+    *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "lease_duration", "sweep_budget"),
+    *("sweep_fan_out_threshold", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
     *("calls_storage_credential", "calls_storage_client_id"),
 }
 SHARING = "performance-sharing"  # the report of the parts that were measured later

@@ -114,7 +114,7 @@ _settings("function-disabled", LOCAL, **{"AzureWebJobs.receive_notifications.Dis
 
 @_seed("lease-shortened")
 def _real_graph(_world: World, plan: Plan) -> None:
-    plan.settings |= {"GRAPH_BASE_URL": "", "KEEP_ALIVE_LEASE": "PT30M"}
+    plan.settings |= {"GRAPH_BASE_URL": "", "LEASE_DURATION": "PT30M"}
     plan.only = {"timing"}
 
 

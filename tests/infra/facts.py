@@ -103,8 +103,8 @@ PLATFORM_SETTINGS: Mapping[str, str] = {
 # Settings of Call Keeper that are not for a deployment.
 NOT_DEPLOYED: Mapping[str, str] = {
     "GRAPH_BASE_URL": "another Graph than the cloud's is a simulator",
-    "ALLOW_CUSTOM_GRAPH_BASE_URL": "likewise",
-    "KEEP_ALIVE_LEASE": "another lease than Graph's is a simulator's",
+    "ALLOW_CUSTOM_ENDPOINTS": "likewise",
+    "LEASE_DURATION": "another lease than Graph's is a simulator's",
     "CALLS_STORAGE": "a connection string is a secret; the addresses are deployed",
     "GRAPH_CLIENT_SECRET": "a secret; the identity proves the app",
     "GRAPH_CERTIFICATE_PATH": "a file that the package does not hold; the identity proves the app",

@@ -87,21 +87,21 @@ def test_graphs_own_addresses_and_this_machine_need_no_permission(url: str) -> N
 
 def test_any_other_host_gets_graphs_tokens_only_where_that_is_said() -> None:
     gateway = {**LEAST, "GRAPH_BASE_URL": "https://gateway.example/graph"}
-    for said in ({}, {"ALLOW_CUSTOM_GRAPH_BASE_URL": "false"}):
-        with pytest.raises(SettingsInvalid, match="set ALLOW_CUSTOM_GRAPH_BASE_URL=true"):
+    for said in ({}, {"ALLOW_CUSTOM_ENDPOINTS": "false"}):
+        with pytest.raises(SettingsInvalid, match="set ALLOW_CUSTOM_ENDPOINTS=true"):
             load_settings({**gateway, **said})
 
-    assert load_settings({**gateway, "ALLOW_CUSTOM_GRAPH_BASE_URL": "true"}).graph_scope == (
+    assert load_settings({**gateway, "ALLOW_CUSTOM_ENDPOINTS": "true"}).graph_scope == (
         "https://gateway.example/.default"
     )
 
 
 def test_any_other_authority_gets_the_apps_secret_only_where_that_is_said() -> None:
     elsewhere = {**LEAST, "AZURE_AUTHORITY_HOST": "login.example"}
-    with pytest.raises(SettingsInvalid, match=r"AZURE_AUTHORITY_HOST .* set ALLOW_CUSTOM_GRAPH_BASE_URL=true"):
+    with pytest.raises(SettingsInvalid, match=r"AZURE_AUTHORITY_HOST .* set ALLOW_CUSTOM_ENDPOINTS=true"):
         load_settings(elsewhere)
 
-    assert load_settings({**elsewhere, "ALLOW_CUSTOM_GRAPH_BASE_URL": "true"}).authority == "https://login.example"
+    assert load_settings({**elsewhere, "ALLOW_CUSTOM_ENDPOINTS": "true"}).authority == "https://login.example"
 
 
 def test_china_is_refused_with_the_reason() -> None:
@@ -131,7 +131,7 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("GRAPH_BASE_URL", "https://hush-hush.example"),
         ("GRAPH_BASE_URL", "https://graph.microsoft.com.hush-hush.example"),
         ("GRAPH_BASE_URL", "https://graph.microsoft.com:444"),
-        ("ALLOW_CUSTOM_GRAPH_BASE_URL", "hush-hush"),
+        ("ALLOW_CUSTOM_ENDPOINTS", "hush-hush"),
         ("GRAPH_APP_ID", "hush-hush"),
         ("GRAPH_TENANT_ID", "common"),
         ("GRAPH_TENANT_ID", "contoso.onmicrosoft.com"),
@@ -153,10 +153,10 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("KEEP_ALIVE_CONCURRENCY", "hush-hush"),
         ("KEEP_ALIVE_SCHEDULE", "*/15 * * * *"),
         ("KEEP_ALIVE_SCHEDULE", "00:15:00"),
-        ("KEEP_ALIVE_LEASE", "PT46M"),
-        ("KEEP_ALIVE_LEASE", "PT0S"),
+        ("LEASE_DURATION", "PT46M"),
+        ("LEASE_DURATION", "PT0S"),
         ("SWEEP_BUDGET", "-PT1M"),
-        ("SWEEP_FAN_OUT_ABOVE", "-1"),
+        ("SWEEP_FAN_OUT_THRESHOLD", "-1"),
         ("ENDED_CALL_RETENTION", "hush-hush"),
         ("NOTIFICATION_METADATA_URLS", "https://good.example,http://hush-hush.example"),
         ("NOTIFICATION_ISSUERS", " , "),

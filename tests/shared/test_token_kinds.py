@@ -114,7 +114,7 @@ def test_metadata_of_entra_that_a_setting_names_belong_to_entras_kind() -> None:
     ],
 )
 def test_the_authority_of_notifications_is_a_clouds_or_a_simulators(authority: str, used: str) -> None:
-    kinds = notifications(AZURE_AUTHORITY_HOST=authority, ALLOW_CUSTOM_GRAPH_BASE_URL="true")
+    kinds = notifications(AZURE_AUTHORITY_HOST=authority, ALLOW_CUSTOM_ENDPOINTS="true")
 
     assert urls(kinds[ENTRA]) == (used + METADATA,)
     assert kinds[ENTRA].is_issued_by(f"{used}/{TENANT}/v2.0", TENANT)

@@ -185,7 +185,7 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         summary="Record a participant's answer",
         description="Graph's recordResponse (or the older record): a short answer after an optional prompt, not the "
         "whole call. The call must have service-hosted media. Safe to repeat after 502 and 503: nothing was recorded. "
-        "409 outcome-unknown: it may have begun; 409 recording-not-noted: it has. Do not repeat these; without an "
+        "409 outcome-unknown: it may have begun; 409 recording-not-persisted: it has. Do not repeat these; without an "
         "Idempotency-Key the same request does not reach Graph for ten minutes then.",
         role=Role.MANAGE,
         request=RecordRequest,

@@ -11,7 +11,7 @@ import azure.functions as func
 from pydantic import BaseModel
 
 from functions.bodies import STRICTLY_JSON, check_is_plain_json
-from functions.problems import problem, unforeseen
+from functions.problems import internal_error, problem
 from shared import telemetry
 from shared.callers import EVERYTHING, Scope, scope_of
 from shared.errors import (
@@ -144,7 +144,7 @@ async def _response(route: Route, handler: Handler, req: func.HttpRequest) -> fu
         return response
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
         telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
-        return unforeseen()
+        return internal_error()
 
 
 def check_size(req: func.HttpRequest, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Errors of the domain as HTTP: a status, and a problem (RFC 9457) whose `type` stays the same for good."""
+"""Errors of the domain as HTTP: a status, and a problem (RFC 9457) whose `type` never changes."""
 
 import math
 from dataclasses import dataclass
@@ -47,53 +47,53 @@ class Kind:
     title: str
 
 
-UNFORESEEN = Kind("unforeseen", 500, "Something nobody foresaw")
-NO_ANSWER = Kind("graph-no-answer", 504, "Graph gave no answer in time")
+INTERNAL_ERROR = Kind("internal-error", 500, "Internal server error")
+GRAPH_TIMEOUT = Kind("graph-timeout", 504, "Graph did not respond in time")
 # The first kind that fits counts.
 KINDS: tuple[tuple[type[CallKeeperError], Kind], ...] = (
-    (PayloadTooLarge, Kind("body-too-large", 413, "The body is too large")),
-    (UnsupportedBody, Kind("unsupported-body", 415, "The body is compressed, or no JSON by its own word")),
-    (InvalidRequest, Kind("invalid-request", 400, "The request is off")),
-    (Unauthenticated, Kind("unauthenticated", 401, "No token, or one that does not verify")),
-    (Forbidden, Kind("forbidden", 403, "The token may not do this")),
-    (CallNotFound, Kind("call-not-found", 404, "The call is not on record")),
-    (OperationNotFound, Kind("operation-not-found", 404, "The operation is not on record")),
-    (CallEnded, Kind("call-ended", 409, "The call is over")),
-    (OfAnotherTenant, Kind("tenant-differs", 409, "The call is registered for another tenant")),
-    (OfAnotherApp, Kind("app-differs", 409, "The call is another bot's")),
-    (RequestInProgress, Kind("request-in-progress", 409, "The same request is still being worked on")),
-    (OutcomeUnknown, Kind("outcome-unknown", 409, "Nobody knows whether the recording has begun")),
-    (NotNoted, Kind("recording-not-noted", 409, "The recording has begun, and could not be written down")),
-    (KeyReused, Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")),
-    (RowUnreadable, Kind("record-unreadable", 500, "The record cannot be read")),
-    (StoreUnavailable, Kind("storage-unavailable", 503, "Storage is not to be had")),
-    (TokenUnavailable, Kind("graph-token-unavailable", 503, "No token for Graph is to be had")),
-    (KeysUnavailable, Kind("signing-keys-unavailable", 503, "No keys to verify tokens with are to be had")),
-    (GraphThrottled, Kind("graph-throttled", 503, "Graph asks to wait")),
-    (GraphNotReached, Kind("graph-not-reached", 502, "Graph was not reached, and did nothing")),
-    (GraphUnavailable, Kind("graph-failed", 502, "Graph is in trouble")),
-    (GraphError, Kind("graph-refused", 502, "Graph refused")),
-    (SettingsInvalid, Kind("settings-invalid", 500, "Settings are missing or wrong")),
-    (CallKeeperError, Kind("unavailable", 503, "It cannot be done now")),
+    (PayloadTooLarge, Kind("body-too-large", 413, "Request body too large")),
+    (UnsupportedBody, Kind("unsupported-media-type", 415, "Unsupported media type")),
+    (InvalidRequest, Kind("invalid-request", 400, "Invalid request")),
+    (Unauthenticated, Kind("unauthenticated", 401, "Missing or invalid access token")),
+    (Forbidden, Kind("forbidden", 403, "Forbidden")),
+    (CallNotFound, Kind("call-not-found", 404, "Call not found")),
+    (OperationNotFound, Kind("operation-not-found", 404, "Operation not found")),
+    (CallEnded, Kind("call-ended", 409, "Call has ended")),
+    (OfAnotherTenant, Kind("tenant-mismatch", 409, "Call belongs to another tenant")),
+    (OfAnotherApp, Kind("app-mismatch", 409, "Call belongs to another bot")),
+    (RequestInProgress, Kind("request-in-progress", 409, "Request already in progress")),
+    (OutcomeUnknown, Kind("outcome-unknown", 409, "Outcome of the original request unknown")),
+    (NotNoted, Kind("recording-not-persisted", 409, "Recording started, but not saved on record")),
+    (KeyReused, Kind("idempotency-key-reused", 422, "Idempotency-Key reused with another request")),
+    (RowUnreadable, Kind("record-unreadable", 500, "Stored record unreadable")),
+    (StoreUnavailable, Kind("storage-unavailable", 503, "Storage unavailable")),
+    (TokenUnavailable, Kind("graph-token-unavailable", 503, "Graph token unavailable")),
+    (KeysUnavailable, Kind("signing-keys-unavailable", 503, "Signing keys unavailable")),
+    (GraphThrottled, Kind("graph-throttled", 503, "Graph throttles requests")),
+    (GraphNotReached, Kind("graph-unreachable", 502, "Graph unreachable")),
+    (GraphUnavailable, Kind("graph-unavailable", 502, "Graph unavailable")),
+    (GraphError, Kind("graph-refused", 502, "Graph refused the request")),
+    (SettingsInvalid, Kind("invalid-settings", 500, "Invalid settings")),
+    (CallKeeperError, Kind("service-unavailable", 503, "Service unavailable")),
 )
 
 
-HUSHED = {500: UNFORESEEN, 503: KINDS[-1][1]}  # where several kinds have one status
+HUSHED = {500: INTERNAL_ERROR, 503: KINDS[-1][1]}  # where several kinds have one status
 DISCREET = {
-    400: "The body is not what this address takes.",
-    401: "Send `Authorization: Bearer <token>`, with a token that Graph has signed for this bot.",
-    403: "The token may not tell this.",
-    413: "The body is too large.",
+    400: "The body is not a valid notification of Graph.",
+    401: "Send `Authorization: Bearer <token>` with a notification token of Graph for this bot.",
+    403: "The token does not allow these notifications.",
+    413: "The request body is too large.",
     415: "Send JSON in UTF-8, uncompressed, with Content-Type: application/json.",
 }
-AUTHENTICATE = "Needed is an access token of Entra for MANAGEMENT_AUDIENCE with an app role: `Authorization: Bearer …`."
-LATER = "This cannot be taken now. Send it again later."
+AUTHENTICATE = "Send an access token of Entra for MANAGEMENT_AUDIENCE with an app role: `Authorization: Bearer …`."
+LATER = "The request cannot be processed now. Send it again later."
 
 
 def kind_of(error: CallKeeperError) -> Kind:
     """What HTTP makes of an error."""
     if isinstance(error, GraphError) and error.status is None and not isinstance(error, GraphNotReached):
-        return NO_ANSWER
+        return GRAPH_TIMEOUT
     return next(kind for fits, kind in KINDS if isinstance(error, fits))
 
 
@@ -111,9 +111,11 @@ def problem(error: CallKeeperError, *, is_discreet: bool = False) -> func.HttpRe
     return _response(kind, detail, headers, error)
 
 
-def unforeseen() -> func.HttpResponse:
-    """What is told of an error that nobody foresaw: nothing."""
-    return _response(UNFORESEEN, "An unforeseen error. It is in the log of Call Keeper.", {})
+def internal_error() -> func.HttpResponse:
+    """Return the problem of an unexpected error. It tells nothing of the error, whose text may hold secrets."""
+    return _response(
+        INTERNAL_ERROR, "An unexpected error. The log of Call Keeper has it, as event `request.failed`.", {}
+    )
 
 
 def _response(

@@ -354,7 +354,7 @@ class ProblemError(Model):
 class Problem(Model):
     """An error (RFC 9457)."""
 
-    type: str = Field(description="The kind of problem, an URN that stays the same for good; docs/api.md lists them.")
+    type: str = Field(description="The type of problem, a URN that never changes; docs/api.md lists all types.")
     title: str = Field(description="The same for all problems of this type.")
     status: int
     detail: str = Field(description="What happened here, and what to do.")

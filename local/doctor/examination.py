@@ -94,5 +94,5 @@ async def _make(each: Check, patient: Patient) -> Result:
     except TimeoutError:
         found.append(Finding(Mark.SKIP, each.name, f"not done within {PATIENCE:.0f} s"))
     except Exception as error:  # noqa: BLE001 a check's own mistake must not hide what the others find
-        found.append(Finding(Mark.SKIP, each.name, f"unforeseen {type(error).__name__} ({place(error)})"))
+        found.append(Finding(Mark.SKIP, each.name, f"unexpected {type(error).__name__} ({place(error)})"))
     return Result(each, tuple(found))

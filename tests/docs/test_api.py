@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 import function_app
 from functions.http import ROUTES, Role, Route
-from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, problem
+from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, KINDS, TYPE, problem
 from shared import VERSION, notifications, paging, seals, views, wakeups
 from shared.callers import EVERYTHING
 from shared.calls import Source, Status
@@ -124,13 +124,13 @@ def test_a_section_shows_a_request(route: Route) -> None:
 
 def test_every_status_of_an_error_is_explained() -> None:
     told = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
-    assert {kind.status for kind in (*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN)} == told
+    assert {kind.status for kind in (*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR)} == told
     assert {status for route in ROUTES for status in route.errors} <= told
 
 
 def test_every_type_of_a_problem_is_listed_as_it_comes() -> None:
     told = {(code(row[0])[0], int(row[1]), row[2]) for row in rows(section(API, "Types of problems"))}
-    kinds = {*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN}
+    kinds = {*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR}
     assert told == {(TYPE + kind.name, kind.status, kind.title) for kind in kinds}
 
 

@@ -80,7 +80,7 @@ async def test_a_check_that_breaks_says_where_and_holds_up_no_other() -> None:
     broken, held = await _examined(breaks, holds)
     assert (broken.mark, held.mark) == (Mark.FAIL, Mark.OK)
     assert [each.mark for each in broken.findings] == [Mark.FAIL, Mark.SKIP]
-    assert "unforeseen ZeroDivisionError (" in broken.findings[1].what
+    assert "unexpected ZeroDivisionError (" in broken.findings[1].what
     assert "hush-hush" not in broken.findings[1].what
 
 

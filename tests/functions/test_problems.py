@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, Kind
+from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, KINDS, TYPE, Kind
 from shared.calls import KeyedRequest
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.idempotency import key_of
@@ -64,7 +64,7 @@ async def _(app: App) -> httpx.Response:
     return await app.http.put("/api/calls/a-call", content=b" " * 65_537, headers=KEY)
 
 
-@leads_to("unsupported-body")
+@leads_to("unsupported-media-type")
 async def _(app: App) -> httpx.Response:
     return await app.http.put("/api/calls/a-call", content=b"{}", headers=KEY | {"Content-Type": "text/plain"})
 
@@ -105,13 +105,13 @@ async def _(app: App) -> httpx.Response:
     return await app.http.post(f"/api/calls/{call_id}/record", headers=KEY)
 
 
-@leads_to("tenant-differs")
+@leads_to("tenant-mismatch")
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
     return await app.http.put(f"/api/calls/{call_id}", json={"tenantId": str(uuid4())}, headers=KEY)
 
 
-@leads_to("app-differs")
+@leads_to("app-mismatch")
 async def _(app: App) -> httpx.Response:
     call_id, other = await app.register(), str(uuid4())
     bots = f'[{{"appId": "{other}", "credential": "managedIdentity"}}]'
@@ -145,7 +145,7 @@ async def _(app: App) -> httpx.Response:
     return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
 
 
-@leads_to("recording-not-noted")
+@leads_to("recording-not-persisted")
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
 
@@ -175,19 +175,19 @@ async def _(app: App) -> httpx.Response:
     return await with_broken(app, "management", RowUnreadable("active|a-call"))
 
 
-@leads_to("unavailable")
+@leads_to("service-unavailable")
 async def _(app: App) -> httpx.Response:
     return await with_broken(app, "management", StoreConflict("Nobody caught it (test)."))
 
 
-@leads_to("unforeseen")
+@leads_to("internal-error")
 async def _(app: App) -> httpx.Response:
     answer = await with_broken(app, "management", RuntimeError("with a secret"))
     assert "secret" not in answer.text
     return answer
 
 
-@leads_to("settings-invalid")
+@leads_to("invalid-settings")
 async def _(app: App) -> httpx.Response:
     async with app.configured(CALLS_STORAGE="nonsense") as wrong:
         return await wrong.http.get("/api/calls", headers=KEY)
@@ -206,12 +206,12 @@ async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=429, retryAfter="1")
 
 
-@leads_to("graph-failed")
+@leads_to("graph-unavailable")
 async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=500)
 
 
-@leads_to("graph-not-reached")
+@leads_to("graph-unreachable")
 async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=403, stranger="page")
 
@@ -221,12 +221,12 @@ async def _(app: App) -> httpx.Response:
     return await with_fault(app, status=403, subcode=7505)
 
 
-@leads_to("graph-no-answer")
+@leads_to("graph-timeout")
 async def _(app: App) -> httpx.Response:
     return await with_fault(app, dropConnection=True)
 
 
-ALL = list(dict.fromkeys([*(kind for _, kind in KINDS), NO_ANSWER, UNFORESEEN]))
+ALL = list(dict.fromkeys([*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR]))
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)

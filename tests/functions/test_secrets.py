@@ -135,7 +135,7 @@ async def _fail(app: App, call_id: str, token: str) -> None:
     await asyncio.sleep(0)
 
 
-async def test_an_unforeseen_error_is_told_by_its_kind_and_place_alone(
+async def test_an_unexpected_error_is_told_by_its_kind_and_place_alone(
     app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_call_id: str) -> None:

@@ -94,7 +94,7 @@ async def test_a_recording_that_could_not_be_noted_is_asked_for_once(app: App, r
         answer = await client.post(f"calls/{call_id}/record", WISH)
         del vars(troubled.parts)["store"]
     assert client.statuses == [409]
-    assert answer.json()["type"] == "urn:call-keeper:problem:recording-not-noted"
+    assert answer.json()["type"] == "urn:call-keeper:problem:recording-not-persisted"
     again = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409)
     assert again["type"] == "urn:call-keeper:problem:outcome-unknown"
     assert await asked_of_graph(app, call_id) == 1

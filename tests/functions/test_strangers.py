@@ -43,7 +43,7 @@ async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: st
     call_id = await old_call(app)
     await app.simulator.fault(operation="delete", callId=call_id, status=status, stranger=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/hangup", expect=502)
-    assert problem["type"] == "urn:call-keeper:problem:graph-not-reached"
+    assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
     assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None
     (_, answered) = (await app.lines(call_id, "hangup"))[-1]
     assert answered["outcome"] == "notAsked"
@@ -54,7 +54,7 @@ async def test_a_recording_has_not_begun_and_its_key_is_free(app: App, status: i
     call_id = await old_call(app)
     await app.simulator.fault(operation="recordResponse", callId=call_id, status=status, stranger=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/record", {}, expect=502, headers=KEYED)
-    assert problem["type"] == "urn:call-keeper:problem:graph-not-reached"
+    assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
     await app.simulator.control("DELETE", "/faults")
     await app.ask("POST", f"calls/{call_id}/record", {}, expect=202, headers=KEYED)
     assert await asked_of_graph(app, call_id, "recordResponse") == 2
@@ -74,6 +74,6 @@ async def test_without_a_connection_nothing_was_done(app: App) -> None:
         for verb in ("hangup", "record"):
             key = {"Idempotency-Key": f'"{verb}"'}
             problem = await alone.asked("POST", f"calls/{call_id}/{verb}", expect=502, headers=KEY | key)
-            assert problem["type"] == "urn:call-keeper:problem:graph-not-reached"
+            assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
             (_, answered) = (await alone.lines(call_id, verb))[-1]
             assert answered["outcome"] == "notAsked"

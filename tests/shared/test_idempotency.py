@@ -163,7 +163,7 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
 @pytest.mark.parametrize(
     "error",
     [OutcomeUnknown("Read the operations."), NotNoted("x"), RuntimeError("x")],
-    ids=["unknown", "not-noted", "unforeseen"],
+    ids=["outcome unknown", "recording not persisted", "unexpected error"],
 )
 async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
     work = Work(error)

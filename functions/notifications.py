@@ -42,7 +42,7 @@ async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.
     except LegacyFormat:
         return func.HttpResponse(status_code=204)
     except CallKeeperError as error:
-        telemetry.NOTIFICATIONS_REFUSED(why=type(error).__name__, detail=str(error))
+        telemetry.NOTIFICATIONS_REJECTED(reason=type(error).__name__, detail=str(error))
         telemetry.NOTIFICATIONS.add(outcome=type(error).__name__)
         raise
     return func.HttpResponse(status_code=202)

@@ -191,7 +191,7 @@ class Once:
                 with suppress(StoreConflict):  # it is written already, and only the answer was lost; or it was purged
                     await self.keys.settle_key(call_id, key.name, there, request)
         except StoreUnavailable as error:
-            telemetry.KEY_UNSETTLED(callId=call_id, error=str(error))
+            telemetry.IDEMPOTENCY_WRITE_FAILED(callId=call_id, error=str(error))
 
 
 def _may_be_done(error: Exception) -> bool:

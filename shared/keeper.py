@@ -132,7 +132,7 @@ class Keeper:
                 if stale_in <= timedelta():
                     await self._renewer.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.STATE_ACCESS_FAILED(error=words(error))
 
     def _is_unheard(self, now: datetime, stale_in: timedelta) -> bool:
         """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
@@ -156,7 +156,7 @@ class Keeper:
             await self._store.put_switch(Switch(last.due if last else now, now))
             await self.sweep("request", unless_younger_than=self._plan.timing.fresh, alone=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.STATE_ACCESS_FAILED(error=words(error))
 
     async def _do(self, message: WakeUp) -> None:
         match message:
@@ -253,7 +253,7 @@ class Keeper:
         try:
             await self._store.put_switch(Switch(due, sweep_began_at))
         except StoreUnavailable as error:
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.STATE_ACCESS_FAILED(error=words(error))
         return True
 
     async def _stale_in(self) -> timedelta:
@@ -308,7 +308,7 @@ class Keeper:
         try:
             return await self._store.watermark(shard)
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.STATE_ACCESS_FAILED(error=words(error))
             return None
 
     def _tell(self, wake_up: str, tally: Tally, began: datetime, shards: int = SHARDS) -> None:

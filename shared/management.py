@@ -173,7 +173,7 @@ class Management:
         after = await update(self._store, call_id, decide)
         if after and after.termination and not gone:  # the end was on record before Graph's answer: it is this one's
             telemetry.tell_end(after)
-        telemetry.HANGUP(callId=call_id, tenantId=call.tenant_id, gone=gone)
+        telemetry.CALL_HUNG_UP(callId=call_id, tenantId=call.tenant_id, notFound=gone)
         # Should the notification be lost, this finds the call gone, long before the next sweep would.
         await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
         return Shown(after or call, await self.records.watermark(shard_of(call_id)))
@@ -207,7 +207,9 @@ class Management:
                 f"Recording {started.id} has begun, but could not be written down. Do not ask for it again: "
                 "its notification makes it known."
             ) from error
-        telemetry.RECORDING(callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status)
+        telemetry.RECORDING_STARTED(
+            callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status
+        )
         return call, operation
 
     async def _started_recording(self, call: Call, request: "RecordRequest", told: Event) -> "StartedOperation":

@@ -158,7 +158,7 @@ class Pass:
             self.tally.count(outcome)
         except Exception as error:  # noqa: BLE001 (see above)
             self.unwritten.add(lease.call_id)
-            telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=words(error))
+            telemetry.CALL_WRITE_FAILED(callId=lease.call_id, error=words(error))
             await self._renewer.send(Renew(call_id=lease.call_id), self._plan.timing.minute)
         if outcome is not Outcome.THROTTLED:
             del self._open[lease.call_id]

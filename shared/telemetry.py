@@ -52,8 +52,9 @@ class LogEvent:
     level: int
     fields: tuple[str, ...]
     meaning: str
-    most_a_minute: int | None = None  # for what strangers, or an outage, can cause. `leftOut` counts what was held back
-    of_each: tuple[str, ...] = ("why",)  # the fields for each of whose values so many are told
+    # For events that strangers or an outage can cause. `suppressedCount` counts the lines that were left out.
+    most_a_minute: int | None = None
+    of_each: tuple[str, ...] = ("reason",)  # the limit holds for each combination of values of these fields
 
     def __call__(self, **values: Field) -> None:
         """Write the line. Values hold no secret and no personal data."""
@@ -61,7 +62,7 @@ class LogEvent:
             left_out = _ration(self.name, *map(values.get, self.of_each), most=self.most_a_minute).take()
             if left_out is None:
                 return
-            values["leftOut"] = left_out
+            values["suppressedCount"] = left_out
         line = " ".join(f"{key}={value}" for key, value in values.items())
         logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
 
@@ -157,36 +158,41 @@ SWEEP_FINISHED = LogEvent(
         "purged",
         "smallestMarginMinutes",
     ),
-    "A sweep is done: which wake-up began it, what became of its shards (only `swept` ones are proved well), and "
-    "the shortest time that a lease had left.",
+    "A sweep has finished: `wakeUp` names what started it. A shard counts as `swept` only if all its calls were "
+    "processed. `smallestMarginMinutes` is the shortest time that a lease had left.",
 )
 SHARD_FAILED = LogEvent(
-    "keep_alive.shard.failed", logging.ERROR, ("shard", "error"), "A shard could not be swept; the others were."
+    "keep_alive.shard.failed",
+    logging.ERROR,
+    ("shard", "error"),
+    "A shard could not be swept. The other shards are not affected.",
 )
 PURGE_FAILED = LogEvent(
     "keep_alive.purge.failed",
     logging.WARNING,
     ("shard", "error"),
-    "Ended calls whose retention is over could not be deleted from a shard; a later sweep does it.",
+    "Ended calls past their retention could not be deleted from a shard. A later sweep deletes them.",
 )
-CALL_UNWRITTEN = LogEvent(
-    "keep_alive.call.unwritten",
+CALL_WRITE_FAILED = LogEvent(
+    "keep_alive.call.write_failed",
     logging.ERROR,
     ("callId", "error"),
-    "What became of a call could not be written: the watermark of its shard excepts it, and the next sweep asks again.",
+    "The result of renewing a call could not be written. The watermark of its shard excludes the call, and the next "
+    "sweep renews it again.",
 )
-LOOK_FAILED = LogEvent(
-    "keep_alive.look.failed",
+STATE_ACCESS_FAILED = LogEvent(
+    "keep_alive.state_access.failed",
     logging.WARNING,
     ("error",),
-    "A watermark or the dead man's switch could not be read or written; the other wake-ups go on.",
+    "A watermark or the row of the dead man's switch could not be read or written. The other wake-ups still work.",
 )
 ROW_UNREADABLE = LogEvent(
     "store.row.unreadable",
     logging.ERROR,
-    ("rowKind", "rowKey", "columns", "skipped", "leftOut"),
-    "A row, or some `columns` of it, cannot be read: it is damaged, or a newer version wrote it. `skipped`: all of it "
-    "was left out, and an `active` one is then not renewed. At most 30 lines a minute, an instance and a `rowKind`.",
+    ("rowKind", "rowKey", "columns", "skipped", "suppressedCount"),
+    "A row, or the named `columns` of it, cannot be read: it is damaged, or a newer version wrote it. If `skipped` is "
+    "true, the whole row is ignored; a call whose `active` row is ignored is not renewed. Each instance writes at most "
+    "30 lines a minute for each `rowKind`.",
     most_a_minute=30,
     of_each=("rowKind",),
 )
@@ -194,83 +200,101 @@ CALL_FAILING = LogEvent(
     "keep_alive.call.failing",
     logging.WARNING,
     ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
-    "keepAlive did not succeed for a call; it is tried again.",
+    "A call could not be renewed. The renewal is tried again.",
 )
 CALL_AT_RISK = LogEvent(
     "keep_alive.call.at_risk",
     logging.ERROR,
     ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
-    "A call was not renewed for 30 minutes: Graph ends it 15 minutes later.",
+    "A call was not renewed for 30 minutes. Graph ends it 15 minutes later.",
 )
 FORBIDDEN = LogEvent(
     "graph.forbidden",
     logging.ERROR,
     ("tenantId", "status", "subcode", "requestId"),
-    "Graph answers 403: the app lacks consent (7504), or the token is of another tenant (7505).",
+    "Graph answered 403: the app lacks consent (7504), or the token is for another tenant (7505).",
 )
 THROTTLED = LogEvent(
-    "graph.throttled", logging.WARNING, ("tenantId", "retryAfterSeconds"), "Graph asked a tenant to slow down."
+    "graph.throttled",
+    logging.WARNING,
+    ("tenantId", "retryAfterSeconds"),
+    "Graph throttled the requests for a tenant.",
 )
 TOKEN_FAILED = LogEvent(
-    "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No Graph token could be had."
+    "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No access token for Graph could be obtained."
 )
-KEY_UNSETTLED = LogEvent(
-    "management.key.unsettled",
+IDEMPOTENCY_WRITE_FAILED = LogEvent(
+    "idempotency.record.write_failed",
     logging.WARNING,
     ("callId", "error"),
-    "What became of a request with an Idempotency-Key could not be written; a repetition of it may be answered 409.",
+    "The outcome of a request could not be saved in its idempotency record. If the request is repeated, the answer may "
+    "be 409.",
 )
 QUEUE_FAILED = LogEvent(
-    "queue.send.failed", logging.ERROR, ("kind", "error"), "A wake-up could not be left; the next sweep does its work."
+    "queue.send.failed",
+    logging.ERROR,
+    ("kind", "error"),
+    "A message could not be put on the queue. The next sweep does its work.",
 )
 MESSAGE_FAILED = LogEvent(
     "queue.message.failed",
     logging.ERROR,
     ("dequeueCount", "error"),
-    "A wake-up could not be done. After the fifth time (host.json: maxDequeueCount) it lies on the poison queue.",
+    "A queue message could not be processed. After five attempts (host.json: maxDequeueCount) the Functions host moves "
+    "it to the poison queue.",
 )
 CALL_ENDED = LogEvent(
     "call.ended",
     logging.INFO,
     ("callId", "tenantId", "code", "subcode", "category", "source"),
-    "A call is over, or more became known of its end.",
+    "A call has ended, or more is known about its end.",
 )
 CODE_UNKNOWN = LogEvent(
     "termination.code.unknown",
     logging.WARNING,
     ("callId", "code", "subcode"),
-    "An end code that the catalogue does not have.",
+    "A call ended with a code that is not in the catalogue.",
 )
 NOTIFICATIONS_ACCEPTED = LogEvent(
     "notifications.accepted",
     logging.INFO,
-    ("tenantId", "tokenKind", "notifications", "calls", "faults"),
-    "A webhook body is stored. `tokenKind` is `entra` or `legacy`: Graph is moving from the second to the first.",
+    ("tenantId", "tokenKind", "notifications", "calls", "unreadable"),
+    "A webhook request was accepted. `notifications` counts those that are stored, `unreadable` those that could not "
+    "be read. `tokenKind` is `entra` or `legacy`; Graph is moving from `legacy` to `entra`.",
 )
-NOTIFICATIONS_REFUSED = LogEvent(
-    "notifications.refused",
+NOTIFICATIONS_REJECTED = LogEvent(
+    "notifications.rejected",
     logging.WARNING,
-    ("why", "detail", "leftOut"),
-    "A webhook body, or a part of it, was not taken. At most 30 lines a minute, an instance and a `why`; `leftOut` "
-    "says how many were left out before this one, and the metric `call_keeper.notifications` counts all.",
+    ("reason", "detail", "suppressedCount"),
+    "A webhook request, or a part of it, was rejected. Each instance writes at most 30 lines a minute for each "
+    "`reason`; `suppressedCount` is the number of lines left out before this one. The metric "
+    "`call_keeper.notifications` counts all.",
     most_a_minute=30,
 )
 OTHER_TENANT = LogEvent(
     "notifications.other_tenant",
     logging.ERROR,
     ("callId", "tenantId", "appId"),
-    "A token of this tenant for this bot, well signed, told of a call of another tenant or another bot. Nothing of "
-    "that call was touched.",
+    "A notification with a valid token of this tenant and bot names a call of another tenant or another bot. That call "
+    "was not changed.",
 )
 KEYS_FAILED = LogEvent(
     "signing_keys.fetch.failed",
     logging.WARNING,
     ("metadataUrl", "reason"),
-    "Keys that tokens are verified with could not be fetched; those at hand stay in use.",
+    "Signing keys could not be fetched. Keys that were fetched before stay in use.",
 )
-HANGUP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "A call was hung up at Graph.")
-RECORDING = LogEvent(
-    "call.recording", logging.INFO, ("callId", "tenantId", "operationId", "status"), "A recording was started."
+CALL_HUNG_UP = LogEvent(
+    "call.hung_up",
+    logging.INFO,
+    ("callId", "tenantId", "notFound"),
+    "A call was hung up at Graph. If `notFound` is true, Graph did not know the call any more.",
+)
+RECORDING_STARTED = LogEvent(
+    "call.recording_started",
+    logging.INFO,
+    ("callId", "tenantId", "operationId", "status"),
+    "Graph started a recording.",
 )
 REGISTERED = LogEvent(
     "call.registered", logging.INFO, ("callId", "tenantId", "appId", "status"), "A bot registered a call."
@@ -278,31 +302,34 @@ REGISTERED = LogEvent(
 REQUEST_FAILED = LogEvent(
     "request.failed",
     logging.ERROR,
-    ("route", "error", "where", "leftOut"),
-    "A request could not be done: our trouble, a dependency's, or an error that nobody foresaw. At most 30 lines a "
-    "minute, an instance, a `route` and a `where`; `leftOut` says how many were left out before this one.",
+    ("route", "error", "location", "suppressedCount"),
+    "A request failed with a 5xx: a dependency failed, or an unexpected error occurred. `location` is the place in the "
+    "code. Each instance writes at most 30 lines a minute for each `route` and `location`; `suppressedCount` is the "
+    "number of lines left out before this one.",
     most_a_minute=30,
-    of_each=("route", "where"),
+    of_each=("route", "location"),
 )
 
-CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.", "{call}")
-CODES_UNKNOWN = Metric("call_keeper.termination.unknown", (), "End codes not in the catalogue.", "{call}")
-RENEWALS = Metric("call_keeper.keep_alive.outcomes", ("outcome", "wakeUp"), "keepAlives of sweeps.", "{request}")
+CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")
+CODES_UNKNOWN = Metric(
+    "call_keeper.termination.unknown", (), "Calls that ended with a code that is not in the catalogue.", "{call}"
+)
+RENEWALS = Metric(
+    "call_keeper.keep_alive.outcomes", ("outcome", "wakeUp"), "keepAlive requests of sweeps, by result.", "{request}"
+)
 MARGIN = Metric(
     "call_keeper.keep_alive.margin",
     ("wakeUp",),
-    "The shortest time that a lease had left when a sweep came to it.",
+    "The shortest time that a lease had left when a sweep reached its call.",
     "min",
     "histogram",
 )
-DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "How long a sweep took.", "s", "histogram")
+DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "Duration of a sweep.", "s", "histogram")
 # No gauge: each instance would repeat its last value for ever, whatever sweeps of others have found since.
 ACTIVE = Metric(
-    "call_keeper.calls.active", ("shard",), "Calls alive after a sweep of their shard.", "{call}", "histogram"
+    "call_keeper.calls.active", ("shard",), "Active calls of a shard after its sweep.", "{call}", "histogram"
 )
-NOTIFICATIONS = Metric(
-    "call_keeper.notifications", ("outcome",), "Notifications, by what became of them.", "{notification}"
-)
+NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications, by result.", "{notification}")
 
 
 def tell_end(call: "Call") -> None:

@@ -128,7 +128,7 @@ class Webhook:
             tokenKind=claims.kind,
             notifications=received.notifications,
             calls=received.calls,
-            faults=len(received.faults),
+            unreadable=len(received.faults),
         )
         return received
 
@@ -147,7 +147,7 @@ class Webhook:
                 except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
-                    telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), where=place(error))
+                    telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), location=place(error))
                     return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
                 return None
 
@@ -162,7 +162,7 @@ class Webhook:
 
     def _tell_refused(self, teller: Account, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:
-            telemetry.NOTIFICATIONS_REFUSED(why="unreadable", detail=fault)
+            telemetry.NOTIFICATIONS_REJECTED(reason="unreadable", detail=fault)
             telemetry.NOTIFICATIONS.add(outcome="unreadable")
         tenant_id, app_id = teller
         for call_id in islice(refused, MOST_ALARMS):
@@ -170,9 +170,11 @@ class Webhook:
         others = Counter(
             "otherApp" if isinstance(error, TokenOfAnotherApp) else "otherTenant" for error in refused.values()
         )
-        for why, count in others.items():
-            telemetry.NOTIFICATIONS_REFUSED(why=why, detail=f"{count} calls, token of {tenant_id} for app {app_id}")
-            telemetry.NOTIFICATIONS.add(count, outcome=why)
+        for reason, count in others.items():
+            telemetry.NOTIFICATIONS_REJECTED(
+                reason=reason, detail=f"{count} calls, token of {tenant_id} for app {app_id}"
+            )
+            telemetry.NOTIFICATIONS.add(count, outcome=reason)
 
     async def _store_all(self, call_id: str, notifications: list[Notification], told: _Told) -> None:
         for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):

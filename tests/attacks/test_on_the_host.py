@@ -56,7 +56,7 @@ async def test_all_that_must_be_refused_is_and_all_that_is_genuine_is_stored(sta
     assert _without_lease(untouched) == _without_lease(registered)  # the simulator does not know it
     assert sent
     assert [secret for secret in sent if secret in stack.host.output] == []
-    assert "notifications.refused" in stack.host.output
+    assert "notifications.rejected" in stack.host.output
     assert "notifications.other_tenant" in stack.host.output
     minutes = 1 + (time.monotonic() - begun) // 60
     asked = published.asked[asked_before:]

@@ -76,7 +76,7 @@ async def test_no_secret_is_told_in_success_or_failure(
     assert len(tokens) > 1
     assert len(answers.seen) > 20
     lines = _lines(caplog)
-    assert any("call.recording" in line for line in lines)
+    assert any("call.recording_started" in line for line in lines)
     for secret in (*ALWAYS, *FOR_FEW, *tokens, PROMPT):
         assert not [line for line in lines if secret in line], f"{secret[:20]}… was logged"
     own = f"/api/calls/{call_id}/operations/{operation_id}"

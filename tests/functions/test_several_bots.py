@@ -103,7 +103,7 @@ async def test_a_notification_for_another_bots_call_changes_nothing_and_is_told(
 
     assert (await bots.ask("GET", f"calls/{call_id}", expect=200)).text == before
     assert (await bots.asked("GET", f"calls/{mine}"))["appId"] == SECOND
-    told = [record for record in caplog.records if getattr(record, "why", None) == "otherApp"]
+    told = [record for record in caplog.records if getattr(record, "reason", None) == "otherApp"]
     assert len(told) == 2
     assert f"token of {bots.tenant} for app {SECOND}" in told[0].getMessage()
     alarms = [vars(record) for record in caplog.records if getattr(record, "event", "") == "notifications.other_tenant"]

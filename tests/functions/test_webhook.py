@@ -105,12 +105,12 @@ async def test_a_refusal_tells_a_stranger_its_status_and_the_log_why(
 
     assert answer.json()["detail"] == DISCREET[401]
     assert "audience" not in answer.text
-    assert "why=Unauthenticated detail=The token is for another audience." in caplog.text
+    assert "reason=Unauthenticated detail=The token is for another audience." in caplog.text
 
 
 async def test_a_body_that_is_too_large_is_told_in_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
     assert await post(app, b" " * (4 * MIB + 1)) == 413
-    assert "why=PayloadTooLarge" in caplog.text
+    assert "reason=PayloadTooLarge" in caplog.text
 
 
 @pytest.mark.parametrize("path", ["notifications/a-tag", "notifications/", "notificationsx"])

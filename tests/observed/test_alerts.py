@@ -126,11 +126,11 @@ def test_a_failed_webhook_is_one_request_with_its_reason_however_many_lines_tell
     workspace, start = Workspace(of(told, "webhook")), start_of("webhook")
     now = start + FAULT_AT + 5 * MINUTE
     (row,) = RULES["webhook-errors"].rows(workspace, now)
-    assert (row["why"], row["requests"]) == ("StoreUnavailable", 3)
-    refused = next(item for item in of(told, "webhook") if item.event == "notifications.refused")
+    assert (row["reason"], row["requests"]) == ("StoreUnavailable", 3)
+    refused = next(item for item in of(told, "webhook") if item.event == "notifications.rejected")
     workspace.add("AppRequests", [host_row(refused.time, 503, operation=refused.operation_id)])
     (row,) = RULES["webhook-errors"].rows(workspace, now)
-    assert (row["why"], row["requests"]) == ("StoreUnavailable", 3)
+    assert (row["reason"], row["requests"]) == ("StoreUnavailable", 3)
 
 
 @pytest.mark.parametrize(

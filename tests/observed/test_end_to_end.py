@@ -93,7 +93,7 @@ def _suffer(stack: Stack, http: httpx.Client, faults: Ingestion) -> None:
     assert _notify(stack, http, call_id, str(uuid.uuid4())) == 403
     stack.azurite.kill()
     assert _notify(stack, http, other, tenant) == 503
-    faults.until(lambda: faults.events("notifications.refused", why="StoreUnavailable"))
+    faults.until(lambda: faults.events("notifications.rejected", reason="StoreUnavailable"))
     stack.host.stop()
 
 
@@ -130,13 +130,13 @@ def test_an_end_arrives_once_with_its_codes(seen: Seen) -> None:
 
 
 def test_a_refused_webhook_arrives_once_with_its_reason_and_the_requests_operation(seen: Seen) -> None:
-    [refusal] = seen.sent.events("notifications.refused")
-    assert refusal.properties["why"] == "Unauthenticated"
+    [refusal] = seen.sent.events("notifications.rejected")
+    assert refusal.properties["reason"] == "Unauthenticated"
     assert refusal.operation_id == REFUSED_TRACE
 
 
 def test_a_hang_up_arrives_once_and_joins_its_request_its_storage_and_graph(seen: Seen) -> None:
-    [event] = seen.sent.events("call.hangup", callId=seen.hung_up)
+    [event] = seen.sent.events("call.hung_up", callId=seen.hung_up)
     [to_graph] = [item for item in _dependencies(seen) if f"/communications/calls/{seen.hung_up}" in _target(item)]
     [asked] = [request for request in seen.graph if request["operation"] == "delete"]  # type: ignore[comparison-overlap] # the journal is JSON
     assert event.operation_id == to_graph.operation_id == HANGUP_TRACE
@@ -194,7 +194,7 @@ def test_on_the_rows_of_faults_their_alerts_fire(seen: Seen) -> None:
     (forbidden,) = rules()["graph-forbidden"].rows(workspace, now)
     assert forbidden["subcode"] == "7504"
     assert forbidden["requestId"]
-    assert [row["why"] for row in rules()["webhook-errors"].rows(workspace, now)] == ["StoreUnavailable"]
+    assert [row["reason"] for row in rules()["webhook-errors"].rows(workspace, now)] == ["StoreUnavailable"]
 
 
 def test_the_workbook_answers_on_these_rows(seen: Seen) -> None:
@@ -215,7 +215,7 @@ def test_the_workbook_answers_on_these_rows(seen: Seen) -> None:
 def test_the_workbook_shows_one_call_with_its_requests_to_graph(seen: Seen, form: str) -> None:
     workspace, now = Workspace(seen.sent.items), _end(seen.sent)
     rows = workspace.query(kql.sent("one-call", form.format(seen.hung_up)), now)
-    assert {"call.registered", "call.hangup", "call.ended"} <= {row["what"] for row in rows}
+    assert {"call.registered", "call.hung_up", "call.ended"} <= {row["what"] for row in rows}
     assert [row["requestId"] for row in rows if row["OperationId"] == HANGUP_TRACE and row["requestId"]]
     assert rows == sorted(rows, key=lambda row: str(row["TimeGenerated"]))
 

@@ -153,8 +153,8 @@ def test_poison_is_what_failed_as_often_as_the_host_tries() -> None:
 
 def test_the_errors_and_the_route_of_the_webhooks_alert_exist() -> None:
     analysis = kql.read("webhook-errors").analysis
-    assert analysis.compared("Properties.why")
-    assert analysis.compared("Properties.why") <= {kind.__name__ for kind in _kinds(CallKeeperError)}
+    assert analysis.compared("Properties.reason")
+    assert analysis.compared("Properties.reason") <= {kind.__name__ for kind in _kinds(CallKeeperError)}
     assert analysis.compared("Properties.route") == {"receive_notifications"} <= {route.name for route in ROUTES}
 
 

@@ -572,7 +572,7 @@ async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
             await world.keeper.notice()
             await world.clock.advance(MINUTE)
     assert not world.graph.requests
-    assert [record.message for record in caplog.records if "look" in record.message]
+    assert [record.message for record in caplog.records if "state_access" in record.message]
     await world.keeper.notice()
     await world.clock.advance(MINUTE)
     assert world.graph.requests["keepAlive"] == 1

@@ -65,7 +65,7 @@ EMISSIONS = list(_emissions())
 def test_an_event_or_metric_is_given_exactly_its_fields(place: str, name: str, node: ast.Call) -> None:
     declared = set(EVENTS[name].fields if name in EVENTS else METRICS[name].attributes)
     if name in EVENTS and EVENTS[name].most_a_minute:
-        declared.remove("leftOut")  # the event counts that itself
+        declared.remove("suppressedCount")  # the event counts that itself
     assert _fields(node, place) == declared
 
 
@@ -98,10 +98,10 @@ def test_nothing_else_is_logged() -> None:
 
 def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.HANGUP(callId="x", tenantId="y", gone=True)
+    telemetry.CALL_HUNG_UP(callId="x", tenantId="y", notFound=True)
     (record,) = caplog.records
-    assert record.getMessage() == "call.hangup callId=x tenantId=y gone=True"
-    assert vars(record).items() >= {"event": "call.hangup", "callId": "x", "tenantId": "y", "gone": True}.items()
+    assert record.getMessage() == "call.hung_up callId=x tenantId=y notFound=True"
+    assert vars(record).items() >= {"event": "call.hung_up", "callId": "x", "tenantId": "y", "notFound": True}.items()
 
 
 def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,31 +135,33 @@ def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
     def told() -> list[int]:
         caplog.clear()
         for _ in range(100):
-            telemetry.NOTIFICATIONS_REFUSED(why="Unauthenticated", detail="x")
-        return [record.leftOut for record in caplog.records]  # type: ignore[attr-defined] # by `extra`
+            telemetry.NOTIFICATIONS_REJECTED(reason="Unauthenticated", detail="x")
+        return [record.suppressedCount for record in caplog.records]  # type: ignore[attr-defined] # by `extra`
 
     assert told() == [0] * 30
-    telemetry.NOTIFICATIONS_REFUSED(why="StoreUnavailable", detail="x")
-    assert caplog.records[-1].leftOut == 0  # type: ignore[attr-defined] # as above
+    telemetry.NOTIFICATIONS_REJECTED(reason="StoreUnavailable", detail="x")
+    assert caplog.records[-1].suppressedCount == 0  # type: ignore[attr-defined] # as above
     now += 60
     assert told() == [70, *[0] * 29]
 
 
 def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFixture) -> None:
     routes = ("read_call", "receive_notifications")
-    for where in ("here", "there"):
+    for location in ("here", "there"):
         for route in routes:
             for _ in range(100):
-                telemetry.REQUEST_FAILED(route=route, error="StoreUnavailable: away", where=where)
-    told = Counter((record.route, record.where) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
-    assert told == {(route, where): 30 for route in routes for where in ("here", "there")}
+                telemetry.REQUEST_FAILED(route=route, error="StoreUnavailable: away", location=location)
+    told = Counter((record.route, record.location) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
+    assert told == {(route, location): 30 for route in routes for location in ("here", "there")}
 
 
 def test_what_is_kept_to_limit_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    event = LogEvent("test.event", logging.WARNING, ("why", "leftOut"), "Only a test writes it.", most_a_minute=1)
+    event = LogEvent(
+        "test.event", logging.WARNING, ("reason", "suppressedCount"), "Only a test writes it.", most_a_minute=1
+    )
     for number in range(2 * telemetry.MAX_RATIONS):
-        event(why=str(number))
-        event(why=str(number))
+        event(reason=str(number))
+        event(reason=str(number))
 
     assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATIONS
     assert telemetry._ration.cache_info().currsize <= telemetry.MAX_RATIONS

@@ -14,7 +14,7 @@ from shared.views import HealthView
 
 ANSWER_LIFETIME = timedelta(seconds=5)
 KEYS_PATIENCE = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on
-FAILING = "most could not be renewed by the last sweep: keep_alive.call.failing in the log tells which, and why"
+FAILING = "most calls could not be renewed by the last sweep: see keep_alive.call.failing in the log"
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class Management:
                 await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
             raise
         now = self._clock.now()
-        told = _with(told, now, outcome="gone" if gone else "accepted")
+        told = _with(told, now, outcome="notFound" if gone else "accepted")
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             # One that ended meanwhile gets the line too.
@@ -320,15 +320,15 @@ def _outcome(error: CallKeeperError) -> str:
     """What is known of a request to Graph that did not succeed."""
     match error:
         case GraphCallNotFound():
-            return "gone"
+            return "notFound"
         case GraphNotReached():
-            return "notAsked"
+            return "notSent"
         case GraphUnavailable():
             return "unknown"
         case GraphError():
             return "refused"
         case _:
-            return "notAsked"
+            return "notSent"
 
 
 def _check_grown(before: Call | None, after: Call) -> None:

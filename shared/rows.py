@@ -225,7 +225,7 @@ def _not_recent(call: Call) -> tuple[Write, ...]:
 
 
 def _became_known(call: Call) -> Event:
-    return Event("known", call.known_at, {"by": "registration" if call.registered_at else "notification"})
+    return Event("firstSeen", call.known_at, {"by": "registration" if call.registered_at else "notification"})
 
 
 def _reversed(moment: datetime) -> str:

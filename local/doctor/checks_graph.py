@@ -74,7 +74,7 @@ TROUBLE = Fault(
     Mark.WARN,
 )
 CLOCK = Fault(
-    "clock-off",
+    "clock-skewed",
     "The clock here differs from Graph's by more than a minute: tokens and leases are judged by it.",
     "Set the clock: switch time synchronisation (NTP) on.",
 )

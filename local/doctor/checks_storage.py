@@ -48,7 +48,7 @@ FIREWALL = Fault(
     "Allow the app's network in the account's firewall, or use private endpoints.",
 )
 KEY_OFF = Fault(
-    "storage-key-off",
+    "storage-key-disabled",
     "The storage account takes no keys (allowSharedKeyAccess is false), and CALLS_STORAGE has one.",
     "Reach it by identity: CALLS_STORAGE__tableServiceUri and CALLS_STORAGE__queueServiceUri instead of CALLS_STORAGE.",
 )

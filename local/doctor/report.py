@@ -26,9 +26,9 @@ def as_json(results: Sequence[Result], veil: Veil) -> str:
         "findings": [_entry(result, each) for result in results for each in result.findings if each.mark in _BAD],
         "checked": [result.check.name for result in results if result.mark is not Mark.SKIP],
         "notChecked": [
-            {"check": each.name, "why": each.what} for result in results for each in result.findings if _skips(each)
+            {"check": each.name, "reason": each.what} for result in results for each in result.findings if _skips(each)
         ],
-        "notes": [{"check": each.name, "what": each.what} for each in _notes(results)],
+        "notes": [{"check": each.name, "message": each.what} for each in _notes(results)],
     }
     return veil.over(json.dumps(document, indent=2, ensure_ascii=False))
 
@@ -69,10 +69,10 @@ def _summary(results: Sequence[Result], *, verbose: bool) -> list[str]:
 
 def _entry(result: Result, finding: Finding) -> dict[str, str]:
     return {
-        "mark": finding.mark.lower(),
+        "severity": finding.mark.lower(),
         "name": finding.name,
         "check": result.check.name,
-        "what": finding.what,
+        "message": finding.what,
         "fix": finding.fix,
     }
 

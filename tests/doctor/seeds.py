@@ -223,7 +223,7 @@ def _storage(name: str, status: int, code: str) -> None:
 
 _storage("storage-role-missing", 403, "AuthorizationPermissionMismatch")
 _storage("storage-firewall", 403, "AuthorizationFailure")
-_storage("storage-key-off", 403, "KeyBasedAuthenticationNotPermitted")
+_storage("storage-key-disabled", 403, "KeyBasedAuthenticationNotPermitted")
 _storage("storage-key-wrong", 403, "AuthenticationFailed")
 _storage("storage-unreachable", 500, "InternalError")
 
@@ -353,7 +353,7 @@ def _graph_untrusted(world: World, plan: Plan) -> None:
 
 
 def _clock(seconds: int) -> None:
-    @_seed("clock-off")
+    @_seed("clock-skewed")
     def seed(world: World, plan: Plan) -> None:
         error = {"error": {"code": "8522", "message": "Call not found."}}
         marks = {"request-id": "5d0b1a44-6c0f-4f0e-9d3c-2b8a7c1e6f90"}

@@ -68,7 +68,7 @@ def test_json_says_the_same_to_a_program() -> None:
     assert run.returncode == 1
     report = json.loads(run.stdout)
     assert report["ok"] is False
-    assert [(each["mark"], each["name"], each["check"]) for each in report["findings"]] == [
+    assert [(each["severity"], each["name"], each["check"]) for each in report["findings"]] == [
         ("fail", "timer-disabled", "switches")
     ]
     assert report["findings"][0]["fix"]

@@ -189,4 +189,4 @@ async def test_without_a_token_for_graph_it_is_a_503(app: App) -> None:
         assert answer.headers["retry-after"] == "5"
         assert "No Graph token" in answer.json()["detail"]
         _, (_, answered) = await fresh.lines(call_id, "hangup")
-        assert answered["outcome"] == "notAsked"
+        assert answered["outcome"] == "notSent"

@@ -48,7 +48,7 @@ async def test_the_events_are_in_order_of_time(app: App) -> None:
     events: Any = (await app.asked("GET", f"calls/{call_id}/events"))["value"]
     kinds = [(event["kind"], event["detail"].get("state")) for event in events]
     assert kinds == [
-        ("known", None),
+        ("firstSeen", None),
         ("registered", None),
         ("callNotified", "establishing"),
         ("callNotified", "established"),

@@ -157,7 +157,7 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
     [
         ({"status": 400, "subcode": 8501}, 502, 400, "refused"),
         ({"status": 403, "subcode": 7504}, 502, 403, "refused"),
-        ({"status": 404}, 502, 404, "gone"),
+        ({"status": 404}, 502, 404, "notFound"),
         ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
         ({"dropConnection": True}, 409, None, "unknown"),
         ({"status": 503, "afterwards": True}, 409, 503, "unknown"),

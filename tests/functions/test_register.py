@@ -34,7 +34,7 @@ async def test_a_call_is_registered_once_and_is_the_same_when_it_is_registered_a
     assert at(call["lease"]["expiresAt"]) - at(call["lease"]["renewedAt"]) == timedelta(minutes=45)
     events = (await app.asked("GET", f"calls/{call_id}/events"))["value"]
     assert isinstance(events, list)
-    assert [event["kind"] for event in events if isinstance(event, dict)] == ["known", "registered"]
+    assert [event["kind"] for event in events if isinstance(event, dict)] == ["firstSeen", "registered"]
 
 
 async def test_both_forms_of_an_id_are_one_call(app: App) -> None:

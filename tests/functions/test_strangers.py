@@ -46,7 +46,7 @@ async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: st
     assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
     assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None
     (_, answered) = (await app.lines(call_id, "hangup"))[-1]
-    assert answered["outcome"] == "notAsked"
+    assert answered["outcome"] == "notSent"
 
 
 @pytest.mark.parametrize(("status", "stranger"), STRANGERS)
@@ -76,4 +76,4 @@ async def test_without_a_connection_nothing_was_done(app: App) -> None:
             problem = await alone.asked("POST", f"calls/{call_id}/{verb}", expect=502, headers=KEY | key)
             assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
             (_, answered) = (await alone.lines(call_id, verb))[-1]
-            assert answered["outcome"] == "notAsked"
+            assert answered["outcome"] == "notSent"

@@ -128,7 +128,7 @@ async def test_a_registration_is_new_all_the_same(world: World, loss: type[Excep
     world.store.lose(0, loss)
     _, new = await world.register()
     assert new
-    assert sorted(await world.story()) == ["known", "registered"]
+    assert sorted(await world.story()) == ["firstSeen", "registered"]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

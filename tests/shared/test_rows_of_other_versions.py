@@ -103,7 +103,7 @@ class TestDamage:
     @unhurried
     @given(st.data())
     def test_an_event_can_be_shown(self, data: st.DataObject) -> None:
-        row: dict[str, object] = {**to_row(Event("known", NOW, {"by": "x"})), "RowKey": "event|a-call|first"}
+        row: dict[str, object] = {**to_row(Event("firstSeen", NOW, {"by": "x"})), "RowKey": "event|a-call|first"}
         names = data.draw(st.sets(st.sampled_from(["kind", "at", "detail", "told"]), min_size=1))
         found = to_event(row | {name: data.draw(junk) for name in sorted(names)})
         assert EventView.model_validate(found).model_dump_json()

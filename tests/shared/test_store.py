@@ -95,10 +95,10 @@ async def test_a_call_that_ended_before_it_was_known_is_a_tombstone(store: CallS
 
 async def test_how_a_call_became_known_begins_its_story(store: CallStore) -> None:
     await store.commit(Change(None, replace(a_call(), registered_at=NOW), (told("state", NOW + SECOND),)))
-    assert [event.kind for event in await store.events("call")] == ["known", "state"]
-    assert (await store.events("call"))[0] == Event("known", NOW, {"by": "registration"})
+    assert [event.kind for event in await store.events("call")] == ["firstSeen", "state"]
+    assert (await store.events("call"))[0] == Event("firstSeen", NOW, {"by": "registration"})
     await create(store, a_call("other"))
-    assert await store.events("other") == [Event("known", NOW, {"by": "notification"})]
+    assert await store.events("other") == [Event("firstSeen", NOW, {"by": "notification"})]
 
 
 async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: CallStore) -> None:
@@ -109,7 +109,7 @@ async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: Ca
     with pytest.raises(StoreConflict):
         await store.commit(Change(stale, a_call(theirs="1"), (told("late"),), ((None, operation),)))
     assert (await read(store)).value == a_call(mine="1")
-    assert [event.kind for event in await store.events("call")] == ["known"]
+    assert [event.kind for event in await store.events("call")] == ["firstSeen"]
     assert await store.operations("call") == []
 
 
@@ -202,7 +202,7 @@ async def test_a_registration_and_an_end_at_once_leave_an_ended_registered_call(
     for call_id in ids:
         call = (await read(store, call_id)).value
         assert (call.status, call.registered_at) == (Status.ENDED, NOW)
-        assert {event.kind for event in await store.events(call_id)} == {"known", "registered", "ended"}
+        assert {event.kind for event in await store.events(call_id)} == {"firstSeen", "registered", "ended"}
 
 
 async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
@@ -299,7 +299,7 @@ async def test_the_rows_of_a_call_are_not_those_of_one_whose_id_begins_alike(sto
         operation = Operation("o", call_id, "record", "running", NOW)
         await store.commit(Change(None, a_call(call_id), (told(call_id),), ((None, operation),)))
     for call_id in ids:
-        assert {event.kind for event in await store.events(call_id)} == {"known", call_id}
+        assert {event.kind for event in await store.events(call_id)} == {"firstSeen", call_id}
         assert [operation.call_id for operation in await store.operations(call_id)] == [call_id]
 
 

@@ -234,7 +234,7 @@ async def test_an_end_whose_answer_was_lost_is_done_once(store: TableCallStore, 
         after = await update(store, "call", lambda call: (ended(call or a_call()), (told("ended"),)))
         assert after == ended(a_call())
     assert await where(store, "call") == [Status.ENDED]
-    assert [event.kind for event in await store.events("call")] == ["known", told("ended").kind]
+    assert [event.kind for event in await store.events("call")] == ["firstSeen", told("ended").kind]
 
 
 async def test_news_are_written_by_one_request(store: TableCallStore, client: Faulty) -> None:
@@ -348,7 +348,7 @@ async def test_a_call_that_is_told_of_while_it_is_purged_stays_until_the_next(
     client.transactions, client.before_each = 0, notify
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 0
     assert (await read(store)).value == late.value
-    assert {event.kind for event in await store.events("call")} == {"known", "late"}
+    assert {event.kind for event in await store.events("call")} == {"firstSeen", "late"}
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await rows_left(client) == []
 

@@ -131,7 +131,8 @@ def test_the_changelog_tells_of_what_is_not_released_yet() -> None:
     assert re.search(r"^## \[Unreleased\]\n\n### (Added|Changed|Fixed)\n\n- ", read("CHANGELOG.md"), re.MULTILINE)
 
 
-def test_deploy_md_counts_the_alerts_that_there_are() -> None:
+def test_the_deployment_pages_count_the_alerts_that_there_are() -> None:
     rules = (ROOT / "infra" / "modules" / "monitoring.bicep").read_text(encoding="utf-8").count(".kql')")
     words = {6: "six", 7: "seven", 8: "eight", 9: "nine"}
-    assert re.findall(r"(\w+) alert (?:rules|queries)", read("docs/deploy.md")) == [words[rules]] * 2
+    for page in ("docs/cost.md", "docs/deploy-troubleshooting.md"):
+        assert re.findall(r"(\w+) alert (?:rules|queries)", read(page)) == [words[rules]]

@@ -14,7 +14,7 @@ from tests.deploy.reading import ROOT
 
 IDLE = Load(calls=0)
 MAIN = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
-DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
 def test_the_figures_of_the_keeper_are_the_keepers() -> None:
@@ -107,7 +107,7 @@ def test_a_load_that_is_none_is_refused(wrong: list[str]) -> None:
 def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(["--calls", str(calls)])
     told = capsys.readouterr().out.split("\n\n")[1]
-    shown = re.search(rf"python -m local\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", DEPLOY, re.DOTALL)
+    shown = re.search(rf"python -m local\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
     assert shown
     assert told in shown[1]
     assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
@@ -115,7 +115,7 @@ def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.Ca
 
 @pytest.mark.parametrize("calls", ["100", "10000"])
 def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.search(rf"local\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", DEPLOY)
+    shown = re.search(rf"local\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", COST)
     assert shown
     cost.main(shown[1].split())
     assert capsys.readouterr().out.rstrip() == shown[2]
@@ -127,5 +127,5 @@ def test_zones_are_told_to_keep_two_instances_ready_for_each_scaling_group(
     with pytest.raises(SystemExit):
         cost.main(["--help"])
     assert "at least two for each of HTTP, timer and queue" in " ".join(capsys.readouterr().out.split())
-    for text in (DEPLOY, MAIN):
+    for text in (COST, MAIN):
         assert "at least two always-ready instances for each scaling group (HTTP, timer, queue)" in text

@@ -1,4 +1,4 @@
-"""`docs/deploy*.md` and `azure.yaml` speak of things as they are: names, ids, commands, words that programs print."""
+"""The deployment pages, `docs/cost.md` and `azure.yaml` name what exists: names, ids, commands, printed words."""
 
 import json
 import re
@@ -18,9 +18,11 @@ from tests.functions.harness import ROUTES
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 GITHUB = (ROOT / "docs" / "deploy-github.md").read_text(encoding="utf-8")
-BOTH = DEPLOY + GITHUB
+ERRORS = (ROOT / "docs" / "deploy-troubleshooting.md").read_text(encoding="utf-8")
+COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+PAGES = DEPLOY + GITHUB + ERRORS + COST
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHELL = BLOCK.findall(BOTH)
+SHELL = BLOCK.findall(PAGES)
 INFRA = ROOT / "infra"
 
 
@@ -132,7 +134,7 @@ def test_what_the_scripts_refer_to_is_there() -> None:
 def test_the_pipeline_is_described_as_it_is_set_up() -> None:
     for words in (set_up_pipeline.GROUP, parameters.MANAGEMENT, *azure_rights.CUSTOM_ROLES):
         assert f"`{words}`" in GITHUB
-        assert f"`{words}`" in BOTH
+        assert f"`{words}`" in PAGES
     assert all(f"`{name}`" in GITHUB for name in set_up_pipeline.ENVIRONMENTS)
     for audience in azure_rights.AUDIENCES.values():
         assert f"`{audience}`" in GITHUB
@@ -140,7 +142,7 @@ def test_the_pipeline_is_described_as_it_is_set_up() -> None:
 
 
 def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:
-    assert "AADSTS700213" in DEPLOY
+    assert "AADSTS700213" in ERRORS
     explained = section(GITHUB, "The subject of GitHub's token")
     for words in (
         "AADSTS700213",
@@ -180,7 +182,7 @@ def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
         "PRIVATE_NETWORK",
     }
     assert {name for name in read if name not in DEPLOY} == {"AZURE_ENV_NAME", "AZURE_LOCATION"}  # azd asks for those
-    for name in re.findall(r"infra/params/[\w-]+\.bicepparam", BOTH):
+    for name in re.findall(r"infra/params/[\w-]+\.bicepparam", PAGES):
         assert (ROOT / name).is_file()
 
 
@@ -189,7 +191,7 @@ def test_what_the_programs_say_is_what_the_document_quotes() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in places if path.name != "audit.py")
     said = ("0 functions found", "another deployment is running", "refused the package", "functions are found")
     of_infra = ("ok: it is deployed and proved", "(the bot's callbackUri)", "calls are not kept alive yet")
-    text = " ".join(DEPLOY.split())  # a line may end anywhere
+    text = " ".join((DEPLOY + ERRORS).split())  # a line may end anywhere
     for words in (*said, *of_infra, "takes some minutes", "which takes minutes", "health was well for"):
         assert words in text
         assert words in source
@@ -207,7 +209,7 @@ def test_what_the_programs_say_is_what_the_document_quotes() -> None:
 def test_a_command_has_the_options_that_are_shown(module: str) -> None:
     shown = {
         option
-        for line in re.sub(r"\\\n", " ", BOTH).splitlines()
+        for line in re.sub(r"\\\n", " ", PAGES).splitlines()
         if re.search(rf"python3? -m {module}", line)
         for option in re.findall(r"--[a-z-]+", line)
     }

@@ -10,7 +10,7 @@ from bench.measure import Measure
 from bench.notifications import bodies
 from shared import lifecycle, rows
 from shared.calls import Call
-from shared.clock import TICK, SystemClock
+from shared.clock import EVENT_SPACING, SystemClock
 from shared.notifications import parse
 from shared.services import TABLE
 from shared.settings import load_settings
@@ -45,7 +45,7 @@ def _change(before: Stored[Call] | None, body: bytes) -> Change:
     (item,) = parse(body).notifications
     at = SystemClock().now()
     after = lifecycle.notified(before.value if before else None, item, TENANT, at)
-    return Change(before, after, (lifecycle.story(item, at + TICK),))
+    return Change(before, after, (lifecycle.story(item, at + EVENT_SPACING),))
 
 
 if __name__ == "__main__":

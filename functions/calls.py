@@ -12,7 +12,7 @@ from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply,
 from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
 from shared.errors import InvalidRequest
 from shared.idempotency import HEADER, KEY_LIFETIME, MAX_KEY_LENGTH, PATTERN, Once, implied_key, key_of
-from shared.identifiers import NO_GUID, is_guid
+from shared.identifiers import NOT_A_GUID, is_guid
 from shared.recording import RecordRequest
 from shared.services import services
 from shared.validation import read_json
@@ -299,7 +299,7 @@ def _status(text: str) -> Status:
 
 def _tenant(text: str | None) -> str | None:
     if text is not None and not is_guid(text):
-        raise InvalidRequest(f"tenantId {NO_GUID}.", (("tenantId", NO_GUID),))
+        raise InvalidRequest(f"tenantId {NOT_A_GUID}.", (("tenantId", NOT_A_GUID),))
     return text
 
 

@@ -21,8 +21,8 @@ from shared.errors import (
     PayloadTooLarge,
     SettingsInvalid,
     Unauthenticated,
-    place,
-    words,
+    safe_message,
+    traceback_summary,
 )
 from shared.services import services
 from shared.validation import check_query
@@ -140,10 +140,10 @@ async def _response(route: Route, handler: Handler, req: func.HttpRequest) -> fu
     except CallKeeperError as error:
         response = problem(error, is_discreet=route.is_discreet)
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            telemetry.REQUEST_FAILED(route=route.name, error=words(error), where=place(error))
+            telemetry.REQUEST_FAILED(route=route.name, error=safe_message(error), where=traceback_summary(error))
         return response
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
-        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=place(error))
+        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, where=traceback_summary(error))
         return unforeseen()
 
 

@@ -6,7 +6,7 @@ import azure.functions as func
 
 from functions.http import Caller, Role, Route, endpoint, reply
 from shared import telemetry
-from shared.errors import Forbidden, StoreUnavailable, words
+from shared.errors import Forbidden, StoreUnavailable, safe_message
 from shared.services import services
 from shared.store import SHARDS
 from shared.views import SweepView
@@ -30,7 +30,7 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
     try:
         await services().keeper.handle(parse(message.get_body().decode()))
     except Exception as error:
-        telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=words(error))
+        telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=safe_message(error))
         raise
 
 

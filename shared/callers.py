@@ -7,7 +7,7 @@ from typing import Self
 
 from shared.calls import Call
 from shared.errors import Forbidden
-from shared.identifiers import guid
+from shared.identifiers import canonical_guid
 
 MOST_BONDS = 10  # tenants and apps of a caller: Table Storage takes 15 comparisons in a filter, the keys have 3
 ANYBODY = "*"  # who is named by no other entry of MANAGEMENT_CALLERS
@@ -109,7 +109,7 @@ def _caller(name: str) -> str:
     if name == ANYBODY:
         return name
     try:
-        return "@".join(map(guid, name.split("@", maxsplit=1)))
+        return "@".join(map(canonical_guid, name.split("@", maxsplit=1)))
     except ValueError:
         raise ValueError(
             "names a caller that is neither a client id (a GUID), nor `<client id>@<tenant id>`, nor `*`"
@@ -133,6 +133,6 @@ def _guids(ids: object) -> frozenset[str]:
     if not isinstance(ids, list) or not ids:
         raise ValueError("gives a caller tenants or apps that are no list, or an empty one")
     try:
-        return frozenset(guid(str(each)) for each in ids)
+        return frozenset(canonical_guid(str(each)) for each in ids)
     except ValueError:
         raise ValueError("names a tenant or an app that is no GUID") from None

@@ -19,10 +19,10 @@ from shared.calls import Answered, Event, KeyedRequest
 from shared.clock import Clock
 from shared.errors import (
     CallKeeperError,
+    IdempotencyKeyReused,
     InvalidRequest,
-    KeyReused,
-    NotNoted,
     OutcomeUnknown,
+    RecordingNotPersisted,
     RequestInProgress,
     StoreConflict,
     StoreUnavailable,
@@ -129,7 +129,7 @@ class Once:
 
         Raises
         ------
-        KeyReused
+        IdempotencyKeyReused
             The key was used for another request.
         RequestInProgress
             The request that had it first is being worked on.
@@ -157,7 +157,7 @@ class Once:
         if age >= (REPEATED_WITHIN if key.implied else KEY_LIFETIME):
             return None
         if request.fingerprint != key.fingerprint:
-            raise KeyReused(f"This {HEADER} was used for another request. Take a new one.")
+            raise IdempotencyKeyReused(f"This {HEADER} was used for another request. Take a new one.")
         if request.answered:
             return request.answered
         if not request.outcome_lost and age < WORKED_ON:
@@ -195,7 +195,7 @@ class Once:
 
 
 def _may_be_done(error: Exception) -> bool:
-    return isinstance(error, OutcomeUnknown | NotNoted) or not isinstance(error, CallKeeperError)
+    return isinstance(error, OutcomeUnknown | RecordingNotPersisted) or not isinstance(error, CallKeeperError)
 
 
 def _digest(*parts: str) -> str:

@@ -11,7 +11,7 @@ from shared.clock import Clock
 from shared.errors import Forbidden, Unauthenticated
 from shared.identifiers import canonical_issuer, is_guid, lower_guids
 from shared.key_binding import SigningKey, is_of_tenant
-from shared.payload import no_duplicates, refuse_constant
+from shared.payload import refuse_constants, refuse_duplicates
 from shared.token_kinds import TokenKind
 
 LEEWAY = timedelta(seconds=300)  # Graph's tokens live 300 s, so clocks that differ must not matter
@@ -74,7 +74,7 @@ class TokenVerifier:
             There is no token, or it does not verify; the message says why, without the token.
         Forbidden
             It verifies, but its app may not send tokens of this kind.
-        KeysUnavailable
+        SigningKeysUnavailable
             The keys to verify it with are not here, and may be later.
         """
         token = _bearer(authorization)
@@ -207,7 +207,7 @@ def _object(part: str) -> Mapping[str, object]:
     """
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        found = json.loads(raw.decode(), object_pairs_hook=no_duplicates, parse_constant=refuse_constant)
+        found = json.loads(raw.decode(), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constants)
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Unauthenticated("That is not a signed token.") from None

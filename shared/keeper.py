@@ -8,7 +8,7 @@ from itertools import count
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.errors import StoreUnavailable, words
+from shared.errors import StoreUnavailable, safe_message
 from shared.leases import Switch, Watermark, credible
 from shared.renewal import Outcome, Renewer
 from shared.shard import ShardSweeper
@@ -132,7 +132,7 @@ class Keeper:
                 if stale_in <= timedelta():
                     await self._renewer.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.LOOK_FAILED(error=safe_message(error))
 
     def _is_unheard(self, now: datetime, stale_in: timedelta) -> bool:
         """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
@@ -156,7 +156,7 @@ class Keeper:
             await self._store.put_switch(Switch(last.due if last else now, now))
             await self.sweep("request", unless_younger_than=self._plan.timing.fresh, alone=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.LOOK_FAILED(error=safe_message(error))
 
     async def _do(self, message: WakeUp) -> None:
         match message:
@@ -202,7 +202,7 @@ class Keeper:
         try:
             return await self._sweeper.sweep(shard, deadline, unless_younger_than)
         except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
-            telemetry.SHARD_FAILED(shard=shard, error=words(error))
+            telemetry.SHARD_FAILED(shard=shard, error=safe_message(error))
             await self._sweep_again(shard)
             return Tally(failed=1)
 
@@ -229,7 +229,7 @@ class Keeper:
                         self._purge_at[shard] = now + PURGE_EVERY
                         return
             except StoreUnavailable as error:  # it can wait
-                telemetry.PURGE_FAILED(shard=shard, error=words(error))
+                telemetry.PURGE_FAILED(shard=shard, error=safe_message(error))
 
         with suppress(TimeoutError):  # each of its many requests may be slow
             async with asyncio.timeout(max((until - now).total_seconds(), 0)), asyncio.TaskGroup() as group:
@@ -253,7 +253,7 @@ class Keeper:
         try:
             await self._store.put_switch(Switch(due, sweep_began_at))
         except StoreUnavailable as error:
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.LOOK_FAILED(error=safe_message(error))
         return True
 
     async def _stale_in(self) -> timedelta:
@@ -308,7 +308,7 @@ class Keeper:
         try:
             return await self._store.watermark(shard)
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=words(error))
+            telemetry.LOOK_FAILED(error=safe_message(error))
             return None
 
     def _tell(self, wake_up: str, tally: Tally, began: datetime, shards: int = SHARDS) -> None:

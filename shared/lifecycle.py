@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.calls import Call, Event, Hangup, Operation, Source, Termination
-from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnotherApp
+from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
 from shared.explaining import NOT_TOLD, Context, explain
 from shared.leases import Failing
 from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
@@ -51,18 +51,18 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
 
     Raises
     ------
-    OfAnotherTenant
+    TenantMismatch
         The call is registered for another tenant. One known only by notifications has its tenant corrected.
-    OfAnotherApp
+    AppMismatch
         It is another app's, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
     if call is None or is_hearsay(call, tenant_id):
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
-        raise OfAnotherTenant(f"Call {call.id} is registered for another tenant.")
+        raise TenantMismatch(f"Call {call.id} is registered for another tenant.")
     elif _of_another_app(call, registration.app_id):
-        raise OfAnotherApp(f"Call {call.id} is another app's.")
+        raise AppMismatch(f"Call {call.id} is another app's.")
     app_id = call.app_id or registration.app_id
     call = replace(call, metadata={**registration.metadata, **call.metadata}, app_id=app_id)
     if call.registered_at is not None:
@@ -92,7 +92,7 @@ def notified(
     elif call.tenant_id.lower() != tenant_id.lower():
         raise Forbidden(f"Call {call.id} belongs to another tenant than the token.")
     elif _of_another_app(call, app_id):
-        raise TokenOfAnotherApp(f"Call {call.id} belongs to another app than the token.")
+        raise TokenAppMismatch(f"Call {call.id} belongs to another app than the token.")
     if not isinstance(notification, CallNotification):
         return call
     call = replace(

@@ -10,7 +10,7 @@ from shared import lifecycle, telemetry
 from shared.apps import Apps, BotApp
 from shared.callers import Scope
 from shared.calls import Call, Event, Operation, Status
-from shared.clock import TICK, Clock
+from shared.clock import EVENT_SPACING, Clock
 from shared.errors import (
     CallEnded,
     CallKeeperError,
@@ -21,8 +21,8 @@ from shared.errors import (
     GraphNotReached,
     GraphUnavailable,
     InvalidRequest,
-    NotNoted,
     OutcomeUnknown,
+    RecordingNotPersisted,
     StoreUnavailable,
 )
 from shared.leases import Timing
@@ -98,7 +98,7 @@ class Management:
         InvalidRequest
             There is no tenant, the app is missing or not served here, the start lies in the future, or metadata
             outgrows its bounds by what is added.
-        OfAnotherTenant, OfAnotherApp
+        TenantMismatch, AppMismatch
             The call is registered for another tenant, or is another app's.
         Forbidden
             The caller is bound, and not to this tenant, or not to this app.
@@ -123,7 +123,7 @@ class Management:
             hearsay = call if call and call.ended_at and after.ended_at is None else None
             first = call is None or call.registered_at is None
             about = {"tenantId": after.tenant_id, "appId": after.app_id, "requestedBy": by}
-            told = Event("registered", now + TICK, about)  # after the line of becoming known
+            told = Event("registered", now + EVENT_SPACING, about)  # after the line of becoming known
             return after, (told,) if first else ()
 
         if started_at is None and await self._store.get(call_id) is None:
@@ -152,7 +152,7 @@ class Management:
             return Shown(call, None)
         asked_at, about = self._clock.now(), {"requestedBy": by}
         await self._tell_request(call_id, Event("hangupRequested", asked_at, about))
-        told = Event("hangupAnswered", asked_at + TICK, about)  # after the line of the request
+        told = Event("hangupAnswered", asked_at + EVENT_SPACING, about)  # after the line of the request
         try:
             await self._graph.hang_up(call_id, call.tenant_id, call.app_id)
             gone = False
@@ -190,7 +190,7 @@ class Management:
             The call has ended.
         OutcomeUnknown
             Graph's answer is lost, or is trouble (5xx): it may have been started.
-        NotNoted
+        RecordingNotPersisted
             It was started, but could not be written down; its notification will make it known.
         """
         call = (await self.records.stored(call_id)).value
@@ -198,12 +198,12 @@ class Management:
             raise CallEnded(f"Call {call_id} has ended: nothing can be recorded any more.")
         asked_at, about = self._clock.now(), {"requestedBy": by}
         await self._tell_request(call_id, Event("recordRequested", asked_at, about))
-        told = Event("recordAnswered", asked_at + TICK, about)  # after the line of the request
+        told = Event("recordAnswered", asked_at + EVENT_SPACING, about)  # after the line of the request
         started = await self._started_recording(call, request, told)
         try:
             operation = await self._note_recording(call_id, started, by, told)
         except (StoreUnavailable, CallNotFound) as error:
-            raise NotNoted(
+            raise RecordingNotPersisted(
                 f"Recording {started.id} has begun, but could not be written down. Do not ask for it again: "
                 "its notification makes it known."
             ) from error

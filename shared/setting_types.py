@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 
 from shared.callers import Scope, read_callers
 from shared.clouds import cloud_named
-from shared.identifiers import guid
+from shared.identifiers import canonical_guid
 from shared.urls import trusted_url
 
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
@@ -56,7 +56,7 @@ def _cloud_name(value: str) -> str:
 
 
 type Duration = Annotated[timedelta, BeforeValidator(_iso_duration)]
-type Guid = Annotated[str, AfterValidator(guid)]
+type Guid = Annotated[str, AfterValidator(canonical_guid)]
 type Url = Annotated[str, AfterValidator(trusted_url)]
 type Authority = Annotated[str, AfterValidator(_authority)]
 type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]

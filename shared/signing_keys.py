@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.errors import KeysUnavailable
-from shared.http_client import HttpClient, NoAnswer, Request
+from shared.errors import SigningKeysUnavailable
+from shared.http_client import HttpClient, Request, TransportError
 from shared.key_binding import SigningKey, is_owned
 from shared.urls import trusted_url
 
@@ -79,7 +79,7 @@ class SigningKeys:
 
         Raises
         ------
-        KeysUnavailable
+        SigningKeysUnavailable
             There are no keys at all, or not this one, and the last fetch failed: a retry may find it.
         """
         found = self._find(kid)
@@ -88,9 +88,9 @@ class SigningKeys:
             await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
             found = self._find(kid)
         if not any(source.keys for source in self._sources):
-            raise KeysUnavailable("The keys that tokens are verified with could not be fetched. Try again.")
+            raise SigningKeysUnavailable("The keys that tokens are verified with could not be fetched. Try again.")
         if not found and any(source.fetched_at != source.tried_at for source in self._sources):
-            raise KeysUnavailable("The token's key is not known, and new keys could not be fetched. Try again.")
+            raise SigningKeysUnavailable("The token's key is not known, and new keys could not be fetched. Try again.")
         return found
 
     async def may_sign(self, keys: Collection[SigningKey], issuer: str, tenant_id: str) -> bool:
@@ -98,7 +98,7 @@ class SigningKeys:
 
         Raises
         ------
-        KeysUnavailable
+        SigningKeysUnavailable
             No key that is here owns the issuer, and a document that might was never loaded.
         """
         if any(key.signs_for(issuer, tenant_id) for key in keys):
@@ -110,7 +110,7 @@ class SigningKeys:
         if is_owned(issuer, tenant_id, self._all()):
             return False
         if self.missing():
-            raise KeysUnavailable("Not all keys that tokens are verified with could be fetched yet. Try again.")
+            raise SigningKeysUnavailable("Not all keys that tokens are verified with could be fetched yet. Try again.")
         return True
 
     def missing(self) -> tuple[str, ...]:
@@ -150,14 +150,14 @@ class SigningKeys:
             document = await self._json(metadata_url)
             jwks = await self._json(keys_url(document, metadata_url, self._hosts))
             return usable_keys(jwks, document)
-        except (NoAnswer, ValueError) as error:
+        except (TransportError, ValueError) as error:
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=str(error))
         except Exception as error:  # noqa: BLE001 (nobody waits for this task: what it raises would be lost)
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=type(error).__name__)
         return None
 
     async def _json(self, url: str) -> Mapping[str, object]:
-        answer = await self._client.ask(Request("GET", url), _TIMEOUT)
+        answer = await self._client.send(Request("GET", url), _TIMEOUT)
         document = answer.json()
         if not answer.succeeded or not isinstance(document, dict):
             raise ValueError(f"an answer {answer.status} without a JSON object")

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.errors import words
+from shared.errors import safe_message
 from shared.leases import Lease, Timing, Watermark
 from shared.line import Line
-from shared.pace import of_a_sweep
+from shared.pace import sweep_requests
 from shared.renewal import Outcome, Renewer
 from shared.wakeups import Renew
 
@@ -93,7 +93,7 @@ class Pass:
         left = self._deadline + BREAK_OFF - self._clock.now()
         with suppress(TimeoutError):  # the host would end more than this sweep, if it took that long
             async with asyncio.timeout(left.total_seconds()):
-                with of_a_sweep():
+                with sweep_requests():
                     await self._renew_line(line)
         line.put_back(self._open.values())
 
@@ -158,7 +158,7 @@ class Pass:
             self.tally.count(outcome)
         except Exception as error:  # noqa: BLE001 (see above)
             self.unwritten.add(lease.call_id)
-            telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=words(error))
+            telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=safe_message(error))
             await self._renewer.send(Renew(call_id=lease.call_id), self._plan.timing.minute)
         if outcome is not Outcome.THROTTLED:
             del self._open[lease.call_id]

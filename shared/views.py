@@ -19,9 +19,9 @@ from pydantic.alias_generators import to_camel
 
 from shared.calls import Call, Operation, Source, Status
 from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
-from shared.identifiers import NO_GUID, is_guid
+from shared.identifiers import NOT_A_GUID, is_guid
 from shared.leases import Failing, Timing, Watermark
-from shared.recording import callers_context
+from shared.recording import caller_context
 
 METADATA_KEYS = 50
 METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
@@ -56,7 +56,7 @@ def _plausible(moment: datetime) -> datetime:
 
 def _guid(text: str) -> str:
     if not is_guid(text):
-        raise ValueError(NO_GUID)
+        raise ValueError(NOT_A_GUID)
     return text
 
 
@@ -404,7 +404,7 @@ def recording_view(operation: Operation, call: Call, *, secrets: bool) -> Record
     if call.ended_at is not None and not operation.finished:
         shown["status"] = "lost"
     shown["explanation"] = _why(operation, str(shown["status"]))
-    shown["client_context"] = callers_context(operation.client_context)
+    shown["client_context"] = caller_context(operation.client_context)
     if not secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)

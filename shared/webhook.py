@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from shared import lifecycle, telemetry
 from shared.apps import Apps
 from shared.calls import Call, Event, Operation
-from shared.clock import TICK, Clock
+from shared.clock import EVENT_SPACING, Clock
 from shared.errors import (
     CallKeeperError,
     Forbidden,
     InvalidRequest,
     RowUnreadable,
     StoreUnavailable,
-    TokenOfAnotherApp,
-    place,
-    words,
+    TokenAppMismatch,
+    safe_message,
+    traceback_summary,
 )
 from shared.leases import Account
 from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse
@@ -94,7 +94,7 @@ class Webhook:
 
         Raises
         ------
-        Unauthenticated, KeysUnavailable
+        Unauthenticated, SigningKeysUnavailable
             See `TokenVerifier.verify`.
         Forbidden
             The tenant or the calling app is not served here, or all notifications are of other tenants' or bots' calls.
@@ -147,7 +147,9 @@ class Webhook:
                 except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
-                    telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), where=place(error))
+                    telemetry.REQUEST_FAILED(
+                        route="receive_notifications", error=safe_message(error), where=traceback_summary(error)
+                    )
                     return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
                 return None
 
@@ -168,7 +170,7 @@ class Webhook:
         for call_id in islice(refused, MOST_ALARMS):
             telemetry.OTHER_TENANT(callId=call_id, tenantId=tenant_id, appId=app_id)
         others = Counter(
-            "otherApp" if isinstance(error, TokenOfAnotherApp) else "otherTenant" for error in refused.values()
+            "otherApp" if isinstance(error, TokenAppMismatch) else "otherTenant" for error in refused.values()
         )
         for why, count in others.items():
             telemetry.NOTIFICATIONS_REFUSED(why=why, detail=f"{count} calls, token of {tenant_id} for app {app_id}")
@@ -217,7 +219,7 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at + number * TICK, told.ids)
+                event = lifecycle.story(item, at + number * EVENT_SPACING, told.ids)
                 story.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
         return Change(before, call, tuple(story.values()), tuple(operations.values()))

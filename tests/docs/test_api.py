@@ -22,8 +22,8 @@ from shared.callers import EVERYTHING
 from shared.calls import Source, Status
 from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
 from shared.explaining import Context, explain, explain_keep_alive
-from shared.graph_errors import error_of
-from shared.http_client import Answer
+from shared.graph_errors import error_from_response
+from shared.http_client import Response
 from shared.recording import RecordRequest
 from shared.renewal import NOT_ASKED, failure_of
 from shared.rows import recent_key
@@ -196,7 +196,7 @@ def test_the_problem_that_is_shown_is_the_one_that_comes() -> None:
 def test_the_refusal_of_graph_that_is_shown_is_the_one_that_comes() -> None:
     shown = [block for block in JSON_BLOCKS if block.kind == "Problem"][1]
     headers = httpx.Headers({"request-id": json.loads(shown.body)["graphRequestId"]})
-    refused = error_of(Answer(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
+    refused = error_from_response(Response(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
     assert json.loads(problem(refused).get_body()) == json.loads(shown.body)
 
 

@@ -11,10 +11,10 @@ from shared.errors import (
     GraphForbidden,
     GraphNotReached,
     GraphThrottled,
+    IdempotencyKeyReused,
     InvalidRequest,
-    KeyReused,
-    NotNoted,
     OutcomeUnknown,
+    RecordingNotPersisted,
     RequestInProgress,
     StoreUnavailable,
     TokenUnavailable,
@@ -86,7 +86,7 @@ async def test_another_request_with_the_same_key_is_refused_and_not_done(world: 
     work = Work()
     await world.ask(work, key())
     for other in ('record {"playBeep": false}', "hangup"):
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await world.ask(work, key(request=other))
     assert work.done == 1
 
@@ -120,7 +120,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
     await begun.wait()
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await world.ask(work, key(request="hangup"))
     go_on.set()
     assert await first == await world.ask(work, key())
@@ -162,7 +162,7 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
 
 @pytest.mark.parametrize(
     "error",
-    [OutcomeUnknown("Read the operations."), NotNoted("x"), RuntimeError("x")],
+    [OutcomeUnknown("Read the operations."), RecordingNotPersisted("x"), RuntimeError("x")],
     ids=["unknown", "not-noted", "unforeseen"],
 )
 async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
@@ -258,7 +258,7 @@ async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answer
     assert work.done == 3
 
 
-@pytest.mark.parametrize("error", [OutcomeUnknown("x"), NotNoted("x"), RuntimeError("x")])
+@pytest.mark.parametrize("error", [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")])
 async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
     """A stock client repeats a POST three times within ten minutes at most."""
     work = Work(error)

@@ -15,7 +15,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.errors import Forbidden, KeysUnavailable, Unauthenticated
+from shared.errors import Forbidden, SigningKeysUnavailable, Unauthenticated
 from shared.http_client import HttpClient, make_http_client
 from shared.identifiers import lower_guids
 from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
@@ -430,7 +430,7 @@ async def test_keys_at_hand_last_through_an_outage(
 
     await verifier.verify(bearer(claims(exp=int(clock.time.timestamp()))))
 
-    with pytest.raises(KeysUnavailable, match="not known"):  # it may be a new one: asked again, it may be found
+    with pytest.raises(SigningKeysUnavailable, match="not known"):  # it may be a new one: asked again, it may be found
         await verifier.verify(bearer(kid="second"))
 
 
@@ -503,11 +503,11 @@ async def test_without_any_keys_it_is_our_trouble_and_not_the_tokens(
     verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
 ) -> None:
     issuer.broken = 500
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
     issuer.broken = None
-    with pytest.raises(KeysUnavailable):  # it is not asked again at once
+    with pytest.raises(SigningKeysUnavailable):  # it is not asked again at once
         await verifier.verify(bearer())
 
     clock.time += PAUSE_WITHOUT_KEYS
@@ -528,7 +528,7 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
     verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
     await verifier.verify(bearer())
-    with pytest.raises(KeysUnavailable, match="not known"):
+    with pytest.raises(SigningKeysUnavailable, match="not known"):
         await verifier.verify(bearer(kid="second", key=SECOND))
 
     other.broken, issuer.broken = None, 500
@@ -541,7 +541,7 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
 async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, issuer: Issuer, jwks_uri: str) -> None:
     issuer.jwks_uri = jwks_uri
 
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
 
@@ -557,7 +557,7 @@ async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
     if taken:
         await verifier.verify(bearer())
         return
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
     assert issuer.fetched == 0
 
@@ -672,7 +672,7 @@ async def test_while_a_document_was_never_loaded_an_issuer_that_no_key_owns_is_u
     verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH))
 
     await verifier.verify(bearer())  # this issuer has its keys
-    with pytest.raises(KeysUnavailable, match="Not all keys"):
+    with pytest.raises(SigningKeysUnavailable, match="Not all keys"):
         await verifier.verify(bearer(claims(iss=GRAPH)))
 
     missing.broken = None
@@ -892,7 +892,7 @@ async def test_only_rsa_keys_for_signatures_of_a_good_size_count(
 ) -> None:
     issuer.keys = keys
 
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
 

@@ -23,7 +23,7 @@ from shared.graph import GraphCall
 from shared.keeper import Keeper
 from shared.leases import Lease, Progress, Switch, Timing, Watermark
 from shared.memory_store import MemoryCallStore
-from shared.pace import Pace
+from shared.pace import RateLimiter
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of
 from shared.sweep import Plan
@@ -864,13 +864,13 @@ async def test_a_renewal_outside_of_sweeps_does_not_wait_for_their_slots() -> No
 
 
 async def test_what_a_sweep_asks_of_graph_lets_other_requests_go_first() -> None:
-    world, pace = make_world(), Pace(1000)
+    world, pace = make_world(), RateLimiter(1000)
     lanes: dict[tuple[str, str], bool] = {}
 
     async def note(operation: str, call_id: str) -> None:
-        before = pace._sweeps.sent
+        before = pace._sweeps.outstanding
         async with pace.permit():
-            lanes[operation, call_id] = pace._sweeps.sent > before
+            lanes[operation, call_id] = pace._sweeps.outstanding > before
         if call_id == "lapsing":
             raise GraphUnavailable("away")
 

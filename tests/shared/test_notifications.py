@@ -24,7 +24,7 @@ from shared.notifications import (
     Result,
     parse,
 )
-from shared.payload import MAX_DEPTH, MAX_MESSAGE
+from shared.payload import MAX_DEPTH, MAX_MESSAGE_LENGTH
 from tests.support.events import EventFile, event_files, readable, shown
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -143,21 +143,23 @@ def test_of_two_spellings_of_a_name_the_documented_one_counts_unless_it_is_null(
 
 @pytest.mark.parametrize("letter", ["a", "ä", "漢"])
 def test_a_message_that_fits_storage_is_kept_whole(letter: str) -> None:
-    assert ended_with(message=letter * MAX_MESSAGE) == Result(message=letter * MAX_MESSAGE)
+    assert ended_with(message=letter * MAX_MESSAGE_LENGTH) == Result(message=letter * MAX_MESSAGE_LENGTH)
 
 
 def test_a_longer_message_is_cut_and_marked() -> None:
-    assert ended_with(message="a" * (MAX_MESSAGE + 1)) == Result(message="a" * MAX_MESSAGE, message_truncated=True)
+    assert ended_with(message="a" * (MAX_MESSAGE_LENGTH + 1)) == Result(
+        message="a" * MAX_MESSAGE_LENGTH, message_truncated=True
+    )
 
 
 def test_a_message_is_measured_in_utf_16_and_no_character_is_cut_in_two() -> None:
-    result = ended_with(message="a" + "😀" * MAX_MESSAGE)
+    result = ended_with(message="a" + "😀" * MAX_MESSAGE_LENGTH)
 
-    assert result == Result(message="a" + "😀" * (MAX_MESSAGE // 2 - 1), message_truncated=True)
+    assert result == Result(message="a" + "😀" * (MAX_MESSAGE_LENGTH // 2 - 1), message_truncated=True)
 
 
 def test_a_diagnosis_is_found_behind_the_cut() -> None:
-    result = ended_with(message="a" * MAX_MESSAGE + " DiagCode: 0#5010.@")
+    result = ended_with(message="a" * MAX_MESSAGE_LENGTH + " DiagCode: 0#5010.@")
 
     assert result is not None
     assert (result.subcode, result.message_truncated) == (5010, True)
@@ -168,7 +170,7 @@ def test_half_a_character_and_control_characters_are_replaced() -> None:
 
 
 def test_a_place_or_token_that_is_too_long_is_dropped_as_half_of_it_is_good_for_nothing() -> None:
-    data = {"recordingLocation": "https://file.example.com/" + "a" * MAX_MESSAGE, "recordingAccessToken": "t"}
+    data = {"recordingLocation": "https://file.example.com/" + "a" * MAX_MESSAGE_LENGTH, "recordingAccessToken": "t"}
     (operation,) = parse(body({"resourceUrl": f"{URL}/operations/1", "resourceData": data})).notifications
 
     assert isinstance(operation, OperationNotification)
@@ -396,7 +398,7 @@ def test_no_json_does_harm_and_all_that_is_kept_fits_storage(content: object) ->
         assert canonical_id(notification.call_id) == notification.call_id
         assert story(notification, NOON).digest
         for text in texts(asdict(notification)):
-            assert len(text.encode("utf-16-le")) <= 2 * MAX_MESSAGE  # raises for half a character
+            assert len(text.encode("utf-16-le")) <= 2 * MAX_MESSAGE_LENGTH  # raises for half a character
             assert "\x00" not in text
 
 

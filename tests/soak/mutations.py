@@ -11,8 +11,8 @@ import shared.graph_errors
 import shared.shard
 from shared import wakeups
 from shared.errors import StoreUnavailable
-from shared.graph_proof import Verb, Word, word_of
-from shared.http_client import Answer
+from shared.graph_proof import GraphAction, Verdict, verdict_of
+from shared.http_client import Response
 from shared.keeper import Keeper
 from shared.leases import Lease, Place, Progress, Timing, Watermark
 from shared.memory_store import _Shard
@@ -197,10 +197,10 @@ def no_look_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def any_answer(patch: pytest.MonkeyPatch) -> None:
-    def believed(verb: Verb, answer: Answer) -> Word:
-        return Word.REFUSED if answer.status < 500 else word_of(verb, answer)
+    def believed(verb: GraphAction, answer: Response) -> Verdict:
+        return Verdict.REFUSED if answer.status < 500 else verdict_of(verb, answer)
 
-    patch.setattr(shared.graph_errors, "word_of", believed)
+    patch.setattr(shared.graph_errors, "verdict_of", believed)
 
 
 MUTATIONS = (

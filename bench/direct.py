@@ -11,7 +11,7 @@ from bench.notifications import bodies
 from shared import lifecycle, rows
 from shared.calls import Call
 from shared.clock import EVENT_SPACING, SystemClock
-from shared.notifications import parse
+from shared.notifications import parse_notifications
 from shared.services import TABLE
 from shared.settings import load_settings
 from shared.store import Change, Stored, shard_of
@@ -42,10 +42,10 @@ async def run(storage: str, count: int) -> None:
 
 
 def _change(before: Stored[Call] | None, body: bytes) -> Change:
-    (item,) = parse(body).notifications
+    (item,) = parse_notifications(body).notifications
     at = SystemClock().now()
     after = lifecycle.notified(before.value if before else None, item, TENANT, at)
-    return Change(before, after, (lifecycle.story(item, at + EVENT_SPACING),))
+    return Change(before, after, (lifecycle.notification_event(item, at + EVENT_SPACING),))
 
 
 if __name__ == "__main__":

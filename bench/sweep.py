@@ -56,7 +56,7 @@ async def sweep(*, sampled: bool = False) -> None:
         measure = Measure()
         _time_requests(parts, measure)
         with looking:
-            tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
+            tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
         figures = measure.figures(tally.renewed, **_of(tally))
         swept = counted.counts.copy()
         await parts.keeper.handle(Sweep(wake_up="watchdog", due=datetime(2000, 1, 1, tzinfo=UTC)))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import azure.functions as func
 
 from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
-from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
+from shared.calls import MAX_ID_LENGTH, Status, StoredResponse, canonical_id
 from shared.errors import InvalidRequest
 from shared.idempotency import HEADER, KEY_LIFETIME, MAX_KEY_LENGTH, PATTERN, Once, implied_key, key_of
 from shared.identifiers import NOT_A_GUID, is_guid
@@ -168,10 +168,10 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
     """End a call at Graph."""
     call_id = canonical_id(req.route_params["callId"])
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         shown = await _management(caller).hang_up(call_id, caller.name)
         status = 200 if shown.call.status is Status.ENDED else 202
-        return Answered(status, _view(shown).model_dump_json(by_alias=True))
+        return StoredResponse(status, _view(shown).model_dump_json(by_alias=True))
 
     return await _answer_once(req, caller, call_id, "hangup", act, repeatable=True)
 
@@ -200,11 +200,11 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
     call_id = canonical_id(req.route_params["callId"])
     wish = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         call, operation = await _management(caller).record(call_id, wish, caller.name)
         place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
         # Without place and token: the answer may be kept, and only the operation's own row and route hold these.
-        return Answered(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
+        return StoredResponse(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
 
     return await _answer_once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
 
@@ -252,7 +252,7 @@ async def _answer_once(  # noqa: PLR0913 (who asks what of which call, and how o
     caller: Caller,
     call_id: str,
     asked: str,
-    act: Callable[[], Awaitable[Answered]],
+    act: Callable[[], Awaitable[StoredResponse]],
     *,
     repeatable: bool,
 ) -> func.HttpResponse:
@@ -268,7 +268,7 @@ async def _answer_once(  # noqa: PLR0913 (who asks what of which call, and how o
     return _answer(await once.answer(call_id, key or implied_key(caller.name, asked), act))
 
 
-def _answer(answered: Answered) -> func.HttpResponse:
+def _answer(answered: StoredResponse) -> func.HttpResponse:
     headers = {"Location": answered.location} if answered.location else {}
     return json_reply(answered.body, answered.status, headers)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from functions.bodies import STRICTLY_JSON, check_is_plain_json
 from functions.problems import problem, unforeseen
 from shared import telemetry
-from shared.callers import EVERYTHING, Scope, scope_of
+from shared.callers import UNRESTRICTED, Scope, scope_of
 from shared.errors import (
     CallKeeperError,
     Forbidden,
@@ -48,7 +48,7 @@ class Caller:
 
     name: str
     roles: frozenset[str]
-    scope: Scope = EVERYTHING
+    scope: Scope = UNRESTRICTED
 
     def may(self, role: Role) -> bool:
         """Whether the role is theirs; who may manage calls may read them."""

@@ -21,7 +21,7 @@ HTTP_BUDGET = timedelta(minutes=3)  # Azure cuts an HTTP request after 230 secon
 async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (the schedule is all that counts)
     """Renew all active calls."""
     parts = services()
-    await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
+    await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
 
 
 @blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")
@@ -49,7 +49,7 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
 )
 async def keep_alive_now(_req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Sweep, whatever the watermarks say."""
-    if not caller.scope.everything:
+    if not caller.scope.is_unrestricted:
         raise Forbidden("A sweep renews the calls of all tenants: it is not for a caller who is bound to some.")
     tally = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
     if tally.failed:

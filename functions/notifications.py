@@ -37,7 +37,7 @@ async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.
     try:
         check_size(req, MAX_BODY)
         check_is_plain_json(req)
-        ids = RequestIds.of(req.headers)
+        ids = RequestIds.from_headers(req.headers)
         await services().webhook.receive(req.headers.get("Authorization"), req.get_body(), ids)
     except LegacyFormat:
         return func.HttpResponse(status_code=204)

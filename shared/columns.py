@@ -8,18 +8,18 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from shared import cells
-from shared.calls import Answered, Call, Event, Hangup, KeyedRequest, Operation, Termination
+from shared.calls import Call, Event, Hangup, IdempotencyRecord, Operation, StoredResponse, Termination
 from shared.cells import Cell
-from shared.leases import Failing, Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, RenewalFailure, WatchdogState, Watermark
 from shared.rows import Record
 
 MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 
 LEASE = TypeAdapter(Lease)
-FAILING = TypeAdapter(Failing)
+FAILING = TypeAdapter(RenewalFailure)
 HANGUP = TypeAdapter(Hangup)
 TERMINATION = TypeAdapter(Termination)
-ANSWERED = TypeAdapter(Answered)
+ANSWERED = TypeAdapter(StoredResponse)
 
 
 def columns_of(record: Record) -> dict[str, Cell]:
@@ -29,7 +29,7 @@ def columns_of(record: Record) -> dict[str, Cell]:
             return _call_cells(record)
         case Operation():
             return _operation_cells(record)
-        case Event(kind=kind, at=at, told=told):
+        case Event(kind=kind, at=at, from_notification=told):
             return {"kind": kind, "at": at, "detail": cells.of_json(dict(record.detail)), "told": told}
         case Watermark():
             return _watermark_cells(record)
@@ -39,19 +39,19 @@ def columns_of(record: Record) -> dict[str, Cell]:
             return _small_cells(record)
 
 
-def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
+def _small_cells(record: WatchdogState | bytes | IdempotencyRecord) -> dict[str, Cell]:
     match record:
-        case Switch(due=due, sweep_began_at=began):
+        case WatchdogState(due=due, sweep_began_at=began):
             return {"due": due, "sweepBeganAt": began}
         case bytes():
             return {"key": record.hex()}
-        case KeyedRequest():
+        case IdempotencyRecord():
             return {
                 "fingerprint": record.fingerprint,
                 "beganAt": record.began_at,
-                "answered": cells.of_part(ANSWERED, record.answered),
-                "outcomeLost": record.outcome_lost,
-                "claim": record.claim,
+                "answered": cells.of_part(ANSWERED, record.response),
+                "outcomeLost": record.outcome_unknown,
+                "claim": record.claim_id,
             }
 
 
@@ -110,10 +110,10 @@ def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
 
 
 def _progress_cells(progress: Progress) -> dict[str, Cell]:
-    deadline, began, last_id = progress.after or (None, None, None)
+    deadline, began, last_id = progress.cursor or (None, None, None)
     return {
         "startedAt": progress.started_at,
-        "under": progress.under,
+        "under": progress.base_watermark_at,
         "afterDeadline": deadline,
         "afterBegan": began,
         "afterId": last_id,

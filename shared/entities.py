@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pydantic import JsonValue, TypeAdapter
 
 from shared import cells, columns, rows, telemetry
-from shared.calls import Call, Event, KeyedRequest, Operation, Source, Termination
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Termination, TerminationSource
 from shared.carrying import carried_over
 from shared.cells import Reader, Row
 from shared.errors import RowUnreadable
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 from shared.merging import NO_STATE
 from shared.rows import Record, last_part
 from shared.termination import UNKNOWN
@@ -173,12 +173,12 @@ def to_progress(row: Row) -> Progress:
     )
 
 
-def to_switch(row: Row) -> Switch:
+def to_switch(row: Row) -> WatchdogState:
     """The last dead man's switch. Raises `ValueError`."""
-    return Switch(cells.moment(row, "due"), cells.maybe_moment(row, "sweepBeganAt"))
+    return WatchdogState(cells.moment(row, "due"), cells.maybe_moment(row, "sweepBeganAt"))
 
 
-def to_keyed(row: Row) -> KeyedRequest:
+def to_keyed(row: Row) -> IdempotencyRecord:
     """The request of an `idempotency|` row.
 
     Raises
@@ -189,7 +189,7 @@ def to_keyed(row: Row) -> KeyedRequest:
     try:
         answered, lost = cells.maybe_part(columns.ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
         claim = cells.maybe_text(row, "claim") or ""
-        return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
+        return IdempotencyRecord(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
     except ValueError:
         _tell(row, (), skipped=True)
         raise RowUnreadable(str(row.get("RowKey"))) from None
@@ -259,9 +259,9 @@ def _termination(read: Reader, row: Row) -> Termination | None:
         return end
     try:
         told = json.loads(cells.text(row, "termination"))
-        return columns.TERMINATION.validate_json(json.dumps(told | {"source": Source.UNKNOWN}))
+        return columns.TERMINATION.validate_json(json.dumps(told | {"source": TerminationSource.UNKNOWN}))
     except (ValueError, TypeError, RecursionError):
-        return Termination(Source.UNKNOWN, "What is on record of the end cannot be read.", UNKNOWN)
+        return Termination(TerminationSource.UNKNOWN, "What is on record of the end cannot be read.", UNKNOWN)
 
 
 def _operation(row: Row) -> Operation:

@@ -13,7 +13,7 @@ from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph_errors import as_integer, error_from_response, error_from_transport
 from shared.graph_proof import GraphAction, Verdict, as_object, request_id, verdict_of
 from shared.http_client import HttpClient, Request, Response, TransportError
-from shared.leases import Account
+from shared.leases import TenantApp
 from shared.pace import RateLimiter
 from shared.recording import RecordRequest
 from shared.settings import Settings
@@ -79,14 +79,20 @@ class GraphCalls:
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
         await self._send(
-            _GraphRequest(GraphAction.KEEP_ALIVE, "POST", self._call_url(call_id) + "/keepAlive", (tenant_id, app_id))
+            _GraphRequest(
+                GraphAction.KEEP_ALIVE, "POST", self._call_url(call_id) + "/keepAlive", TenantApp(tenant_id, app_id)
+            )
         )
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
         """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
         await self._send(
             _GraphRequest(
-                GraphAction.HANG_UP, "DELETE", self._call_url(call_id), (tenant_id, app_id), span="Graph hang up"
+                GraphAction.HANG_UP,
+                "DELETE",
+                self._call_url(call_id),
+                TenantApp(tenant_id, app_id),
+                span="Graph hang up",
             )
         )
 
@@ -96,7 +102,7 @@ class GraphCalls:
             GraphAction.LOOK_UP,
             "GET",
             self._call_url(call_id),
-            (tenant_id, app_id),
+            TenantApp(tenant_id, app_id),
             needs_body=True,
             span="Graph look up",
         )
@@ -118,7 +124,7 @@ class GraphCalls:
         url = f"{self._call_url(call_id, version)}/{self._record_api}"
         body = request.with_context().graph_body()
         graph_request = _GraphRequest(
-            GraphAction.RECORD, "POST", url, (tenant_id, app_id), body, needs_body=True, span="Graph record"
+            GraphAction.RECORD, "POST", url, TenantApp(tenant_id, app_id), body, needs_body=True, span="Graph record"
         )
         response = await self._send(graph_request)
         operation = _parse_started_operation(response)
@@ -141,7 +147,7 @@ class GraphCalls:
             error = error_from_response(response, self._clock.now(), request.action)
             if request.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
                 telemetry.FORBIDDEN(
-                    tenantId=request.account[0], status=403, subcode=error.subcode, requestId=error.request_id
+                    tenantId=request.account.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
                 )
             raise error
         return response
@@ -176,7 +182,7 @@ class _GraphRequest:
     action: GraphAction
     method: str
     url: str
-    account: Account
+    account: TenantApp
     body: dict[str, object] | None = None
     needs_body: bool = False
     span: str | None = None  # None: a span for each keepAlive would be most of what is paid for

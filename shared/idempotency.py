@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from shared import telemetry
-from shared.calls import Answered, Event, KeyedRequest
+from shared.calls import Event, IdempotencyRecord, StoredResponse
 from shared.clock import Clock
 from shared.errors import (
     CallKeeperError,
@@ -45,18 +45,18 @@ _UNCERTAIN = (
 class Keys(Protocol):
     """Where requests with a key are on record, beside their call."""
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had the key."""
         ...
 
     async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key, if it is as it was read. Raises `StoreConflict`."""
         ...
 
     async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...
@@ -121,7 +121,7 @@ class Once:
     requested: str
     repeatable: bool
 
-    async def answer(self, call_id: str, key: Key, act: Callable[[], Awaitable[Answered]]) -> Answered:
+    async def answer(self, call_id: str, key: Key, act: Callable[[], Awaitable[StoredResponse]]) -> StoredResponse:
         """Do it, unless the request with this key was answered already: then answer the same.
 
         The key is taken before anything is done, so that a second request never overtakes. What certainly did nothing
@@ -140,54 +140,60 @@ class Once:
         before = await self.keys.keyed(call_id, key.name)
         if before and (answered := await self._answered(call_id, before.value, key, now)):
             return answered
-        claim = KeyedRequest(key.fingerprint, now, claim=secrets.token_hex(16))
+        claim = IdempotencyRecord(key.fingerprint, now, claim_id=secrets.token_hex(16))
         await self._claim(call_id, key, claim, before)
         try:
             answered = await act()
         except Exception as error:
             lost = not self.repeatable and _may_be_done(error)
-            await self._settle(call_id, key, claim, replace(claim, outcome_lost=True) if lost else None)
+            await self._settle(call_id, key, claim, replace(claim, outcome_unknown=True) if lost else None)
             raise
-        await self._settle(call_id, key, claim, None if key.implied else replace(claim, answered=answered))
+        await self._settle(call_id, key, claim, None if key.implied else replace(claim, response=answered))
         return answered
 
-    async def _answered(self, call_id: str, request: KeyedRequest, key: Key, now: datetime) -> Answered | None:
+    async def _answered(
+        self, call_id: str, request: IdempotencyRecord, key: Key, now: datetime
+    ) -> StoredResponse | None:
         """What was answered; None: do it (again)."""
         age = now - request.began_at
         if age >= (REPEATED_WITHIN if key.implied else KEY_LIFETIME):
             return None
         if request.fingerprint != key.fingerprint:
             raise IdempotencyKeyReused(f"This {HEADER} was used for another request. Take a new one.")
-        if request.answered:
-            return request.answered
-        if not request.outcome_lost and age < WORKED_ON:
+        if request.response:
+            return request.response
+        if not request.outcome_unknown and age < WORKED_ON:
             raise RequestInProgress("The same request is being worked on. Repeat it soon.")
-        if self.repeatable or not (request.outcome_lost or await self._was_begun(call_id, request)):
+        if self.repeatable or not (request.outcome_unknown or await self._was_begun(call_id, request)):
             return None
         raise OutcomeUnknown(_UNCERTAIN)
 
-    async def _was_begun(self, call_id: str, request: KeyedRequest) -> bool:
+    async def _was_begun(self, call_id: str, request: IdempotencyRecord) -> bool:
         """Whether Graph may have been asked: a line in the story is written before. Other requests' lines count too."""
         story = await self.keys.events(call_id)
         return any(event.kind == self.requested and event.at >= request.began_at for event in story)
 
-    async def _claim(self, call_id: str, key: Key, claim: KeyedRequest, before: Stored[KeyedRequest] | None) -> None:
+    async def _claim(
+        self, call_id: str, key: Key, claim: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
+    ) -> None:
         """Take the key. Storage may have taken the claim though its answer is lost, or says no: so it is read back."""
         try:
             await self.keys.claim_key(call_id, key.name, claim, before)
         except (StoreConflict, StoreUnavailable) as error:
             there = await self.keys.keyed(call_id, key.name)
-            if there and there.value.claim == claim.claim:
+            if there and there.value.claim_id == claim.claim_id:
                 return
             if isinstance(error, StoreConflict):
                 raise RequestInProgress("The same request has just begun. Repeat it soon.") from None
             raise
 
-    async def _settle(self, call_id: str, key: Key, claim: KeyedRequest, request: KeyedRequest | None) -> None:
+    async def _settle(
+        self, call_id: str, key: Key, claim: IdempotencyRecord, request: IdempotencyRecord | None
+    ) -> None:
         """Write down what became of our own claim. What is done is done: a failure must not change the answer to it."""
         try:
             there = await self.keys.keyed(call_id, key.name)
-            if there and there.value.claim == claim.claim:
+            if there and there.value.claim_id == claim.claim_id:
                 with suppress(StoreConflict):  # it is written already, and only the answer was lost; or it was purged
                     await self.keys.settle_key(call_id, key.name, there, request)
         except StoreUnavailable as error:

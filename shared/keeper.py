@@ -9,7 +9,7 @@ from itertools import count
 from shared import telemetry
 from shared.clock import Clock
 from shared.errors import StoreUnavailable, safe_message
-from shared.leases import Switch, Watermark, credible
+from shared.leases import WatchdogState, Watermark, credible
 from shared.renewal import Outcome, Renewer
 from shared.shard import ShardSweeper
 from shared.store import SHARDS, CallStore
@@ -76,7 +76,7 @@ class Keeper:
         shards = self._order(began)
         is_operator = wake_up == "operator"
         switch_left = is_operator and await self._is_switch_to_come(began)
-        switch_left = switch_left or await self._leave_switch(self._plan.timing.stale, began)
+        switch_left = switch_left or await self._leave_switch(self._plan.timing.sweep_stale_after, began)
         for_others = set[int]() if alone or is_operator else await self._fan_out(shards)
         total = Tally(handed_over=len(for_others))
 
@@ -91,7 +91,7 @@ class Keeper:
                 if shard not in for_others:
                     group.create_task(sweep_one(shard))
         if not switch_left:
-            await self._leave_switch(self._plan.timing.stale, began)
+            await self._leave_switch(self._plan.timing.sweep_stale_after, began)
         total.purged = await self._purge(range(SHARDS), deadline)
         self._tell(wake_up, total, began)
         if total.failed == SHARDS:
@@ -153,8 +153,8 @@ class Keeper:
             now, last = self._clock.now(), await self._store.switch()
             if last and self._is_seen_to(Sweep(wake_up="request"), last):
                 return
-            await self._store.put_switch(Switch(last.due if last else now, now))
-            await self.sweep("request", unless_younger_than=self._plan.timing.fresh, alone=True)
+            await self._store.put_switch(WatchdogState(last.due if last else now, now))
+            await self.sweep("request", unless_younger_than=self._plan.timing.sweep_fresh_for, alone=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
             telemetry.LOOK_FAILED(error=safe_message(error))
 
@@ -166,7 +166,7 @@ class Keeper:
                 began = self._clock.now()
                 deadline = began + self._plan.budget
                 self._left.pop(message.shard, None)
-                tally = await self._sweeper.sweep(message.shard, deadline, self._plan.timing.fresh)
+                tally = await self._sweeper.sweep(message.shard, deadline, self._plan.timing.sweep_fresh_for)
                 tally.purged = await self._purge([message.shard], deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
@@ -174,7 +174,7 @@ class Keeper:
                 if last is None or not self._is_seen_to(message, last):
                     await self._see_to_stale(message, last.sweep_began_at if last else None)
 
-    def _is_seen_to(self, message: Sweep, last: Switch) -> bool:
+    def _is_seen_to(self, message: Sweep, last: WatchdogState) -> bool:
         """Whether others do it. There is one chain of switches, and the last that was left counts.
 
         While a sweep is under way watermarks are still stale, and requests notice it again and again: sweeps must not
@@ -185,14 +185,14 @@ class Keeper:
         if last.sweep_began_at is None:
             return False
         under_way = min(self._plan.budget, FUNCTION_TIMEOUT * self._plan.timing.minute)
-        return -self._plan.timing.skew <= self._clock.now() - last.sweep_began_at < under_way
+        return -self._plan.timing.max_clock_skew <= self._clock.now() - last.sweep_began_at < under_way
 
     async def _see_to_stale(self, message: Sweep, last_began: datetime | None) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
         stale_in = await self._stale_in()
         if stale_in <= timedelta():
             with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
-                await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.fresh)
+                await self.sweep(message.wake_up, unless_younger_than=self._plan.timing.sweep_fresh_for)
         elif message.due:  # shards that were swept one by one left none, and the timer may be dead
             await self._leave_switch(max(stale_in, self._plan.timing.minute), last_began)
         if message.due and self._switch_due <= self._clock.now():  # this one must stay, as it has no successor
@@ -245,13 +245,17 @@ class Keeper:
         """
         now = self._clock.now()
         due = now + delay
-        if self._switch_left_at and now - self._switch_left_at < self._plan.timing.fresh and now < self._switch_due:
+        if (
+            self._switch_left_at
+            and now - self._switch_left_at < self._plan.timing.sweep_fresh_for
+            and now < self._switch_due
+        ):
             return True  # one was just left, and is still to come
         if not await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
             return False
         self._switch_left_at, self._switch_due = now, due
         try:
-            await self._store.put_switch(Switch(due, sweep_began_at))
+            await self._store.put_switch(WatchdogState(due, sweep_began_at))
         except StoreUnavailable as error:
             telemetry.LOOK_FAILED(error=safe_message(error))
         return True
@@ -266,7 +270,7 @@ class Keeper:
     def _until_stale(self, watermark: Watermark | None) -> timedelta:
         now, timing = self._clock.now(), self._plan.timing
         last = credible(watermark, now, timing)
-        return last.sweep_started_at + timing.stale - now if last else timedelta()
+        return last.sweep_started_at + timing.sweep_stale_after - now if last else timedelta()
 
     def _order(self, now: datetime) -> list[int]:
         """The shards that were not done for longest first, then from another one each time.
@@ -282,7 +286,7 @@ class Keeper:
             last = await self._store.switch()
         except StoreUnavailable:
             return False
-        return last is not None and now < last.due <= now + self._plan.timing.stale
+        return last is not None and now < last.due <= now + self._plan.timing.sweep_stale_after
 
     async def _fan_out(self, shards: list[int]) -> set[int]:
         """Leave a message a shard, if there are more calls than one process shall sweep; those shards.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from shared.leases import Account, Lease
+from shared.leases import Lease, TenantApp
 
 
 class Line:
@@ -19,10 +19,10 @@ class Line:
         Whether one more of a tenant may be taken now.
     """
 
-    def __init__(self, leases: Iterable[Lease], has_room: Callable[[Account], bool]) -> None:
+    def __init__(self, leases: Iterable[Lease], has_room: Callable[[TenantApp], bool]) -> None:
         self._leases = deque(leases)
         self._has_room = has_room
-        self._aside: dict[Account, deque[Lease]] = {}  # passed over, in order
+        self._aside: dict[TenantApp, deque[Lease]] = {}  # passed over, in order
 
     def __len__(self) -> int:
         return len(self._leases) + sum(map(len, self._aside.values()))
@@ -34,9 +34,9 @@ class Line:
                 return self._take_aside(account)
         while self._leases:
             lease = self._leases.popleft()
-            if lease.account not in self._aside and self._has_room(lease.account):
+            if lease.tenant_app not in self._aside and self._has_room(lease.tenant_app):
                 return lease
-            self._aside.setdefault(lease.account, deque()).append(lease)
+            self._aside.setdefault(lease.tenant_app, deque()).append(lease)
         return None
 
     def put_back(self, leases: Iterable[Lease]) -> None:
@@ -47,7 +47,7 @@ class Line:
         """Those that were not taken, in no order."""
         return [*self._leases, *(lease for leases in self._aside.values() for lease in leases)]
 
-    def _take_aside(self, account: Account) -> Lease:
+    def _take_aside(self, account: TenantApp) -> Lease:
         leases = self._aside[account]
         lease = leases.popleft()
         if not leases:

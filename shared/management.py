@@ -76,7 +76,7 @@ class Management:
     def seen_by(self, scope: Scope) -> Self:
         """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
         bound = copy.copy(self)
-        bound.records = self.records.seen_by(scope.with_nameless(self._apps.default.app_id))
+        bound.records = self.records.seen_by(scope.with_appless_calls(self._apps.default.app_id))
         return bound
 
     async def register(  # noqa: PLR0913 what a bot may say of a call
@@ -113,7 +113,7 @@ class Management:
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             nonlocal new, hearsay
             new = call is None
-            known = self._apps.owned(call) if call and self.records.scope.holds(call) else None
+            known = self._apps.owned(call) if call and self.records.scope.contains(call) else None
             app = self._app(app_id, known)
             tenant = self._tenant(tenant_id or app.tenant_id)
             if call and not known:
@@ -231,7 +231,7 @@ class Management:
 
     def _not_found(self, call: Call, error: GraphCallNotFound) -> GraphCallNotFound:
         """Graph's 404 to a recording, in words that fit the age of the call."""
-        young = self._clock.now() - call.started_at < self._timing.young
+        young = self._clock.now() - call.started_at < self._timing.not_found_grace
         advice = (
             "The call is so young that Graph may not know it yet: ask again in a few seconds."
             if young
@@ -295,12 +295,12 @@ class Management:
                 "The call's tenant is missing: send tenantId, or set GRAPH_TENANT_ID.",
                 (("/tenantId", "required"),),
             )
-        if not self.records.scope.covers(tenant_id):
+        if not self.records.scope.covers_tenant(tenant_id):
             raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
         return tenant_id.lower()
 
     def _started(self, started_at: datetime | None, now: datetime) -> datetime | None:
-        if started_at is not None and started_at - now > self._timing.skew:
+        if started_at is not None and started_at - now > self._timing.max_clock_skew:
             raise InvalidRequest(
                 "startedAt lies in the future. Send the time at which the call began, with its offset.",
                 (("/startedAt", "in the future"),),

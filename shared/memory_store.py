@@ -7,10 +7,10 @@ from datetime import datetime
 from itertools import count, islice
 
 from shared import rows
-from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.callers import UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.errors import StoreConflict
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Record, Replace, Window, Write, order
 from shared.store import SHARDS, Change, Page, Stored, shard_of
@@ -89,7 +89,7 @@ class MemoryCallStore:
     async def list_calls(
         self,
         status: Status,
-        scope: Scope = EVERYTHING,
+        scope: Scope = UNRESTRICTED,
         *,
         limit: int = 100,
         continuation: str | None = None,
@@ -97,7 +97,7 @@ class MemoryCallStore:
         """Calls of all shards: active ones by id, ended ones newest first."""
 
         async def fetch(shard: int, window: Window, most: int) -> list[tuple[str, Call | None]]:
-            return list(islice((row for row in self._calls(shard, window) if scope.holds(row[1])), most))
+            return list(islice((row for row in self._calls(shard, window) if scope.contains(row[1])), most))
 
         return await list_page(fetch, status, scope, limit, continuation)
 
@@ -128,21 +128,21 @@ class MemoryCallStore:
         """Note how far a sweep came."""
         self._shards[shard].transact((Put(rows.PROGRESS, progress),))
 
-    async def switch(self) -> Switch | None:
+    async def switch(self) -> WatchdogState | None:
         """The last dead man's switch that was left."""
         stored = self._shards[0].rows.get(rows.SWITCH)
-        return stored.value if stored and isinstance(stored.value, Switch) else None
+        return stored.value if stored and isinstance(stored.value, WatchdogState) else None
 
-    async def put_switch(self, switch: Switch) -> None:
+    async def put_switch(self, switch: WatchdogState) -> None:
         """Note that a dead man's switch was left."""
         self._shards[0].transact((Put(rows.SWITCH, switch),))
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had this `Idempotency-Key`."""
-        return self._read(call_id, rows.idempotency_key(call_id, name), KeyedRequest)
+        return self._read(call_id, rows.idempotency_key(call_id, name), IdempotencyRecord)
 
     async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
         key = rows.idempotency_key(call_id, name)
@@ -150,7 +150,7 @@ class MemoryCallStore:
         self._shards[shard_of(call_id)].transact((write,))
 
     async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         key = rows.idempotency_key(call_id, name)

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass
 from typing import Self
 
-from shared.callers import EVERYTHING, Scope
+from shared.callers import UNRESTRICTED, Scope
 from shared.calls import Call, Event, Operation, Status
 from shared.clock import Clock
 from shared.errors import CallNotFound, OperationNotFound
@@ -38,7 +38,7 @@ class Records:
         self._clock = clock
         self._timing = timing
         self._seals = Seals(store)
-        self.scope = EVERYTHING
+        self.scope = UNRESTRICTED
 
     def seen_by(self, scope: Scope) -> Self:
         """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
@@ -62,8 +62,8 @@ class Records:
     ) -> Listing:
         """A page of calls. Its continuation is good for the same caller alone."""
         place = None if continuation is None else await self._seals.open(continuation, by)
-        scope = self.scope.narrowed(tenant_id)
-        if scope.nothing:
+        scope = self.scope.narrow_to(tenant_id)
+        if scope.is_empty:
             return Listing([], None)
         page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
@@ -101,7 +101,7 @@ class Records:
     async def stored(self, call_id: str) -> Stored[Call]:
         """A call as it is on record. Raises `CallNotFound`, also where it is none of the caller's."""
         stored = await self._store.get(call_id)
-        if stored and not self.scope.holds(stored.value):
+        if stored and not self.scope.contains(stored.value):
             if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
                 await self._store.get_operation(call_id, call_id)
             stored = None

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
-from shared.calls import Call, Event, Source
+from shared.calls import Call, Event, TerminationSource
 from shared.clock import Clock
 from shared.errors import (
     GraphCallNotFound,
@@ -18,8 +18,8 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.leases import Account, Failing, Lease, Timing, Watermark, credible
-from shared.notifications import Result
+from shared.leases import Lease, RenewalFailure, TenantApp, Timing, Watermark, credible
+from shared.notifications import ResultInfo
 from shared.slots import Slots
 from shared.store import CallStore, shard_of, update
 from shared.tenants import Slow, Tenants
@@ -124,7 +124,7 @@ class Renewer:
         if swept:
             return await self._renew(lease, watermark, swept=True)
         async with self.slots.beside_sweeps:
-            if slow := self.tenants.slowed(lease.account):
+            if slow := self.tenants.slowed(lease.tenant_app):
                 return await self.fail(lease, watermark, self.not_asked(slow))
             return await self._renew(lease, watermark, swept=False)
 
@@ -133,21 +133,21 @@ class Renewer:
             asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
             await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphThrottled as error:
-            self._slow_down(lease.account, error)
+            self._slow_down(lease.tenant_app, error)
             if swept:
                 return Outcome.THROTTLED
             return await self.fail(lease, watermark, failure_of(error))
         except GraphCallNotFound as error:
-            young_for = lease.started_at + self._timing.young - self._clock.now()
+            young_for = lease.started_at + self._timing.not_found_grace - self._clock.now()
             if young_for > timedelta() and not lease.hung_up:
                 return await self.fail(lease, watermark, replace(failure_of(error), retry_after=young_for))
-            return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
+            return await self._end(lease, TerminationSource.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
             failure = failure_of(error)
             if failure.status is None:  # no answer: it may have hung. An answer, be it a refusal, comes quickly
-                self.tenants.hung(lease.account)
+                self.tenants.hung(lease.tenant_app)
             return await self.fail(lease, watermark, failure)
-        self.tenants.answered(lease.account)
+        self.tenants.answered(lease.tenant_app)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at, lease.failing))
         return Outcome.RENEWED
@@ -166,12 +166,12 @@ class Renewer:
         self._tell(lease, failure, attempts, now - last)
         over = now - last >= self._timing.lease and failure.reason not in NOT_ASKED
         if over and (end := await self._look_up(lease)):
-            return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
+            return await self._end(lease, TerminationSource.LOOKUP_NOT_FOUND, end)
         left = last + self._timing.lease - now
         under_way = lease.failing.retry_at if lease.failing and lease.failing.retry_at > now else None
         tries = 1 if failure.reason == "notFoundYet" else attempts  # over, most likely: known as soon as it counts
         retry_at = under_way or await self._leave_retry(lease, tries, left, failure.retry_after)
-        failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
+        failing = RenewalFailure(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(
             self._store, lease.call_id, lambda call: _with_failure(call, failing, last, new_retry=not under_way)
         )
@@ -189,7 +189,7 @@ class Renewer:
             # This message is that retry, whatever this machine's clock says: none is under way any more.
             retry_at = min(message.retry_at, self._clock.now())
             lease = replace(lease, failing=replace(lease.failing, retry_at=retry_at))
-        if slow := self.tenants.slowed(lease.account):
+        if slow := self.tenants.slowed(lease.tenant_app):
             await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
             return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
@@ -227,10 +227,10 @@ class Renewer:
     async def _watermark(self, call_id: str) -> Watermark | None:
         return credible(await self._store.watermark(shard_of(call_id)), self._clock.now(), self._timing)
 
-    def _slow_down(self, account: Account, error: GraphThrottled) -> None:
+    def _slow_down(self, account: TenantApp, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
         self.tenants.throttled(account, wait)
-        telemetry.THROTTLED(tenantId=account[0], retryAfterSeconds=wait.total_seconds())
+        telemetry.THROTTLED(tenantId=account.tenant_id, retryAfterSeconds=wait.total_seconds())
 
     async def _leave_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """Leave the next message of the call's one chain; when it comes."""
@@ -243,17 +243,17 @@ class Renewer:
         """Up to half a minute, by the call: a throttled tenant's retries must not come all at once."""
         return self._timing.minute / 2 * (zlib.crc32(call_id.encode()) / 2**32)
 
-    async def _look_up(self, lease: Lease) -> Result | None:
+    async def _look_up(self, lease: Lease) -> ResultInfo | None:
         """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""
         try:
             found = await self._graph.get(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphCallNotFound:
-            return Result()
+            return ResultInfo()
         except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)
             return None
-        return Result(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
+        return ResultInfo(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
 
-    async def _end(self, lease: Lease, source: Source, result: Result | None = None) -> Outcome:
+    async def _end(self, lease: Lease, source: TerminationSource, result: ResultInfo | None = None) -> Outcome:
         now = self._clock.now()
         ended = False
 
@@ -289,7 +289,7 @@ class Renewer:
 
 
 def _with_failure(
-    call: Call | None, failing: Failing, last: datetime, *, new_retry: bool
+    call: Call | None, failing: RenewalFailure, last: datetime, *, new_retry: bool
 ) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
@@ -297,14 +297,16 @@ def _with_failure(
         if call.failing is None:
             return None
         failing = replace(failing, retry_at=call.failing.retry_at)
-    after = lifecycle.failing(call, failing, last)
+    after = lifecycle.renewal_failed(call, failing, last)
     if call.failing is not None:
         return after, ()
     detail = {"reason": failing.reason, "status": failing.status, "subcode": failing.subcode}
     return after, (Event("keepAliveFailing", failing.since, detail),)
 
 
-def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tuple[Call, tuple[Event, ...]] | None:
+def _with_renewal(
+    call: Call | None, at: datetime, known: RenewalFailure | None
+) -> tuple[Call, tuple[Event, ...]] | None:
     """The renewal, which mends the failure that was `known` when it was asked for.
 
     A later one stands, with its retry: this process may have stood still between Graph's answer and this. Else the
@@ -321,10 +323,10 @@ def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tup
 
 
 def _ended(
-    call: Call | None, source: Source, now: datetime, result: Result | None
+    call: Call | None, source: TerminationSource, now: datetime, result: ResultInfo | None
 ) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
-    after = lifecycle.gone(call, source, now, result)
+    after = lifecycle.call_gone(call, source, now, result)
     told_by = after.termination.source if after.termination else source
     return after, (Event("ended", now, {"source": told_by}),)

@@ -5,9 +5,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.cells import Row
-from shared.leases import Progress, Switch, Watermark
+from shared.leases import Progress, WatchdogState, Watermark
 from shared.store import Change
 
 MOST_ROWS = 100  # Table Storage: rows in one transaction
@@ -18,7 +18,7 @@ SEAL = "seal"  # in shard 0
 _FAR = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-type Record = Call | Operation | Event | Watermark | Progress | Switch | bytes | KeyedRequest
+type Record = Call | Operation | Event | Watermark | Progress | WatchdogState | bytes | IdempotencyRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
-from shared.callers import Scope, read_callers
+from shared.callers import Scope, parse_callers
 from shared.clouds import cloud_named
 from shared.identifiers import canonical_guid
 from shared.urls import trusted_url
@@ -60,7 +60,7 @@ type Guid = Annotated[str, AfterValidator(canonical_guid)]
 type Url = Annotated[str, AfterValidator(trusted_url)]
 type Authority = Annotated[str, AfterValidator(_authority)]
 type CommaSeparated[Item] = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_separated)]
-type Callers = Annotated[Mapping[str, Scope] | None, NoDecode, BeforeValidator(read_callers)]
+type Callers = Annotated[Mapping[str, Scope] | None, NoDecode, BeforeValidator(parse_callers)]
 type CloudName = Annotated[str, AfterValidator(_cloud_name)]
 type Host = Annotated[str, AfterValidator(_host)]
 type Schedule = Annotated[str, AfterValidator(_schedule)]

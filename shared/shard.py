@@ -10,7 +10,7 @@ from functools import partial
 from shared import telemetry
 from shared.clock import Clock
 from shared.errors import StoreUnavailable
-from shared.leases import Lease, Place, Progress, Watermark, credible
+from shared.leases import Lease, Progress, SweepPosition, Watermark, credible
 from shared.line import Hand, Held, Line
 from shared.renewal import Renewer
 from shared.store import CallStore, Stored
@@ -72,8 +72,8 @@ class ShardSweeper:
             new = Progress(now, found.watermark.sweep_started_at if found.watermark else None)
             resumable = self._resumable(new, found.progress)
             progress = resumable if resumable and unless_younger_than else new
-            place = partial(Lease.place, watermark=found.watermark, timing=self._plan.timing)
-            order = _order(found.leases, place, progress.after)
+            place = partial(Lease.sweep_position, watermark=found.watermark, timing=self._plan.timing)
+            order = _order(found.leases, place, progress.cursor)
             line, held = Line(order, self._renewer.slots.has_room), self._hand.take(len(order))
         try:
             run = await self._renew(line, held, found.watermark, deadline)
@@ -81,7 +81,7 @@ class ShardSweeper:
             held.release()
         if order:
             run.tally.see(min(lease.expires_at(found.watermark, self._plan.timing) for lease in order) - now)
-        done = _after(progress, run, _last_taken(order, line, place) or progress.after)
+        done = _after(progress, run, _last_taken(order, line, place) or progress.cursor)
         if line and resumable and _is_further(resumable, done):
             done = resumable  # an operator's sweep began anew: another's, that came further, goes on
         return await self._conclude(shard, run.tally, done, found.etag, is_done=not line)
@@ -119,13 +119,13 @@ class ShardSweeper:
 
     def _resumable(self, new: Progress, old: Progress | None) -> Progress | None:
         """Where a sweep ran out of time, for one to go on; None: the order is another by now, or it is long ago."""
-        if old is None or old.under != new.under:
+        if old is None or old.base_watermark_at != new.base_watermark_at:
             return None
         return old if new.started_at - old.started_at < self._plan.timing.at_risk_after else None
 
     async def _renew(self, line: Line, held: Held, watermark: Watermark | None, deadline: datetime) -> Pass:
         run = Pass(self._renewer, self._clock, self._plan, watermark, deadline)
-        with self._renewer.slots.shared_by(lease.account for lease in line.rest()):
+        with self._renewer.slots.shared_by(lease.tenant_app for lease in line.rest()):
             await run.renew_all(line, held.one_done)
         return run
 
@@ -151,27 +151,29 @@ class ShardSweeper:
         telemetry.ACTIVE.add(done.renewed + done.failing, shard=shard)
 
 
-def _order(leases: Iterable[Lease], place: Callable[[Lease], Place], after: Place | None) -> list[Lease]:
+def _order(
+    leases: Iterable[Lease], place: Callable[[Lease], SweepPosition], after: SweepPosition | None
+) -> list[Lease]:
     """Those that are to be renewed, the earliest deadline first."""
     order = sorted(leases, key=place)
     return [lease for lease in order if place(lease) > after] if after else order
 
 
-def _last_taken(order: Sequence[Lease], line: Line, place: Callable[[Lease], Place]) -> Place | None:
+def _last_taken(order: Sequence[Lease], line: Line, place: Callable[[Lease], SweepPosition]) -> SweepPosition | None:
     """The last call before which none was left. Of those behind it some may be renewed twice."""
     first_left = min(map(place, line.rest()), default=None)
     return next((taken for taken in map(place, reversed(order)) if first_left is None or taken < first_left), None)
 
 
 def _is_further(one: Progress, other: Progress) -> bool:
-    return one.after is not None and (other.after is None or one.after > other.after)
+    return one.cursor is not None and (other.cursor is None or one.cursor > other.cursor)
 
 
-def _after(progress: Progress, run: Pass, after: Place | None) -> Progress:
+def _after(progress: Progress, run: Pass, after: SweepPosition | None) -> Progress:
     """The progress with what a pass has done."""
     return replace(
         progress,
-        after=after,
+        cursor=after,
         renewed=progress.renewed + run.tally.renewed,
         ended=progress.ended + run.tally.ended,
         failing=progress.failing + run.tally.failing,

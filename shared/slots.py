@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from shared.leases import Account, Lease
+from shared.leases import Lease, TenantApp
 
 MAX_BESIDE_SWEEPS = 8  # keepAlives of registrations and retries; the host works on four messages at once
 
@@ -23,16 +23,16 @@ class Slots:
         self.beside_sweeps = asyncio.Semaphore(MAX_BESIDE_SWEEPS)
         self._free = asyncio.Semaphore(limit)
         self._share = max(1, limit * 3 // 4)
-        self._held: Counter[Account] = Counter()
-        self._present: Counter[Account] = Counter()  # tenants of the sweeps that run
+        self._held: Counter[TenantApp] = Counter()
+        self._present: Counter[TenantApp] = Counter()  # tenants of the sweeps that run
         self._change: asyncio.Event | None = None
 
-    def has_room(self, account: Account) -> bool:
+    def has_room(self, account: TenantApp) -> bool:
         """Whether the tenant may have one more."""
         return len(self._present) <= 1 or self._held[account] < self._share
 
     @contextmanager
-    def shared_by(self, accounts: Iterable[Account]) -> Iterator[None]:
+    def shared_by(self, accounts: Iterable[TenantApp]) -> Iterator[None]:
         """A sweep of these tenants' calls runs as long as this lasts."""
         distinct = set(accounts)
         self._present.update(distinct)
@@ -50,7 +50,7 @@ class Slots:
             if lease is None:
                 yield None
                 return
-            account = lease.account
+            account = lease.tenant_app
             self._held[account] += 1
             try:
                 yield lease
@@ -62,7 +62,7 @@ class Slots:
         self._change = self._change or asyncio.Event()
         await self._change.wait()
 
-    def _less(self, counter: Counter[Account], account: Account) -> None:
+    def _less(self, counter: Counter[TenantApp], account: TenantApp) -> None:
         counter[account] -= 1
         if not counter[account]:
             del counter[account]

@@ -7,11 +7,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.callers import UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.cells import Row
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 
 SHARDS = 16  # fixed: it is part of every key
 MAX_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through
@@ -93,7 +93,7 @@ class CallStore(Protocol):
     async def list_calls(
         self,
         status: Status,
-        scope: Scope = EVERYTHING,
+        scope: Scope = UNRESTRICTED,
         *,
         limit: int = 100,
         continuation: str | None = None,
@@ -134,26 +134,26 @@ class CallStore(Protocol):
         """Note how far a sweep came."""
         ...
 
-    async def switch(self) -> Switch | None:
+    async def switch(self) -> WatchdogState | None:
         """The last dead man's switch that was left."""
         ...
 
-    async def put_switch(self, switch: Switch) -> None:
+    async def put_switch(self, switch: WatchdogState) -> None:
         """Note that a dead man's switch was left: earlier ones are leftovers."""
         ...
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had this `Idempotency-Key`."""
         ...
 
     async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
         ...
 
     async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...

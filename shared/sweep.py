@@ -140,14 +140,14 @@ class Pass:
 
     async def _renew(self, lease: Lease) -> None:
         """Renew a call; put it off if its tenant is slowed down: the others must not wait for it."""
-        if not self._renewer.tenants.slowed(lease.account):
+        if not self._renewer.tenants.slowed(lease.tenant_app):
             outcome = await self._take(lease, self._renewer.renew(lease, self._watermark, swept=True))
             if outcome is not Outcome.THROTTLED:
                 return
         self._put_off.append(lease)
 
     async def _give_up(self, lease: Lease) -> None:
-        failure = self._renewer.not_asked(self._renewer.tenants.slowed(lease.account))
+        failure = self._renewer.not_asked(self._renewer.tenants.slowed(lease.tenant_app))
         await self._take(lease, self._renewer.fail(lease, self._watermark, failure))
 
     async def _take(self, lease: Lease, work: Awaitable[Outcome]) -> Outcome | None:
@@ -167,7 +167,7 @@ class Pass:
 
     async def _wait(self) -> bool:
         """Wait for the first of the slowed tenants, if that is soon: other shards wait too."""
-        slowed = [self._renewer.tenants.slowed(lease.account) for lease in self._put_off]
+        slowed = [self._renewer.tenants.slowed(lease.tenant_app) for lease in self._put_off]
         now = self._clock.now()
         until = min((slow.until for slow in slowed if slow), default=now)
         if until >= self._deadline or until - now > LONGEST_WAIT:

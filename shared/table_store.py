@@ -11,10 +11,10 @@ from azure.data.tables import TableEntity
 from azure.data.tables.aio import TableClient
 
 from shared import entities, rows
-from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.callers import UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 from shared.paging import list_page
 from shared.rows import Create, Delete, Put, Replace, Window
 from shared.store import Change, Page, Stored, retry_conflicts, shard_of
@@ -83,7 +83,7 @@ class TableCallStore:
     async def list_calls(
         self,
         status: Status,
-        scope: Scope = EVERYTHING,
+        scope: Scope = UNRESTRICTED,
         *,
         limit: int = 100,
         continuation: str | None = None,
@@ -97,7 +97,9 @@ class TableCallStore:
                 async for page in pages:
                     calls = ((row["RowKey"], entities.readable_call(row)) for row in page)
                     # Whose call it is cannot be read: only who may see all calls is told of it.
-                    found += ((key, call) for key, call in calls if (scope.holds(call) if call else scope.everything))
+                    found += (
+                        (key, call) for key, call in calls if (scope.contains(call) if call else scope.is_unrestricted)
+                    )
                     if len(found) >= most:
                         break
             return found[:most]
@@ -141,21 +143,21 @@ class TableCallStore:
         """Note how far a sweep came."""
         await self._table.write(shard, [Put(rows.PROGRESS, progress)])
 
-    async def switch(self) -> Switch | None:
+    async def switch(self) -> WatchdogState | None:
         """The last dead man's switch that was left."""
         return entities.if_readable(entities.to_switch, await self._table.read(0, rows.SWITCH))
 
-    async def put_switch(self, switch: Switch) -> None:
+    async def put_switch(self, switch: WatchdogState) -> None:
         """Note that a dead man's switch was left."""
         await self._table.write(0, [Put(rows.SWITCH, switch)])
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had this `Idempotency-Key`. Raises `RowUnreadable`."""
         row = await self._table.read(shard_of(call_id), rows.idempotency_key(call_id, name))
         return Stored(entities.to_keyed(row), etag_of(row)) if row else None
 
     async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
         key = rows.idempotency_key(call_id, name)
@@ -163,7 +165,7 @@ class TableCallStore:
         await self._table.write(shard_of(call_id), [write])
 
     async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         key = rows.idempotency_key(call_id, name)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from shared.clock import Clock
-from shared.leases import Account, Timing
+from shared.leases import TenantApp, Timing
 
 IN_VAIN = 32  # keepAlives of a tenant in a row without an answer
 MAX_TENANTS = 10_000  # of whom this is known; of more, the oldest is forgotten, which costs its tenant a few requests
@@ -32,10 +32,10 @@ class Tenants:
         self._clock = clock
         self._timing = timing
         self._max_tenants = max_tenants
-        self._slow: OrderedDict[Account, Slow] = OrderedDict()  # the newest is last
-        self._in_vain: OrderedDict[Account, int] = OrderedDict()  # requests since the last answer; the newest is last
+        self._slow: OrderedDict[TenantApp, Slow] = OrderedDict()  # the newest is last
+        self._in_vain: OrderedDict[TenantApp, int] = OrderedDict()  # requests since the last answer; the newest is last
 
-    def slowed(self, account: Account) -> Slow | None:
+    def slowed(self, account: TenantApp) -> Slow | None:
         """Until when the tenant's calls have to wait, None if they need not."""
         slow = self._slow.get(account)
         if slow is None or slow.until <= self._clock.now():
@@ -43,11 +43,11 @@ class Tenants:
             return None
         return slow
 
-    def throttled(self, account: Account, wait: timedelta) -> None:
+    def throttled(self, account: TenantApp, wait: timedelta) -> None:
         """Graph asked the tenant to wait."""
         self._slow_down(account, Slow(self._clock.now() + wait, "throttled", 429))
 
-    def hung(self, account: Account) -> None:
+    def hung(self, account: TenantApp) -> None:
         """No answer came. Where none does for any call, they wait a minute, and then one tries for all."""
         times = self._in_vain[account] = self._in_vain.pop(account, 0) + 1
         if len(self._in_vain) > self._max_tenants:
@@ -55,11 +55,11 @@ class Tenants:
         if times >= IN_VAIN:
             self._slow_down(account, Slow(self._clock.now() + self._timing.minute, "postponed", None))
 
-    def answered(self, account: Account) -> None:
+    def answered(self, account: TenantApp) -> None:
         """A keepAlive succeeded."""
         self._in_vain.pop(account, None)
 
-    def _slow_down(self, account: Account, slow: Slow) -> None:
+    def _slow_down(self, account: TenantApp, slow: Slow) -> None:
         self._forget_those_who_need_not_wait()
         known = self._slow.get(account)
         if known is None or known.until < slow.until:

@@ -17,10 +17,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.calls import Call, Operation, Source, Status
-from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
+from shared.calls import Call, Operation, Status, TerminationSource
+from shared.explaining import LOST_OPERATION, Facts, explain_keep_alive, explain_operation
 from shared.identifiers import NOT_A_GUID, is_guid
-from shared.leases import Failing, Timing, Watermark
+from shared.leases import RenewalFailure, Timing, Watermark
 from shared.recording import caller_context
 
 METADATA_KEYS = 50
@@ -184,7 +184,7 @@ class TerminationView(Model):
     subcode: int | None
     reason: str = Field(description="In plain words.")
     category: str = Field(description="See /api/termination-codes.")
-    source: Source = Field(description="Who told.")
+    source: TerminationSource = Field(description="Who told.")
     action: str | None = Field(description="What to do about it.")
     fault_owner: FaultOwner = Field(description=_OWNER)
     retryable: bool = Field(description=_RETRYABLE)
@@ -381,7 +381,7 @@ def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: da
     )
 
 
-def _failing_view(failing: Failing) -> FailingView:
+def _failing_view(failing: RenewalFailure) -> FailingView:
     shown = {name: getattr(failing, name) for name in FailingView.model_fields if name != "explanation"}
     why = explain_keep_alive(failing.reason, failing.status, failing.subcode)
     return FailingView.model_validate({**shown, "explanation": ExplanationView.model_validate(why)})
@@ -401,7 +401,7 @@ def recording_view(operation: Operation, call: Call, *, secrets: bool) -> Record
     A `clientContext` that we made up is not shown: it is none of the caller's.
     """
     shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
-    if call.ended_at is not None and not operation.finished:
+    if call.ended_at is not None and not operation.is_finished:
         shown["status"] = "lost"
     shown["explanation"] = _why(operation, str(shown["status"]))
     shown["client_context"] = caller_context(operation.client_context)
@@ -413,7 +413,7 @@ def recording_view(operation: Operation, call: Call, *, secrets: bool) -> Record
 def _why(operation: Operation, status: str) -> ExplanationView | None:
     match status:
         case "lost":
-            return ExplanationView.model_validate(LOST)
+            return ExplanationView.model_validate(LOST_OPERATION)
         case "failed":
             facts = Facts(operation.code, operation.subcode, message=operation.message)
             return ExplanationView.model_validate(explain_operation(facts, operation.completion_reason))

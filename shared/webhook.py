@@ -22,8 +22,8 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
-from shared.leases import Account
-from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse
+from shared.leases import TenantApp
+from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse_notifications
 from shared.store import CallStore, Change, Stored, commit, retry_conflicts
 from shared.wakeups import Queue, Renew
 
@@ -53,7 +53,7 @@ class Received:
 class _Told:
     """By whom a body was told, and by which request."""
 
-    teller: Account
+    teller: TenantApp
     ids: RequestIds
 
 
@@ -116,10 +116,12 @@ class Webhook:
         tenant_id = claims.tenant_id
         self._admitted.check(claims)
         # A roster of thousands takes seconds of CPU time: other requests, and sweeps, go on meanwhile.
-        parsed = parse(body) if len(body) < LARGE_BODY else await asyncio.to_thread(parse, body)
+        parsed = (
+            parse_notifications(body) if len(body) < LARGE_BODY else await asyncio.to_thread(parse_notifications, body)
+        )
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
-        teller = tenant_id, self._apps.of_audience(claims.audience)
+        teller = TenantApp(tenant_id, self._apps.of_audience(claims.audience))
         received = await self._take(_by_call(parsed.notifications), _Told(teller, ids), parsed.faults)
         if received.refused and not received.calls:
             raise Forbidden("These calls belong to another tenant, or another app, than the token.")
@@ -162,7 +164,7 @@ class Webhook:
         stored = [notifications for call_id, notifications in by_call.items() if call_id not in refused]
         return Received(sum(map(len, stored)), len(stored), faults, len(refused))
 
-    def _tell_refused(self, teller: Account, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
+    def _tell_refused(self, teller: TenantApp, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:
             telemetry.NOTIFICATIONS_REFUSED(why="unreadable", detail=fault)
             telemetry.NOTIFICATIONS.add(outcome="unreadable")
@@ -211,7 +213,7 @@ class Webhook:
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):
-            call = lifecycle.notified(call, item, told.teller[0], at, told.teller[1])
+            call = lifecycle.notified(call, item, told.teller.tenant_id, at, told.teller.app_id)
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
                 if known is None:
@@ -219,7 +221,7 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at + number * EVENT_SPACING, told.ids)
+                event = lifecycle.notification_event(item, at + number * EVENT_SPACING, told.ids)
                 story.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
         return Change(before, call, tuple(story.values()), tuple(operations.values()))

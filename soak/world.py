@@ -200,7 +200,7 @@ class World:
     async def _tick(self, app: App) -> bool:
         """Whether the process lived to the end of it."""
         self.tell(app.name, "ticks")
-        return await self.limited(app, app.keeper.sweep("timer", unless_younger_than=TIMING.fresh))
+        return await self.limited(app, app.keeper.sweep("timer", unless_younger_than=TIMING.sweep_fresh_for))
 
     async def limited(self, app: App, work: Coroutine[Any, Any, object]) -> bool:
         """Do something that the host ends after five minutes, and the process with it."""

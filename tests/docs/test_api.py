@@ -18,8 +18,8 @@ import function_app
 from functions.http import ROUTES, Role, Route
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, problem
 from shared import VERSION, notifications, paging, seals, views, wakeups
-from shared.callers import EVERYTHING
-from shared.calls import Source, Status
+from shared.callers import UNRESTRICTED
+from shared.calls import Status, TerminationSource
 from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
 from shared.explaining import Context, explain, explain_keep_alive
 from shared.graph_errors import error_from_response
@@ -165,7 +165,7 @@ def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
     told = json.loads(block.body)
     match block.kind:
         case "notifications":
-            assert notifications.parse(block.body.encode()).faults == ()
+            assert notifications.parse_notifications(block.body.encode()).faults == ()
         case "WakeUp":
             assert _as_given(wakeups.parse(block.body), told) == told
         case name:
@@ -235,7 +235,7 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
     place, _, seal = page["continuation"].partition(".")
-    assert place == paging._continuation(Status.ENDED, EVERYTHING, key)
+    assert place == paging._continuation(Status.ENDED, UNRESTRICTED, key)
     assert len(seal) == len(seals._mac(b"", place, "function key"))
 
 
@@ -261,4 +261,4 @@ def test_the_members_of_a_call_name_every_reason_of_a_failing_keep_alive_and_eve
     errors = [kind for kind, _ in KINDS if issubclass(kind, GraphError)] + GraphError.__subclasses__()
     known = {failure_of(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
     assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | NOT_ASKED
-    assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(Source)
+    assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(TerminationSource)

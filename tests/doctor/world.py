@@ -28,7 +28,7 @@ from local.doctor.storage import POISON
 from local.doctor.veil import Veil
 from local.stack import APP_ID, ROOT, Stack, running
 from local.stack import Options as StackOptions
-from shared.calls import Call, Source, Termination
+from shared.calls import Call, Termination, TerminationSource
 from shared.entities import to_row
 from shared.leases import Watermark
 from shared.rows import WATERMARK, ended_key, recent_key, shard_key
@@ -296,7 +296,7 @@ def running_world() -> Iterator[World]:
 
 
 def _termination(code: int, subcode: int) -> Termination:
-    return Termination(Source.NOTIFICATION, "keepAlive did not come", "keepalive", code, subcode)
+    return Termination(TerminationSource.NOTIFICATION, "keepAlive did not come", "keepalive", code, subcode)
 
 
 def _setting(name: str, value: str) -> Mapping[str, JsonValue]:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from functions.problems import KINDS, NO_ANSWER, TYPE, UNFORESEEN, Kind
-from shared.calls import KeyedRequest
+from shared.calls import IdempotencyRecord
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.idempotency import key_of
 from shared.services import Services
@@ -125,7 +125,7 @@ async def _(app: App) -> httpx.Response:
     call_id = await app.register()
     key = key_of(KEYED["Idempotency-Key"], "function key", "hangup")
     assert key is not None
-    await app.parts.store.claim_key(call_id, key.name, KeyedRequest(key.fingerprint, app.clock.now()), None)
+    await app.parts.store.claim_key(call_id, key.name, IdempotencyRecord(key.fingerprint, app.clock.now()), None)
     return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
 
 

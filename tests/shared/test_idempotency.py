@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.calls import Answered, Call, Event, KeyedRequest
+from shared.calls import Call, Event, IdempotencyRecord, StoredResponse
 from shared.errors import (
     CallKeeperError,
     GraphForbidden,
@@ -46,11 +46,11 @@ class Work:
         if self.world:
             await self.world.write("recordRequested")
 
-    async def __call__(self) -> Answered:
+    async def __call__(self) -> StoredResponse:
         await self.begin()
         if self.failures:
             raise self.failures.pop(0)
-        return Answered(202, f'{{"time": {self.done}}}', "/somewhere")
+        return StoredResponse(202, f'{{"time": {self.done}}}', "/somewhere")
 
 
 class World:
@@ -63,7 +63,7 @@ class World:
         call = before.value if before else Call("call", "tenant", "established", now, now)
         await self.store.commit(Change(before, call, (Event(kind, now),)))
 
-    async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> Answered:
+    async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> StoredResponse:
         work.world = self
         once = Once(self.store, self.clock, "recordRequested", repeatable)
         return await once.answer("call", a_key, work)
@@ -110,7 +110,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             begun.set()
             await go_on.wait()
             return await super().__call__()
@@ -129,7 +129,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
 
 async def test_of_many_at_once_one_is_done(world: World) -> None:
     class GivingWay(MemoryCallStore):
-        async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+        async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
             found = await super().keyed(call_id, name)
             await asyncio.sleep(0)
             return found
@@ -137,7 +137,7 @@ async def test_of_many_at_once_one_is_done(world: World) -> None:
     world, work = World(GivingWay()), Work()
     answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
     assert work.done == 1
-    assert sum(isinstance(answer, Answered) for answer in answers) == 1
+    assert sum(isinstance(answer, StoredResponse) for answer in answers) == 1
     assert sum(isinstance(answer, RequestInProgress) for answer in answers) == 8
 
 
@@ -188,7 +188,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     world: World, *, repeatable: bool
 ) -> None:
     class Dying(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             if self.done == 0:
                 await self.begin()
                 raise Killed
@@ -212,7 +212,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
 async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
         async def settle_key(
-            self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+            self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
         ) -> None:
             raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
 
@@ -281,7 +281,7 @@ async def test_without_a_key_two_at_once_are_one(world: World) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             begun.set()
             await go_on.wait()
             return await super().__call__()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import shard as shard_module
-from shared.calls import Call, Source, Status
+from shared.calls import Call, Status, TerminationSource
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -21,7 +21,7 @@ from shared.errors import (
 )
 from shared.graph import GraphCall
 from shared.keeper import Keeper
-from shared.leases import Lease, Progress, Switch, Timing, Watermark
+from shared.leases import Lease, Progress, TenantApp, Timing, WatchdogState, Watermark
 from shared.memory_store import MemoryCallStore
 from shared.pace import RateLimiter
 from shared.renewal import Renewer
@@ -145,7 +145,7 @@ async def test_a_call_that_graph_does_not_know_is_ended_by_the_sweep(world: Worl
     call = await world.record("gone")
     assert call.status is Status.ENDED
     assert call.termination is not None
-    assert call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert call.termination.source is TerminationSource.KEEP_ALIVE_NOT_FOUND
     assert (call.termination.code, call.termination.subcode) == (None, None)
     assert call.ended_at == world.clock.now()
 
@@ -320,7 +320,7 @@ async def test_after_45_minutes_without_success_the_call_is_looked_up_before_it_
     call = await world.record("call")
     assert call.status is Status.ENDED
     assert call.termination is not None
-    assert call.termination.source is Source.LOOKUP_NOT_FOUND
+    assert call.termination.source is TerminationSource.LOOKUP_NOT_FOUND
 
 
 async def test_a_lookup_that_tells_the_end_tells_its_reason_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +369,8 @@ async def test_another_app_of_a_throttled_tenant_does_not_wait(world: World) -> 
     await world.sweep()
 
     assert [len(world.graph.calls[call].keep_alives) for call in ("hers", "his")] == [0, 1]
-    assert world.keeper._renewer.tenants.slowed((TENANT, "app-a"))
-    assert not world.keeper._renewer.tenants.slowed((TENANT, "app-b"))
+    assert world.keeper._renewer.tenants.slowed(TenantApp(TENANT, "app-a"))
+    assert not world.keeper._renewer.tenants.slowed(TenantApp(TENANT, "app-b"))
 
 
 async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world: World) -> None:
@@ -449,7 +449,7 @@ async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_
 async def test_a_fresh_shard_is_left_alone_unless_an_operator_asks(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     assert world.graph.requests["keepAlive"] == 1
     await world.sweep()
     assert world.graph.requests["keepAlive"] == 2
@@ -493,7 +493,7 @@ async def test_a_retry_taken_by_a_clock_that_is_behind_leaves_the_next_one(world
 async def test_the_dead_mans_switch_does_nothing_while_the_timer_lives(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     for _ in range(8):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         for _ in range(15):
             await world.clock.advance(MINUTE)
             await world.drain()
@@ -562,7 +562,7 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
 async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def away() -> Switch | None:
+    async def away() -> WatchdogState | None:
         raise StoreUnavailable("away (test)")
 
     await world.call("call", age=10 * MINUTE)
@@ -629,7 +629,7 @@ class ReadOnlyStore(MemoryCallStore):
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002
         raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
 
-    async def put_switch(self, switch: Switch) -> None:
+    async def put_switch(self, switch: WatchdogState) -> None:
         raise StoreUnavailable(f"may not write {switch} (test)")
 
 
@@ -693,7 +693,7 @@ async def test_a_call_that_can_never_be_written_does_not_set_off_a_storm() -> No
         before = world.graph.requests["keepAlive"]
         for minute in range(60):
             if minute % 15 == 0:
-                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
             await world.drain()
             await world.clock.advance(MINUTE)
         asked.append(world.graph.requests["keepAlive"] - before)
@@ -732,7 +732,7 @@ def test_a_call_that_came_about_the_time_of_a_sweep_keeps_its_place_behind_older
     old, new = (Lease(name, TENANT, began, began) for name, began in (("b", swept_at - HOUR), ("a", swept_at - before)))
     for later in (timedelta(), 30 * MINUTE):
         watermark = Watermark(swept_at + later, swept_at + later)
-        assert old.place(watermark, Timing()) < new.place(watermark, Timing())
+        assert old.sweep_position(watermark, Timing()) < new.sweep_position(watermark, Timing())
 
 
 def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -> None:
@@ -740,7 +740,7 @@ def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -
     swept = Lease("a", TENANT, swept_at - HOUR, swept_at - HOUR)
     late = Lease("b", TENANT, swept_at, swept_at - 10 * MINUTE)
     watermark = Watermark(swept_at, swept_at)
-    assert late.place(watermark, Timing()) < swept.place(watermark, Timing())
+    assert late.sweep_position(watermark, Timing()) < swept.sweep_position(watermark, Timing())
 
 
 async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_next_tick() -> None:
@@ -754,7 +754,7 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
     world.graph.faults["*"] = slow
     world.queue.broken = True
     for _ in range(2):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.clock.advance(15 * MINUTE)
     assert all(call.keep_alives for call in world.graph.calls.values())
 
@@ -763,8 +763,10 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
 async def test_a_sweep_that_ran_out_of_time_long_ago_is_begun_anew(world: World, minutes: int, goes_on: bool) -> None:
     await world.call("call", age=10 * MINUTE)
     began, last = world.clock.now() - minutes * MINUTE, world.clock.now() + HOUR
-    await world.store.put_progress(shard_of("call"), Progress(began, under=None, after=(last, last, "~"), renewed=1))
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.store.put_progress(
+        shard_of("call"), Progress(began, base_watermark_at=None, cursor=(last, last, "~"), renewed=1)
+    )
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     watermark = await world.store.watermark(shard_of("call"))
     assert watermark is not None
     assert watermark.sweep_started_at == (began if goes_on else world.clock.now())
@@ -788,7 +790,7 @@ async def test_a_switch_that_could_not_be_left_as_a_sweep_began_is_left_as_it_en
 async def live(world: World, minutes: int, *, timer: bool) -> None:
     for minute in range(minutes):
         if timer and minute % 15 == 0:
-            await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+            await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
 
@@ -901,7 +903,7 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
     for _ in range(180):
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
-                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
     assert len(world.queue.messages) < 500  # they were 150,000 after two hours when each failure left its own
@@ -1328,10 +1330,10 @@ async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next
         await world.call(call_id, age=10 * MINUTE)
     world.graph.faults["*"] = slow
     world.queue.broken = True
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     await world.clock.run(world.keeper.sweep("operator", budget=timedelta(seconds=5)))
     await world.clock.advance(15 * MINUTE)
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     assert all(call.keep_alives for call in world.graph.calls.values())
 
 
@@ -1370,7 +1372,7 @@ async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkey
     world.graph.faults["*"] = slow
     world.queue.broken = True
     for _ in range(10):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.clock.advance(4 * MINUTE)
     assert all(call.keep_alives for call in world.graph.calls.values())
 
@@ -1412,7 +1414,7 @@ async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
     ahead = world.clock.now() + timedelta(hours=3)
     for shard in range(SHARDS):
         await world.store.put_watermark(shard, Watermark(ahead, ahead))
-    await world.store.put_switch(Switch(ahead, ahead))
+    await world.store.put_switch(WatchdogState(ahead, ahead))
 
     await world.clock.run(world.keeper.handle(Sweep(wake_up="request")))
 

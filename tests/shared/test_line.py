@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from shared.leases import Account, Lease
+from shared.leases import Lease, TenantApp
 from shared.line import Hand, Held, Line
 from tests.shared.stores import NOW
 
@@ -42,11 +42,11 @@ def test_each_is_taken_once_and_within_a_tenant_in_order(seed: int) -> None:
     random = Random(seed)
     leases = [lease(number, random.choice("abc")) for number in range(60)]
     line = Line(leases, lambda _account: random.random() < 0.5)
-    order: dict[Account, list[str]] = {}
+    order: dict[TenantApp, list[str]] = {}
     while line:
         if one := line.take():
-            order.setdefault(one.account, []).append(one.call_id)
-            assert {each.call_id for each in line.rest()}.isdisjoint(order[one.account])
+            order.setdefault(one.tenant_app, []).append(one.call_id)
+            assert {each.call_id for each in line.rest()}.isdisjoint(order[one.tenant_app])
 
     assert Counter(call_id for ids in order.values() for call_id in ids) == Counter(each.call_id for each in leases)
     assert all(ids == sorted(ids) for ids in order.values())

@@ -11,12 +11,12 @@ import pytest
 
 from shared import telemetry
 from shared.apps import Apps, BotApp
-from shared.calls import Answered, Call, KeyedRequest
+from shared.calls import Call, IdempotencyRecord, StoredResponse
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph import StartedOperation
 from shared.idempotency import Once, implied_key, key_of
 from shared.inbound import Claims, TokenVerifier
-from shared.leases import Progress, Switch, Timing, Watermark
+from shared.leases import Progress, Timing, WatchdogState, Watermark
 from shared.management import Management
 from shared.memory_store import MemoryCallStore, _Shard
 from shared.recording import RecordRequest
@@ -255,7 +255,7 @@ async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retr
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_watermark_progress_switch_and_secret_are_written_again_or_there(loss: type[Exception]) -> None:
     store, now = LosingStore(), VirtualClock().now()
-    watermark, progress, switch = Watermark(now, now), Progress(now, None), Switch(now, now)
+    watermark, progress, switch = Watermark(now, now), Progress(now, None), WatchdogState(now, now)
     writes = (
         lambda: store.put_watermark(0, watermark),
         lambda: store.put_progress(0, progress),
@@ -285,9 +285,9 @@ async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: 
     assert key is not None
     done: list[int] = []
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         done.append(1)
-        return Answered(202, "{}")
+        return StoredResponse(202, "{}")
 
     world.store.lose(number, loss)
     assert (await once.answer("call", key, act)).status == 202
@@ -299,9 +299,9 @@ async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: 
 async def test_an_implied_key_is_given_back(world: World, loss: type[Exception]) -> None:
     once, key, done = Once(world.store, world.clock, "recordRequested", repeatable=False), implied_key("bot", "x"), []
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         done.append(1)
-        return Answered(202, "{}")
+        return StoredResponse(202, "{}")
 
     for number in (0, 1, 0):
         world.store.lose(number, loss)
@@ -314,12 +314,12 @@ async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None
         """Somebody else takes the key between our read and our claim."""
 
         async def claim_key(
-            self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+            self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
         ) -> None:
-            await super().claim_key(call_id, name, replace(request, claim="another's"), before)
+            await super().claim_key(call_id, name, replace(request, claim_id="another's"), before)
             await super().claim_key(call_id, name, request, before)
 
-    async def never() -> Answered:
+    async def never() -> StoredResponse:
         raise AssertionError
 
     once = Once(Quicker(), world.clock, "recordRequested", repeatable=False)

@@ -9,13 +9,13 @@ import pytest
 
 from shared import telemetry
 from shared.apps import Apps, BotApp
-from shared.calls import Call, Source, Status
+from shared.calls import Call, Status, TerminationSource
 from shared.clock import SystemClock
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph import GraphCall, StartedOperation
 from shared.inbound import Claims, TokenVerifier
 from shared.leases import Timing, Watermark
-from shared.lifecycle import gone
+from shared.lifecycle import call_gone
 from shared.management import Management
 from shared.memory_store import MemoryCallStore
 from shared.recording import RecordRequest
@@ -40,7 +40,9 @@ class EndingGraph:
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 (the protocol's)
         stored = await self._store.get(call_id)
         assert stored is not None
-        await self._store.commit(Change(stored, gone(stored.value, Source.KEEP_ALIVE_NOT_FOUND, self._clock.now())))
+        await self._store.commit(
+            Change(stored, call_gone(stored.value, TerminationSource.KEEP_ALIVE_NOT_FOUND, self._clock.now()))
+        )
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
@@ -82,7 +84,7 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
     assert shown.call.status is Status.ENDED
     assert shown.call.hangup is not None
     assert shown.call.termination is not None
-    assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert shown.call.termination.source is TerminationSource.KEEP_ALIVE_NOT_FOUND
     assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
     ends = [vars(record)["category"] for record in caplog.records if vars(record).get("event") == "call.ended"]
     assert ends[-1:] == ["byBot"]  # more became known of the end

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
-from shared.callers import EVERYTHING, MOST_BONDS, Scope
-from shared.calls import Answered, Call, Event, KeyedRequest, Operation, Status
+from shared.callers import MAX_SCOPE_IDS, UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status, StoredResponse
 from shared.errors import InvalidRequest, StoreConflict
-from shared.leases import Failing, Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, RenewalFailure, WatchdogState, Watermark
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
 from shared.table_store import TableCallStore
@@ -61,7 +61,7 @@ async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> N
 
 @pytest.mark.parametrize("call_id", ["call", ODD, "0a1b2c3d-0000-4000-8000-1234567890ab"])
 async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: CallStore, call_id: str) -> None:
-    failing = Failing(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
+    failing = RenewalFailure(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
     call = replace(a_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
     operation = Operation(ODD, call_id, "record", "running", NOW, recording_access_token="secret")
     await store.commit(Change(None, call, (told("state", state="established"),), ((None, operation),)))
@@ -123,7 +123,7 @@ async def test_an_end_that_knew_not_the_last_write_is_refused(store: CallStore) 
 
 
 async def test_what_a_call_has_no_more_is_gone(store: CallStore) -> None:
-    failing = Failing(NOW, 1, NOW, "x" * 40_000)
+    failing = RenewalFailure(NOW, 1, NOW, "x" * 40_000)
     await create(store, replace(a_call(long="y" * 40_000), failing=failing))
     await store.commit(Change(await read(store), a_call()))
     assert (await read(store)).value == a_call()
@@ -381,13 +381,13 @@ async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
 
 
 async def test_calls_of_several_tenants_are_listed_together(store: CallStore) -> None:
-    tenants = [str(uuid4()) for _ in range(MOST_BONDS)]
+    tenants = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
     await create(store, *(a_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
     await create(store, a_call("another", tenant=str(uuid4())))
     scope = Scope(frozenset(tenants))
     page = await store.list_calls(Status.ACTIVE, scope, limit=7)
     following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
-    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_BONDS)]
+    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
     with pytest.raises(InvalidRequest):
         await store.list_calls(Status.ACTIVE, Scope(frozenset(tenants[:1])), continuation=page.continuation)
 
@@ -407,13 +407,13 @@ async def test_a_list_can_be_of_some_apps_and_of_calls_without_one(
     await create(store, *every)
     for scope in (Scope(apps=frozenset(apps)), Scope(frozenset({TENANT}), frozenset(apps))):
         pages = await listed(store, status, 7, scope)
-        expected = [call for call in every if scope.holds(call)]
+        expected = [call for call in every if scope.contains(call)]
         assert [call.id for page in pages for call in page] == sorted(call.id for call in expected)
         assert all(len(page) == 7 for page in pages[:-1])
 
 
 async def test_a_list_of_as_many_tenants_and_apps_as_a_caller_may_have_is_not_too_much_to_ask(store: CallStore) -> None:
-    some = [str(uuid4()) for _ in range(MOST_BONDS)]
+    some = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
     await create(store, replace(a_call(tenant=some[0]), app_id=some[5]))
     for scope in (Scope(frozenset(some[:5]), frozenset(some[5:])), Scope(apps=frozenset(some))):
         assert len((await store.list_calls(Status.ACTIVE, scope)).calls) == 1
@@ -425,7 +425,7 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
     page = await store.list_calls(Status.ACTIVE, ours, limit=2)
     following = await store.list_calls(Status.ACTIVE, ours, continuation=page.continuation)
     assert [call.id for call in following.calls] == ["c"]
-    for other in (EVERYTHING, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
+    for other in (UNRESTRICTED, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
         with pytest.raises(InvalidRequest):
             await store.list_calls(Status.ACTIVE, other, continuation=page.continuation)
 
@@ -433,7 +433,7 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
 async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
     await create(store, a_call())
     assert await store.keyed("call", "name") is None
-    claim = KeyedRequest("fingerprint", NOW, claim="ours")
+    claim = IdempotencyRecord("fingerprint", NOW, claim_id="ours")
     await store.claim_key("call", "name", claim, None)
     stale = await store.keyed("call", "name")
     assert stale is not None
@@ -441,17 +441,17 @@ async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(
     with pytest.raises(StoreConflict):
         await store.claim_key("call", "name", claim, None)
 
-    done = replace(claim, answered=Answered(202, "é" * 40_000, "/place"), outcome_lost=True)
+    done = replace(claim, response=StoredResponse(202, "é" * 40_000, "/place"), outcome_unknown=True)
     await store.settle_key("call", "name", stale, done)
     kept = await store.keyed("call", "name")
     assert kept is not None
     assert kept.value == done
     with pytest.raises(StoreConflict):
         await store.claim_key("call", "name", claim, stale)
-    await store.claim_key("call", "name", replace(claim, claim="another's"), kept)
+    await store.claim_key("call", "name", replace(claim, claim_id="another's"), kept)
     taken_over = await store.keyed("call", "name")
     assert taken_over is not None
-    assert taken_over.value.claim == "another's"
+    assert taken_over.value.claim_id == "another's"
 
     for request in (done, None):  # whoever claimed it before writes nothing over it, and gives nothing back
         with pytest.raises(StoreConflict):
@@ -465,7 +465,7 @@ async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(
 async def test_keys_go_with_their_call(store: CallStore) -> None:
     await create(store, ended(a_call()), a_call("call-2"))
     for call_id in ("call", "call-2"):
-        await store.claim_key(call_id, "name", KeyedRequest("fingerprint", NOW), None)
+        await store.claim_key(call_id, "name", IdempotencyRecord("fingerprint", NOW), None)
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await store.keyed("call", "name") is None
     assert await store.keyed("call-2", "name") is not None
@@ -556,7 +556,7 @@ async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
 async def test_the_last_switch_stands(store: CallStore) -> None:
     assert await store.switch() is None
     for second, began in enumerate((NOW, None)):
-        switch = Switch(NOW + second * SECOND, began)
+        switch = WatchdogState(NOW + second * SECOND, began)
         await store.put_switch(switch)
         assert await store.switch() == switch
 

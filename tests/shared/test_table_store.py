@@ -24,7 +24,7 @@ from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
 from shared.calls import Call, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.leases import Switch, Watermark
+from shared.leases import WatchdogState, Watermark
 from shared.rows import SEAL, Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table
@@ -250,10 +250,10 @@ async def test_a_row_alone_is_written_without_a_transaction(store: TableCallStor
     before = await read(store)
     client.transactions = client.reads = 0
     await store.commit(Change(before, a_call(ticket="1")))
-    await store.put_switch(Switch(NOW))
+    await store.put_switch(WatchdogState(NOW))
     assert (client.transactions, client.reads) == (0, 0)
     assert (await read(store)).value == a_call(ticket="1")
-    assert await store.switch() == Switch(NOW)
+    assert await store.switch() == WatchdogState(NOW)
 
 
 @pytest.mark.parametrize("lost_to", [lambda call: replace(call, state="ringing"), ended])

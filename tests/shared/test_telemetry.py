@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import telemetry
-from shared.calls import Call, Source, Termination
+from shared.calls import Call, Termination, TerminationSource
 from shared.telemetry import LOGGER, LogEvent, Metric
 
 ROOT = Path(__file__).parents[2]
@@ -113,9 +113,12 @@ def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("termination", "told"),
     [
-        (Termination(Source.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
-        (Termination(Source.NOTIFICATION, "why", "media", 499, 987654), ["call.ended", "termination.code.unknown"]),
-        (Termination(Source.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
+        (Termination(TerminationSource.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
+        (
+            Termination(TerminationSource.NOTIFICATION, "why", "media", 499, 987654),
+            ["call.ended", "termination.code.unknown"],
+        ),
+        (Termination(TerminationSource.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
     ],
 )
 def test_an_end_is_told_and_an_unknown_code_beside_it(

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.leases import Account, Timing
+from shared.leases import TenantApp, Timing
 from shared.tenants import IN_VAIN, Tenants
 from tests.shared.stores import NOW
 
@@ -28,8 +28,8 @@ def clock() -> SteppedClock:
     return SteppedClock()
 
 
-def account(number: int) -> Account:
-    return f"tenant-{number}", None
+def account(number: int) -> TenantApp:
+    return TenantApp(f"tenant-{number}", None)
 
 
 def test_a_throttled_tenant_waits_as_long_as_graph_asked_the_longest(clock: SteppedClock) -> None:

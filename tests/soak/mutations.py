@@ -14,9 +14,9 @@ from shared.errors import StoreUnavailable
 from shared.graph_proof import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 from shared.keeper import Keeper
-from shared.leases import Lease, Place, Progress, Timing, Watermark
+from shared.leases import Lease, Progress, SweepPosition, Timing, Watermark
 from shared.memory_store import _Shard
-from shared.notifications import Result
+from shared.notifications import ResultInfo
 from shared.renewal import Renewer
 from shared.rows import Delete, Write
 from shared.shard import ShardSweeper
@@ -99,10 +99,10 @@ def no_progress(patch: pytest.MonkeyPatch) -> None:
 
 
 def order_by_id(patch: pytest.MonkeyPatch) -> None:
-    def place(self: Lease, watermark: Watermark | None, timing: Timing) -> Place:
+    def place(self: Lease, watermark: Watermark | None, timing: Timing) -> SweepPosition:
         return self.expires_at(watermark, timing), START, self.call_id
 
-    patch.setattr(Lease, "place", place)
+    patch.setattr(Lease, "sweep_position", place)
 
 
 def no_etags(patch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,11 @@ def no_etags(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_skew(patch: pytest.MonkeyPatch) -> None:
-    skews = {"skew": lambda _: timedelta(), "unseen": lambda self: self.minute, "young": lambda self: 6 * self.minute}
+    skews = {
+        "max_clock_skew": lambda _: timedelta(),
+        "watermark_blind_window": lambda self: self.minute,
+        "not_found_grace": lambda self: 6 * self.minute,
+    }
     for name, seconds in skews.items():  # as properties: they come before what an instance has worked out already
         patch.setattr(Timing, name, property(seconds))
 
@@ -186,12 +190,12 @@ def never_seen_to(patch: pytest.MonkeyPatch) -> None:
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Timing, "young", property(lambda _: timedelta()))
+    patch.setattr(Timing, "not_found_grace", property(lambda _: timedelta()))
 
 
 def no_look_up(patch: pytest.MonkeyPatch) -> None:
-    async def finds_nothing(_self: Renewer, _lease: Lease) -> Result:
-        return Result()
+    async def finds_nothing(_self: Renewer, _lease: Lease) -> ResultInfo:
+        return ResultInfo()
 
     patch.setattr(Renewer, "_look_up", finds_nothing)
 

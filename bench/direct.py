@@ -27,7 +27,7 @@ async def run(storage: str, count: int) -> None:
             partition = rows.shard_key(shard_of(call_id))
             for body in bodies(call_id):
                 change = _change(before, body)
-                writes = rows.writes(change, frozenset())
+                writes = rows.plan_writes(change, frozenset())
                 with measure.request():
                     told = await client.submit_transaction([_operation(partition, it) for it in writes])
                 etags = {write.key: str(said.get("etag")) for write, said in zip(writes, told, strict=True)}

@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.services import Services, services, use
 from shared.settings import load_settings
 from shared.sweep import Tally
-from shared.wakeups import QUEUE, Sweep, parse
+from shared.wakeups import QUEUE_NAME, Sweep, parse_wake_up
 
 PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
 AT_ONCE = 4  # messages that an instance works on
@@ -73,7 +73,7 @@ async def drain() -> None:
     clock, parts = _composed()
     storage = parts.settings.calls_storage
     queue = QueueClient.from_connection_string(
-        storage.get_secret_value() if storage else "", QUEUE, message_decode_policy=TextBase64DecodePolicy()
+        storage.get_secret_value() if storage else "", QUEUE_NAME, message_decode_policy=TextBase64DecodePolicy()
     )
 
     async def work(number: int) -> Told:
@@ -82,7 +82,7 @@ async def drain() -> None:
         first = await _first(queue)
         measure = Measure()
         _time_requests(parts, measure)
-        await _work(queue, first, lambda text: parts.keeper.handle(parse(text)))
+        await _work(queue, first, lambda text: parts.keeper.handle(parse_wake_up(text)))
         return {**measure.figures(), "transactions": counted.counts.copy()}
 
     with Transactions() as counted:

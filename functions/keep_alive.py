@@ -10,7 +10,7 @@ from shared.errors import Forbidden, StoreUnavailable, safe_message
 from shared.services import services
 from shared.store import SHARDS
 from shared.views import SweepView
-from shared.wakeups import QUEUE, parse
+from shared.wakeups import QUEUE_NAME, parse_wake_up
 
 blueprint = func.Blueprint()
 
@@ -24,11 +24,11 @@ async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (t
     await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
 
 
-@blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")
+@blueprint.queue_trigger("message", queue_name=QUEUE_NAME, connection="CALLS_STORAGE")
 async def keep_alive_queue(message: func.QueueMessage) -> None:
     """Do what a wake-up asks for: a shard, a retry, the dead man's switch."""
     try:
-        await services().keeper.handle(parse(message.get_body().decode()))
+        await services().keeper.handle(parse_wake_up(message.get_body().decode()))
     except Exception as error:
         telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=safe_message(error))
         raise

@@ -168,8 +168,8 @@ class StoredResponse:
 class IdempotencyRecord:
     """A request with an `Idempotency-Key`. Without an answer it is being worked on, or whoever did that has died.
 
-    `outcome_unknown`: it failed in a way that leaves open whether Graph did it. `claim_id` is random: by it a process knows
-    its own claim again.
+    `outcome_unknown`: it failed in a way that leaves open whether Graph did it. `claim_id` is random: by it a process
+    knows its own claim again.
     """
 
     fingerprint: str

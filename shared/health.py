@@ -73,7 +73,7 @@ async def _watermarks(parts: Services) -> tuple[str, str]:
 
     Among many calls a few fail at any time, for reasons of their own, which alerts tell; here it is whether most do.
     """
-    read = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
+    read = await asyncio.gather(*(parts.store.get_watermark(shard) for shard in range(SHARDS)))
     now, timing = parts.clock.now(), parts.settings.timing
     known = [mark for mark in (credible(mark, now, timing) for mark in read) if mark]
     never = SHARDS - len(known)

@@ -42,26 +42,26 @@ _UNCERTAIN = (
 )
 
 
-class Keys(Protocol):
+class IdempotencyStore(Protocol):
     """Where requests with a key are on record, beside their call."""
 
-    async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
+    async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had the key."""
         ...
 
-    async def claim_key(
+    async def claim_idempotency_key(
         self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key, if it is as it was read. Raises `StoreConflict`."""
         ...
 
-    async def settle_key(
+    async def settle_idempotency_key(
         self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...
 
-    async def events(self, call_id: str) -> list[Event]:
+    async def list_events(self, call_id: str) -> list[Event]:
         """The story of the call."""
         ...
 
@@ -116,7 +116,7 @@ class Once:
         Whether it does no harm to do it once more if nobody knows whether it was done.
     """
 
-    keys: Keys
+    keys: IdempotencyStore
     clock: Clock
     requested: str
     repeatable: bool
@@ -137,7 +137,7 @@ class Once:
             It may have been done, and must not be done twice.
         """
         now = self.clock.now()
-        before = await self.keys.keyed(call_id, key.name)
+        before = await self.keys.get_idempotency_record(call_id, key.name)
         if before and (answered := await self._answered(call_id, before.value, key, now)):
             return answered
         claim = IdempotencyRecord(key.fingerprint, now, claim_id=secrets.token_hex(16))
@@ -170,7 +170,7 @@ class Once:
 
     async def _was_begun(self, call_id: str, request: IdempotencyRecord) -> bool:
         """Whether Graph may have been asked: a line in the story is written before. Other requests' lines count too."""
-        story = await self.keys.events(call_id)
+        story = await self.keys.list_events(call_id)
         return any(event.kind == self.requested and event.at >= request.began_at for event in story)
 
     async def _claim(
@@ -178,9 +178,9 @@ class Once:
     ) -> None:
         """Take the key. Storage may have taken the claim though its answer is lost, or says no: so it is read back."""
         try:
-            await self.keys.claim_key(call_id, key.name, claim, before)
+            await self.keys.claim_idempotency_key(call_id, key.name, claim, before)
         except (StoreConflict, StoreUnavailable) as error:
-            there = await self.keys.keyed(call_id, key.name)
+            there = await self.keys.get_idempotency_record(call_id, key.name)
             if there and there.value.claim_id == claim.claim_id:
                 return
             if isinstance(error, StoreConflict):
@@ -192,10 +192,10 @@ class Once:
     ) -> None:
         """Write down what became of our own claim. What is done is done: a failure must not change the answer to it."""
         try:
-            there = await self.keys.keyed(call_id, key.name)
+            there = await self.keys.get_idempotency_record(call_id, key.name)
             if there and there.value.claim_id == claim.claim_id:
                 with suppress(StoreConflict):  # it is written already, and only the answer was lost; or it was purged
-                    await self.keys.settle_key(call_id, key.name, there, request)
+                    await self.keys.settle_idempotency_key(call_id, key.name, there, request)
         except StoreUnavailable as error:
             telemetry.KEY_UNSETTLED(callId=call_id, error=str(error))
 

@@ -126,7 +126,7 @@ class Keeper:
         self._next_look = now + self._plan.timing.minute
         try:
             async with asyncio.timeout(LOOK_PATIENCE):
-                stale_in = self._until_stale(await self._store.watermark(next(self._look_at) % SHARDS))
+                stale_in = self._until_stale(await self._store.get_watermark(next(self._look_at) % SHARDS))
                 if self._is_unheard(now, stale_in):
                     self._sweep_beside()
                 if stale_in <= timedelta():
@@ -150,10 +150,10 @@ class Keeper:
     async def _see_to_overdue(self) -> None:
         """Timer and queue both stand still. That it is seen to is told by the row alone, as the queue may be away."""
         try:
-            now, last = self._clock.now(), await self._store.switch()
+            now, last = self._clock.now(), await self._store.get_watchdog_state()
             if last and self._is_seen_to(Sweep(wake_up="request"), last):
                 return
-            await self._store.put_switch(WatchdogState(last.due if last else now, now))
+            await self._store.put_watchdog_state(WatchdogState(last.due if last else now, now))
             await self.sweep("request", unless_younger_than=self._plan.timing.sweep_fresh_for, alone=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
             telemetry.LOOK_FAILED(error=safe_message(error))
@@ -170,7 +170,7 @@ class Keeper:
                 tally.purged = await self._purge([message.shard], deadline)
                 self._tell("queue", tally, began, shards=1)
             case Sweep():
-                last = await self._store.switch()
+                last = await self._store.get_watchdog_state()
                 if last is None or not self._is_seen_to(message, last):
                     await self._see_to_stale(message, last.sweep_began_at if last else None)
 
@@ -255,7 +255,7 @@ class Keeper:
             return False
         self._switch_left_at, self._switch_due = now, due
         try:
-            await self._store.put_switch(WatchdogState(due, sweep_began_at))
+            await self._store.put_watchdog_state(WatchdogState(due, sweep_began_at))
         except StoreUnavailable as error:
             telemetry.LOOK_FAILED(error=safe_message(error))
         return True
@@ -283,7 +283,7 @@ class Keeper:
     async def _is_switch_to_come(self, now: datetime) -> bool:
         """Whether one that was left lies on the queue. However often operators ask, their sweeps leave no others."""
         try:
-            last = await self._store.switch()
+            last = await self._store.get_watchdog_state()
         except StoreUnavailable:
             return False
         return last is not None and now < last.due <= now + self._plan.timing.sweep_stale_after
@@ -310,7 +310,7 @@ class Keeper:
     async def _watermark(self, shard: int) -> Watermark | None:
         """One that cannot be read counts as none: it must not stop the others' sweep."""
         try:
-            return await self._store.watermark(shard)
+            return await self._store.get_watermark(shard)
         except Exception as error:  # noqa: BLE001 (see above)
             telemetry.LOOK_FAILED(error=safe_message(error))
             return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 RESERVED_ONE_IN = 10  # one request in so many is reserved for others than sweeps
 _SECOND = 1.001  # a timer may wake a moment early
 
-_is_sweep_request: ContextVar[bool] = ContextVar("of_a_sweep", default=False)
+_is_sweep_request: ContextVar[bool] = ContextVar("is_sweep_request", default=False)
 
 
 @contextmanager

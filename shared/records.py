@@ -79,12 +79,12 @@ class Records:
     async def events(self, call_id: str) -> list[Event]:
         """The story of a call. Raises `CallNotFound`."""
         await self.stored(call_id)
-        return await self._store.events(call_id)
+        return await self._store.list_events(call_id)
 
     async def operations(self, call_id: str) -> tuple[Call, list[Operation]]:
         """The operations of a call. Raises `CallNotFound`."""
         stored = await self.stored(call_id)
-        return stored.value, await self._store.operations(call_id)
+        return stored.value, await self._store.list_operations(call_id)
 
     async def operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
         """One operation. Raises `CallNotFound` or `OperationNotFound`."""
@@ -96,7 +96,7 @@ class Records:
 
     async def watermark(self, shard: int) -> Watermark | None:
         """What proves that the shard was swept."""
-        return credible(await self._store.watermark(shard), self._clock.now(), self._timing)
+        return credible(await self._store.get_watermark(shard), self._clock.now(), self._timing)
 
     async def stored(self, call_id: str) -> Stored[Call]:
         """A call as it is on record. Raises `CallNotFound`, also where it is none of the caller's."""

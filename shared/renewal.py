@@ -23,7 +23,7 @@ from shared.notifications import ResultInfo
 from shared.slots import Slots
 from shared.store import CallStore, shard_of, update
 from shared.tenants import Slow, Tenants
-from shared.wakeups import Queue, Renew, WakeUp
+from shared.wakeups import Renew, WakeUp, WakeUpQueue
 
 if TYPE_CHECKING:
     from shared.graph import GraphCall
@@ -98,7 +98,7 @@ class Renewer:
         self,
         store: CallStore,
         graph: KeepAlive,
-        queue: Queue,
+        queue: WakeUpQueue,
         clock: Clock,
         timing: Timing,
         *,
@@ -225,7 +225,7 @@ class Renewer:
         await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
-        return credible(await self._store.watermark(shard_of(call_id)), self._clock.now(), self._timing)
+        return credible(await self._store.get_watermark(shard_of(call_id)), self._clock.now(), self._timing)
 
     def _slow_down(self, account: TenantApp, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT

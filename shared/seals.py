@@ -10,10 +10,10 @@ _SEAL = 16  # bytes of HMAC-SHA-256: nobody guesses 128 bits
 _DETAIL = "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
 
 
-class Secrets(Protocol):
+class ContinuationKeySource(Protocol):
     """Where the key of this deployment is."""
 
-    async def secret(self) -> bytes:
+    async def get_continuation_key(self) -> bytes:
         """The key: the same for all instances."""
         ...
 
@@ -21,7 +21,7 @@ class Secrets(Protocol):
 class Seals:
     """Seals continuations with the deployment's own key, which is read once."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: ContinuationKeySource) -> None:
         self._secrets = secrets
         self._key: bytes | None = None
 
@@ -44,7 +44,7 @@ class Seals:
 
     async def _secret(self) -> bytes:
         if self._key is None:
-            self._key = await self._secrets.secret()
+            self._key = await self._secrets.get_continuation_key()
         return self._key
 
 

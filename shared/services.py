@@ -15,7 +15,7 @@ from shared.management import Management
 from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
 from shared.sweep import Plan
-from shared.wakeups import QUEUE, StorageQueue
+from shared.wakeups import QUEUE_NAME, StorageQueue
 from shared.webhook import Admitted, Webhook
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ class Services:
             connection = settings.calls_storage.get_secret_value()
             with _connecting():
                 client = QueueClient.from_connection_string(
-                    connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
+                    connection, QUEUE_NAME, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
                 )
         else:
             account = str(settings.calls_storage_queue_service_uri)
             client = QueueClient(
-                account, QUEUE, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
+                account, QUEUE_NAME, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
             )
         return StorageQueue(client)
 

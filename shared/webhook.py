@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.leases import TenantApp
 from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse_notifications
 from shared.store import CallStore, Change, Stored, commit, retry_conflicts
-from shared.wakeups import Queue, Renew
+from shared.wakeups import Renew, WakeUpQueue
 
 if TYPE_CHECKING:
     from shared.inbound import Claims, TokenVerifier
@@ -76,7 +76,7 @@ class Webhook:
         self,
         store: CallStore,
         verifier: "TokenVerifier",
-        queue: Queue,
+        queue: WakeUpQueue,
         clock: Clock,
         admitted: Admitted,
         *,

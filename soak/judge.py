@@ -209,7 +209,7 @@ class Judge:
 
     def _watermark(self, shard: int) -> Watermark | None:
         assert self.store is not None  # noqa: S101 the world sets it
-        return at_once(self.store.watermark(shard))
+        return at_once(self.store.get_watermark(shard))
 
     def _violated(self, what: str, who: str) -> None:
         at = START + timedelta(seconds=self._now())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from local.doctor.finding import CannotCheck
 from local.doctor.patient import Patient
 from shared.services import TABLE
-from shared.wakeups import QUEUE
+from shared.wakeups import QUEUE_NAME
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 _SCOPE = "https://storage.azure.com/.default"  # in all clouds
-POISON = f"{QUEUE}-poison"
+POISON = f"{QUEUE_NAME}-poison"
 
 
 class NoIdentity(Exception):
@@ -58,7 +58,7 @@ async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
 
 
 @asynccontextmanager
-async def queue_client(patient: Patient, name: str = QUEUE) -> AsyncIterator["QueueClient"]:
+async def queue_client(patient: Patient, name: str = QUEUE_NAME) -> AsyncIterator["QueueClient"]:
     """A queue, which may not be there yet. Raises as `table_client`."""
     from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 slow to import
 

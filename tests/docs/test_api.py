@@ -167,7 +167,7 @@ def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
         case "notifications":
             assert notifications.parse_notifications(block.body.encode()).faults == ()
         case "WakeUp":
-            assert _as_given(wakeups.parse(block.body), told) == told
+            assert _as_given(wakeups.parse_wake_up(block.body), told) == told
         case name:
             model: type[BaseModel] = getattr(views, name)
             shown = TypeAdapter(model).validate_python(told)

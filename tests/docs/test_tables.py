@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.leases import Lease, RenewalFailure, Timing, Watermark
-from shared.rows import SEAL, SWITCH
+from shared.rows import CONTINUATION_KEY_ROW, WATCHDOG_ROW
 from shared.settings import Settings, setting_name
 from shared.termination import catalogue
 from tests.docs.documents import code, documents, read, rows, section
@@ -180,7 +180,7 @@ def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
     kinds = {kind for path in _modules("shared") for kind in _kinds(path)}
     kinds.remove("otherNotified")  # made, but not kept: participants come and go
     assert len(kinds) > 5
-    assert kinds == {name for name in told if name.isalpha() and name not in {SEAL, SWITCH}}
+    assert kinds == {name for name in told if name.isalpha() and name not in {CONTINUATION_KEY_ROW, WATCHDOG_ROW}}
 
 
 def test_the_example_of_the_watermark_comes_out_as_told() -> None:

@@ -31,7 +31,7 @@ from local.stack import Options as StackOptions
 from shared.calls import Call, Termination, TerminationSource
 from shared.entities import to_row
 from shared.leases import Watermark
-from shared.rows import WATERMARK, ended_key, recent_key, shard_key
+from shared.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
 from shared.services import TABLE
 from shared.store import SHARDS
 from simulator.tls import CertificateAuthority
@@ -174,9 +174,9 @@ class World:
         row = to_row(Watermark(began, began))
         for shard in range(SHARDS):
             if age is None:
-                self._table.delete_entity(shard_key(shard), WATERMARK)
+                self._table.delete_entity(shard_key(shard), WATERMARK_ROW)
             else:
-                self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK, **row})
+                self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK_ROW, **row})
 
     def end_a_call(self, code: int, subcode: int) -> None:
         """A call that ended just now, on record."""
@@ -252,9 +252,9 @@ def skipped(results: list[Result]) -> dict[str, str]:
 
 def healthy_storage(method: str, path: str) -> Reply:
     """Tables and queues of an account: all shards were swept just now, and that is all there is."""
-    if f"RowKey eq '{WATERMARK}'" in unquote_plus(path):
+    if f"RowKey eq '{WATERMARK_ROW}'" in unquote_plus(path):
         at = datetime.now(UTC)
-        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK}
+        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK_ROW}
         for name, value in to_row(Watermark(at, at)).items():
             row[name] = value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
             row |= {f"{name}@odata.type": "Edm.DateTime"} if isinstance(value, datetime) else {}

@@ -125,7 +125,9 @@ async def _(app: App) -> httpx.Response:
     call_id = await app.register()
     key = key_of(KEYED["Idempotency-Key"], "function key", "hangup")
     assert key is not None
-    await app.parts.store.claim_key(call_id, key.name, IdempotencyRecord(key.fingerprint, app.clock.now()), None)
+    await app.parts.store.claim_idempotency_key(
+        call_id, key.name, IdempotencyRecord(key.fingerprint, app.clock.now()), None
+    )
     return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
 
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
-from shared.columns import MOST_OF_A_REASON
+from shared.columns import MAX_REASON_LENGTH
 from shared.entities import (
     SWEEP_COLUMNS,
     readable_lease,
@@ -108,7 +108,7 @@ LARGEST = Call(
     NOW,
     NOW,
     metadata={"\x00": "\x01" * 16_000},  # the API takes 16 kB
-    failing=RenewalFailure(NOW, 1, NOW, "\x01" * MOST_OF_A_REASON),
+    failing=RenewalFailure(NOW, 1, NOW, "\x01" * MAX_REASON_LENGTH),
     ended_at=NOW,
     termination=Termination(TerminationSource.NOTIFICATION, "reason", "category", message="\U0001f600" * 32_768),
     app_id="app",
@@ -143,7 +143,7 @@ def test_a_reason_that_is_too_long_is_cut_rather_than_lost() -> None:
     call = Call("a", "tenant", "established", NOW, NOW, failing=RenewalFailure(NOW, 1, NOW, "x" * 99_999))
     lease: Lease = to_lease({**to_row(call), "RowKey": "active|a"})
     assert lease.failing is not None
-    assert lease.failing.reason == "x" * MOST_OF_A_REASON
+    assert lease.failing.reason == "x" * MAX_REASON_LENGTH
 
 
 @given(operations)

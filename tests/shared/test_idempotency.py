@@ -129,8 +129,8 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
 
 async def test_of_many_at_once_one_is_done(world: World) -> None:
     class GivingWay(MemoryCallStore):
-        async def keyed(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
-            found = await super().keyed(call_id, name)
+        async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
+            found = await super().get_idempotency_record(call_id, name)
             await asyncio.sleep(0)
             return found
 
@@ -211,7 +211,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
 
 async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
-        async def settle_key(
+        async def settle_idempotency_key(
             self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
         ) -> None:
             raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")

@@ -115,7 +115,7 @@ async def test_the_watermark_proves_the_renewal_of_calls_that_were_there_before_
     started = world.clock.now()
     await world.sweep()
 
-    watermark = await world.store.watermark(shard_of("old"))
+    watermark = await world.store.get_watermark(shard_of("old"))
     assert watermark is not None
     lease = (await world.record("old")).lease
     assert lease.last_renewal(watermark, Timing()) == started
@@ -129,7 +129,7 @@ async def test_the_watermark_proves_the_renewal_of_a_call_that_was_on_record_fiv
     await world.call("young", age=age)
     await world.sweep()
 
-    watermark = await world.store.watermark(shard_of("young"))
+    watermark = await world.store.get_watermark(shard_of("young"))
     assert watermark is not None
     lease = (await world.record("young")).lease
     proved = watermark.sweep_started_at if is_proved else lease.started_at
@@ -217,7 +217,10 @@ async def test_a_failing_call_is_retried_after_1_2_4_8_and_8_minutes_until_it_su
     call = await world.record("call")
     assert call.failing is None
     assert call.renewed_at == world.clock.now()
-    assert [event.kind for event in await world.store.events("call")][-2:] == ["keepAliveFailing", "keepAliveRecovered"]
+    assert [event.kind for event in await world.store.list_events("call")][-2:] == [
+        "keepAliveFailing",
+        "keepAliveRecovered",
+    ]
 
 
 async def test_a_sweep_does_not_begin_a_second_chain_of_retries(world: World) -> None:
@@ -286,7 +289,7 @@ async def test_a_failing_call_keeps_its_last_proved_renewal(world: World) -> Non
     await world.clock.advance(15 * MINUTE)
     world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
     await world.sweep()
-    watermark = await world.store.watermark(shard_of("call"))
+    watermark = await world.store.get_watermark(shard_of("call"))
     assert (await world.record("call")).lease.last_renewal(watermark, Timing()) == renewed
 
 
@@ -435,11 +438,11 @@ async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_
     began = world.clock.now()
 
     await world.sweep()
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     assert sum(len(call.keep_alives) for call in world.graph.calls.values()) == 20
 
     await world.drain()
-    watermark = await world.store.watermark(5)
+    watermark = await world.store.get_watermark(5)
     assert watermark is not None
     assert watermark.sweep_started_at == began
     assert watermark.renewed == 45
@@ -567,7 +570,7 @@ async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
 
     await world.call("call", age=10 * MINUTE)
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "switch", away)
+        patch.setattr(world.store, "get_watchdog_state", away)
         for _ in range(6):
             await world.keeper.notice()
             await world.clock.advance(MINUTE)
@@ -605,10 +608,10 @@ class BrokenStore(MemoryCallStore):
             raise StoreUnavailable("Table Storage does not answer (test).")
         await super().commit(change)
 
-    async def watermark(self, shard: int) -> Watermark | None:
+    async def get_watermark(self, shard: int) -> Watermark | None:
         if shard in self.reads_of_shard_fail:
             raise StoreUnavailable("Table Storage does not answer (test).")
-        return await super().watermark(shard)
+        return await super().get_watermark(shard)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         if shard in self.reads_of_shard_fail:
@@ -629,8 +632,8 @@ class ReadOnlyStore(MemoryCallStore):
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002
         raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
 
-    async def put_switch(self, switch: WatchdogState) -> None:
-        raise StoreUnavailable(f"may not write {switch} (test)")
+    async def put_watchdog_state(self, state: WatchdogState) -> None:
+        raise StoreUnavailable(f"may not write {state} (test)")
 
 
 def make_broken() -> tuple[World, BrokenStore]:
@@ -652,7 +655,7 @@ async def test_of_what_could_not_be_written_the_watermark_says_nothing_and_it_is
     await world.sweep()
 
     assert all(len(world.graph.calls[call_id].keep_alives) == 1 for call_id in ids[1:])
-    watermark = await store.watermark(7)
+    watermark = await store.get_watermark(7)
     assert watermark is not None
     assert watermark.unwritten == {ids[0]}
     lease = (await world.record(ids[0])).lease
@@ -672,12 +675,12 @@ async def test_a_shard_of_which_much_could_not_be_written_gets_no_watermark_and_
     world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=55)
     store.commits_fail = True
     await world.sweep()
-    assert await store.watermark(7) is None
+    assert await store.get_watermark(7) is None
     store.commits_fail = False
     for _ in range(15):
         await world.clock.advance(MINUTE)
         await world.drain()
-    assert await store.watermark(7) is not None
+    assert await store.get_watermark(7) is not None
     assert all(world.graph.calls[call_id].keep_alives for call_id in ids)
 
 
@@ -767,7 +770,7 @@ async def test_a_sweep_that_ran_out_of_time_long_ago_is_begun_anew(world: World,
         shard_of("call"), Progress(began, base_watermark_at=None, cursor=(last, last, "~"), renewed=1)
     )
     await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
-    watermark = await world.store.watermark(shard_of("call"))
+    watermark = await world.store.get_watermark(shard_of("call"))
     assert watermark is not None
     assert watermark.sweep_started_at == (began if goes_on else world.clock.now())
     assert len(world.graph.calls["call"].keep_alives) == (0 if goes_on else 1)
@@ -917,7 +920,7 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
         await world.clock.sleep(10)
         raise StoreUnavailable("no answer (test)")
 
-    store.watermark = store.put_switch = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
+    store.get_watermark = store.put_watchdog_state = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
     began = world.clock.now()
     with pytest.raises(StoreUnavailable):
         await world.sweep("timer")
@@ -988,7 +991,7 @@ async def test_noticing_never_fails_and_never_takes_long(world: World, monkeypat
     async def broken(_shard: int) -> Watermark | None:
         raise ValueError("a damaged row")
 
-    monkeypatch.setattr(world.store, "watermark", broken)
+    monkeypatch.setattr(world.store, "get_watermark", broken)
     await world.keeper.notice()
 
 
@@ -1072,7 +1075,7 @@ async def test_ended_calls_are_purged_after_their_retention(world: World) -> Non
     await world.clock.advance(timedelta(days=2))
     await world.sweep()
     assert await world.store.get("old") is None
-    assert await world.store.events("old") == []
+    assert await world.store.list_events("old") == []
 
 
 async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -1119,12 +1122,12 @@ async def test_what_a_slow_tenant_left_undone_is_handed_over_and_done() -> None:
     world.graph.faults["*"] = answer
     began = world.clock.now()
     await world.sweep()
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     assert all(world.graph.calls[call_id].keep_alives for call_id in ids[:30] if call_id.startswith("quick"))
 
     for _ in range(3):
         await world.drain()
-    watermark = await world.store.watermark(5)
+    watermark = await world.store.get_watermark(5)
     assert watermark is not None
     assert watermark.sweep_started_at == began
     assert all(call.keep_alives for call in world.graph.calls.values())
@@ -1270,7 +1273,7 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
     call = await world.record("call")
     assert call.failing
     assert call.renewed_at == asked_at
-    assert call.lease.last_renewal(await world.store.watermark(shard_of("call")), Timing()) == asked_at
+    assert call.lease.last_renewal(await world.store.get_watermark(shard_of("call")), Timing()) == asked_at
 
 
 async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_the_one_it_mends(world: World) -> None:
@@ -1353,11 +1356,11 @@ async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed
     began = world.clock.now()
     await world.sweep("timer")
     assert world.clock.now() - began < timedelta(seconds=40)
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     for _ in range(12):
         await world.drain()
         await world.clock.advance(MINUTE)
-    assert await world.store.watermark(5) is not None
+    assert await world.store.get_watermark(5) is not None
 
 
 async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1414,12 +1417,12 @@ async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
     ahead = world.clock.now() + timedelta(hours=3)
     for shard in range(SHARDS):
         await world.store.put_watermark(shard, Watermark(ahead, ahead))
-    await world.store.put_switch(WatchdogState(ahead, ahead))
+    await world.store.put_watchdog_state(WatchdogState(ahead, ahead))
 
     await world.clock.run(world.keeper.handle(Sweep(wake_up="request")))
 
     assert all(call.keep_alives for call in world.graph.calls.values())
-    assert await world.store.watermark(5) == Watermark(world.clock.now(), world.clock.now(), 4)
+    assert await world.store.get_watermark(5) == Watermark(world.clock.now(), world.clock.now(), 4)
 
 
 @pytest.mark.parametrize("wake_up", ["operator", "timer"])
@@ -1451,11 +1454,11 @@ async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkey
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
 
     assert (tally.renewed, tally.handed_over) == (len(ids) - 1, 1)
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     del world.graph.faults[ids[1]]
     await world.drain()
     assert len(world.graph.calls[ids[1]].keep_alives) == 1
-    assert await world.store.watermark(5) is not None
+    assert await world.store.get_watermark(5) is not None
 
 
 async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again(

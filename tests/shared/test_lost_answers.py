@@ -110,7 +110,7 @@ class World:
         return shown.call, new
 
     async def story(self, beginning: str = "") -> list[str]:
-        return [event.kind for event in await self.store.events("call") if event.kind.startswith(beginning)]
+        return [event.kind for event in await self.store.list_events("call") if event.kind.startswith(beginning)]
 
     async def call(self) -> Call:
         stored = await self.store.get("call")
@@ -189,7 +189,7 @@ async def test_a_recording_is_noted_and_told_as_begun(world: World, loss: type[E
     await world.register()
     world.store.lose(1, loss)
     _, operation = await world.management.record("call", RecordRequest(), "somebody")
-    assert [known.id for known in await world.store.operations("call")] == [operation.id]
+    assert [known.id for known in await world.store.list_operations("call")] == [operation.id]
     assert await world.story("record") == ["recordRequested", "recordAnswered"]
     assert world.graph.recordings == 1
 
@@ -259,8 +259,8 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
     writes = (
         lambda: store.put_watermark(0, watermark),
         lambda: store.put_progress(0, progress),
-        lambda: store.put_switch(switch),
-        store.secret,
+        lambda: store.put_watchdog_state(switch),
+        store.get_continuation_key,
     )
     for write in writes:
         store.lose(0, loss)
@@ -270,9 +270,9 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
                 break
             except StoreUnavailable:
                 assert loss is StoreUnavailable
-    assert await store.watermark(0) == watermark
-    assert await store.switch() == switch
-    assert await store.secret() == await store.secret()
+    assert await store.get_watermark(0) == watermark
+    assert await store.get_watchdog_state() == switch
+    assert await store.get_continuation_key() == await store.get_continuation_key()
     assert [record async for record in store.scan(0) if isinstance(record, Progress)] == [progress]
 
 
@@ -313,11 +313,11 @@ async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None
     class Quicker(LosingStore):
         """Somebody else takes the key between our read and our claim."""
 
-        async def claim_key(
+        async def claim_idempotency_key(
             self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
         ) -> None:
-            await super().claim_key(call_id, name, replace(request, claim_id="another's"), before)
-            await super().claim_key(call_id, name, request, before)
+            await super().claim_idempotency_key(call_id, name, replace(request, claim_id="another's"), before)
+            await super().claim_idempotency_key(call_id, name, request, before)
 
     async def never() -> StoredResponse:
         raise AssertionError

@@ -88,7 +88,7 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
     assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
     ends = [vars(record)["category"] for record in caplog.records if vars(record).get("event") == "call.ended"]
     assert ends[-1:] == ["byBot"]  # more became known of the end
-    told = [(event.kind, event.detail) for event in await store.events("call")]
+    told = [(event.kind, event.detail) for event in await store.list_events("call")]
     assert told[-2:] == [
         ("hangupRequested", {"requestedBy": "somebody"}),
         ("hangupAnswered", {"requestedBy": "somebody", "outcome": "accepted"}),

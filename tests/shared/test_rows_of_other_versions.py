@@ -112,7 +112,7 @@ class TestDamage:
     @unhurried
     @given(st.data())
     @pytest.mark.parametrize(
-        "read", [entities.to_watermark, entities.to_progress, entities.to_switch, entities.to_secret]
+        "read", [entities.to_watermark, entities.to_progress, entities.to_watchdog_state, entities.to_continuation_key]
     )
     def test_the_rows_of_a_shard_are_read_or_count_as_none(
         self, read: Callable[[Row], object], data: st.DataObject
@@ -122,14 +122,14 @@ class TestDamage:
         row = dict.fromkeys(times, NOW) | {
             name: data.draw(junk) for name in data.draw(st.sets(st.sampled_from(columns)))
         }
-        entities.if_readable(read, row)
+        entities.read_or_none(read, row)
 
     @pytest.mark.parametrize("name", ["fingerprint", "beganAt", "answered"])
     def test_an_idempotency_record_is_read_whole_or_not_at_all(self, name: str) -> None:
         row: dict[str, object] = {"RowKey": "idempotency|a-call|key", "fingerprint": "f", "beganAt": NOW}
-        assert entities.to_keyed(row).fingerprint == "f"
+        assert entities.to_idempotency_record(row).fingerprint == "f"
         with pytest.raises(RowUnreadable, match="idempotency"):
-            entities.to_keyed(row | {name: "{" if name == "answered" else None})
+            entities.to_idempotency_record(row | {name: "{" if name == "answered" else None})
 
     def test_the_end_of_a_call_is_told_by_the_key_of_its_row_in_the_list(self) -> None:
         row = row_of(ENDED) | {"endedAt": "soon"}

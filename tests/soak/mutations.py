@@ -73,7 +73,7 @@ def watermark_first(patch: pytest.MonkeyPatch) -> None:
     renew = ShardSweeper.sweep
 
     async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> Tally:
-        now, there = self._clock.now(), await self._store.watermark(shard)
+        now, there = self._clock.now(), await self._store.get_watermark(shard)
         if there and younger and now - there.sweep_started_at < younger:
             return Tally(skipped=1)
         await self._store.put_watermark(shard, Watermark(now, now))

@@ -22,7 +22,7 @@ from bench.transactions import Transactions
 from shared.clock import SystemClock
 from shared.services import Services, services, use
 from shared.settings import load_settings
-from shared.sweep import Tally
+from shared.sweep import SweepStats
 from shared.wakeups import QUEUE_NAME, Sweep, parse_wake_up
 
 PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
@@ -139,7 +139,7 @@ def _time_requests(parts: Services, measure: Measure) -> None:
     graph.keep_alive = timed  # type: ignore[method-assign] # a stop-watch, around the very method
 
 
-def _of(tally: Tally) -> dict[str, float]:
+def _of(tally: SweepStats) -> dict[str, float]:
     return {
         "failing": tally.failing,
         "failed": tally.failed,

@@ -126,7 +126,7 @@ async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func
     """Answer; and whatever became of it, notice whether sweeps still happen: that of an availability test does."""
     response = await _response(route, handler, req)
     with suppress(SettingsInvalid):
-        await services().keeper.notice()
+        await services().keeper.check_for_stale_sweeps()
     return response
 
 

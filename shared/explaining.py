@@ -69,7 +69,8 @@ class Facts:
 class Context:
     """What is known of the call. `hung_up_by`: our own hang-up, which Graph accepted.
 
-    `not_found_for`: a hang-up of ours that met 404. `by_notification`: the end came by notification; otherwise Graph answered 404.
+    `not_found_for`: a hang-up of ours that met 404. `by_notification`: the end came by notification; otherwise Graph
+    answered 404.
     """
 
     incoming: bool = False

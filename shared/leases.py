@@ -64,6 +64,10 @@ class Timing:
         """A call not renewed for this long is at risk."""
         return 30 * self.minute
 
+    def scaled(self, duration: timedelta) -> timedelta:
+        """Return a duration that holds for a 45-minute lease, in proportion to this lease."""
+        return duration / timedelta(minutes=1) * self.minute
+
     def retry_delay(self, attempts: int, left: timedelta) -> timedelta:
         """How long to wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes.
 

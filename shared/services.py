@@ -14,7 +14,7 @@ from shared.keeper import Keeper
 from shared.management import Management
 from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import QUEUE_NAME, StorageQueue
 from shared.webhook import Admitted, Webhook
 
@@ -128,7 +128,7 @@ class Services:
     def keeper(self) -> Keeper:
         """Sweeps."""
         settings = self.settings
-        plan = Plan(
+        plan = SweepConfig(
             settings.timing,
             settings.keep_alive_concurrency,
             settings.sweep_budget,

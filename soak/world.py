@@ -14,7 +14,7 @@ from shared.inbound import Claims, TokenVerifier
 from shared.keeper import Keeper
 from shared.management import Management
 from shared.renewal import Renewer
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import WakeUp
 from shared.webhook import Admitted, Webhook
 from soak.bots import Bots
@@ -52,10 +52,10 @@ class App(Process):
         clock = OffClock(world.loop, random.uniform(-climate.clock_off, climate.clock_off))
         store = cast("CallStore", StoreOf(world.store, self, scene))
         graph, queue = GraphOf(world.cloud, self, clock), PostOf(world.post, self, scene)
-        plan = Plan(
+        plan = SweepConfig(
             timing=TIMING,
             concurrency=random.choice(climate.concurrency),
-            fan_out_above=climate.fan_out_above,
+            fan_out_threshold=climate.fan_out_above,
             retention=timedelta(hours=8),
         )
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)

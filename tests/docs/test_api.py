@@ -25,7 +25,7 @@ from shared.explaining import Context, explain, explain_keep_alive
 from shared.graph_errors import error_from_response
 from shared.http_client import Response
 from shared.recording import RecordRequest
-from shared.renewal import NOT_ASKED, failure_of
+from shared.renewal import REASONS_NOT_ASKED, classify_failure
 from shared.rows import recent_key
 from shared.settings import load_settings
 from shared.validation import read_json
@@ -259,6 +259,6 @@ def test_the_members_of_a_call_name_every_reason_of_a_failing_keep_alive_and_eve
     (reasons,) = re.findall(r"^\| `lease\.failing\.reason` \|(.+)\|$", listed, re.MULTILINE)
     (sources,) = re.findall(r"^\| `termination\.source` \|(.+)\|$", listed, re.MULTILINE)
     errors = [kind for kind, _ in KINDS if issubclass(kind, GraphError)] + GraphError.__subclasses__()
-    known = {failure_of(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
-    assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | NOT_ASKED
+    known = {classify_failure(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
+    assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | REASONS_NOT_ASKED
     assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(TerminationSource)

@@ -26,7 +26,7 @@ from shared.memory_store import MemoryCallStore
 from shared.pace import RateLimiter
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue, settle
 
@@ -73,11 +73,11 @@ class World:
             await self.clock.run(self.keeper.handle(message))
 
 
-def make_world(plan: Plan | None = None) -> World:
+def make_world(plan: SweepConfig | None = None) -> World:
     clock = VirtualClock()
     store = MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
-    plan = plan or Plan()
+    plan = plan or SweepConfig()
     renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
     return World(clock, store, queue, graph, Keeper(store, renewer, clock, plan))
 
@@ -372,8 +372,8 @@ async def test_another_app_of_a_throttled_tenant_does_not_wait(world: World) -> 
     await world.sweep()
 
     assert [len(world.graph.calls[call].keep_alives) for call in ("hers", "his")] == [0, 1]
-    assert world.keeper._renewer.tenants.slowed(TenantApp(TENANT, "app-a"))
-    assert not world.keeper._renewer.tenants.slowed(TenantApp(TENANT, "app-b"))
+    assert world.keeper._renewer.backoff.current(TenantApp(TENANT, "app-a"))
+    assert not world.keeper._renewer.backoff.current(TenantApp(TENANT, "app-b"))
 
 
 async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world: World) -> None:
@@ -398,7 +398,7 @@ async def test_the_retries_of_a_throttled_tenant_do_not_come_all_at_once(world: 
 
 
 async def test_no_more_requests_are_in_flight_than_allowed() -> None:
-    world = make_world(Plan(concurrency=5))
+    world = make_world(SweepConfig(concurrency=5))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -411,7 +411,7 @@ async def test_no_more_requests_are_in_flight_than_allowed() -> None:
 
 
 async def test_the_calls_with_the_earliest_deadline_go_first() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
     order: list[str] = []
 
     async def note(_operation: str, call_id: str) -> None:
@@ -426,7 +426,7 @@ async def test_the_calls_with_the_earliest_deadline_go_first() -> None:
 
 
 async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_writes_the_watermark() -> None:
-    world = make_world(Plan(concurrency=2, budget=10 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(concurrency=2, budget=10 * timedelta(seconds=1)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -517,27 +517,27 @@ async def test_one_stale_shard_is_enough_for_the_switch_to_sweep_all(world: Worl
 
 async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_once_a_minute(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
-    await world.keeper.notice()
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
+    await world.keeper.check_for_stale_sweeps()
     assert [message for _, message in world.queue.waiting()] == [Sweep(wake_up="request")]
     await world.drain()
     assert world.graph.requests["keepAlive"] == 1
     await world.clock.advance(2 * MINUTE)
     world.queue.messages.clear()
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
     assert not world.queue.messages
 
 
 @pytest.mark.parametrize("ages", [(26, 15), None])
 async def test_where_the_queue_hands_nothing_out_the_process_of_a_request_sweeps(ages: tuple[int, int] | None) -> None:
-    world = make_world(Plan(fan_out_above=0))
+    world = make_world(SweepConfig(fan_out_threshold=0))
     for number in range(100):
         await world.call(f"call-{number}", age=30 * MINUTE)
     for shard in range(SHARDS if ages else 0):
         swept_at = world.clock.now() - (ages or ())[shard > 0] * MINUTE
         await world.store.put_watermark(shard, Watermark(swept_at, swept_at, renewed=6))
     for _ in range(1 if ages else 6):
-        await world.keeper.notice()
+        await world.keeper.check_for_stale_sweeps()
         await world.clock.advance(MINUTE)
     assert {len(call.keep_alives) for call in world.graph.calls.values()} == {1}
     assert not [message for _, message in world.queue.waiting() if isinstance(message, SweepShard)]
@@ -548,7 +548,7 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     for number in range(100):
         await world.call(f"call-{number}", age=10 * MINUTE)
     renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
-    others = [Keeper(world.store, renewer, world.clock, Plan()) for _ in range(3)]
+    others = [Keeper(world.store, renewer, world.clock, SweepConfig()) for _ in range(3)]
 
     async def slow(*_: str) -> None:
         await world.clock.sleep(90)
@@ -557,9 +557,9 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     world.queue.broken = True
     for _ in range(9):
         for keeper in (world.keeper, *others):
-            await keeper.notice()
+            await keeper.check_for_stale_sweeps()
             await world.clock.advance(timedelta(seconds=10))
-    assert world.graph.requests["keepAlive"] == Plan().concurrency
+    assert world.graph.requests["keepAlive"] == SweepConfig().concurrency
 
 
 async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
@@ -572,17 +572,17 @@ async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "get_watchdog_state", away)
         for _ in range(6):
-            await world.keeper.notice()
+            await world.keeper.check_for_stale_sweeps()
             await world.clock.advance(MINUTE)
     assert not world.graph.requests
     assert [record.message for record in caplog.records if "look" in record.message]
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
     await world.clock.advance(MINUTE)
     assert world.graph.requests["keepAlive"] == 1
 
 
 async def test_above_a_threshold_the_timer_puts_one_message_a_shard_on_the_queue() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(30):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await world.sweep("timer")  # nothing is known of their number yet
@@ -640,7 +640,7 @@ def make_broken() -> tuple[World, BrokenStore]:
     world, store = make_world(), BrokenStore()
     world.store = store
     renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
     return world, store
 
 
@@ -718,7 +718,7 @@ async def test_switches_that_are_left_many_times_are_one_chain(world: World, tim
 
 
 async def test_with_the_queue_away_the_timer_sweeps_itself_instead_of_fanning_out() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(30):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await world.sweep("timer")
@@ -747,7 +747,7 @@ def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -
 
 
 async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_next_tick() -> None:
-    world = make_world(Plan(concurrency=2, budget=timedelta(seconds=10)))
+    world = make_world(SweepConfig(concurrency=2, budget=timedelta(seconds=10)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -799,7 +799,7 @@ async def live(world: World, minutes: int, *, timer: bool) -> None:
 
 
 async def test_after_fanning_out_the_dead_mans_switch_still_has_a_successor() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(60):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await live(world, 16, timer=True)
@@ -833,7 +833,7 @@ async def test_calls_that_are_refused_for_ever_do_not_starve_the_others_of_their
 
 
 async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> None:
-    plan = Plan(concurrency=8)
+    plan = SweepConfig(concurrency=8)
     world = make_world(plan)
 
     async def slow(_operation: str, _call_id: str) -> None:
@@ -849,7 +849,7 @@ async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> No
 
 
 async def test_a_renewal_outside_of_sweeps_does_not_wait_for_their_slots() -> None:
-    world = make_world(Plan(concurrency=2))
+    world = make_world(SweepConfig(concurrency=2))
 
     async def slow(_operation: str, call_id: str) -> None:
         if call_id.startswith("swept"):
@@ -902,7 +902,7 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
     store.copy_of(world.store)
     world.store = store
     renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
     for _ in range(180):
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
@@ -932,7 +932,7 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
 
 
 async def test_a_shard_that_takes_half_an_hour_leaves_none_of_its_calls_out() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(30)
@@ -945,7 +945,7 @@ async def test_a_shard_that_takes_half_an_hour_leaves_none_of_its_calls_out() ->
 
 
 async def test_a_tenant_that_hangs_does_not_hold_up_the_calls_of_others() -> None:
-    world = make_world(Plan(concurrency=8))
+    world = make_world(SweepConfig(concurrency=8))
 
     async def hang(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(10)
@@ -992,7 +992,7 @@ async def test_noticing_never_fails_and_never_takes_long(world: World, monkeypat
         raise ValueError("a damaged row")
 
     monkeypatch.setattr(world.store, "get_watermark", broken)
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
 
 
 async def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_is_swept_again() -> None:
@@ -1033,7 +1033,7 @@ async def test_a_sweep_that_reaches_no_shard_fails_so_that_the_host_sees_it() ->
 
 @pytest.mark.parametrize("keep_alives_before_death", range(0, 12, 3))
 async def test_a_sweep_that_dies_anywhere_is_made_good_by_the_next(keep_alives_before_death: int) -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
     for number in range(10):
         await world.call(f"call-{number}", age=20 * MINUTE)
     task: asyncio.Task[object]
@@ -1090,7 +1090,7 @@ async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: 
 
 
 async def test_a_tenant_that_answers_slowly_does_not_hold_up_the_others() -> None:
-    world = make_world(Plan(concurrency=8))
+    world = make_world(SweepConfig(concurrency=8))
     done: dict[str, datetime] = {}
 
     async def answer(_operation: str, call_id: str) -> None:
@@ -1111,7 +1111,7 @@ async def test_a_tenant_that_answers_slowly_does_not_hold_up_the_others() -> Non
 
 
 async def test_what_a_slow_tenant_left_undone_is_handed_over_and_done() -> None:
-    world = make_world(Plan(concurrency=4, budget=20 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(concurrency=4, budget=20 * timedelta(seconds=1)))
 
     async def answer(_operation: str, call_id: str) -> None:
         await world.clock.sleep(9 if call_id.startswith("slow") else 0.2)
@@ -1155,8 +1155,8 @@ async def test_sweeps_begin_with_another_shard_each_time() -> None:
 async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other(
     most: int, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "MOST_IN_HAND", most)
-    world = make_world(Plan(concurrency=64))
+    monkeypatch.setattr(shard_module, "MAX_LEASES_IN_MEMORY", most)
+    world = make_world(SweepConfig(concurrency=64))
 
     async def slow(_operation: str, call_id: str) -> None:
         in_hand[shard_of(call_id)] += 1
@@ -1175,7 +1175,7 @@ async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other
 
 
 async def test_requests_do_not_pile_up_sweeps_while_one_is_under_way() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(5)
@@ -1212,7 +1212,7 @@ async def test_a_sweep_that_died_has_a_successor_and_requests_are_heard_again() 
 
 
 async def test_where_the_queue_stands_still_the_timer_alone_keeps_a_large_fleet() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(60):
         await world.call(f"call-{number}", age=10 * MINUTE)
     for _ in range(180):
@@ -1228,7 +1228,7 @@ async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
     await world.clock.advance(swept_ago * MINUTE)
-    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, Plan())  # another process
+    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, SweepConfig())  # another process
     world.queue.broken = True
     with pytest.raises(StoreUnavailable):
         await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))
@@ -1263,7 +1263,7 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
         renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
         world.clock.set(world.clock.now() + 20 * MINUTE)
         world.graph.faults["call"] = raising(GraphUnavailable("503 (test)", status=503))
-        await Keeper(world.store, renewer, world.clock, Plan()).sweep("timer")
+        await Keeper(world.store, renewer, world.clock, SweepConfig()).sweep("timer")
         del world.graph.faults["call"]
 
     asked_at = world.clock.now()
@@ -1290,7 +1290,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
             world.store,
             Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
             world.clock,
-            Plan(),
+            SweepConfig(),
         )
         await keeper.sweep("timer")
         assert (await world.record("call")).failing is None
@@ -1307,7 +1307,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
 
 async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
     """One sweep may take several ticks: who is first in one and last in the next waits for three of them."""
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1324,7 +1324,7 @@ async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
 
 
 async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next_tick() -> None:
-    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=20)))
+    world = make_world(SweepConfig(concurrency=1, budget=timedelta(seconds=20)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1341,7 +1341,7 @@ async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next
 
 
 async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed_over() -> None:
-    world = make_world(Plan(budget=20 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(budget=20 * timedelta(seconds=1)))
     ids = [call_id for call_id in map("call-{}".format, range(20_000)) if shard_of(call_id) == 5]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
@@ -1364,8 +1364,8 @@ async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed
 
 
 async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.shard.MOST_IN_HAND", 1)
-    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=10)))
+    monkeypatch.setattr("shared.shard.MAX_LEASES_IN_MEMORY", 1)
+    world = make_world(SweepConfig(concurrency=1, budget=timedelta(seconds=10)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1390,7 +1390,7 @@ async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
         world.store,
         Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
         world.clock,
-        Plan(budget=timedelta(milliseconds=20)),
+        SweepConfig(budget=timedelta(milliseconds=20)),
     )
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
     assert tally.purged == 0
@@ -1432,7 +1432,7 @@ async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_
             world.store,
             Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
             world.clock,
-            Plan(),
+            SweepConfig(),
         )
         await world.clock.run(other.sweep(wake_up))
         await world.clock.advance(4 * MINUTE)
@@ -1441,8 +1441,8 @@ async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_
 
 
 async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.sweep.BREAK_OFF", timedelta(milliseconds=50))
-    world = make_world(Plan(concurrency=4, budget=timedelta(milliseconds=50)))
+    monkeypatch.setattr("shared.sweep.CANCEL_GRACE", timedelta(milliseconds=50))
+    world = make_world(SweepConfig(concurrency=4, budget=timedelta(milliseconds=50)))
     ids = [call_id for call_id in map("call-{}".format, range(100)) if shard_of(call_id) == 5]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
@@ -1464,8 +1464,8 @@ async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkey
 async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shard_module, "BREAK_OFF", timedelta(milliseconds=50))
-    world = make_world(Plan(budget=timedelta(milliseconds=50)))
+    monkeypatch.setattr(shard_module, "CANCEL_GRACE", timedelta(milliseconds=50))
+    world = make_world(SweepConfig(budget=timedelta(milliseconds=50)))
     scan = world.store.scan
 
     async def slow(shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
@@ -1482,7 +1482,7 @@ async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again
 
 
 async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by_side() -> None:
-    world = make_world(Plan(budget=timedelta()))
+    world = make_world(SweepConfig(budget=timedelta()))
     send, in_flight, most = world.queue.send, 0, 0
 
     async def slow(message: WakeUp, delay: timedelta = timedelta()) -> None:
@@ -1502,7 +1502,7 @@ async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by
 async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.keeper.PURGE_LIMIT", 2)
+    monkeypatch.setattr("shared.keeper.PURGE_BATCH_SIZE", 2)
     left, asked = [2, 2, 1], 0
 
     async def purge(shard: int, _before: datetime, _limit: int) -> int:

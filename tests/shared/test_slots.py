@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from shared.leases import Lease, TenantApp
-from shared.slots import Slots
+from shared.slots import ConcurrencyLimiter
 from tests.shared.stores import NOW
 
 A, B = Lease("call-a", "tenant-a", NOW, NOW), Lease("call-b", "tenant-b", NOW, NOW)
@@ -17,14 +17,14 @@ A, B = Lease("call-a", "tenant-a", NOW, NOW), Lease("call-b", "tenant-b", NOW, N
 class Crowd:
     """Asks for slots as sweeps do: for A where it has room, else for B."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: ConcurrencyLimiter) -> None:
         self.slots = slots
         self.held: Counter[TenantApp] = Counter()
         self._leave = {lease.tenant_app: asyncio.Semaphore(0) for lease in (A, B)}
 
     async def work(self, *leases: Lease) -> None:
         while True:
-            async with self.slots.one(lambda: next(filter(self._has_room, leases), None)) as lease:
+            async with self.slots.acquire(lambda: next(filter(self._has_room, leases), None)) as lease:
                 if lease:
                     self.held[lease.tenant_app] += 1
                     try:
@@ -32,7 +32,7 @@ class Crowd:
                     finally:
                         self.held[lease.tenant_app] -= 1
                     continue
-            await self.slots.change()
+            await self.slots.wait_for_change()
 
     def _has_room(self, lease: Lease) -> bool:
         return self.slots.has_room(lease.tenant_app)
@@ -55,8 +55,8 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def test_a_tenant_alone_has_all_slots() -> None:
-    crowd = Crowd(Slots(8))
-    with crowd.slots.shared_by([A.tenant_app, A.tenant_app]):
+    crowd = Crowd(ConcurrencyLimiter(8))
+    with crowd.slots.sharing_with([A.tenant_app, A.tenant_app]):
         tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
         await settled()
         assert crowd.held == {A.tenant_app: 8}
@@ -64,8 +64,8 @@ async def test_a_tenant_alone_has_all_slots() -> None:
 
 
 async def test_beside_another_a_tenant_has_its_share_however_many_sweeps_run() -> None:
-    crowd = Crowd(Slots(8))
-    with crowd.slots.shared_by([A.tenant_app]), crowd.slots.shared_by([A.tenant_app, B.tenant_app]):
+    crowd = Crowd(ConcurrencyLimiter(8))
+    with crowd.slots.sharing_with([A.tenant_app]), crowd.slots.sharing_with([A.tenant_app, B.tenant_app]):
         tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
         tasks += [asyncio.create_task(crowd.work(A, B)) for _ in range(20)]
         await settled()
@@ -76,9 +76,9 @@ async def test_beside_another_a_tenant_has_its_share_however_many_sweeps_run() -
 
 
 async def test_who_waits_for_room_is_told_as_soon_as_the_other_tenant_is_gone() -> None:
-    crowd = Crowd(Slots(4))
-    with crowd.slots.shared_by([A.tenant_app]):
-        with crowd.slots.shared_by([B.tenant_app]):
+    crowd = Crowd(ConcurrencyLimiter(4))
+    with crowd.slots.sharing_with([A.tenant_app]):
+        with crowd.slots.sharing_with([B.tenant_app]):
             tasks = [asyncio.create_task(crowd.work(A)) for _ in range(9)]
             await settled()
             assert crowd.held == {A.tenant_app: 3}
@@ -89,8 +89,8 @@ async def test_who_waits_for_room_is_told_as_soon_as_the_other_tenant_is_gone() 
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
-    random, slots = Random(seed), Slots(3)
-    with slots.shared_by([A.tenant_app]):
+    random, slots = Random(seed), ConcurrencyLimiter(3)
+    with slots.sharing_with([A.tenant_app]):
         crowd = Crowd(slots)
         tasks = [asyncio.create_task(crowd.work(A)) for _ in range(30)]
         for task in random.sample(tasks, 30):
@@ -108,12 +108,12 @@ async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
 
 
 async def test_nothing_is_kept_of_tenants_whose_sweep_is_over() -> None:
-    slots = Slots(4)
+    slots = ConcurrencyLimiter(4)
     for number in range(100):
         lease = Lease(f"call-{number}", f"tenant-{number}", NOW, NOW)
-        with slots.shared_by([lease.tenant_app]):
-            async with slots.one(partial(next, iter([lease]))):
+        with slots.sharing_with([lease.tenant_app]):
+            async with slots.acquire(partial(next, iter([lease]))):
                 pass
 
-    assert not slots._held
-    assert not slots._present
+    assert not slots._in_use
+    assert not slots._active

@@ -20,8 +20,8 @@ from shared.notifications import ResultInfo
 from shared.renewal import Renewer
 from shared.rows import Delete, Write
 from shared.shard import ShardSweeper
-from shared.sweep import Tally
-from shared.tenants import Tenants
+from shared.sweep import SweepStats
+from shared.tenants import TenantBackoff
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from shared.webhook import Webhook
 from soak.wire import START
@@ -51,15 +51,15 @@ def no_retries(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_switch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_leave_switch", nothing)
+    patch.setattr(Keeper, "_arm_watchdog", nothing)
 
 
 def no_notice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "notice", nothing)
+    patch.setattr(Keeper, "check_for_stale_sweeps", nothing)
 
 
 def no_sweep_beside(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_sweep_beside", lambda _self: None)
+    patch.setattr(Keeper, "_start_background_sweep", lambda _self: None)
 
 
 def no_put_back(patch: pytest.MonkeyPatch) -> None:
@@ -72,10 +72,10 @@ def no_put_back(patch: pytest.MonkeyPatch) -> None:
 def watermark_first(patch: pytest.MonkeyPatch) -> None:
     renew = ShardSweeper.sweep
 
-    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> Tally:
+    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepStats:
         now, there = self._clock.now(), await self._store.get_watermark(shard)
         if there and younger and now - there.sweep_started_at < younger:
-            return Tally(skipped=1)
+            return SweepStats(skipped=1)
         await self._store.put_watermark(shard, Watermark(now, now))
         return await renew(self, shard, deadline, None)
 
@@ -90,12 +90,12 @@ def watermark_always(patch: pytest.MonkeyPatch) -> None:
 
 
 def latest_first(patch: pytest.MonkeyPatch) -> None:
-    order = shared.shard._order
-    patch.setattr(shared.shard, "_order", lambda *args: order(*args)[::-1])
+    order = shared.shard._leases_to_renew
+    patch.setattr(shared.shard, "_leases_to_renew", lambda *args: order(*args)[::-1])
 
 
 def no_progress(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ShardSweeper, "_resumable", lambda *_: None)
+    patch.setattr(ShardSweeper, "_find_resumable", lambda *_: None)
 
 
 def order_by_id(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def no_etags(patch: pytest.MonkeyPatch) -> None:
         if not isinstance(write, Delete) or write.key in self.rows:
             apply(self, write)
 
-    patch.setattr(_Shard, "_fits", lambda _self, _write: True)
+    patch.setattr(_Shard, "_can_apply", lambda _self, _write: True)
     patch.setattr(_Shard, "_apply", applies)
 
 
@@ -146,16 +146,16 @@ def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_wait_after_429(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tenants, "throttled", lambda *_: None)
+    patch.setattr(TenantBackoff, "record_throttle", lambda *_: None)
 
 
 def no_wait_for_silence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tenants, "hung", lambda *_: None)
+    patch.setattr(TenantBackoff, "record_timeout", lambda *_: None)
 
 
 def fan_out_all(patch: pytest.MonkeyPatch) -> None:
     async def fans_out(self: Keeper, shards: list[int]) -> set[int]:
-        if not await self._too_many(shards[0]):
+        if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
         return {shard for shard in shards if await self._renewer.send(SweepShard(shard=shard))}
 
@@ -163,13 +163,13 @@ def fan_out_all(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_successor(patch: pytest.MonkeyPatch) -> None:
-    see = Keeper._see_to_stale
+    see = Keeper._sweep_if_stale
 
     async def sees(self: Keeper, message: Sweep, began: datetime | None) -> None:
         with suppress(StoreUnavailable):
             await see(self, message, began)
 
-    patch.setattr(Keeper, "_see_to_stale", sees)
+    patch.setattr(Keeper, "_sweep_if_stale", sees)
 
 
 def all_written(patch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_is_seen_to", lambda *_: False)
+    patch.setattr(Keeper, "_is_already_handled", lambda *_: False)
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from functions import keep_alive
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import SEND_TIMEOUT
 from soak import bots, liveness, post, storage, world
 
@@ -29,5 +29,5 @@ def test_the_simulated_host_has_the_limits_of_host_json() -> None:
 
 def test_the_simulated_clients_have_the_patience_of_the_real_ones() -> None:
     assert SEND_TIMEOUT.total_seconds() == storage.PATIENCE
-    assert timedelta(seconds=liveness.BUDGET) == Plan().budget
+    assert timedelta(seconds=liveness.BUDGET) == SweepConfig().budget
     assert bots.HTTP_BUDGET == keep_alive.HTTP_BUDGET

@@ -283,7 +283,7 @@ def _records(caller: Caller) -> "Records":
 
 def _view(shown: "Shown") -> CallView:
     now, timing = services().clock.now(), services().settings.timing
-    return call_view(services().apps.owned(shown.call), shown.watermark, timing, now)
+    return call_view(services().apps.with_app_id(shown.call), shown.watermark, timing, now)
 
 
 def _call(shown: "Shown", status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:

@@ -59,8 +59,8 @@ async def _look(parts: Services) -> HealthView:
 async def _keys(parts: Services) -> str:
     """Whether the keys of each kind of token that comes in were loaded once; those serve through an outage."""
     kinds = (*parts.notification_kinds, *parts.management_kinds)
-    await asyncio.gather(*(kind.keys.load(KEYS_PATIENCE) for kind in kinds))
-    missing = [kind.name for kind in kinds if kind.keys.missing()]
+    await asyncio.gather(*(kind.keys.load_missing(KEYS_PATIENCE) for kind in kinds))
+    missing = [kind.name for kind in kinds if kind.keys.unloaded_urls()]
     if not missing:
         return "ok"
     return (

@@ -113,7 +113,7 @@ class Management:
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
             nonlocal new, hearsay
             new = call is None
-            known = self._apps.owned(call) if call and self.records.scope.contains(call) else None
+            known = self._apps.with_app_id(call) if call and self.records.scope.contains(call) else None
             app = self._app(app_id, known)
             tenant = self._tenant(tenant_id or app.tenant_id)
             if call and not known:
@@ -280,7 +280,7 @@ class Management:
     def _app(self, app_id: str | None, known: Call | None) -> BotApp:
         """The bot whose call it is. Among several it is not guessed: Graph may call a call of another app unknown."""
         app_id = app_id or (known.app_id if known else None)
-        if app_id is None and self._apps.several:
+        if app_id is None and self._apps.has_several:
             raise InvalidRequest("Several bots are served here: send appId, the bot's.", (("/appId", "required"),))
         app = self._apps.get(app_id)
         if app is None:

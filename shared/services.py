@@ -159,16 +159,16 @@ class Services:
     @cached_property
     def notification_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that the webhook takes."""
-        from shared.token_kinds import of_notifications  # noqa: PLC0415 (its keys' libraries load when they are needed)
+        from shared.token_kinds import notification_token_kinds  # noqa: PLC0415 (its keys' libraries load when they are needed)
 
-        return of_notifications(self.settings, self._keys)
+        return notification_token_kinds(self.settings, self._keys)
 
     @cached_property
     def management_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that management routes take; none if the function key is all that is asked."""
-        from shared.token_kinds import of_management  # noqa: PLC0415 (as above)
+        from shared.token_kinds import management_token_kinds  # noqa: PLC0415 (as above)
 
-        return of_management(self.settings, self._keys)
+        return management_token_kinds(self.settings, self._keys)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":

@@ -121,7 +121,7 @@ class Webhook:
         )
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
-        teller = TenantApp(tenant_id, self._apps.of_audience(claims.audience))
+        teller = TenantApp(tenant_id, self._apps.app_id_of_audience(claims.audience))
         received = await self._take(_by_call(parsed.notifications), _Told(teller, ids), parsed.faults)
         if received.refused and not received.calls:
             raise Forbidden("These calls belong to another tenant, or another app, than the token.")
@@ -209,7 +209,7 @@ class Webhook:
         told: _Told,
         at: datetime,
     ) -> Change:
-        call = self._apps.owned(before.value) if before else None
+        call = self._apps.with_app_id(before.value) if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         story: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):

@@ -12,7 +12,7 @@ from shared import lifecycle, rows
 from shared.calls import Call
 from shared.clock import EVENT_SPACING, SystemClock
 from shared.notifications import parse_notifications
-from shared.services import TABLE
+from shared.services import TABLE_NAME
 from shared.settings import load_settings
 from shared.store import Change, Stored, shard_of
 from shared.table import CLIENT_OPTIONS, _operation
@@ -20,7 +20,7 @@ from shared.table import CLIENT_OPTIONS, _operation
 
 async def run(storage: str, count: int) -> None:
     """Write those of some other calls, so that all connections are open; write them; tell the figures."""
-    async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+    async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
 
         async def write(call_id: str) -> None:
             before: Stored[Call] | None = None

@@ -17,7 +17,7 @@ from shared.calls import Call
 from shared.clock import SystemClock
 from shared.leases import Watermark
 from shared.rows import Put
-from shared.services import TABLE
+from shared.services import TABLE_NAME
 from shared.settings import load_settings
 from shared.store import SHARDS, shard_of
 from shared.table import CLIENT_OPTIONS, Table
@@ -32,7 +32,7 @@ async def fill(storage: str, count: int) -> None:
     now = SystemClock().now()
     async with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         await queue.create_queue()
-    async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+    async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
         table = Table(client)
         by_shard: list[list[str]] = [[] for _ in range(SHARDS)]
         for call_id in call_ids(count):

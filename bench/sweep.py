@@ -20,7 +20,7 @@ from bench.rounds import in_rounds
 from bench.sampler import Sampler
 from bench.transactions import Transactions
 from shared.clock import SystemClock
-from shared.services import Services, services, use
+from shared.services import Services, replace_services, services
 from shared.settings import load_settings
 from shared.sweep import SweepStats
 from shared.wakeups import QUEUE_NAME, Sweep, parse_wake_up
@@ -93,7 +93,7 @@ async def drain() -> None:
 
 def _composed() -> tuple[SetForward, Services]:
     clock = SetForward()
-    use(Services(load_settings(), clock))
+    replace_services(Services(load_settings(), clock))
     return clock, services()
 
 

@@ -51,7 +51,7 @@ async def keep_alive_now(_req: func.HttpRequest, caller: Caller) -> func.HttpRes
     """Sweep, whatever the watermarks say."""
     if not caller.scope.is_unrestricted:
         raise Forbidden("A sweep renews the calls of all tenants: it is not for a caller who is bound to some.")
-    tally = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
-    if tally.failed:
-        raise StoreUnavailable(f"{tally.failed} of {SHARDS} shards could not be swept; they are tried again.")
-    return reply(SweepView.model_validate(tally))
+    stats = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
+    if stats.failed:
+        raise StoreUnavailable(f"{stats.failed} of {SHARDS} shards could not be swept; they are tried again.")
+    return reply(SweepView.model_validate(stats))

@@ -158,7 +158,7 @@ def make_http_client(settings: Settings) -> HttpClient:
 
 
 class _TooLarge(Exception):
-    """The body is larger than MAX_BODY."""
+    """The body is larger than MAX_RESPONSE_BODY."""
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

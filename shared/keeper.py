@@ -134,7 +134,7 @@ class Keeper:
                 if stale_in <= timedelta():
                     await self._renewer.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=safe_message(error))
+            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 
     def _is_queue_stalled(self, now: datetime, stale_in: timedelta) -> bool:
         """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
@@ -158,7 +158,7 @@ class Keeper:
             await self._store.put_watchdog_state(WatchdogState(last.due if last else now, now))
             await self.sweep("request", unless_younger_than=self._config.timing.sweep_fresh_for, without_queue=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
-            telemetry.LOOK_FAILED(error=safe_message(error))
+            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 
     async def _dispatch(self, message: WakeUp) -> None:
         match message:
@@ -259,7 +259,7 @@ class Keeper:
         try:
             await self._store.put_watchdog_state(WatchdogState(due, sweep_began_at))
         except StoreUnavailable as error:
-            telemetry.LOOK_FAILED(error=safe_message(error))
+            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
         return True
 
     async def _time_until_first_stale(self) -> timedelta:
@@ -314,7 +314,7 @@ class Keeper:
         try:
             return await self._store.get_watermark(shard)
         except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.LOOK_FAILED(error=safe_message(error))
+            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
             return None
 
     def _report(self, wake_up: str, stats: SweepStats, began: datetime, shards: int = SHARDS) -> None:

@@ -269,7 +269,7 @@ class Renewer:
 
         call = await update(self._store, lease.call_id, decide)
         if call and ended:
-            telemetry.tell_end(call)
+            telemetry.log_call_ended(call)
         return Outcome.ENDED
 
     def _log_failure(self, lease: Lease, failure: FailureReason, attempts: int, since: timedelta) -> None:

@@ -117,12 +117,12 @@ class SigningKeys:
         """The addresses of the metadata documents that were never loaded."""
         return tuple(source.url for source in self._sources if not source.keys)
 
-    async def load_missing(self, timeout: timedelta) -> None:
+    async def load_missing(self, max_wait: timedelta) -> None:
         """Fetch the documents that were never loaded, at the same limited rate, and wait a while for them."""
         self._fetch_if_due(is_known=True)
         pending = [source.pending_fetch for source in self._sources if source.pending_fetch and not source.keys]
         if pending:
-            await asyncio.wait(pending, timeout=timeout.total_seconds())
+            await asyncio.wait(pending, timeout=max_wait.total_seconds())
 
     def _all_keys(self) -> Iterator[SigningKey]:
         return (key for source in self._sources for same in source.keys.values() for key in same)

@@ -161,7 +161,7 @@ class RenewalPass:
             self.stats.count(outcome)
         except Exception as error:  # noqa: BLE001 (see above)
             self.unwritten.add(lease.call_id)
-            telemetry.CALL_UNWRITTEN(callId=lease.call_id, error=safe_message(error))
+            telemetry.CALL_WRITE_FAILED(callId=lease.call_id, error=safe_message(error))
             await self._renewer.send(Renew(call_id=lease.call_id), self._config.timing.minute)
         if outcome is not Outcome.THROTTLED:
             del self._in_flight[lease.call_id]

@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from shared.calls import Call
 
 LOGGER = "call_keeper"
-MAX_RATIONS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
+MAX_RATE_LIMITS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
 
 type Field = str | int | float | bool | None
 
 
 @dataclass(slots=True)
-class Ration:
+class LogRateLimit:
     """At most so many lines in a minute."""
 
-    most: int
-    began_at: float = -60
-    taken: int = 0
-    left_out: int = 0
+    max_lines: int
+    window_began_at: float = -60
+    written: int = 0
+    suppressed: int = 0
 
-    def take(self) -> int | None:
+    def acquire(self) -> int | None:
         """How many lines were left out before this one; None: leave this one out too."""
         now = time.monotonic()
-        if now - self.began_at >= 60:  # noqa: PLR2004 a minute
-            self.began_at, self.taken = now, 0
-        if self.taken >= self.most:
-            self.left_out += 1
+        if now - self.window_began_at >= 60:  # noqa: PLR2004 a minute
+            self.window_began_at, self.written = now, 0
+        if self.written >= self.max_lines:
+            self.suppressed += 1
             return None
-        left_out, self.left_out = self.left_out, 0
-        self.taken += 1
-        return left_out
+        suppressed, self.suppressed = self.suppressed, 0
+        self.written += 1
+        return suppressed
 
 
-@lru_cache(MAX_RATIONS)
-def _ration(*_of: Field, most: int) -> Ration:
-    return Ration(most)
+@lru_cache(MAX_RATE_LIMITS)
+def _rate_limit(*_of: Field, max_lines: int) -> LogRateLimit:
+    return LogRateLimit(max_lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,18 @@ class LogEvent:
     level: int
     fields: tuple[str, ...]
     meaning: str
-    most_a_minute: int | None = None  # for what strangers, or an outage, can cause. `leftOut` counts what was held back
-    of_each: tuple[str, ...] = ("why",)  # the fields for each of whose values so many are told
+    max_per_minute: int | None = (
+        None  # for what strangers, or an outage, can cause. `leftOut` counts what was held back
+    )
+    per: tuple[str, ...] = ("why",)  # the fields for each of whose values so many are told
 
     def __call__(self, **values: Field) -> None:
         """Write the line. Values hold no secret and no personal data."""
-        if self.most_a_minute is not None:
-            left_out = _ration(self.name, *map(values.get, self.of_each), most=self.most_a_minute).take()
-            if left_out is None:
+        if self.max_per_minute is not None:
+            suppressed = _rate_limit(self.name, *map(values.get, self.per), max_lines=self.max_per_minute).acquire()
+            if suppressed is None:
                 return
-            values["leftOut"] = left_out
+            values["leftOut"] = suppressed
         line = " ".join(f"{key}={value}" for key, value in values.items())
         logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
 
@@ -111,13 +113,13 @@ def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | No
     # Not the exception: its text is not ours.
     with tracer.start_as_current_span(name, kind=kind, attributes=attributes, record_exception=False) as span:
 
-        def tell(status: int, request_id: str | None) -> None:
+        def record_response(status: int, request_id: str | None) -> None:
             span.set_attribute("http.response.status_code", status)
             span.set_attribute("requestId", request_id or "")
             if status >= 400:  # noqa: PLR2004 the 4xx and 5xx
                 span.set_status(trace.StatusCode.ERROR)
 
-        yield tell
+        yield record_response
 
 
 @contextmanager
@@ -169,13 +171,13 @@ PURGE_FAILED = LogEvent(
     ("shard", "error"),
     "Ended calls whose retention is over could not be deleted from a shard; a later sweep does it.",
 )
-CALL_UNWRITTEN = LogEvent(
+CALL_WRITE_FAILED = LogEvent(
     "keep_alive.call.unwritten",
     logging.ERROR,
     ("callId", "error"),
     "What became of a call could not be written: the watermark of its shard excepts it, and the next sweep asks again.",
 )
-LOOK_FAILED = LogEvent(
+STATE_ACCESS_FAILED = LogEvent(
     "keep_alive.look.failed",
     logging.WARNING,
     ("error",),
@@ -187,8 +189,8 @@ ROW_UNREADABLE = LogEvent(
     ("rowKind", "rowKey", "columns", "skipped", "leftOut"),
     "A row, or some `columns` of it, cannot be read: it is damaged, or a newer version wrote it. `skipped`: all of it "
     "was left out, and an `active` one is then not renewed. At most 30 lines a minute, an instance and a `rowKind`.",
-    most_a_minute=30,
-    of_each=("rowKind",),
+    max_per_minute=30,
+    per=("rowKind",),
 )
 CALL_FAILING = LogEvent(
     "keep_alive.call.failing",
@@ -214,7 +216,7 @@ THROTTLED = LogEvent(
 TOKEN_FAILED = LogEvent(
     "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No Graph token could be had."
 )
-KEY_UNSETTLED = LogEvent(
+IDEMPOTENCY_WRITE_FAILED = LogEvent(
     "management.key.unsettled",
     logging.WARNING,
     ("callId", "error"),
@@ -247,13 +249,13 @@ NOTIFICATIONS_ACCEPTED = LogEvent(
     ("tenantId", "tokenKind", "notifications", "calls", "faults"),
     "A webhook body is stored. `tokenKind` is `entra` or `legacy`: Graph is moving from the second to the first.",
 )
-NOTIFICATIONS_REFUSED = LogEvent(
+NOTIFICATIONS_REJECTED = LogEvent(
     "notifications.refused",
     logging.WARNING,
     ("why", "detail", "leftOut"),
     "A webhook body, or a part of it, was not taken. At most 30 lines a minute, an instance and a `why`; `leftOut` "
     "says how many were left out before this one, and the metric `call_keeper.notifications` counts all.",
-    most_a_minute=30,
+    max_per_minute=30,
 )
 OTHER_TENANT = LogEvent(
     "notifications.other_tenant",
@@ -268,8 +270,8 @@ KEYS_FAILED = LogEvent(
     ("metadataUrl", "reason"),
     "Keys that tokens are verified with could not be fetched; those at hand stay in use.",
 )
-HANGUP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "A call was hung up at Graph.")
-RECORDING = LogEvent(
+CALL_HUNG_UP = LogEvent("call.hangup", logging.INFO, ("callId", "tenantId", "gone"), "A call was hung up at Graph.")
+RECORDING_STARTED = LogEvent(
     "call.recording", logging.INFO, ("callId", "tenantId", "operationId", "status"), "A recording was started."
 )
 REGISTERED = LogEvent(
@@ -281,8 +283,8 @@ REQUEST_FAILED = LogEvent(
     ("route", "error", "where", "leftOut"),
     "A request could not be done: our trouble, a dependency's, or an error that nobody foresaw. At most 30 lines a "
     "minute, an instance, a `route` and a `where`; `leftOut` says how many were left out before this one.",
-    most_a_minute=30,
-    of_each=("route", "where"),
+    max_per_minute=30,
+    per=("route", "where"),
 )
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that ended.", "{call}")
@@ -305,22 +307,22 @@ NOTIFICATIONS = Metric(
 )
 
 
-def tell_end(call: "Call") -> None:
+def log_call_ended(call: "Call") -> None:
     """Tell that a call is over, or that more became known of its end."""
     from shared.termination import catalogue  # noqa: PLC0415 (only an end needs it)
 
-    end = call.termination
-    if end is None:
+    termination = call.termination
+    if termination is None:
         return
     CALL_ENDED(
         callId=call.id,
         tenantId=call.tenant_id,
-        code=end.code,
-        subcode=end.subcode,
-        category=end.category,
-        source=end.source,
+        code=termination.code,
+        subcode=termination.subcode,
+        category=termination.category,
+        source=termination.source,
     )
-    CALLS_ENDED.add(category=end.category, source=end.source)
-    if end.subcode is not None and not catalogue().is_known(end.code, end.subcode):
-        CODE_UNKNOWN(callId=call.id, code=end.code, subcode=end.subcode)
+    CALLS_ENDED.add(category=termination.category, source=termination.source)
+    if termination.subcode is not None and not catalogue().is_known(termination.code, termination.subcode):
+        CODE_UNKNOWN(callId=call.id, code=termination.code, subcode=termination.subcode)
         CODES_UNKNOWN.add()

@@ -16,7 +16,7 @@ from shared.management import Management
 from shared.renewal import Renewer
 from shared.sweep import SweepConfig
 from shared.wakeups import WakeUp
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
 from soak.judge import TIMING, Findings, Judge
@@ -61,7 +61,7 @@ class App(Process):
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, clock, plan)
         self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, Admitted(), apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from local.doctor.finding import CannotCheck
 from local.doctor.patient import Patient
-from shared.services import TABLE
+from shared.services import TABLE_NAME
 from shared.wakeups import QUEUE_NAME
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
     async with AsyncExitStack() as stack:
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            yield await stack.enter_async_context(TableClient.from_connection_string(connection, TABLE, **_ONCE))
+            yield await stack.enter_async_context(TableClient.from_connection_string(connection, TABLE_NAME, **_ONCE))
         else:
             account, credential = settings.calls_storage_table_service_uri, await _identity(patient, stack)
-            client = TableClient(account or "", TABLE, credential=credential, **_ONCE)
+            client = TableClient(account or "", TABLE_NAME, credential=credential, **_ONCE)
             yield await stack.enter_async_context(client)
 
 

@@ -32,7 +32,7 @@ from shared.calls import Call, Termination, TerminationSource
 from shared.entities import to_row
 from shared.leases import Watermark
 from shared.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
-from shared.services import TABLE
+from shared.services import TABLE_NAME
 from shared.store import SHARDS
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
@@ -72,7 +72,7 @@ class World:
         self._open = ExitStack()
         self._environment: dict[str, str | None] = {}
         connection = stack.storage.connection_string
-        self._table = TableClient.from_connection_string(connection, TABLE)
+        self._table = TableClient.from_connection_string(connection, TABLE_NAME)
         self._poison = QueueClient.from_connection_string(connection, POISON)
         self.az = FakeAz.install(folder / "az")
         key = {"x-functions-key": stack.function_key}

@@ -93,7 +93,7 @@ events = st.builds(
     kind=texts,
     at=times,
     detail=st.dictionaries(texts, texts | numbers | st.booleans() | st.none(), max_size=4),
-    told=st.booleans(),
+    from_notification=st.booleans(),
 )
 counts = st.integers(0, 2**31 - 1)
 some_ids = st.frozensets(keys, max_size=50)

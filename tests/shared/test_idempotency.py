@@ -19,7 +19,15 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.idempotency import KEY_LIFETIME, REPEATED_WITHIN, WORKED_ON, Key, Once, implied_key, key_of
+from shared.idempotency import (
+    IMPLIED_KEY_TTL,
+    IN_PROGRESS_TIMEOUT,
+    RECORD_TTL,
+    IdempotencyHandler,
+    IdempotencyKey,
+    implied_key,
+    parse_key,
+)
 from shared.memory_store import MemoryCallStore
 from shared.store import Change, Stored
 from tests.support.virtual import VirtualClock
@@ -27,8 +35,8 @@ from tests.support.virtual import VirtualClock
 SECOND = timedelta(seconds=1)
 
 
-def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> Key:
-    found = key_of(header, caller, request)
+def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> IdempotencyKey:
+    found = parse_key(header, caller, request)
     assert found is not None
     return found
 
@@ -63,10 +71,10 @@ class World:
         call = before.value if before else Call("call", "tenant", "established", now, now)
         await self.store.commit(Change(before, call, (Event(kind, now),)))
 
-    async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> StoredResponse:
+    async def ask(self, work: Work, a_key: IdempotencyKey, *, repeatable: bool = False) -> StoredResponse:
         work.world = self
-        once = Once(self.store, self.clock, "recordRequested", repeatable)
-        return await once.answer("call", a_key, work)
+        once = IdempotencyHandler(self.store, self.clock, "recordRequested", repeatable)
+        return await once.handle("call", a_key, work)
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def world() -> World:
 async def test_the_same_request_gets_the_same_answer_and_is_done_once(world: World) -> None:
     work = Work()
     first = await world.ask(work, key())
-    await world.clock.advance(KEY_LIFETIME - SECOND)
+    await world.clock.advance(RECORD_TTL - SECOND)
     assert await world.ask(work, key()) == first
     assert work.done == 1
 
@@ -101,7 +109,7 @@ async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
 async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
     work = Work()
     await world.ask(work, key())
-    await world.clock.advance(KEY_LIFETIME)
+    await world.clock.advance(RECORD_TTL)
     await world.ask(work, key(request="hangup"))
     assert work.done == 2
 
@@ -197,7 +205,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     work = Dying()
     with pytest.raises(Killed):
         await world.ask(work, key(), repeatable=repeatable)
-    await world.clock.advance(WORKED_ON - SECOND)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
     with pytest.raises(RequestInProgress):
         await world.ask(work, key(), repeatable=repeatable)
     await world.clock.advance(SECOND)
@@ -220,7 +228,7 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_i
     assert (await world.ask(work, key())).status == 202
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
-    await world.clock.advance(WORKED_ON)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT)
     with pytest.raises(OutcomeUnknown):
         await world.ask(work, key())
     assert work.done == 1
@@ -241,7 +249,7 @@ async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it
     work = DyingEarly()
     with pytest.raises(Killed):
         await world.ask(work, key())
-    await world.clock.advance(WORKED_ON - SECOND)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
     await world.clock.advance(SECOND)
@@ -264,7 +272,7 @@ async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, WITHOUT)
-    for wait in (SECOND, timedelta(seconds=180), REPEATED_WITHIN - timedelta(seconds=182)):
+    for wait in (SECOND, timedelta(seconds=180), IMPLIED_KEY_TTL - timedelta(seconds=182)):
         await world.clock.advance(wait)
         with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await world.ask(work, WITHOUT)
@@ -300,11 +308,11 @@ async def test_without_a_key_two_at_once_are_one(world: World) -> None:
     "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
 )
 def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
-    assert key_of(header, "bot", "x") is not None
+    assert parse_key(header, "bot", "x") is not None
 
 
 def test_without_the_header_there_is_no_key() -> None:
-    assert key_of(None, "bot", "x") is None
+    assert parse_key(None, "bot", "x") is None
 
 
 @pytest.mark.parametrize(
@@ -316,5 +324,5 @@ def test_without_the_header_there_is_no_key() -> None:
 )
 def test_what_is_no_such_string_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        key_of(header, "bot", "x")
+        parse_key(header, "bot", "x")
     assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

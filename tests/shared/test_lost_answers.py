@@ -14,7 +14,7 @@ from shared.apps import Apps, BotApp
 from shared.calls import Call, IdempotencyRecord, StoredResponse
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph import StartedOperation
-from shared.idempotency import Once, implied_key, key_of
+from shared.idempotency import IdempotencyHandler, implied_key, parse_key
 from shared.inbound import Claims, TokenVerifier
 from shared.leases import Progress, Timing, WatchdogState, Watermark
 from shared.management import Management
@@ -24,7 +24,7 @@ from shared.renewal import Outcome, Renewer
 from shared.rows import Put, Write
 from shared.store import Change, Stored, retry_conflicts, shard_of
 from shared.wakeups import Renew, WakeUp
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -100,7 +100,7 @@ class World:
         self.renewer = Renewer(self.store, self.graph, self.queue, self.clock, timing)
         self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, apps=APPS)
         verifier = cast("TokenVerifier", Trusting())
-        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, Admitted(), apps=APPS)
+        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
 
     async def register(self) -> tuple[Call, bool]:
         if "call" not in self.graph.calls:
@@ -136,7 +136,7 @@ async def test_an_end_by_notification_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Call] = []
-    monkeypatch.setattr(telemetry, "tell_end", told.append)
+    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
     await world.register()
     body = (
         b'{"value": [{"changeType": "deleted", "resourceUrl": "/communications/calls/call", "resourceData": '
@@ -154,7 +154,7 @@ async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Call] = []
-    monkeypatch.setattr(telemetry, "tell_end", told.append)
+    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
     world.store.lose(0, loss)
@@ -280,8 +280,8 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
 @pytest.mark.parametrize("number", [0, 1], ids=["claim", "settlement"])
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: int, *, repeatable: bool) -> None:
-    once = Once(world.store, world.clock, "recordRequested", repeatable)
-    key = key_of('"one"', "bot", "record {}")
+    once = IdempotencyHandler(world.store, world.clock, "recordRequested", repeatable)
+    key = parse_key('"one"', "bot", "record {}")
     assert key is not None
     done: list[int] = []
 
@@ -290,14 +290,18 @@ async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: 
         return StoredResponse(202, "{}")
 
     world.store.lose(number, loss)
-    assert (await once.answer("call", key, act)).status == 202
-    assert (await once.answer("call", key, act)).status == 202
+    assert (await once.handle("call", key, act)).status == 202
+    assert (await once.handle("call", key, act)).status == 202
     assert len(done) == 1
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_an_implied_key_is_given_back(world: World, loss: type[Exception]) -> None:
-    once, key, done = Once(world.store, world.clock, "recordRequested", repeatable=False), implied_key("bot", "x"), []
+    once, key, done = (
+        IdempotencyHandler(world.store, world.clock, "recordRequested", is_repeatable=False),
+        implied_key("bot", "x"),
+        [],
+    )
 
     async def act() -> StoredResponse:
         done.append(1)
@@ -305,7 +309,7 @@ async def test_an_implied_key_is_given_back(world: World, loss: type[Exception])
 
     for number in (0, 1, 0):
         world.store.lose(number, loss)
-        await once.answer("call", key, act)
+        await once.handle("call", key, act)
     assert len(done) == 3
 
 
@@ -322,9 +326,9 @@ async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None
     async def never() -> StoredResponse:
         raise AssertionError
 
-    once = Once(Quicker(), world.clock, "recordRequested", repeatable=False)
+    once = IdempotencyHandler(Quicker(), world.clock, "recordRequested", is_repeatable=False)
     with pytest.raises(RequestInProgress):
-        await once.answer("call", implied_key("bot", "x"), never)
+        await once.handle("call", implied_key("bot", "x"), never)
 
 
 async def test_a_purge_is_done_by_the_next(world: World) -> None:

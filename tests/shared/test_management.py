@@ -22,7 +22,7 @@ from shared.recording import RecordRequest
 from shared.renewal import Renewer
 from shared.store import Change, shard_of
 from shared.wakeups import Renew
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -97,7 +97,9 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, Admitted(), apps=APPS)
+    webhook = Webhook(
+        Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, SenderAllowList(), apps=APPS
+    )
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)

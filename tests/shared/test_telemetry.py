@@ -64,7 +64,7 @@ EMISSIONS = list(_emissions())
 @pytest.mark.parametrize(("place", "name", "node"), EMISSIONS, ids=[f"{name}-{place}" for place, name, _ in EMISSIONS])
 def test_an_event_or_metric_is_given_exactly_its_fields(place: str, name: str, node: ast.Call) -> None:
     declared = set(EVENTS[name].fields if name in EVENTS else METRICS[name].attributes)
-    if name in EVENTS and EVENTS[name].most_a_minute:
+    if name in EVENTS and EVENTS[name].max_per_minute:
         declared.remove("leftOut")  # the event counts that itself
     assert _fields(node, place) == declared
 
@@ -98,7 +98,7 @@ def test_nothing_else_is_logged() -> None:
 
 def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.HANGUP(callId="x", tenantId="y", gone=True)
+    telemetry.CALL_HUNG_UP(callId="x", tenantId="y", gone=True)
     (record,) = caplog.records
     assert record.getMessage() == "call.hangup callId=x tenantId=y gone=True"
     assert vars(record).items() >= {"event": "call.hangup", "callId": "x", "tenantId": "y", "gone": True}.items()
@@ -106,7 +106,7 @@ def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCapt
 
 def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.tell_end(CALL)
+    telemetry.log_call_ended(CALL)
     assert caplog.records == []
 
 
@@ -125,7 +125,7 @@ def test_an_end_is_told_and_an_unknown_code_beside_it(
     termination: Termination, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.tell_end(replace(CALL, ended_at=NOON, termination=termination))
+    telemetry.log_call_ended(replace(CALL, ended_at=NOON, termination=termination))
     assert [vars(record)["event"] for record in caplog.records] == told
 
 
@@ -138,11 +138,11 @@ def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
     def told() -> list[int]:
         caplog.clear()
         for _ in range(100):
-            telemetry.NOTIFICATIONS_REFUSED(why="Unauthenticated", detail="x")
+            telemetry.NOTIFICATIONS_REJECTED(why="Unauthenticated", detail="x")
         return [record.leftOut for record in caplog.records]  # type: ignore[attr-defined] # by `extra`
 
     assert told() == [0] * 30
-    telemetry.NOTIFICATIONS_REFUSED(why="StoreUnavailable", detail="x")
+    telemetry.NOTIFICATIONS_REJECTED(why="StoreUnavailable", detail="x")
     assert caplog.records[-1].leftOut == 0  # type: ignore[attr-defined] # as above
     now += 60
     assert told() == [70, *[0] * 29]
@@ -159,10 +159,10 @@ def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFi
 
 
 def test_what_is_kept_to_limit_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    event = LogEvent("test.event", logging.WARNING, ("why", "leftOut"), "Only a test writes it.", most_a_minute=1)
-    for number in range(2 * telemetry.MAX_RATIONS):
+    event = LogEvent("test.event", logging.WARNING, ("why", "leftOut"), "Only a test writes it.", max_per_minute=1)
+    for number in range(2 * telemetry.MAX_RATE_LIMITS):
         event(why=str(number))
         event(why=str(number))
 
-    assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATIONS
-    assert telemetry._ration.cache_info().currsize <= telemetry.MAX_RATIONS
+    assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATE_LIMITS
+    assert telemetry._rate_limit.cache_info().currsize <= telemetry.MAX_RATE_LIMITS

@@ -8,7 +8,7 @@ import pytest
 from shared.calls import Call, Operation, Termination, TerminationSource
 from shared.leases import RenewalFailure, Timing
 from shared.termination import catalogue
-from shared.views import OWNERS, call_view, operation_view
+from shared.views import FAULT_OWNERS, call_view, operation_view
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CALL = Call("call", "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11", "established", NOON, NOON)
@@ -54,4 +54,4 @@ def test_an_end_that_a_newer_version_explained_is_shown() -> None:
 
 
 def test_the_api_knows_every_owner_of_the_catalogue() -> None:
-    assert set(catalogue().fault_owners) == OWNERS
+    assert set(catalogue().fault_owners) == FAULT_OWNERS

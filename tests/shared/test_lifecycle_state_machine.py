@@ -300,6 +300,7 @@ class LifeOfACall(RuleBasedStateMachine):
         self.established = False
         self.ended_at: datetime | None = None
         self.told: list[Termination] = []
+        self.told_early = False  # a reason came while the call was terminating
         self.found_gone = False
         self.hung_up_by: str | None = None
         self.accepted_at: datetime | None = None
@@ -332,11 +333,13 @@ class LifeOfACall(RuleBasedStateMachine):
             if not isinstance(notification, CallNotification):
                 continue
             self.established |= notification.state in ESTABLISHED
+            alone = notified(None, notification, TENANT, self.now).termination
             if notification.deleted or notification.state == "terminated":
                 self.end()
-                alone = notified(None, notification, TENANT, self.now).termination
                 assert alone
                 self.told.append(alone)
+            else:
+                self.told_early |= alone is not None
 
     @rule()
     def everything_is_told_again(self) -> None:
@@ -411,7 +414,7 @@ class LifeOfACall(RuleBasedStateMachine):
         assert self.call.ended_at == self.ended_at
         assert (self.call.status is Status.ENDED) == (self.ended_at is not None)
         assert (self.call.state == "terminated") == (self.ended_at is not None)
-        assert (self.call.termination is None) == (self.ended_at is None)
+        assert (self.call.termination is None) == (self.ended_at is None and not self.told_early)
         assert self.ended_at is None or self.call.failing is None
 
     @invariant()
@@ -425,8 +428,9 @@ class LifeOfACall(RuleBasedStateMachine):
             )
         if self.accepted_at is not None:
             assert self.call.termination.reason == f"Hung up through Call Keeper by {self.hung_up_by}."
-        assert (self.call.termination.source is TerminationSource.NOTIFICATION) == bool(self.told)
-        assert self.told or self.found_gone
+        is_told = bool(self.told) or self.told_early
+        assert (self.call.termination.source is TerminationSource.NOTIFICATION) == is_told
+        assert is_told or self.found_gone
 
     @invariant()
     def what_was_once_true_stays_true(self) -> None:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.transport import AioHttpTransport
 
-TOKEN_CONNECTIONS_BESIDE_SWEEPS = (
-    8  # connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs
-)
+# Connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs.
+TOKEN_CONNECTIONS_BESIDE_SWEEPS = 8
 _MAX_RETRIES = 2  # azure-identity's own, for each token
 
 

@@ -28,7 +28,7 @@ def merge_unknown_columns(
         The columns that this version makes of what it read.
     new
         The columns of the record to write.
-    fixed
+    unreadable
         Columns that could not be read: they stay as they are.
     """
     found = {name: value for name, value in row.items() if name not in KEY_COLUMNS and value is not None}

@@ -11,9 +11,8 @@ type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
 MAX_YEAR = 9000  # a lease is added to moments, and `datetime` ends with the year 9999
-_MAX_COLUMN_LENGTH = (
-    16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
-)
+# Characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two.
+_MAX_COLUMN_LENGTH = 16_384
 
 
 def split_long_columns(cells: Mapping[str, Cell]) -> dict[str, Cell]:

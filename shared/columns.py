@@ -29,8 +29,8 @@ def columns_of(record: Record) -> dict[str, Cell]:
             return _call_cells(record)
         case Operation():
             return _operation_cells(record)
-        case Event(kind=kind, at=at, from_notification=told):
-            return {"kind": kind, "at": at, "detail": cells.to_json(dict(record.detail)), "told": told}
+        case Event(kind=kind, at=at, from_notification=from_notification):
+            return {"kind": kind, "at": at, "detail": cells.to_json(dict(record.detail)), "told": from_notification}
         case Watermark():
             return _watermark_cells(record)
         case Progress():

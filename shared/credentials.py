@@ -18,9 +18,8 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
 
-MAX_CACHED_TOKENS = (
-    10_000  # of each of which a token is kept, 3 KB each; with more, the one that was used least lately goes
-)
+# Tokens in memory, 3 KB each. With more, the least recently used one is dropped.
+MAX_CACHED_TOKENS = 10_000
 FORCED_REFRESH_COOLDOWN = timedelta(seconds=10)  # between new tokens of a tenant, however many calls see a 401
 FAILURE_BACKOFF = timedelta(seconds=5)  # for which a failure is told again, without asking; doubled by each further one
 RENEW_BEFORE_EXPIRY = timedelta(minutes=5)  # from then on a new token is asked for

@@ -140,14 +140,14 @@ class GraphCalls:
         return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
 
     async def _send(self, request: "_GraphRequest") -> Response:
-        response = await self._send_once(request, await self._tokens.get(*request.account))
+        response = await self._send_once(request, await self._tokens.get(*request.tenant_app))
         if response.status == _UNAUTHORIZED and verdict_of(request.action, response) is Verdict.REFUSED:
-            response = await self._send_once(request, await self._tokens.get(*request.account, refresh=True))
+            response = await self._send_once(request, await self._tokens.get(*request.tenant_app, refresh=True))
         if verdict_of(request.action, response) is not Verdict.DONE:
             error = error_from_response(response, self._clock.now(), request.action)
             if request.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
                 telemetry.FORBIDDEN(
-                    tenantId=request.account.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
+                    tenantId=request.tenant_app.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
                 )
             raise error
         return response
@@ -182,7 +182,7 @@ class _GraphRequest:
     action: GraphAction
     method: str
     url: str
-    account: TenantApp
+    tenant_app: TenantApp
     body: dict[str, object] | None = None
     needs_body: bool = False
     span: str | None = None  # None: a span for each keepAlive would be most of what is paid for

@@ -70,7 +70,7 @@ class IdempotencyStore(Protocol):
 class IdempotencyKey:
     """A key of one caller, and the request that it stands for; both as digests.
 
-    `implied`: the caller gave none. It is held only while the outcome of the request is open.
+    `is_implied`: the caller gave none. It is held only while the outcome of the request is open.
     """
 
     name: str
@@ -110,9 +110,9 @@ class IdempotencyHandler:
 
     Parameters
     ----------
-    requested
+    event_kind
         The kind of the line that is written into the call's story before Graph is asked.
-    repeatable
+    is_repeatable
         Whether it does no harm to do it once more if nobody knows whether it was done.
     """
 

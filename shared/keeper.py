@@ -22,9 +22,8 @@ PURGE_BUDGET = timedelta(seconds=30)  # of one sweep; what is left then waits fo
 RESWEEP_COOLDOWN = timedelta(minutes=5)  # in which a shard that failed is left one message
 FUNCTION_TIMEOUT = timedelta(minutes=5)  # host.json: functionTimeout
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
-QUEUE_STALL_AFTER = timedelta(
-    minutes=5
-)  # after which stale shards show that nobody does what requests leave on the queue
+# After which stale shards show that nobody does what requests leave on the queue.
+QUEUE_STALL_AFTER = timedelta(minutes=5)
 STALENESS_CHECK_TIMEOUT = timedelta(seconds=2)  # what a request may lose by looking whether sweeps still happen
 
 
@@ -65,7 +64,7 @@ class Keeper:
             A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
         budget
             How long it may take, if that is less than the plan's.
-        alone
+        without_queue
             Leave no shard to the queue, however many calls there are. An operator's sweep never does.
 
         Raises

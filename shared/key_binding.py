@@ -23,7 +23,7 @@ class SigningKey:
 
     Parameters
     ----------
-    public
+    public_key
         The RSA key.
     issuer
         What the key itself names: Entra's member `issuer` of a JWK.

@@ -187,7 +187,7 @@ def _locate_call(item: JsonObject) -> tuple[str, list[str]]:
     for name in ("resourceUrl", "resource"):
         path = _HOST.sub("", sanitize(get_ignoring_case(item, name)))
         segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
-        calls = next((place for place, part in enumerate(segments) if part.lower() == "calls"), len(segments))
+        calls = next((index for index, part in enumerate(segments) if part.lower() == "calls"), len(segments))
         if calls + 1 < len(segments):
             return canonical_id(segments[calls + 1]), segments[calls + 2 :]
     raise InvalidRequest("There is no call id in resourceUrl or resource.")

@@ -170,7 +170,7 @@ def plan_writes(change: Change, existing: AbstractSet[str]) -> tuple[Write, ...]
 
     Parameters
     ----------
-    there
+    existing
         The keys of those events that are on record already: they keep their first time.
 
     Raises

@@ -39,8 +39,8 @@ class ConcurrencyLimiter:
         try:
             yield
         finally:
-            for account in distinct:
-                self._decrement(self._active, account)
+            for tenant_app in distinct:
+                self._decrement(self._active, tenant_app)
 
     @asynccontextmanager
     async def acquire(self, choose: Callable[[], Lease | None]) -> AsyncGenerator[Lease | None]:

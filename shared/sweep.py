@@ -87,7 +87,7 @@ class RenewalPass:
 
         Parameters
         ----------
-        done
+        on_done
             Is told of each lease that need not be held any more.
         """
         self._on_done = on_done
@@ -172,7 +172,7 @@ class RenewalPass:
         """Wait for the first of the slowed tenants, if that is soon: other shards wait too."""
         backoffs = [self._renewer.backoff.current(lease.tenant_app) for lease in self._deferred]
         now = self._clock.now()
-        until = min((slow.until for slow in backoffs if slow), default=now)
+        until = min((backoff.until for backoff in backoffs if backoff), default=now)
         if until >= self._deadline or until - now > MAX_BACKOFF_WAIT:
             return False
         await self._clock.sleep((until - now).total_seconds())

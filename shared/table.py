@@ -98,13 +98,13 @@ class Table:
 
         Parameters
         ----------
-        among
+        matching
             Only rows with one of these values in these columns; 12 values in all at most.
         """
         query = "PartitionKey eq @shard and RowKey gt @above and RowKey lt @below"
         parameters = {"shard": shard_key(shard), "above": key_range.above, "below": key_range.below}
         for column, values in (matching or {}).items():
-            named = {f"{column}{place}": value for place, value in enumerate(values)}
+            named = {f"{column}{index}": value for index, value in enumerate(values)}
             query += f" and ( {' or '.join(f'{column} eq @{name}' for name in named)} )"  # the SDK finds @ after spaces
             parameters |= named
         columns = list(select) if select else None
@@ -130,7 +130,7 @@ class Table:
         limit: int | None = None,
         select: Iterable[str] | None = None,
     ) -> list[TableEntity]:
-        """The rows of a window by key, the first `most` of them."""
+        """The rows of a window by key, the first `limit` of them."""
         found: list[TableEntity] = []
         scan = self.pages(shard, key_range, size=limit or MAX_PAGE_ROWS, select=select)
         async with aclosing(scan) as pages:

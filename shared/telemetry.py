@@ -52,9 +52,8 @@ class LogEvent:
     level: int
     fields: tuple[str, ...]
     meaning: str
-    max_per_minute: int | None = (
-        None  # for what strangers, or an outage, can cause. `leftOut` counts what was held back
-    )
+    # For what strangers, or an outage, can cause. `leftOut` counts what was held back.
+    max_per_minute: int | None = None
     per: tuple[str, ...] = ("why",)  # the fields for each of whose values so many are told
 
     def __call__(self, **values: Field) -> None:

@@ -12,9 +12,8 @@ from shared.clock import Clock
 from shared.leases import TenantApp, Timing
 
 TIMEOUTS_BEFORE_BACKOFF = 32  # keepAlives of a tenant in a row without an answer
-MAX_TRACKED_TENANTS = (
-    10_000  # of whom this is known; of more, the oldest is forgotten, which costs its tenant a few requests
-)
+# With more, the oldest is forgotten, which costs its tenant a few requests.
+MAX_TRACKED_TENANTS = 10_000
 _MAX_EVICTION_SCAN = 8  # of the oldest, for some whose wait is over
 
 

@@ -399,7 +399,7 @@ def _termination_view(call: Call) -> TerminationView | None:
 
 
 def recording_view(operation: Operation, call: Call, *, show_secrets: bool) -> RecordingView:
-    """An operation as its own route shows it; the place and token of a recording only with `secrets`.
+    """An operation as its own route shows it; the place and token of a recording only with `show_secrets`.
 
     A `clientContext` that we made up is not shown: it is none of the caller's.
     """

@@ -10,9 +10,9 @@ from bench.measure import Measure
 from bench.notifications import bodies
 from shared import lifecycle, rows
 from shared.calls import Call
-from shared.clock import TICK, SystemClock
-from shared.notifications import parse
-from shared.services import TABLE
+from shared.clock import EVENT_SPACING, SystemClock
+from shared.notifications import parse_notifications
+from shared.services import TABLE_NAME
 from shared.settings import load_settings
 from shared.store import Change, Stored, shard_of
 from shared.table import CLIENT_OPTIONS, _operation
@@ -20,14 +20,14 @@ from shared.table import CLIENT_OPTIONS, _operation
 
 async def run(storage: str, count: int) -> None:
     """Write those of some other calls, so that all connections are open; write them; tell the figures."""
-    async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+    async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
 
         async def write(call_id: str) -> None:
             before: Stored[Call] | None = None
             partition = rows.shard_key(shard_of(call_id))
             for body in bodies(call_id):
                 change = _change(before, body)
-                writes = rows.writes(change, frozenset())
+                writes = rows.plan_writes(change, frozenset())
                 with measure.request():
                     told = await client.submit_transaction([_operation(partition, it) for it in writes])
                 etags = {write.key: str(said.get("etag")) for write, said in zip(writes, told, strict=True)}
@@ -42,10 +42,10 @@ async def run(storage: str, count: int) -> None:
 
 
 def _change(before: Stored[Call] | None, body: bytes) -> Change:
-    (item,) = parse(body).notifications
+    (item,) = parse_notifications(body).notifications
     at = SystemClock().now()
     after = lifecycle.notified(before.value if before else None, item, TENANT, at)
-    return Change(before, after, (lifecycle.story(item, at + TICK),))
+    return Change(before, after, (lifecycle.notification_event(item, at + EVENT_SPACING),))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from shared.calls import Call
 from shared.clock import SystemClock
 from shared.leases import Watermark
 from shared.rows import Put
-from shared.services import TABLE
+from shared.services import TABLE_NAME
 from shared.settings import load_settings
 from shared.store import SHARDS, shard_of
 from shared.table import CLIENT_OPTIONS, Table
-from shared.wakeups import QUEUE
+from shared.wakeups import QUEUE_NAME
 
 AGE = timedelta(minutes=30)  # of each call
 LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one
@@ -30,9 +30,9 @@ LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one
 async def fill(storage: str, count: int) -> None:
     """Write so many live calls, a watermark a shard, and make the queue: none of it is new to a sweep."""
     now = SystemClock().now()
-    async with QueueClient.from_connection_string(storage, QUEUE) as queue:
+    async with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         await queue.create_queue()
-    async with TableClient.from_connection_string(storage, TABLE, **CLIENT_OPTIONS) as client:
+    async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
         table = Table(client)
         by_shard: list[list[str]] = [[] for _ in range(SHARDS)]
         for call_id in call_ids(count):
@@ -43,8 +43,8 @@ async def fill(storage: str, count: int) -> None:
 
 async def _fill_shard(table: Table, shard: int, ids: list[str], now: datetime) -> None:
     swept = now - LAST_SWEEP
-    await table.write(shard, [Put(rows.WATERMARK, Watermark(swept, swept, renewed=len(ids)))])
-    for some in batched(ids, rows.MOST_ROWS, strict=False):
+    await table.write(shard, [Put(rows.WATERMARK_ROW, Watermark(swept, swept, renewed=len(ids)))])
+    for some in batched(ids, rows.MAX_TRANSACTION_ROWS, strict=False):
         await table.write(shard, [Put(rows.active_key(call_id), _call(call_id, now - AGE)) for call_id in some])
 
 

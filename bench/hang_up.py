@@ -38,7 +38,9 @@ async def measure(count: int) -> None:
     idle = [await _timed(parts, next(ids)) for _ in range(min(IDLE, count // 4))]
     beside: list[float] = []
     began = time.perf_counter()
-    sweeping = asyncio.create_task(parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh))
+    sweeping = asyncio.create_task(
+        parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
+    )
     while not sweeping.done() and (call_id := next(ids, None)):
         beside.append(await _timed(parts, call_id))
     tally = await sweeping

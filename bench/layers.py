@@ -14,7 +14,7 @@ from datetime import timedelta
 from bench.load import TENANT, call_ids, side_by_side
 from shared.calls import Call
 from shared.clock import SystemClock
-from shared.http_client import Answer, HttpClient, Request
+from shared.http_client import HttpClient, Request, Response
 from shared.memory_store import MemoryCallStore
 from shared.services import Services
 from shared.settings import load_settings
@@ -85,9 +85,9 @@ def _address(graph: str, call_id: str) -> str:
     return f"{graph}/v1.0/communications/calls/{call_id}/keepAlive"
 
 
-async def _ask(client: HttpClient, url: str) -> Answer:
-    request = Request("POST", url, _HEADERS, None, bare=True)
-    return await client.ask(request, _TIMEOUT, wants_body=lambda head: not head.succeeded)
+async def _ask(client: HttpClient, url: str) -> Response:
+    request = Request("POST", url, _HEADERS, None, via_aiohttp=True)
+    return await client.send(request, _TIMEOUT, wants_body=lambda head: not head.succeeded)
 
 
 if __name__ == "__main__":

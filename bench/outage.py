@@ -8,7 +8,7 @@ from azure.storage.queue import QueueClient
 
 from bench.contest import BenchError, Json, figures_of, filled, graph, in_rounds, module, progress
 from local.processes import Children
-from shared.wakeups import QUEUE
+from shared.wakeups import QUEUE_NAME
 
 
 def outage(size: int) -> Json:
@@ -36,5 +36,5 @@ def _first_sweep(url: str, size: int, env: Mapping[str, str]) -> Json:
 
 
 def _messages(storage: str) -> int:
-    with QueueClient.from_connection_string(storage, QUEUE) as queue:
+    with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         return queue.get_queue_properties().approximate_message_count or 0

@@ -20,10 +20,10 @@ from bench.rounds import in_rounds
 from bench.sampler import Sampler
 from bench.transactions import Transactions
 from shared.clock import SystemClock
-from shared.services import Services, services, use
+from shared.services import Services, replace_services, services
 from shared.settings import load_settings
-from shared.sweep import Tally
-from shared.wakeups import QUEUE, Sweep, parse
+from shared.sweep import SweepStats
+from shared.wakeups import QUEUE_NAME, Sweep, parse_wake_up
 
 PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
 AT_ONCE = 4  # messages that an instance works on
@@ -56,7 +56,7 @@ async def sweep(*, sampled: bool = False) -> None:
         measure = Measure()
         _time_requests(parts, measure)
         with looking:
-            tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
+            tally = await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
         figures = measure.figures(tally.renewed, **_of(tally))
         swept = counted.counts.copy()
         await parts.keeper.handle(Sweep(wake_up="watchdog", due=datetime(2000, 1, 1, tzinfo=UTC)))
@@ -73,7 +73,7 @@ async def drain() -> None:
     clock, parts = _composed()
     storage = parts.settings.calls_storage
     queue = QueueClient.from_connection_string(
-        storage.get_secret_value() if storage else "", QUEUE, message_decode_policy=TextBase64DecodePolicy()
+        storage.get_secret_value() if storage else "", QUEUE_NAME, message_decode_policy=TextBase64DecodePolicy()
     )
 
     async def work(number: int) -> Told:
@@ -82,7 +82,7 @@ async def drain() -> None:
         first = await _first(queue)
         measure = Measure()
         _time_requests(parts, measure)
-        await _work(queue, first, lambda text: parts.keeper.handle(parse(text)))
+        await _work(queue, first, lambda text: parts.keeper.handle(parse_wake_up(text)))
         return {**measure.figures(), "transactions": counted.counts.copy()}
 
     with Transactions() as counted:
@@ -93,7 +93,7 @@ async def drain() -> None:
 
 def _composed() -> tuple[SetForward, Services]:
     clock = SetForward()
-    use(Services(load_settings(), clock))
+    replace_services(Services(load_settings(), clock))
     return clock, services()
 
 
@@ -139,7 +139,7 @@ def _time_requests(parts: Services, measure: Measure) -> None:
     graph.keep_alive = timed  # type: ignore[method-assign] # a stop-watch, around the very method
 
 
-def _of(tally: Tally) -> dict[str, float]:
+def _of(tally: SweepStats) -> dict[str, float]:
     return {
         "failing": tally.failing,
         "failed": tally.failed,

@@ -9,15 +9,23 @@ from urllib.parse import quote
 import azure.functions as func
 
 from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
-from shared.calls import MAX_ID_LENGTH, Answered, Status, canonical_id
+from shared.calls import MAX_ID_LENGTH, Status, StoredResponse, canonical_id
 from shared.errors import InvalidRequest
-from shared.idempotency import HEADER, KEY_LIFETIME, MAX_KEY_LENGTH, PATTERN, Once, implied_key, key_of
-from shared.identifiers import NO_GUID, is_guid
+from shared.idempotency import (
+    KEY_HEADER,
+    KEY_PATTERN,
+    MAX_KEY_LENGTH,
+    RECORD_TTL,
+    IdempotencyHandler,
+    implied_key,
+    parse_key,
+)
+from shared.identifiers import NOT_A_GUID, is_guid
 from shared.recording import RecordRequest
 from shared.services import services
 from shared.validation import read_json
 from shared.views import (
-    TENANT_ID,
+    GUID_PATTERN,
     CallList,
     CallView,
     EventList,
@@ -32,28 +40,28 @@ from shared.views import (
 
 if TYPE_CHECKING:
     from shared.management import Management
-    from shared.records import Records, Shown
+    from shared.records import CallWithWatermark, Records
 
 blueprint = func.Blueprint()
 
-PAGE = 100
-LARGEST_PAGE = 200
-ID = {
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 200
+ID_SCHEMA = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
     "pattern": r"^(?!\.{1,2}$)[^/\\#?%|\s\u0000-\u001F\u007F-\u009F\uFFFD-\uFFFF]+$",
 }
-CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID)
+CALL_ID = Parameter("callId", "path", "Graph's id of the call, in either of its forms.", ID_SCHEMA)
 IDEMPOTENCY_KEY = Parameter(
-    HEADER,
+    KEY_HEADER,
     "header",
-    f"In double quotes. For {KEY_LIFETIME // timedelta(hours=1)} hours the same key and request get the same answer, "
+    f"In double quotes. For {RECORD_TTL // timedelta(hours=1)} hours the same key and request get the same answer, "
     "and Graph is not asked again.",
-    {"type": "string", "minLength": 3, "maxLength": MAX_KEY_LENGTH + 2, "pattern": PATTERN},
+    {"type": "string", "minLength": 3, "maxLength": MAX_KEY_LENGTH + 2, "pattern": KEY_PATTERN},
 )
-OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID)
-ANY = (400, 401, 403, 500, 503)
+OPERATION_ID = Parameter("operationId", "path", "Graph's id of the operation.", ID_SCHEMA)
+COMMON_ERRORS = (400, 401, 403, 500, 503)
 
 
 @endpoint(
@@ -68,18 +76,18 @@ ANY = (400, 401, 403, 500, 503)
         request=RegisterCall,
         parameters=(CALL_ID,),
         responses={201: CallView, 200: CallView},
-        errors=(*ANY, 404, 409, 413, 415),
+        errors=(*COMMON_ERRORS, 404, 409, 413, 415),
         response_headers={"Location": "Where the record is."},
     ),
 )
 async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Make a call known."""
     call_id = canonical_id(req.route_params["callId"])
-    wish = read_json(RegisterCall, req.get_body() or b"{}")
-    shown, new = await _management(caller).register(
-        call_id, wish.tenant_id, wish.started_at, wish.metadata, app_id=wish.app_id, by=caller.name
+    body = read_json(RegisterCall, req.get_body() or b"{}")
+    call, is_new = await _management(caller).register(
+        call_id, body.tenant_id, body.started_at, body.metadata, app_id=body.app_id, by=caller.name
     )
-    return _call(shown, 201 if new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
+    return _call_response(call, 201 if is_new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
 
 
 @endpoint(
@@ -92,23 +100,26 @@ async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespo
         description="Active calls by id, ended ones newest first.",
         parameters=(
             Parameter("status", "query", "Which calls; default active.", {"enum": [*Status], "default": "active"}),
-            Parameter("tenantId", "query", "Only calls of this tenant.", {"type": "string", "pattern": TENANT_ID}),
+            Parameter("tenantId", "query", "Only calls of this tenant.", {"type": "string", "pattern": GUID_PATTERN}),
             Parameter(
                 "limit",
                 "query",
                 "How many at most.",
-                {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE},
+                {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
             ),
             Parameter("continuation", "query", "From the page before."),
         ),
         responses={200: CallList},
-        errors=ANY,
+        errors=COMMON_ERRORS,
     ),
 )
 async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """A page of calls."""
-    status, limit = _status(req.params.get("status", "active")), _limit(req.params.get("limit", str(PAGE)))
-    tenant_id = _tenant(req.params.get("tenantId"))
+    status, limit = (
+        _parse_status(req.params.get("status", "active")),
+        _parse_limit(req.params.get("limit", str(DEFAULT_PAGE_SIZE))),
+    )
+    tenant_id = _check_tenant(req.params.get("tenantId"))
     page = await _records(caller).list_calls(status, tenant_id, limit, req.params.get("continuation"), caller.name)
     views = [_view(shown) for shown in page.calls]
     return reply(CallList(value=views, continuation=page.continuation, unreadable=list(page.unreadable)))
@@ -123,13 +134,13 @@ async def list_calls(req: func.HttpRequest, caller: Caller) -> func.HttpResponse
         summary="Read a call",
         parameters=(CALL_ID,),
         responses={200: CallView},
-        errors=(*ANY, 404),
+        errors=(*COMMON_ERRORS, 404),
     ),
 )
 async def read_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """The record: state, lease, termination."""
-    shown = await _records(caller).read(canonical_id(req.route_params["callId"]))
-    return _call(shown)
+    call = await _records(caller).read_call(canonical_id(req.route_params["callId"]))
+    return _call_response(call)
 
 
 @endpoint(
@@ -141,12 +152,12 @@ async def read_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
         summary="Read a call's story",
         parameters=(CALL_ID,),
         responses={200: EventList},
-        errors=(*ANY, 404),
+        errors=(*COMMON_ERRORS, 404),
     ),
 )
 async def list_events(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What happened to a call, oldest first."""
-    events = await _records(caller).events(canonical_id(req.route_params["callId"]))
+    events = await _records(caller).list_events(canonical_id(req.route_params["callId"]))
     return reply(EventList(value=[EventView.model_validate(event) for event in events]))
 
 
@@ -161,19 +172,19 @@ async def list_events(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         role=Role.MANAGE,
         parameters=(CALL_ID, IDEMPOTENCY_KEY),
         responses={202: CallView, 200: CallView},
-        errors=(*ANY, 404, 409, 422, 502, 504),
+        errors=(*COMMON_ERRORS, 404, 409, 422, 502, 504),
     ),
 )
 async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """End a call at Graph."""
     call_id = canonical_id(req.route_params["callId"])
 
-    async def act() -> Answered:
-        shown = await _management(caller).hang_up(call_id, caller.name)
-        status = 200 if shown.call.status is Status.ENDED else 202
-        return Answered(status, _view(shown).model_dump_json(by_alias=True))
+    async def act() -> StoredResponse:
+        call = await _management(caller).hang_up(call_id, caller.name)
+        status = 200 if call.call.status is Status.ENDED else 202
+        return StoredResponse(status, _view(call).model_dump_json(by_alias=True))
 
-    return await _answer_once(req, caller, call_id, "hangup", act, repeatable=True)
+    return await _respond_idempotently(req, caller, call_id, "hangup", act, is_repeatable=True)
 
 
 @endpoint(
@@ -191,22 +202,24 @@ async def hang_up_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespon
         request=RecordRequest,
         parameters=(CALL_ID, IDEMPOTENCY_KEY),
         responses={202: RecordingView},
-        errors=(*ANY, 404, 409, 413, 415, 422, 502),
+        errors=(*COMMON_ERRORS, 404, 409, 413, 415, 422, 502),
         response_headers={"Location": "Where to read what became of it."},
     ),
 )
 async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Start a recording."""
     call_id = canonical_id(req.route_params["callId"])
-    wish = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
+    body = read_json(RecordRequest, req.get_body() or b"{}", context=services().settings.graph_record_api)
 
-    async def act() -> Answered:
-        call, operation = await _management(caller).record(call_id, wish, caller.name)
-        place = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
+    async def act() -> StoredResponse:
+        call, operation = await _management(caller).record(call_id, body, caller.name)
+        location = f"/api/calls/{quote(call_id, safe='')}/operations/{quote(operation.id, safe='')}"
         # Without place and token: the answer may be kept, and only the operation's own row and route hold these.
-        return Answered(202, recording_view(operation, call, secrets=False).model_dump_json(by_alias=True), place)
+        return StoredResponse(
+            202, recording_view(operation, call, show_secrets=False).model_dump_json(by_alias=True), location
+        )
 
-    return await _answer_once(req, caller, call_id, f"record {wish.graph_body()}", act, repeatable=False)
+    return await _respond_idempotently(req, caller, call_id, f"record {body.graph_body()}", act, is_repeatable=False)
 
 
 @endpoint(
@@ -218,12 +231,12 @@ async def record_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespons
         summary="List a call's operations",
         parameters=(CALL_ID,),
         responses={200: OperationList},
-        errors=(*ANY, 404),
+        errors=(*COMMON_ERRORS, 404),
     ),
 )
 async def list_operations(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Recordings, prompts, …; without places and tokens."""
-    call, operations = await _records(caller).operations(canonical_id(req.route_params["callId"]))
+    call, operations = await _records(caller).list_operations(canonical_id(req.route_params["callId"]))
     return reply(OperationList(value=[operation_view(operation, call) for operation in operations]))
 
 
@@ -237,73 +250,77 @@ async def list_operations(req: func.HttpRequest, caller: Caller) -> func.HttpRes
         description="recordingLocation and recordingAccessToken are null for a caller without Recordings.Read.",
         parameters=(CALL_ID, OPERATION_ID),
         responses={200: RecordingView},
-        errors=(*ANY, 404),
+        errors=(*COMMON_ERRORS, 404),
     ),
 )
 async def read_operation(req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """What became of a recording."""
     call_id, operation_id = (canonical_id(req.route_params[name]) for name in ("callId", "operationId"))
-    call, operation = await _records(caller).operation(call_id, operation_id)
-    return reply(recording_view(operation, call, secrets=caller.may(Role.RECORDINGS)))
+    call, operation = await _records(caller).read_operation(call_id, operation_id)
+    return reply(recording_view(operation, call, show_secrets=caller.has_role(Role.RECORDINGS)))
 
 
-async def _answer_once(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
+async def _respond_idempotently(  # noqa: PLR0913 (who asks what of which call, and how often it may be done)
     req: func.HttpRequest,
     caller: Caller,
     call_id: str,
-    asked: str,
-    act: Callable[[], Awaitable[Answered]],
+    request: str,
+    act: Callable[[], Awaitable[StoredResponse]],
     *,
-    repeatable: bool,
+    is_repeatable: bool,
 ) -> func.HttpResponse:
     """Do it; with an `Idempotency-Key` once, however often it is asked for.
 
     Without one, what must not be done twice is not done again either while the outcome of the first time is open.
     """
-    key = key_of(req.headers.get(HEADER), caller.name, asked)
-    if key is None and repeatable:
-        return _answer(await act())
-    await _records(caller).check(call_id)
-    once = Once(services().store, services().clock, f"{asked.partition(' ')[0]}Requested", repeatable)
-    return _answer(await once.answer(call_id, key or implied_key(caller.name, asked), act))
+    key = parse_key(req.headers.get(KEY_HEADER), caller.name, request)
+    if key is None and is_repeatable:
+        return _to_http_response(await act())
+    await _records(caller).check_exists(call_id)
+    handler = IdempotencyHandler(
+        services().store, services().clock, f"{request.partition(' ')[0]}Requested", is_repeatable
+    )
+    return _to_http_response(await handler.handle(call_id, key or implied_key(caller.name, request), act))
 
 
-def _answer(answered: Answered) -> func.HttpResponse:
-    headers = {"Location": answered.location} if answered.location else {}
-    return json_reply(answered.body, answered.status, headers)
+def _to_http_response(response: StoredResponse) -> func.HttpResponse:
+    headers = {"Location": response.location} if response.location else {}
+    return json_reply(response.body, response.status, headers)
 
 
 def _management(caller: Caller) -> "Management":
-    return services().management.seen_by(caller.scope)
+    return services().management.scoped_to(caller.scope)
 
 
 def _records(caller: Caller) -> "Records":
     return _management(caller).records
 
 
-def _view(shown: "Shown") -> CallView:
+def _view(call: "CallWithWatermark") -> CallView:
     now, timing = services().clock.now(), services().settings.timing
-    return call_view(services().apps.owned(shown.call), shown.watermark, timing, now)
+    return call_view(services().apps.with_app_id(call.call), call.watermark, timing, now)
 
 
-def _call(shown: "Shown", status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
-    return reply(_view(shown), status, headers)
+def _call_response(
+    call: "CallWithWatermark", status: int = 200, headers: dict[str, str] | None = None
+) -> func.HttpResponse:
+    return reply(_view(call), status, headers)
 
 
-def _status(text: str) -> Status:
+def _parse_status(text: str) -> Status:
     try:
         return Status(text)
     except ValueError:
         raise InvalidRequest("status is active or ended.", (("status", f"one of {', '.join(Status)}"),)) from None
 
 
-def _tenant(text: str | None) -> str | None:
+def _check_tenant(text: str | None) -> str | None:
     if text is not None and not is_guid(text):
-        raise InvalidRequest(f"tenantId {NO_GUID}.", (("tenantId", NO_GUID),))
+        raise InvalidRequest(f"tenantId {NOT_A_GUID}.", (("tenantId", NOT_A_GUID),))
     return text
 
 
-def _limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LARGEST_PAGE:
-        raise InvalidRequest(f"limit is a number from 1 to {LARGEST_PAGE}.", (("limit", f"1 to {LARGEST_PAGE}"),))
+def _parse_limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
+        raise InvalidRequest(f"limit is a number from 1 to {MAX_PAGE_SIZE}.", (("limit", f"1 to {MAX_PAGE_SIZE}"),))
     return int(text)

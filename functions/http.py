@@ -11,9 +11,9 @@ import azure.functions as func
 from pydantic import BaseModel
 
 from functions.bodies import STRICTLY_JSON, check_is_plain_json
-from functions.problems import internal_error, problem
+from functions.problems import internal_error, problem_response
 from shared import telemetry
-from shared.callers import EVERYTHING, Scope, scope_of
+from shared.callers import UNRESTRICTED, Scope, scope_of
 from shared.errors import (
     CallKeeperError,
     Forbidden,
@@ -21,8 +21,8 @@ from shared.errors import (
     PayloadTooLarge,
     SettingsInvalid,
     Unauthenticated,
-    place,
-    words,
+    safe_message,
+    traceback_summary,
 )
 from shared.services import services
 from shared.validation import check_query
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.inbound import Claims
     from shared.settings import Settings
 
-BODY_LIMIT = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
 
 class Role(StrEnum):
@@ -48,9 +48,9 @@ class Caller:
 
     name: str
     roles: frozenset[str]
-    scope: Scope = EVERYTHING
+    scope: Scope = UNRESTRICTED
 
-    def may(self, role: Role) -> bool:
+    def has_role(self, role: Role) -> bool:
         """Whether the role is theirs; who may manage calls may read them."""
         return role in self.roles or (role is Role.READ and Role.MANAGE in self.roles)
 
@@ -60,7 +60,7 @@ class Parameter:
     """A parameter of a route, for OpenAPI; `schema` is JSON Schema."""
 
     name: str
-    place: str
+    location: str
     description: str
     schema: dict[str, object] = field(default_factory=lambda: {"type": "string"})
 
@@ -79,10 +79,10 @@ class Route:
     request: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     auth_level: func.AuthLevel = func.AuthLevel.FUNCTION
-    body_limit: int = BODY_LIMIT
+    max_body_bytes: int = MAX_BODY_BYTES
     description: str = ""
     response_headers: dict[str, str] = field(default_factory=dict)
-    is_discreet: bool = False  # its problems tell strangers nothing but the status
+    hide_details: bool = False  # its problems tell strangers nothing but the status
 
 
 type Handler = Callable[[func.HttpRequest, Caller], Awaitable[func.HttpResponse]]
@@ -96,7 +96,7 @@ def endpoint(blueprint: func.Blueprint, route: Route) -> Callable[[Handler], Han
 
     def register(handler: Handler) -> Handler:
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
-            return await _answer(route, handler, req)
+            return await _respond(route, handler, req)
 
         entry.__name__ = route.name
         methods = [route.method, "HEAD"] if route.method == "GET" else [route.method]  # RFC 9110, 9.1: both, or neither
@@ -122,28 +122,28 @@ def json_reply(text: str, status: int = 200, headers: dict[str, str] | None = No
     )
 
 
-async def _answer(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
+async def _respond(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
     """Answer; and whatever became of it, notice whether sweeps still happen: that of an availability test does."""
-    response = await _response(route, handler, req)
+    response = await _handle(route, handler, req)
     with suppress(SettingsInvalid):
-        await services().keeper.notice()
+        await services().keeper.check_for_stale_sweeps()
     return response
 
 
-async def _response(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
+async def _handle(route: Route, handler: Handler, req: func.HttpRequest) -> func.HttpResponse:
     try:
         caller = await _authorize(route, req)
         if route.role is not None:
-            check_query(req.url, {parameter.name for parameter in route.parameters if parameter.place == "query"})
+            check_query(req.url, {parameter.name for parameter in route.parameters if parameter.location == "query"})
             _check_body(route, req)
         return await handler(req, caller)
     except CallKeeperError as error:
-        response = problem(error, is_discreet=route.is_discreet)
+        response = problem_response(error, hide_details=route.hide_details)
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            telemetry.REQUEST_FAILED(route=route.name, error=words(error), location=place(error))
+            telemetry.REQUEST_FAILED(route=route.name, error=safe_message(error), location=traceback_summary(error))
         return response
     except Exception as error:  # noqa: BLE001 (the log gets its kind and place: its text may hold secrets)
-        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, location=place(error))
+        telemetry.REQUEST_FAILED(route=route.name, error=type(error).__name__, location=traceback_summary(error))
         return internal_error()
 
 
@@ -157,7 +157,7 @@ def _check_body(route: Route, req: func.HttpRequest) -> None:
     """A body where one is wanted, not too large, and plain JSON by its own word."""
     if route.request is None and req.get_body().strip() not in {b"", b"{}"}:  # many clients send an empty object
         raise InvalidRequest("This request takes no body: leave it out.", (("", "no body here"),))
-    check_size(req, route.body_limit)
+    check_size(req, route.max_body_bytes)
     if req.get_body():
         check_is_plain_json(req, STRICTLY_JSON)
 
@@ -171,21 +171,21 @@ async def _authorize(route: Route, req: func.HttpRequest) -> Caller:
         return Caller("function key", frozenset(Role))
     claims = await verifier.verify(req.headers.get("Authorization"))
     settings = services().settings
-    client = _client(claims, settings)
-    caller = Caller(_name(client, claims), claims.roles, scope_of(client, settings.management_callers))
-    if not caller.may(route.role):
+    client = _client_name(claims, settings)
+    caller = Caller(_caller_name(client, claims), claims.roles, scope_of(client, settings.management_callers))
+    if not caller.has_role(route.role):
         raise Forbidden(f"The token lacks the app role {route.role.value}.")
     return caller
 
 
-def _client(claims: "Claims", settings: "Settings") -> str:
+def _client_name(claims: "Claims", settings: "Settings") -> str:
     """The calling app."""
     if claims.app_id is None:  # an ID token looks much the same, and is no leave to call anything
         raise Unauthenticated("The token names no calling app: send an access token, which has `azp` or `appid`.")
     return settings.management_client(claims.app_id, claims.tenant_id)
 
 
-def _name(client: str, claims: "Claims") -> str:
+def _caller_name(client: str, claims: "Claims") -> str:
     """The app, and the user for whom it asks, so that users of one app do not pass for each other."""
     if claims.user_id == "":
         raise Unauthenticated("The token has a user's `scp`, and does not say who: its `oid` is missing or no GUID.")

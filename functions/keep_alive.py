@@ -6,11 +6,11 @@ import azure.functions as func
 
 from functions.http import Caller, Role, Route, endpoint, reply
 from shared import telemetry
-from shared.errors import Forbidden, StoreUnavailable, words
+from shared.errors import Forbidden, StoreUnavailable, safe_message
 from shared.services import services
 from shared.store import SHARDS
 from shared.views import SweepView
-from shared.wakeups import QUEUE, parse
+from shared.wakeups import QUEUE_NAME, parse_wake_up
 
 blueprint = func.Blueprint()
 
@@ -21,16 +21,16 @@ HTTP_BUDGET = timedelta(minutes=3)  # Azure cuts an HTTP request after 230 secon
 async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (the schedule is all that counts)
     """Renew all active calls."""
     parts = services()
-    await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.fresh)
+    await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
 
 
-@blueprint.queue_trigger("message", queue_name=QUEUE, connection="CALLS_STORAGE")
+@blueprint.queue_trigger("message", queue_name=QUEUE_NAME, connection="CALLS_STORAGE")
 async def keep_alive_queue(message: func.QueueMessage) -> None:
     """Do what a wake-up asks for: a shard, a retry, the dead man's switch."""
     try:
-        await services().keeper.handle(parse(message.get_body().decode()))
+        await services().keeper.handle(parse_wake_up(message.get_body().decode()))
     except Exception as error:
-        telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=words(error))
+        telemetry.MESSAGE_FAILED(dequeueCount=message.dequeue_count, error=safe_message(error))
         raise
 
 
@@ -49,9 +49,9 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
 )
 async def keep_alive_now(_req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
     """Sweep, whatever the watermarks say."""
-    if not caller.scope.everything:
+    if not caller.scope.is_unrestricted:
         raise Forbidden("A sweep renews the calls of all tenants: it is not for a caller who is bound to some.")
-    tally = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
-    if tally.failed:
-        raise StoreUnavailable(f"{tally.failed} of {SHARDS} shards could not be swept; they are tried again.")
-    return reply(SweepView.model_validate(tally))
+    stats = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
+    if stats.failed:
+        raise StoreUnavailable(f"{stats.failed} of {SHARDS} shards could not be swept; they are tried again.")
+    return reply(SweepView.model_validate(stats))

@@ -9,8 +9,8 @@ from shared.errors import CallKeeperError
 from shared.notifications import LegacyFormat, RequestIds
 from shared.services import services
 
-MAX_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB
-HOST_LIMIT = 210 * 1024 * 1024  # what the platform lets in: sizes are checked below, so that a refusal is told
+MAX_NOTIFICATION_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB
+MAX_HOST_BODY = 210 * 1024 * 1024  # what the platform lets in: sizes are checked below, so that a refusal is told
 
 blueprint = func.Blueprint()
 
@@ -26,8 +26,8 @@ blueprint = func.Blueprint()
         "204 asks Graph to send a legacy notification again in the current format.",
         role=None,
         auth_level=func.AuthLevel.ANONYMOUS,
-        body_limit=HOST_LIMIT,
-        is_discreet=True,
+        max_body_bytes=MAX_HOST_BODY,
+        hide_details=True,
         responses={202: None, 204: None},
         errors=(400, 401, 403, 413, 415, 500, 503),
     ),
@@ -35,9 +35,9 @@ blueprint = func.Blueprint()
 async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """Verify, store, and only then 202. What costs least is looked at first, and nothing is read before the token."""
     try:
-        check_size(req, MAX_BODY)
+        check_size(req, MAX_NOTIFICATION_BODY)
         check_is_plain_json(req)
-        ids = RequestIds.of(req.headers)
+        ids = RequestIds.from_headers(req.headers)
         await services().webhook.receive(req.headers.get("Authorization"), req.get_body(), ids)
     except LegacyFormat:
         return func.HttpResponse(status_code=204)

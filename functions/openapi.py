@@ -69,8 +69,8 @@ def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], 
 def _parameter(parameter: Parameter) -> Json:
     return {
         "name": parameter.name,
-        "in": parameter.place,
-        "required": parameter.place == "path",
+        "in": parameter.location,
+        "required": parameter.location == "path",
         "description": parameter.description,
         "schema": parameter.schema,
     }

@@ -5,7 +5,7 @@ import json
 import azure.functions as func
 
 from functions.http import Caller, Route, endpoint, reply
-from shared.health import check
+from shared.health import check_health
 from shared.termination import catalogue
 from shared.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
 
@@ -28,7 +28,7 @@ blueprint = func.Blueprint()
 )
 async def health(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """The state of settings, storage and sweeps."""
-    view = await check()
+    view = await check_health()
     return reply(view, 503 if view.status == "unhealthy" else 200)
 
 
@@ -66,5 +66,5 @@ async def list_termination_codes(_req: func.HttpRequest, _caller: Caller) -> fun
     """Code, subcode, reason, category, source, whose doing it is, and what to do."""
     known = catalogue()
     rows = [TerminationCode.model_validate(entry) for entry in known.entries]
-    words = [TerminationReason.model_validate(named) for named in known.named]
-    return reply(TerminationCodeList(value=rows, termination_reasons=words))
+    reasons = [TerminationReason.model_validate(named) for named in known.named]
+    return reply(TerminationCodeList(value=rows, termination_reasons=reasons))

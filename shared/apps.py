@@ -14,17 +14,17 @@ from shared.setting_types import Guid
 
 type CredentialKind = Literal["managedIdentity", "federated", "certificate", "secret"]
 
-_REFERENCES = {"clientSecretSetting": "clientSecret", "certificatePasswordSetting": "certificatePassword"}
+_SECRET_REFERENCES = {"clientSecretSetting": "clientSecret", "certificatePasswordSetting": "certificatePassword"}
 _SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-def _only_by_reference(value: object) -> object:
+def _refuse_plain_secret(value: object) -> object:
     if isinstance(value, str):
         raise ValueError("must not stand here: put it into a setting of its own, and name that in …Setting")  # noqa: TRY004 (pydantic takes this one)
     return value
 
 
-_Secret = Annotated[SecretStr | None, BeforeValidator(_only_by_reference)]
+_Secret = Annotated[SecretStr | None, BeforeValidator(_refuse_plain_secret)]
 
 
 class BotApp(BaseModel):
@@ -96,7 +96,7 @@ class Apps:
         return tuple(lower_guids(audience) for app in self._by_id.values() for audience in app.audiences)
 
     @property
-    def several(self) -> bool:
+    def has_several(self) -> bool:
         """Whether it matters which one is meant."""
         return len(self._by_id) > 1
 
@@ -104,16 +104,16 @@ class Apps:
         """The app of this id; None where this deployment does not serve it."""
         return self._by_id.get(app_id.lower()) if app_id else self.default
 
-    def of_audience(self, audience: str) -> str | None:
+    def app_id_of_audience(self, audience: str) -> str | None:
         """The id of the app whose calls' tokens have this audience; where there is but one app, all are its."""
-        return self._by_audience.get(lower_guids(audience)) if self.several else self.default.app_id
+        return self._by_audience.get(lower_guids(audience)) if self.has_several else self.default.app_id
 
-    def owned(self, call: Call) -> Call:
+    def with_app_id(self, call: Call) -> Call:
         """The call with its app's id, also where it was written down before calls had one."""
         return call if call.app_id else replace(call, app_id=self.default.app_id)
 
 
-def read_apps(text: object, variables: Mapping[str, str | None]) -> object:
+def parse_apps(text: object, variables: Mapping[str, str | None]) -> object:
     """What GRAPH_APPS says, each app with the secrets of the settings that it names.
 
     Parameters
@@ -132,8 +132,8 @@ def read_apps(text: object, variables: Mapping[str, str | None]) -> object:
     return [_with_secrets(app, variables) if isinstance(app, dict) else app for app in found]
 
 
-def a_list(value: object) -> object:
-    """Refuse, in words that repeat nothing, what `read_apps` could not read."""
+def refuse_unparsed(value: object) -> object:
+    """Refuse, in words that repeat nothing, what `parse_apps` could not read."""
     if isinstance(value, str):
         example = '[{"appId": "<client id>", "credential": "federated"}]'
         raise ValueError(f"must be a JSON list of apps, such as {example}")  # noqa: TRY004 (as above)
@@ -157,6 +157,8 @@ def check_apps(apps: tuple[BotApp, ...], default: BotApp) -> None:
 
 
 def _with_secrets(app: dict[str, object], variables: Mapping[str, str | None]) -> dict[str, object]:
-    names = {secret: str(app[reference]).lower() for reference, secret in _REFERENCES.items() if reference in app}
+    names = {
+        secret: str(app[reference]).lower() for reference, secret in _SECRET_REFERENCES.items() if reference in app
+    }
     values = {secret: variables.get(name) for secret, name in names.items()}
     return {**app, **{secret: SecretStr(value) for secret, value in values.items() if value}}

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.transport import AioHttpTransport
 
-BESIDE_SWEEPS = 8  # connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs
-_RETRIES = 2  # azure-identity's own, for each token
+# Connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs.
+TOKEN_CONNECTIONS_BESIDE_SWEEPS = 8
+_MAX_RETRIES = 2  # azure-identity's own, for each token
 
 
 class _Credential(Protocol):
@@ -33,9 +34,9 @@ class BotCredentials:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._certificates: dict[str, BotCertificate] = {}  # by app id: no more than there are bots
-        self._vouchers: dict[str, _Voucher] = {}  # as above
+        self._assertion_sources: dict[str, _AssertionSource] = {}  # as above
 
-    async def request(self, app: BotApp, tenant_id: str) -> "AccessToken":
+    async def request_token(self, app: BotApp, tenant_id: str) -> "AccessToken":
         """Ask Entra, or the identity endpoint, for a token of the app for Graph in this tenant.
 
         Raises
@@ -48,7 +49,7 @@ class BotCredentials:
 
     async def close(self) -> None:
         """Close the connections. A later request opens new ones."""
-        self._vouchers = {}
+        self._assertion_sources = {}
         transport = self.__dict__.pop("_transport", None)
         if transport:
             await transport.session.close()
@@ -60,7 +61,9 @@ class BotCredentials:
         from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415 slow to import
 
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._settings.keep_alive_concurrency + BESIDE_SWEEPS),
+            connector=aiohttp.TCPConnector(
+                limit=self._settings.keep_alive_concurrency + TOKEN_CONNECTIONS_BESIDE_SWEEPS
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's answers must not mark another's requests
             auto_decompress=False,  # azure-core does it
             trust_env=True,  # proxies, as in a session of azure-core's own
@@ -71,7 +74,7 @@ class BotCredentials:
         """The app's credential, for one tenant. A managed identity's token is always of its own tenant."""
         from azure.identity import aio  # noqa: PLC0415 slow to import
 
-        common = {"authority": self._settings.authority, "retry_total": _RETRIES, "transport": self._transport}
+        common = {"authority": self._settings.authority, "retry_total": _MAX_RETRIES, "transport": self._transport}
         match app.credential:
             case "managedIdentity":
                 return self._managed_identity(app)
@@ -79,27 +82,27 @@ class BotCredentials:
                 assertion = await self._assertion(app, tenant_id)
                 return aio.ClientAssertionCredential(tenant_id, app.app_id, lambda: assertion, **common)
             case "secret":
-                secret = _revealed(app.client_secret) or ""
+                secret = _secret_value(app.client_secret) or ""
                 return aio.ClientSecretCredential(tenant_id, app.app_id, secret, **common)
 
     async def _assertion(self, app: BotApp, tenant_id: str) -> str:
         """What stands for a secret: what the certificate has signed, or the managed identity's own token."""
         if app.credential == "certificate":
             authority = self._settings.authority.rstrip("/")
-            return self._certificate_of(app).assertion(app.app_id, f"{authority}/{tenant_id}/oauth2/v2.0/token")
-        return await self._voucher_of(app).current()
+            return self._certificate_of(app).sign_assertion(app.app_id, f"{authority}/{tenant_id}/oauth2/v2.0/token")
+        return await self._assertion_source_of(app).get_assertion()
 
     def _certificate_of(self, app: BotApp) -> BotCertificate:
         if app.app_id not in self._certificates:
-            password = _revealed(app.certificate_password)
+            password = _secret_value(app.certificate_password)
             self._certificates[app.app_id] = BotCertificate(app.certificate_path or "", password)
         return self._certificates[app.app_id]
 
-    def _voucher_of(self, app: BotApp) -> "_Voucher":
-        if app.app_id not in self._vouchers:
+    def _assertion_source_of(self, app: BotApp) -> "_AssertionSource":
+        if app.app_id not in self._assertion_sources:
             audience = f"{self._settings.cloud.assertion_audience}/.default"
-            self._vouchers[app.app_id] = _Voucher(self._managed_identity(app), audience)
-        return self._vouchers[app.app_id]
+            self._assertion_sources[app.app_id] = _AssertionSource(self._managed_identity(app), audience)
+        return self._assertion_sources[app.app_id]
 
     def _managed_identity(self, app: BotApp) -> _Credential:
         from azure.identity.aio import ManagedIdentityCredential  # noqa: PLC0415 slow to import
@@ -108,7 +111,7 @@ class BotCredentials:
         return ManagedIdentityCredential(client_id=client_id, transport=self._transport)
 
 
-class _Voucher:
+class _AssertionSource:
     """A managed identity, whose tokens vouch for the app: no secret anywhere (workload identity federation).
 
     One for all tenants of an app: the identity endpoint limits how often it may be asked.
@@ -119,11 +122,11 @@ class _Voucher:
         self._audience = audience
         self._lock = asyncio.Lock()
 
-    async def current(self) -> str:
+    async def get_assertion(self) -> str:
         """The identity's token, from azure-identity's cache while it is good. Many who ask at once ask once."""
         async with self._lock:
             return (await self._identity.get_token(self._audience)).token
 
 
-def _revealed(secret: SecretStr | None) -> str | None:
+def _secret_value(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None

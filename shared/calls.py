@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.errors import InvalidRequest
-from shared.leases import Failing, Lease
+from shared.leases import Lease, RenewalFailure
 
 MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
 REQUEST_IDS = frozenset({"scenarioId", "chainId"})  # of the request that told an event; not a part of what it told
@@ -26,7 +26,7 @@ class Status(StrEnum):
     ENDED = "ended"
 
 
-class Source(StrEnum):
+class TerminationSource(StrEnum):
     """Who told that a call is over."""
 
     NOTIFICATION = "notification"
@@ -46,7 +46,7 @@ class Termination:
     `early`: Graph told so while the call was `terminating`. It counts if the end itself tells nothing.
     """
 
-    source: Source
+    source: TerminationSource
     reason: str
     category: str
     code: int | None = None
@@ -96,7 +96,7 @@ class Call:
     call_chain_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     renewed_at: datetime | None = None
-    failing: Failing | None = None
+    failing: RenewalFailure | None = None
     hangup: Hangup | None = None
     ended_at: datetime | None = None
     termination: Termination | None = None
@@ -150,13 +150,13 @@ class Operation:
     raw_subcode: str | None = None
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether Graph is done with it."""
         return self.status in {"completed", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class StoredResponse:
     """An answer of the API, to be given again: status, body, and where its Location points."""
 
     status: int
@@ -165,38 +165,38 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedRequest:
+class IdempotencyRecord:
     """A request with an `Idempotency-Key`. Without an answer it is being worked on, or whoever did that has died.
 
-    `outcome_lost`: it failed in a way that leaves open whether Graph did it. `claim` is random: by it a process knows
-    its own claim again.
+    `outcome_unknown`: it failed in a way that leaves open whether Graph did it. `claim_id` is random: by it a process
+    knows its own claim again.
     """
 
     fingerprint: str
     began_at: datetime
-    answered: Answered | None = None
-    outcome_lost: bool = False
-    claim: str = ""
+    response: StoredResponse | None = None
+    outcome_unknown: bool = False
+    claim_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of a call's story. `detail` is flat and holds no secret and no personal data.
 
-    An event that was told to us (`told`) is the same line however often it is told; it keeps its first time, and the
-    ids of the request that told it first. One of our own doing is a line each time.
+    An event of a notification (`from_notification`) is the same line however often it is told; it keeps its first time,
+    and the ids of the request that told it first. One of our own doing is a line each time.
     """
 
     kind: str
     at: datetime
     detail: Mapping[str, str | int | bool | None] = field(default_factory=dict)
-    told: bool = False
+    from_notification: bool = False
 
     @property
     def digest(self) -> str:
         """32 hex digits of the content."""
         detail = {name: value for name, value in self.detail.items() if name not in REQUEST_IDS}
-        content = [self.kind, detail, None if self.told else self.at.isoformat()]
+        content = [self.kind, detail, None if self.from_notification else self.at.isoformat()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

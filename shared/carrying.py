@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from shared.cells import Cell, Row, belongs_to, of_json
+from shared.cells import Cell, Row, is_column_of, to_json
 
-KEYS = ("PartitionKey", "RowKey")
-_BY_MEMBER = ("lease", "hangup")  # parts that grow: of other parts, the one that stands is one account as a whole
+KEY_COLUMNS = ("PartitionKey", "RowKey")
+_MERGED_BY_MEMBER = (
+    "lease",
+    "hangup",
+)  # parts that grow: of other parts, the one that stands is one account as a whole
 
 
-def carried_over(
-    row: Row, known: Mapping[str, Cell], new: Mapping[str, Cell], fixed: Iterable[str]
+def merge_unknown_columns(
+    row: Row, known: Mapping[str, Cell], new: Mapping[str, Cell], unreadable: Iterable[str]
 ) -> dict[str, object]:
     """The columns to write.
 
@@ -25,13 +28,13 @@ def carried_over(
         The columns that this version makes of what it read.
     new
         The columns of the record to write.
-    fixed
+    unreadable
         Columns that could not be read: they stay as they are.
     """
-    found = {name: value for name, value in row.items() if name not in KEYS and value is not None}
-    fixed = tuple(fixed)
+    found = {name: value for name, value in row.items() if name not in KEY_COLUMNS and value is not None}
+    unreadable = tuple(unreadable)
     for name in known.keys() | new.keys():
-        if any(belongs_to(name, column) for column in fixed):
+        if any(is_column_of(name, column) for column in unreadable):
             continue
         if name not in new:
             found.pop(name, None)
@@ -40,12 +43,14 @@ def carried_over(
     return found
 
 
-def _with_unknown_members(name: str, there: object, known: Cell, new: Cell) -> Cell:
-    if name not in _BY_MEMBER or not (isinstance(there, str) and isinstance(known, str) and isinstance(new, str)):
+def _with_unknown_members(name: str, stored: object, known: Cell, new: Cell) -> Cell:
+    if name not in _MERGED_BY_MEMBER or not (
+        isinstance(stored, str) and isinstance(known, str) and isinstance(new, str)
+    ):
         return new
     try:
-        there_, known_, new_ = json.loads(there), json.loads(known), json.loads(new)
+        there_, known_, new_ = json.loads(stored), json.loads(known), json.loads(new)
         unknown = {member: there_[member] for member in there_ if member not in known_ and member not in new_}
     except (ValueError, TypeError, RecursionError):  # it could not be read
         return new
-    return of_json(new_ | unknown) if unknown else new
+    return to_json(new_ | unknown) if unknown else new

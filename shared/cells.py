@@ -11,47 +11,48 @@ type Cell = str | bool | int | datetime | None
 type Row = Mapping[str, object]  # as it is read; columns that were asked for and are not there may be None
 
 MAX_YEAR = 9000  # a lease is added to moments, and `datetime` ends with the year 9999
-_PIECE = 16_384  # characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two
+# Characters of one column: Table Storage takes 32,768 UTF-16 units, and a character may be two.
+_MAX_COLUMN_LENGTH = 16_384
 
 
-def pieces(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+def split_long_columns(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     """The cells that are not None; a text that is too long for one goes on in `name2`, `name3` and so on."""
     found: dict[str, Cell] = {}
     for name, value in cells.items():
-        if isinstance(value, str) and len(value) > _PIECE:
-            for number, start in enumerate(range(0, len(value), _PIECE), 1):
-                found[_piece_name(name, number)] = value[start : start + _PIECE]
+        if isinstance(value, str) and len(value) > _MAX_COLUMN_LENGTH:
+            for number, start in enumerate(range(0, len(value), _MAX_COLUMN_LENGTH), 1):
+                found[_column_name(name, number)] = value[start : start + _MAX_COLUMN_LENGTH]
         elif value is not None:
             found[name] = value
     return found
 
 
-def maybe_text(row: Row, name: str) -> str | None:
+def optional_text(row: Row, name: str) -> str | None:
     """A text, put together of its pieces."""
     if row.get(name) is None:
         return None
     whole, number = str(row[name]), 2
-    while (piece := row.get(_piece_name(name, number))) is not None:
+    while (piece := row.get(_column_name(name, number))) is not None:
         whole += str(piece)
         number += 1
     return whole
 
 
-def text(row: Row, name: str) -> str:
+def required_text(row: Row, name: str) -> str:
     """The same where it must be there. Raises `ValueError`."""
-    found = maybe_text(row, name)
+    found = optional_text(row, name)
     if found is None:
         raise ValueError(f"A row of Table Storage has no {name}.")
     return found
 
 
-def maybe_number(row: Row, name: str) -> int | None:
+def optional_number(row: Row, name: str) -> int | None:
     """An integer, whether the column holds a number or its digits."""
-    digits = maybe_text(row, name)
+    digits = optional_text(row, name)
     return None if digits is None else int(digits)
 
 
-def maybe_moment(row: Row, name: str) -> datetime | None:
+def optional_moment(row: Row, name: str) -> datetime | None:
     """A time, aware, in UTC."""
     value = row.get(name)
     if not isinstance(value, datetime):
@@ -60,20 +61,20 @@ def maybe_moment(row: Row, name: str) -> datetime | None:
     return datetime.combine(utc.date(), utc.time(), UTC)  # a plain one: the SDK's own kind holds its text too
 
 
-def moment(row: Row, name: str) -> datetime:
+def required_moment(row: Row, name: str) -> datetime:
     """The same where it must be there. Raises `ValueError`."""
-    found = maybe_moment(row, name)
+    found = optional_moment(row, name)
     if found is None:
         raise ValueError(f"A row of Table Storage has no {name}.")
     return found
 
 
-def maybe_part[T](adapter: TypeAdapter[T], row: Row, name: str) -> T | None:
+def load_json[T](adapter: TypeAdapter[T], row: Row, name: str) -> T | None:
     """A nested part, from JSON. Raises `ValueError`.
 
     The JSON reader of pydantic refuses half a surrogate pair and deep nesting, which `json` lets pass.
     """
-    found = maybe_text(row, name)
+    found = optional_text(row, name)
     return None if found is None else check_moments(adapter.validate_json(found))
 
 
@@ -97,7 +98,7 @@ def check_moment(value: datetime) -> None:
         raise ValueError("A time has no offset, or lies too far in the future.")
 
 
-class Reader:
+class RowReader:
     """Reads the columns of one row. A column that cannot be read counts as left out, and is named in `unreadable`."""
 
     def __init__(self, row: Row) -> None:
@@ -109,74 +110,74 @@ class Reader:
         """The columns that could not be read so far."""
         return tuple(self._unreadable)
 
-    def maybe_text(self, name: str) -> str | None:
+    def optional_text(self, name: str) -> str | None:
         """A text, or None."""
-        found = maybe_text(self._row, name)
+        found = optional_text(self._row, name)
         try:
             if found is not None and not found.isascii():
                 found.encode()  # half a surrogate pair cannot be written into an answer
         except UnicodeEncodeError:
-            self._give_up(name)
+            self._mark_unreadable(name)
             return None
         return found
 
-    def text(self, name: str, default: str) -> str:
+    def required_text(self, name: str, default: str) -> str:
         """A text that must be there."""
-        found = self.maybe_text(name)
+        found = self.optional_text(name)
         if found is None:
-            self._give_up(name)
+            self._mark_unreadable(name)
         return default if found is None else found
 
-    def maybe_number(self, name: str) -> int | None:
+    def optional_number(self, name: str) -> int | None:
         """An integer, or None."""
         try:
-            return maybe_number(self._row, name)
+            return optional_number(self._row, name)
         except ValueError:
-            self._give_up(name)
+            self._mark_unreadable(name)
             return None
 
-    def maybe_moment(self, name: str) -> datetime | None:
+    def optional_moment(self, name: str) -> datetime | None:
         """A time, or None."""
-        found = maybe_moment(self._row, name)
+        found = optional_moment(self._row, name)
         if self._row.get(name) is not None and (found is None or found.year > MAX_YEAR):
-            self._give_up(name)
+            self._mark_unreadable(name)
             return None
         return found
 
-    def moment(self, name: str, default: datetime) -> datetime:
+    def required_moment(self, name: str, default: datetime) -> datetime:
         """A time that must be there."""
-        found = self.maybe_moment(name)
+        found = self.optional_moment(name)
         if found is None:
-            self._give_up(name)
+            self._mark_unreadable(name)
         return found or default
 
-    def maybe_part[T](self, adapter: TypeAdapter[T], name: str) -> T | None:
+    def load_json[T](self, adapter: TypeAdapter[T], name: str) -> T | None:
         """A nested part, or None."""
         try:
-            return maybe_part(adapter, self._row, name)
+            return load_json(adapter, self._row, name)
         except ValueError:
-            self._give_up(name)
+            self._mark_unreadable(name)
             return None
 
-    def _give_up(self, name: str) -> None:
+    def _mark_unreadable(self, name: str) -> None:
         if name not in self._unreadable:
             self._unreadable.append(name)
 
 
-def of_part[T](adapter: TypeAdapter[T], part: T | None) -> str | None:
+def dump_json[T](adapter: TypeAdapter[T], part: T | None) -> str | None:
     """A nested part as JSON."""
-    return None if part is None else of_json(adapter.dump_python(part, mode="json", exclude_defaults=True))
+    return None if part is None else to_json(adapter.dump_python(part, mode="json", exclude_defaults=True))
 
 
-def belongs_to(column: str, name: str) -> bool:
+def is_column_of(column: str, name: str) -> bool:
     """Whether the column is this one, or a further piece of it."""
     return column == name or (column.startswith(name) and column[len(name) :].isdecimal())
 
 
-def of_json(value: object) -> str:
+def to_json(value: object) -> str:
     """A mapping or a list as JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def _piece_name(name: str, number: int) -> str:
+def _column_name(name: str, number: int) -> str:
     return name if number == 1 else f"{name}{number}"

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509 import Certificate
 
-_LIFE = timedelta(minutes=10)  # Entra: "certificate credentials" page advises 5 to 10 minutes
-_PEM = b"-----"
+_ASSERTION_LIFETIME = timedelta(minutes=10)  # Entra: "certificate credentials" page advises 5 to 10 minutes
+_PEM_PREFIX = b"-----"
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class _LoadedCertificate:
     version: int  # of the file
     key: "RSAPrivateKey"
     thumbprint: str
@@ -32,9 +32,9 @@ class BotCertificate:
     def __init__(self, path: str, password: str | None) -> None:
         self._path = Path(path)
         self._password = password.encode() if password else None
-        self._loaded: _Loaded | None = None
+        self._loaded: _LoadedCertificate | None = None
 
-    def assertion(self, app_id: str, audience: str) -> str:
+    def sign_assertion(self, app_id: str, audience: str) -> str:
         """A client assertion of the app for a token endpoint (Entra: "certificate credentials" page).
 
         Raises
@@ -46,35 +46,35 @@ class BotCertificate:
 
         loaded, now = self._load(), datetime.now(UTC)
         claims = {"aud": audience, "iss": app_id, "sub": app_id, "jti": str(uuid.uuid4())}
-        times = {"iat": now, "nbf": now, "exp": now + _LIFE}
+        times = {"iat": now, "nbf": now, "exp": now + _ASSERTION_LIFETIME}
         return jwt.encode(claims | times, loaded.key, "PS256", headers={"x5t#S256": loaded.thumbprint})
 
-    def _load(self) -> _Loaded:
+    def _load(self) -> _LoadedCertificate:
         version = self._path.stat().st_mtime_ns
         if self._loaded is None or self._loaded.version != version:
-            self._loaded = _Loaded(version, *_read(self._path.read_bytes(), self._password))
+            self._loaded = _LoadedCertificate(version, *_parse_certificate(self._path.read_bytes(), self._password))
         return self._loaded
 
 
-def _read(content: bytes, password: bytes | None) -> tuple["RSAPrivateKey", str]:
+def _parse_certificate(content: bytes, password: bytes | None) -> tuple["RSAPrivateKey", str]:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 slow to import
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 slow to import
 
-    key, certificate = (_of_pem if content.startswith(_PEM) else _of_pkcs12)(content, password)
+    key, certificate = (_load_pem if content.startswith(_PEM_PREFIX) else _load_pkcs12)(content, password)
     if not isinstance(key, RSAPrivateKey) or certificate is None:
         raise ValueError("the file must have a certificate and its RSA key")
     thumbprint = base64.urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=")
     return key, thumbprint.decode()
 
 
-def _of_pem(content: bytes, password: bytes | None) -> tuple[object, "Certificate"]:
+def _load_pem(content: bytes, password: bytes | None) -> tuple[object, "Certificate"]:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 slow to import
     from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 slow to import
 
     return load_pem_private_key(content, password), load_pem_x509_certificate(content)
 
 
-def _of_pkcs12(content: bytes, password: bytes | None) -> tuple[object, "Certificate | None"]:
+def _load_pkcs12(content: bytes, password: bytes | None) -> tuple[object, "Certificate | None"]:
     from cryptography.hazmat.primitives.serialization.pkcs12 import (  # noqa: PLC0415 slow to import
         load_key_and_certificates,
     )

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-TICK = timedelta(microseconds=1)  # sets the lines of a story that are written at one moment in their order
+EVENT_SPACING = timedelta(microseconds=1)  # sets the lines of a story that are written at one moment in their order
 
 
 class Clock(Protocol):

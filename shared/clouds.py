@@ -54,7 +54,7 @@ _GLOBAL = Cloud(
 CLOUDS = {cloud.name: cloud for cloud in (_GLOBAL, _L4, _L5)}
 
 
-def cloud_named(name: str) -> Cloud:
+def get_cloud(name: str) -> Cloud:
     """The cloud of this name.
 
     Raises

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from shared import cells
-from shared.calls import Answered, Call, Event, Hangup, KeyedRequest, Operation, Termination
+from shared.calls import Call, Event, Hangup, IdempotencyRecord, Operation, StoredResponse, Termination
 from shared.cells import Cell
-from shared.leases import Failing, Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, RenewalFailure, WatchdogState, Watermark
 from shared.rows import Record
 
-MOST_OF_A_REASON = 2_000  # characters; so that `failing` fits into one column, which sweeps read
+MAX_REASON_LENGTH = 2_000  # characters; so that `failing` fits into one column, which sweeps read
 
-LEASE = TypeAdapter(Lease)
-FAILING = TypeAdapter(Failing)
-HANGUP = TypeAdapter(Hangup)
-TERMINATION = TypeAdapter(Termination)
-ANSWERED = TypeAdapter(Answered)
+LEASE_ADAPTER = TypeAdapter(Lease)
+RENEWAL_FAILURE_ADAPTER = TypeAdapter(RenewalFailure)
+HANGUP_ADAPTER = TypeAdapter(Hangup)
+TERMINATION_ADAPTER = TypeAdapter(Termination)
+RESPONSE_ADAPTER = TypeAdapter(StoredResponse)
 
 
 def columns_of(record: Record) -> dict[str, Cell]:
@@ -29,8 +29,8 @@ def columns_of(record: Record) -> dict[str, Cell]:
             return _call_cells(record)
         case Operation():
             return _operation_cells(record)
-        case Event(kind=kind, at=at, told=told):
-            return {"kind": kind, "at": at, "detail": cells.of_json(dict(record.detail)), "told": told}
+        case Event(kind=kind, at=at, from_notification=from_notification):
+            return {"kind": kind, "at": at, "detail": cells.to_json(dict(record.detail)), "told": from_notification}
         case Watermark():
             return _watermark_cells(record)
         case Progress():
@@ -39,27 +39,27 @@ def columns_of(record: Record) -> dict[str, Cell]:
             return _small_cells(record)
 
 
-def _small_cells(record: Switch | bytes | KeyedRequest) -> dict[str, Cell]:
+def _small_cells(record: WatchdogState | bytes | IdempotencyRecord) -> dict[str, Cell]:
     match record:
-        case Switch(due=due, sweep_began_at=began):
+        case WatchdogState(due=due, sweep_began_at=began):
             return {"due": due, "sweepBeganAt": began}
         case bytes():
             return {"key": record.hex()}
-        case KeyedRequest():
+        case IdempotencyRecord():
             return {
                 "fingerprint": record.fingerprint,
                 "beganAt": record.began_at,
-                "answered": cells.of_part(ANSWERED, record.answered),
-                "outcomeLost": record.outcome_lost,
-                "claim": record.claim,
+                "answered": cells.dump_json(RESPONSE_ADAPTER, record.response),
+                "outcomeLost": record.outcome_unknown,
+                "claim": record.claim_id,
             }
 
 
 def _call_cells(call: Call) -> dict[str, Cell]:
-    failing = call.failing and replace(call.failing, reason=call.failing.reason[:MOST_OF_A_REASON])
+    failing = call.failing and replace(call.failing, reason=call.failing.reason[:MAX_REASON_LENGTH])
     lease = replace(call.lease, failing=failing)
     return {
-        "lease": None if call.ended_at else LEASE.dump_json(lease, exclude_defaults=True).decode(),
+        "lease": None if call.ended_at else LEASE_ADAPTER.dump_json(lease, exclude_defaults=True).decode(),
         "tenantId": call.tenant_id,
         "appId": call.app_id,
         "state": call.state,
@@ -69,12 +69,12 @@ def _call_cells(call: Call) -> dict[str, Cell]:
         "everEstablished": call.ever_established,
         "direction": call.direction,
         "callChainId": call.call_chain_id,
-        "metadata": cells.of_json(dict(call.metadata)) if call.metadata else None,
+        "metadata": cells.to_json(dict(call.metadata)) if call.metadata else None,
         "renewedAt": call.renewed_at,
-        "failing": cells.of_part(FAILING, failing),
-        "hangup": cells.of_part(HANGUP, call.hangup),
+        "failing": cells.dump_json(RENEWAL_FAILURE_ADAPTER, failing),
+        "hangup": cells.dump_json(HANGUP_ADAPTER, call.hangup),
         "endedAt": call.ended_at,
-        "termination": cells.of_part(TERMINATION, call.termination),
+        "termination": cells.dump_json(TERMINATION_ADAPTER, call.termination),
     }
 
 
@@ -105,20 +105,20 @@ def _watermark_cells(watermark: Watermark) -> dict[str, Cell]:
         "renewed": watermark.renewed,
         "ended": watermark.ended,
         "failing": watermark.failing,
-        "unwritten": cells.of_json(sorted(watermark.unwritten)) if watermark.unwritten else None,
+        "unwritten": cells.to_json(sorted(watermark.unwritten)) if watermark.unwritten else None,
     }
 
 
 def _progress_cells(progress: Progress) -> dict[str, Cell]:
-    deadline, began, last_id = progress.after or (None, None, None)
+    deadline, began, last_id = progress.cursor or (None, None, None)
     return {
         "startedAt": progress.started_at,
-        "under": progress.under,
+        "under": progress.base_watermark_at,
         "afterDeadline": deadline,
         "afterBegan": began,
         "afterId": last_id,
         "renewed": progress.renewed,
         "ended": progress.ended,
         "failing": progress.failing,
-        "unwritten": cells.of_json(sorted(progress.unwritten)) if progress.unwritten else None,
+        "unwritten": cells.to_json(sorted(progress.unwritten)) if progress.unwritten else None,
     }

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pydantic import JsonValue, TypeAdapter
 
 from shared import cells, columns, rows, telemetry
-from shared.calls import Call, Event, KeyedRequest, Operation, Source, Termination
-from shared.carrying import carried_over
-from shared.cells import Reader, Row
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Termination, TerminationSource
+from shared.carrying import merge_unknown_columns
+from shared.cells import Row, RowReader
 from shared.errors import RowUnreadable
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 from shared.merging import NO_STATE
-from shared.rows import Record, last_part
+from shared.rows import Record, id_of_key
 from shared.termination import UNKNOWN
 
 _LEASE_COLUMNS = ("RowKey", "lease", "tenantId", "appId")  # the last two for a lease that cannot be read
@@ -36,8 +36,8 @@ _PROGRESS_COLUMNS = (
     "unwritten",
 )
 SWEEP_COLUMNS = tuple(dict.fromkeys(_LEASE_COLUMNS + _WATERMARK_COLUMNS + _PROGRESS_COLUMNS))
-_WRITTEN_ANEW = {"lease", "failing", "renewedAt"}  # the state of renewals: every renewal makes it anew
-_SECRET_BYTES = 32
+_REWRITTEN_COLUMNS = {"lease", "failing", "renewedAt"}  # the state of renewals: every renewal makes it anew
+_MIN_KEY_BYTES = 32
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -54,12 +54,12 @@ def to_row(record: Record, base: Row | None = None) -> dict[str, object]:
     base
         The row that the record was read from: what of it this version does not know, or cannot read, is kept.
     """
-    new = cells.pieces(columns.columns_of(record))
+    new = cells.split_long_columns(columns.columns_of(record))
     if base is None or not isinstance(record, Call | Operation):
         return dict(new)
     before = _call(base) if isinstance(record, Call) else _operation(base)
-    fixed = [name for name in before.unreadable if name not in _WRITTEN_ANEW]
-    return carried_over(base, cells.pieces(columns.columns_of(before)), new, fixed)
+    fixed = [name for name in before.unreadable if name not in _REWRITTEN_COLUMNS]
+    return merge_unknown_columns(base, cells.split_long_columns(columns.columns_of(before)), new, fixed)
 
 
 def to_call(row: Row) -> Call:
@@ -70,7 +70,7 @@ def to_call(row: Row) -> Call:
     RowUnreadable
         Not even the tenant can be read, or, of an ended call, when it ended.
     """
-    return _told(_call, row)
+    return _read_and_log(_call, row)
 
 
 def readable_call(row: Row) -> Call | None:
@@ -86,7 +86,7 @@ def to_lease(row: Row) -> Lease:
 
     It is in one column, beside those that it is made of: the SDK takes four times as long to read the times in theirs.
     """
-    lease = columns.LEASE.validate_json(cells.text(row, "lease"))
+    lease = columns.LEASE_ADAPTER.validate_json(cells.required_text(row, "lease"))
     moments = [lease.known_at, lease.started_at, lease.renewed_at]
     if lease.failing:
         moments += [lease.failing.since, lease.failing.retry_at]
@@ -106,26 +106,26 @@ def readable_lease(row: Row) -> Lease | None:
     except ValueError:
         key, tenant_id = str(row.get("RowKey")), row.get("tenantId")
         is_lost = not isinstance(tenant_id, str) or not tenant_id
-        _tell(row, ("lease",), skipped=is_lost)
+        _log_unreadable(row, ("lease",), skipped=is_lost)
     if is_lost:
         return None
-    return Lease(last_part(key), str(tenant_id), _LONG_AGO, _LONG_AGO, app_id=cells.maybe_text(row, "appId"))
+    return Lease(id_of_key(key), str(tenant_id), _LONG_AGO, _LONG_AGO, app_id=cells.optional_text(row, "appId"))
 
 
-def if_readable[T](read: Callable[[Row], T], row: Row | None) -> T | None:
+def read_or_none[T](read: Callable[[Row], T], row: Row | None) -> T | None:
     """What a row of a shard says; a damaged one counts as none: the next sweep writes it anew."""
     if row is None:
         return None
     try:
         return read(row)
     except ValueError:
-        _tell(row, (), skipped=True)
+        _log_unreadable(row, (), skipped=True)
         return None
 
 
 def to_operation(row: Row) -> Operation:
     """The operation of an `operation|` row. Raises `RowUnreadable` if its key does not name one."""
-    return _told(_operation, row)
+    return _read_and_log(_operation, row)
 
 
 def readable_operation(row: Row) -> Operation | None:
@@ -138,11 +138,11 @@ def readable_operation(row: Row) -> Operation | None:
 
 def to_event(row: Row) -> Event:
     """The event of an `event|` row. Of one that cannot be read, the line stays, and says so."""
-    read = Reader(row)
-    at, kind = read.moment("at", _LONG_AGO), read.text("kind", "unreadable")
-    detail = {name: _scalar(value) for name, value in (read.maybe_part(_DETAIL, "detail") or {}).items()}
+    read = RowReader(row)
+    at, kind = read.required_moment("at", _LONG_AGO), read.required_text("kind", "unreadable")
+    detail = {name: _scalar(value) for name, value in (read.load_json(_DETAIL, "detail") or {}).items()}
     if read.unreadable:
-        _tell(row, read.unreadable)
+        _log_unreadable(row, read.unreadable)
         detail["unreadable"] = ", ".join(read.unreadable)
     return Event(kind, at, detail, bool(row.get("told")))
 
@@ -150,35 +150,37 @@ def to_event(row: Row) -> Event:
 def to_watermark(row: Row) -> Watermark:
     """The watermark of a shard. Raises `ValueError`."""
     return Watermark(
-        cells.moment(row, "sweepStartedAt"),
-        cells.moment(row, "finishedAt"),
-        cells.maybe_number(row, "renewed") or 0,
-        cells.maybe_number(row, "ended") or 0,
-        cells.maybe_number(row, "failing") or 0,
+        cells.required_moment(row, "sweepStartedAt"),
+        cells.required_moment(row, "finishedAt"),
+        cells.optional_number(row, "renewed") or 0,
+        cells.optional_number(row, "ended") or 0,
+        cells.optional_number(row, "failing") or 0,
         _ids(row),
     )
 
 
 def to_progress(row: Row) -> Progress:
     """How far a sweep came. Raises `ValueError`."""
-    last_id = cells.maybe_text(row, "afterId")
+    last_id = cells.optional_text(row, "afterId")
     return Progress(
-        cells.moment(row, "startedAt"),
-        cells.maybe_moment(row, "under"),
-        None if last_id is None else (cells.moment(row, "afterDeadline"), cells.moment(row, "afterBegan"), last_id),
-        cells.maybe_number(row, "renewed") or 0,
-        cells.maybe_number(row, "ended") or 0,
-        cells.maybe_number(row, "failing") or 0,
+        cells.required_moment(row, "startedAt"),
+        cells.optional_moment(row, "under"),
+        None
+        if last_id is None
+        else (cells.required_moment(row, "afterDeadline"), cells.required_moment(row, "afterBegan"), last_id),
+        cells.optional_number(row, "renewed") or 0,
+        cells.optional_number(row, "ended") or 0,
+        cells.optional_number(row, "failing") or 0,
         _ids(row),
     )
 
 
-def to_switch(row: Row) -> Switch:
+def to_watchdog_state(row: Row) -> WatchdogState:
     """The last dead man's switch. Raises `ValueError`."""
-    return Switch(cells.moment(row, "due"), cells.maybe_moment(row, "sweepBeganAt"))
+    return WatchdogState(cells.required_moment(row, "due"), cells.optional_moment(row, "sweepBeganAt"))
 
 
-def to_keyed(row: Row) -> KeyedRequest:
+def to_idempotency_record(row: Row) -> IdempotencyRecord:
     """The request of an `idempotency|` row.
 
     Raises
@@ -187,46 +189,48 @@ def to_keyed(row: Row) -> KeyedRequest:
         A column cannot be read. Whether the request was done is then unknown, so it is not done again.
     """
     try:
-        answered, lost = cells.maybe_part(columns.ANSWERED, row, "answered"), bool(row.get("outcomeLost"))
-        claim = cells.maybe_text(row, "claim") or ""
-        return KeyedRequest(cells.text(row, "fingerprint"), cells.moment(row, "beganAt"), answered, lost, claim)
+        response, unknown = cells.load_json(columns.RESPONSE_ADAPTER, row, "answered"), bool(row.get("outcomeLost"))
+        claim = cells.optional_text(row, "claim") or ""
+        return IdempotencyRecord(
+            cells.required_text(row, "fingerprint"), cells.required_moment(row, "beganAt"), response, unknown, claim
+        )
     except ValueError:
-        _tell(row, (), skipped=True)
+        _log_unreadable(row, (), skipped=True)
         raise RowUnreadable(str(row.get("RowKey"))) from None
 
 
-def to_secret(row: Row) -> bytes:
+def to_continuation_key(row: Row) -> bytes:
     """The key of this deployment. Raises `ValueError`."""
-    secret = bytes.fromhex(cells.text(row, "key"))
-    if len(secret) < _SECRET_BYTES:
+    secret = bytes.fromhex(cells.required_text(row, "key"))
+    if len(secret) < _MIN_KEY_BYTES:
         raise ValueError("The key of this deployment is too short.")
     return secret
 
 
 def _call(row: Row) -> Call:
-    key, read = cells.text(row, "RowKey"), Reader(row)
-    tenant_id = read.maybe_text("tenantId") or _tenant_of_lease(row)
+    key, read = cells.required_text(row, "RowKey"), RowReader(row)
+    tenant_id = read.optional_text("tenantId") or _tenant_of_lease(row)
     ended_at = _ended_at(read, key)
     if not tenant_id or (ended_at is None and not key.startswith("active|")):
         raise RowUnreadable(key)
-    metadata = read.maybe_part(_METADATA, "metadata")
+    metadata = read.load_json(_METADATA, "metadata")
     call = Call(
-        id=last_part(key),
+        id=id_of_key(key),
         tenant_id=tenant_id,
-        state=read.text("state", NO_STATE),
-        known_at=read.moment("knownAt", _LONG_AGO),
-        started_at=read.moment("startedAt", _LONG_AGO),
-        registered_at=read.maybe_moment("registeredAt"),
+        state=read.required_text("state", NO_STATE),
+        known_at=read.required_moment("knownAt", _LONG_AGO),
+        started_at=read.required_moment("startedAt", _LONG_AGO),
+        registered_at=read.optional_moment("registeredAt"),
         ever_established=bool(row.get("everEstablished")),
-        direction=read.maybe_text("direction"),
-        call_chain_id=read.maybe_text("callChainId"),
+        direction=read.optional_text("direction"),
+        call_chain_id=read.optional_text("callChainId"),
         metadata=metadata or {},
-        renewed_at=read.maybe_moment("renewedAt"),
-        failing=read.maybe_part(columns.FAILING, "failing"),
-        hangup=read.maybe_part(columns.HANGUP, "hangup"),
+        renewed_at=read.optional_moment("renewedAt"),
+        failing=read.load_json(columns.RENEWAL_FAILURE_ADAPTER, "failing"),
+        hangup=read.load_json(columns.HANGUP_ADAPTER, "hangup"),
         ended_at=ended_at,
         termination=_termination(read, row),
-        app_id=read.maybe_text("appId"),
+        app_id=read.optional_text("appId"),
     )
     return replace(call, unreadable=read.unreadable) if read.unreadable else call
 
@@ -239,33 +243,33 @@ def _tenant_of_lease(row: Row) -> str | None:
         return None
 
 
-def _ended_at(read: Reader, key: str) -> datetime | None:
+def _ended_at(read: RowReader, key: str) -> datetime | None:
     """When a call ended; of a `recent|` row its key tells it too."""
     if key.startswith("active|"):
         return None
-    found = read.maybe_moment("endedAt")
+    found = read.optional_moment("endedAt")
     if found is None and key.startswith("recent|"):
         try:
-            return rows.ended_at(key)
+            return rows.parse_recent_key(key)
         except ValueError:
             return None
     return found
 
 
-def _termination(read: Reader, row: Row) -> Termination | None:
+def _termination(read: RowReader, row: Row) -> Termination | None:
     """Why a call ended. Of an account that cannot be read, its words, if they are there."""
-    end = read.maybe_part(columns.TERMINATION, "termination")
-    if end is not None or "termination" not in read.unreadable:
-        return end
+    termination = read.load_json(columns.TERMINATION_ADAPTER, "termination")
+    if termination is not None or "termination" not in read.unreadable:
+        return termination
     try:
-        told = json.loads(cells.text(row, "termination"))
-        return columns.TERMINATION.validate_json(json.dumps(told | {"source": Source.UNKNOWN}))
+        stored = json.loads(cells.required_text(row, "termination"))
+        return columns.TERMINATION_ADAPTER.validate_json(json.dumps(stored | {"source": TerminationSource.UNKNOWN}))
     except (ValueError, TypeError, RecursionError):
-        return Termination(Source.UNKNOWN, "What is on record of the end cannot be read.", UNKNOWN)
+        return Termination(TerminationSource.UNKNOWN, "What is on record of the end cannot be read.", UNKNOWN)
 
 
 def _operation(row: Row) -> Operation:
-    key, read = cells.text(row, "RowKey"), Reader(row)
+    key, read = cells.required_text(row, "RowKey"), RowReader(row)
     try:
         _, call_id, operation_id = key.split("|")
     except ValueError:
@@ -273,38 +277,38 @@ def _operation(row: Row) -> Operation:
     operation = Operation(
         id=operation_id,
         call_id=call_id,
-        kind=read.text("kind", "commsOperation"),
-        status=read.text("status", NO_STATE),
-        known_at=read.moment("knownAt", _LONG_AGO),
-        client_context=read.maybe_text("clientContext"),
-        requested_at=read.maybe_moment("requestedAt"),
-        requested_by=read.maybe_text("requestedBy"),
-        finished_at=read.maybe_moment("finishedAt"),
-        code=read.maybe_number("code"),
-        subcode=read.maybe_number("subcode"),
-        raw_code=read.maybe_text("rawCode"),
-        raw_subcode=read.maybe_text("rawSubcode"),
-        message=read.maybe_text("message"),
-        completion_reason=read.maybe_text("completionReason"),
-        recording_location=read.maybe_text("recordingLocation"),
-        recording_access_token=read.maybe_text("recordingAccessToken"),
+        kind=read.required_text("kind", "commsOperation"),
+        status=read.required_text("status", NO_STATE),
+        known_at=read.required_moment("knownAt", _LONG_AGO),
+        client_context=read.optional_text("clientContext"),
+        requested_at=read.optional_moment("requestedAt"),
+        requested_by=read.optional_text("requestedBy"),
+        finished_at=read.optional_moment("finishedAt"),
+        code=read.optional_number("code"),
+        subcode=read.optional_number("subcode"),
+        raw_code=read.optional_text("rawCode"),
+        raw_subcode=read.optional_text("rawSubcode"),
+        message=read.optional_text("message"),
+        completion_reason=read.optional_text("completionReason"),
+        recording_location=read.optional_text("recordingLocation"),
+        recording_access_token=read.optional_text("recordingAccessToken"),
     )
     return replace(operation, unreadable=read.unreadable) if read.unreadable else operation
 
 
-def _told[T: Call | Operation](read: Callable[[Row], T], row: Row) -> T:
+def _read_and_log[T: Call | Operation](read: Callable[[Row], T], row: Row) -> T:
     """What `read` makes of a row; what it could not read is logged."""
     try:
         record = read(row)
     except RowUnreadable:
-        _tell(row, (), skipped=True)
+        _log_unreadable(row, (), skipped=True)
         raise
     if record.unreadable:
-        _tell(row, record.unreadable)
+        _log_unreadable(row, record.unreadable)
     return record
 
 
-def _tell(row: Row, names: tuple[str, ...], *, skipped: bool = False) -> None:
+def _log_unreadable(row: Row, names: tuple[str, ...], *, skipped: bool = False) -> None:
     key = str(row.get("RowKey"))
     kind, columns_ = key.partition("|")[0], ", ".join(names) or None
     telemetry.ROW_UNREADABLE(rowKind=kind, rowKey=key, columns=columns_, skipped=skipped)
@@ -312,8 +316,8 @@ def _tell(row: Row, names: tuple[str, ...], *, skipped: bool = False) -> None:
 
 def _scalar(value: JsonValue) -> str | int | bool | None:
     """A value of an event's detail, which is flat: a newer version may have written others."""
-    return value if value is None or isinstance(value, str | int) else cells.of_json(value)
+    return value if value is None or isinstance(value, str | int) else cells.to_json(value)
 
 
 def _ids(row: Row) -> frozenset[str]:
-    return cells.maybe_part(_IDS, row, "unwritten") or frozenset()
+    return cells.load_json(_IDS, row, "unwritten") or frozenset()

@@ -3,7 +3,7 @@
 import re
 
 _CODE = re.compile(r"AADSTS\d{5,7}")
-_ELSE = "Look the code up at https://login.microsoftonline.com/error."
+_DEFAULT_ADVICE = "Look the code up at https://login.microsoftonline.com/error."
 _CONSENT = "Have an administrator of the tenant consent to the app; that is what makes it known there."
 _FEDERATION = (
     "Add a federated credential to the app registration: the issuer of the identity's tenant, as subject the "
@@ -33,12 +33,12 @@ ADVICE = {
 }
 
 
-def code_of(error: Exception) -> str | None:
+def entra_code_of(error: Exception) -> str | None:
     """Entra's code in what azure-identity raised, if it has one."""
     found = _CODE.search(str(error))
     return found[0] if found else None
 
 
-def advice(code: str) -> str:
+def advice_for(code: str) -> str:
     """What to do about it."""
-    return ADVICE.get(code, _ELSE)
+    return ADVICE.get(code, _DEFAULT_ADVICE)

@@ -6,23 +6,23 @@ CallKeeperError
 │   └── UnsupportedBody    compressed, or no JSON by its own word
 ├── Unauthenticated        no token, or one that does not verify
 ├── Forbidden              a good token that may not do this
-│   └── TokenOfAnotherApp  for a call of another bot of this deployment
+│   └── TokenAppMismatch   for a call of another bot of this deployment
 ├── NotFound
 │   ├── CallNotFound
 │   └── OperationNotFound
 ├── Conflict               the request contradicts what is recorded
 │   ├── CallEnded
-│   ├── OfAnotherTenant
-│   ├── OfAnotherApp
+│   ├── TenantMismatch
+│   ├── AppMismatch
 │   ├── RequestInProgress  the same Idempotency-Key is being worked on
 │   ├── OutcomeUnknown     a recording may have begun or not: it must not be asked for again
-│   └── NotNoted           Graph did it, but it could not be written down
-├── KeyReused              the same Idempotency-Key, another request
+│   └── RecordingNotPersisted  Graph did it, but it could not be written down
+├── IdempotencyKeyReused   the same Idempotency-Key, another request
 ├── Unavailable            our own trouble, or a dependency's: try again
 │   ├── StoreUnavailable
 │   │   └── RowUnreadable  a row is damaged, or a newer version wrote it
 │   ├── TokenUnavailable   no Graph token for a tenant
-│   └── KeysUnavailable    no signing keys to verify a token with
+│   └── SigningKeysUnavailable  no signing keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
 ├── StoreConflict          somebody else wrote the row first: read, merge, write again
 └── GraphError             Graph answered, but not with success (or did not answer)
@@ -37,7 +37,7 @@ CallKeeperError
 import traceback
 from pathlib import Path
 
-PLACES = 5  # of a traceback, in the log
+MAX_FRAMES = 5  # of a traceback, in the log
 
 
 class CallKeeperError(Exception):
@@ -68,7 +68,7 @@ class Forbidden(CallKeeperError):
     """The token is good, but may not do this."""
 
 
-class TokenOfAnotherApp(Forbidden):
+class TokenAppMismatch(Forbidden):
     """The token's audience is one bot of this deployment, the call another's."""
 
 
@@ -101,11 +101,11 @@ class CallEnded(Conflict):
     """The call is on record as ended."""
 
 
-class OfAnotherTenant(Conflict):
+class TenantMismatch(Conflict):
     """The call is registered for another tenant."""
 
 
-class OfAnotherApp(Conflict):
+class AppMismatch(Conflict):
     """The call is another bot's of this deployment."""
 
 
@@ -117,11 +117,11 @@ class OutcomeUnknown(Conflict):
     """A recording may have begun or not, so it is not asked for again. Graph's answer, if any, is the cause."""
 
 
-class NotNoted(Conflict):
+class RecordingNotPersisted(Conflict):
     """Graph did what was asked, but it could not be written down. To ask again would do it twice."""
 
 
-class KeyReused(CallKeeperError):
+class IdempotencyKeyReused(CallKeeperError):
     """The Idempotency-Key was used for another request."""
 
 
@@ -147,7 +147,7 @@ class TokenUnavailable(Unavailable):
     """No Graph token could be had for a tenant."""
 
 
-class KeysUnavailable(Unavailable):
+class SigningKeysUnavailable(Unavailable):
     """No signing keys are at hand to verify a token with."""
 
 
@@ -223,12 +223,12 @@ class GraphNotReached(GraphUnavailable):
     """There was no connection, or something on the way answered in Graph's place: nothing was done."""
 
 
-def words(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """What may be told of an error: our own in their words, others by their kind alone, as they may hold secrets."""
     return str(error) if isinstance(error, CallKeeperError) else type(error).__name__
 
 
-def place(error: BaseException) -> str:
+def traceback_summary(error: BaseException) -> str:
     """Where an error came from, innermost last: files, lines, functions; not the text, which may hold secrets."""
-    frames = traceback.extract_tb(error.__traceback__)[-PLACES:]
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)

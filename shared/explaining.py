@@ -7,9 +7,9 @@ nothing by themselves; Graph's older word; the code alone. A success never expla
 import re
 from dataclasses import dataclass, replace
 
-from shared.termination import SUCCESS_BELOW, UNKNOWN, Cited, Entry, Meaning, catalogue
+from shared.termination import SUCCESS_BELOW, UNKNOWN, CitedMeaning, CodeEntry, Meaning, catalogue
 
-NOT_TOLD = "Nobody has told why: Graph gave no reason."
+NO_REASON_GIVEN = "Nobody has told why: Graph gave no reason."
 ASK_SUPPORT = (
     "Keep the call id, the call chain id, the codes and the message; try again, and open a support case with them "
     "if it persists."
@@ -21,8 +21,8 @@ BOT_IS_CALLEE = (
     "Microsoft reaches its media port."
 )
 TELEPHONE_FROM = 500_000  # subcodes from here to below a million are those of telephone legs, or of media
-_DIAGNOSIS = re.compile(r"DiagCode:\s*([0-9]{1,10})#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
-_CODES = range(100, 700)
+_DIAG_CODE = re.compile(r"DiagCode:\s*([0-9]{1,10})#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
+_HTTP_AND_SIP_CODES = range(100, 700)
 NOT_REACHED = "notReached"
 COMPLETION_REASONS = {  # recordOperation page (beta) and the Call Automation codes: v1.0 leaves completionReason out
     8508: "operationCanceled",
@@ -34,7 +34,7 @@ COMPLETION_REASONS = {  # recordOperation page (beta) and the Call Automation co
     8514: "stopToneDetected",
     8515: "maxRecordDurationReached",
 }
-_SUBCODES = {reason: subcode for subcode, reason in COMPLETION_REASONS.items()}
+_SUBCODES_BY_REASON = {reason: subcode for subcode, reason in COMPLETION_REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Explanation:
     retryable: bool = False
 
 
-LOST = Explanation(
+LOST_OPERATION = Explanation(
     "The call ended before Graph told what became of the operation.",
     "operation",
     "Finish a recording before the call is hung up; Graph discards recordings soon after the end.",
@@ -67,16 +67,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known of the call. `hung_up_by`: our own hang-up, which Graph accepted; `gone_for`: one that met 404.
+    """What is known of the call. `hung_up_by`: our own hang-up, which Graph accepted.
 
-    `told`: the end came by notification; otherwise Graph answered 404.
+    `not_found_for`: a hang-up of ours that met 404. `by_notification`: the end came by notification; otherwise Graph
+    answered 404.
     """
 
     incoming: bool = False
     ever_established: bool = False
     hung_up_by: str | None = None
-    gone_for: str | None = None
-    told: bool = True
+    not_found_for: str | None = None
+    by_notification: bool = True
 
 
 def explain(
@@ -109,7 +110,7 @@ def explain(
     found = _by_codes(facts) or _by_name(facts) or _by_code_alone(facts)
     if found is None:
         return _without_codes(facts, context)
-    return _as_callee(found, _number(subcode)) if context.incoming else found
+    return _for_callee(found, _number(subcode)) if context.incoming else found
 
 
 def explain_keep_alive(word: str, status: int | None, subcode: int | None) -> Explanation:
@@ -117,24 +118,24 @@ def explain_keep_alive(word: str, status: int | None, subcode: int | None) -> Ex
     meant = catalogue().by_word.get(word)
     if word in {"forbidden", "rejected"}:
         row = catalogue().lookup(status, subcode)
-        return _said(row) if row else _said(meant) if meant else explain(status, subcode)
-    return _said(meant) if meant else explain(status, subcode)
+        return _explanation_of(row) if row else _explanation_of(meant) if meant else explain(status, subcode)
+    return _explanation_of(meant) if meant else explain(status, subcode)
 
 
 def explain_operation(facts: Facts, completion_reason: str | None) -> Explanation:
     """Say why an operation failed: by its codes, else by its `completionReason`."""
     subcode = facts.subcode
-    if subcode is None and completion_reason in _SUBCODES:
-        subcode = _SUBCODES[completion_reason]
+    if subcode is None and completion_reason in _SUBCODES_BY_REASON:
+        subcode = _SUBCODES_BY_REASON[completion_reason]
     return explain(facts.code, subcode, None, facts.message)
 
 
-def certainty(code: int | None, subcode: int | None, message: str | None) -> int:
+def explanation_rank(code: int | None, subcode: int | None, message: str | None) -> int:
     """How much an account of an end explains, 0 the most: a precise row, a DiagCode, a generic row, or none."""
     row = catalogue().lookup(code, subcode)
-    if (row and not row.generic) or (row is None and catalogue().family(subcode)):
+    if (row and not row.generic) or (row is None and catalogue().lookup_family(subcode)):
         return 0
-    if _diagnosed(Facts(code, subcode, None, message)):
+    if _by_diag_code(Facts(code, subcode, None, message)):
         return 1
     return 2 if row else 3
 
@@ -143,22 +144,27 @@ def _by_codes(facts: Facts) -> Explanation | None:
     code, subcode = _number(facts.code), _number(facts.subcode)
     row = catalogue().lookup(code, subcode)
     if row and not row.generic:
-        return _said(row)
-    return _of_family(subcode) or _diagnosed(facts) or _refined(row, facts)
+        return _explanation_of(row)
+    return _by_telephone_family(subcode) or _by_diag_code(facts) or _by_generic_row(row, facts)
 
 
-def _refined(row: Entry | None, facts: Facts) -> Explanation | None:
+def _by_generic_row(row: CodeEntry | None, facts: Facts) -> Explanation | None:
     """The generic row; if the DiagCode has another code than Graph's, that code tells more."""
     if row is None:
         return None
-    found = _diagnosis(facts.message)
-    if found and found[0] is not None and found[0] != _number(facts.code) and (alone := catalogue().of_code(found[0])):
-        return _said(alone)
-    return _said(row)
+    found = _parse_diag_code(facts.message)
+    if (
+        found
+        and found[0] is not None
+        and found[0] != _number(facts.code)
+        and (alone := catalogue().lookup_code(found[0]))
+    ):
+        return _explanation_of(alone)
+    return _explanation_of(row)
 
 
-def _of_family(subcode: int | None) -> Explanation | None:
-    found = catalogue().family(subcode)
+def _by_telephone_family(subcode: int | None) -> Explanation | None:
+    found = catalogue().lookup_family(subcode)
     if found is None:
         return None
     family, codes, sip = found
@@ -167,25 +173,25 @@ def _of_family(subcode: int | None) -> Explanation | None:
     return Explanation(reason, codes.category, action, codes.fault_owner, codes.retryable)
 
 
-def _diagnosed(facts: Facts) -> Explanation | None:
+def _by_diag_code(facts: Facts) -> Explanation | None:
     """What the DiagCode of the message says, e.g. 480#10037 under 500/9999. A success there explains no failure."""
-    found, given = _diagnosis(facts.message), _number(facts.code)
+    found, given = _parse_diag_code(facts.message), _number(facts.code)
     if found is None:
         return None
     row = catalogue().lookup(*found)
     if row is None:
-        return _of_family(found[1])
+        return _by_telephone_family(found[1])
     if row.generic or (row.is_success and given is not None and given >= SUCCESS_BELOW):
         return None
-    return _said(row)
+    return _explanation_of(row)
 
 
-def _diagnosis(message: str | None) -> tuple[int | None, int] | None:
-    found = _DIAGNOSIS.search(message) if message else None
+def _parse_diag_code(message: str | None) -> tuple[int | None, int] | None:
+    found = _DIAG_CODE.search(message) if message else None
     if found is None:
         return None
     code = int(found[1])  # it may be a subcode: 3002#7106
-    return code if code in _CODES or code == 0 else None, int(found[2])
+    return code if code in _HTTP_AND_SIP_CODES or code == 0 else None, int(found[2])
 
 
 def _by_name(facts: Facts) -> Explanation | None:
@@ -196,40 +202,42 @@ def _by_name(facts: Facts) -> Explanation | None:
         return None
     if name.category == UNKNOWN and (facts.code is not None or facts.subcode is not None):
         return None
-    return _said(name)
+    return _explanation_of(name)
 
 
 def _by_code_alone(facts: Facts) -> Explanation | None:
     code, subcode = _number(facts.code), facts.subcode
-    alone = catalogue().of_code(code)
+    alone = catalogue().lookup_code(code)
     if alone is None:
         return None
     if subcode is None:
-        return _said(alone)
-    return replace(_said(alone), reason=f"{alone.reason[:-1]}, not its subcode {subcode}.")
+        return _explanation_of(alone)
+    return replace(_explanation_of(alone), reason=f"{alone.reason[:-1]}, not its subcode {subcode}.")
 
 
 def _without_codes(facts: Facts, context: Context) -> Explanation:
-    if given := _given(facts):
+    if given := _list_given(facts):
         return Explanation(f"Graph gave {given}, which is not in the catalogue.", UNKNOWN, ASK_SUPPORT)
-    if context.gone_for is not None:
-        reason = f"The call was gone already when {context.gone_for} hung up through Call Keeper; Graph gave no reason."
+    if context.not_found_for is not None:
+        reason = (
+            f"The call was gone already when {context.not_found_for} hung up through Call Keeper; Graph gave no reason."
+        )
         return Explanation(reason, UNKNOWN, NO_NOTIFICATION)
     if context.incoming and not context.ever_established:
         reason = "The incoming call was rejected, redirected or not answered in time; Graph gave no reason."
         return Explanation(reason, NOT_REACHED, BOT_IS_CALLEE, "bot")
-    return Explanation(NOT_TOLD, UNKNOWN, ASK_SUPPORT if context.told else NO_NOTIFICATION)
+    return Explanation(NO_REASON_GIVEN, UNKNOWN, ASK_SUPPORT if context.by_notification else NO_NOTIFICATION)
 
 
-def _as_callee(found: Explanation, subcode: int | None) -> Explanation:
+def _for_callee(found: Explanation, subcode: int | None) -> Explanation:
     """For an incoming call the bot is the callee, so advice to call it again would mislead. Telephone legs differ."""
-    telephone = subcode is not None and subcode >= TELEPHONE_FROM
-    if found.category != NOT_REACHED or telephone or found.action == NOTHING_TO_DO:
+    is_telephone = subcode is not None and subcode >= TELEPHONE_FROM
+    if found.category != NOT_REACHED or is_telephone or found.action == NOTHING_TO_DO:
         return found
     return replace(found, action=BOT_IS_CALLEE, fault_owner="bot", retryable=False)
 
 
-def _said(row: Meaning | Cited) -> Explanation:
+def _explanation_of(row: Meaning | CitedMeaning) -> Explanation:
     return Explanation(row.reason, row.category, row.action, row.fault_owner, row.retryable)
 
 
@@ -237,6 +245,6 @@ def _number(given: int | str | None) -> int | None:
     return given if isinstance(given, int) else None
 
 
-def _given(facts: Facts) -> str:
+def _list_given(facts: Facts) -> str:
     given = (("code", facts.code), ("subcode", facts.subcode), ("terminationReason", facts.termination_reason))
     return ", ".join(f"{name} {value}" for name, value in given if value is not None)

@@ -23,12 +23,12 @@ An operation needs no mark: nothing on the way could have made one up, and a rec
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from shared.http_client import Answer
+from shared.http_client import Response
 
 REQUEST_ID = "request-id"
 
 
-class Verb(Enum):
+class GraphAction(Enum):
     """What Graph is asked to do."""
 
     KEEP_ALIVE = auto()
@@ -37,66 +37,71 @@ class Verb(Enum):
     RECORD = auto()
 
 
-class Word(Enum):
+class Verdict(Enum):
     """What an answer is worth."""
 
     DONE = auto()  # Graph did it; a look-up and a record need a body besides, see `graph`
     REFUSED = auto()  # Graph did not do it, and says why
-    STRANGER = auto()  # something on the way answered in Graph's place: Graph did not do it
+    NOT_GRAPH = auto()  # something on the way answered in Graph's place: Graph did not do it
     UNCLEAR = auto()  # Graph may have done it
 
 
-_DONE = frozenset({200, 201, 202, 204})
-_SUCCESSES = {Verb.KEEP_ALIVE: _DONE, Verb.HANG_UP: _DONE, Verb.LOOK_UP: frozenset({200}), Verb.RECORD: _DONE}
+_DONE_STATUSES = frozenset({200, 201, 202, 204})
+_SUCCESS_STATUSES = {
+    GraphAction.KEEP_ALIVE: _DONE_STATUSES,
+    GraphAction.HANG_UP: _DONE_STATUSES,
+    GraphAction.LOOK_UP: frozenset({200}),
+    GraphAction.RECORD: _DONE_STATUSES,
+}
 _TIMED_OUT, _TOO_MANY, _NOT_FOUND = 408, 429, 404
-_ABOUT_THE_PATH = "resource not found for the segment"  # Graph's word about a URL that is none of its own
+_PATH_COMPLAINT = "resource not found for the segment"  # Graph's word about a URL that is none of its own
 
 
-def word_of(verb: Verb, answer: Answer) -> Word:
+def verdict_of(action: GraphAction, response: Response) -> Verdict:
     """What an answer is worth, by the table above."""
-    status = answer.status
+    status = response.status
     if status >= 500 or status == _TIMED_OUT:  # noqa: PLR2004 the 5xx
-        return Word.UNCLEAR
+        return Verdict.UNCLEAR
     if status == _TOO_MANY:
-        return Word.REFUSED
-    if _is_page(answer):
-        return Word.STRANGER
-    if answer.succeeded:
-        proved = verb is Verb.RECORD or request_id(answer) is not None
-        return Word.DONE if proved and status in _SUCCESSES[verb] else Word.UNCLEAR
-    if status >= 400 and request_id(answer) is not None and _is_about_the_call(answer):  # noqa: PLR2004 the 4xx
-        return Word.REFUSED
-    return Word.STRANGER
+        return Verdict.REFUSED
+    if _is_html(response):
+        return Verdict.NOT_GRAPH
+    if response.succeeded:
+        is_proved = action is GraphAction.RECORD or request_id(response) is not None
+        return Verdict.DONE if is_proved and status in _SUCCESS_STATUSES[action] else Verdict.UNCLEAR
+    if status >= 400 and request_id(response) is not None and _is_about_the_call(response):  # noqa: PLR2004 the 4xx
+        return Verdict.REFUSED
+    return Verdict.NOT_GRAPH
 
 
-def request_id(answer: Answer) -> str | None:
+def request_id(response: Response) -> str | None:
     """Graph's id of the request, from the headers, else from the error in the body."""
-    if found := answer.headers.get(REQUEST_ID):
+    if found := response.headers.get(REQUEST_ID):
         return found
-    error = error_in(answer)
-    inner = members(error.get("innerError") or error.get("innererror"))
+    error = error_object(response)
+    inner = as_object(error.get("innerError") or error.get("innererror"))
     text = inner.get(REQUEST_ID)
     return text if isinstance(text, str) and text else None
 
 
-def error_in(answer: Answer) -> Mapping[str, object]:
+def error_object(response: Response) -> Mapping[str, object]:
     """The `error` object of an answer; empty if there is none. An older part of Graph sends its members bare."""
-    body = members(answer.json())
-    return body if "errorCode" in body else members(body.get("error"))
+    body = as_object(response.json())
+    return body if "errorCode" in body else as_object(body.get("error"))
 
 
-def members(value: object) -> Mapping[str, object]:
+def as_object(value: object) -> Mapping[str, object]:
     """The members of a JSON object; none if it is something else."""
     return value if isinstance(value, dict) else {}
 
 
-def _is_page(answer: Answer) -> bool:
-    return "html" in answer.headers.get("content-type", "").lower()
+def _is_html(response: Response) -> bool:
+    return "html" in response.headers.get("content-type", "").lower()
 
 
-def _is_about_the_call(answer: Answer) -> bool:
+def _is_about_the_call(response: Response) -> bool:
     """Whether a 404 can be about a call: it is empty, or an error, and no complaint about the path of the URL."""
-    if answer.status != _NOT_FOUND or not answer.body:
+    if response.status != _NOT_FOUND or not response.body:
         return True
-    error = error_in(answer)
-    return bool(error) and _ABOUT_THE_PATH not in str(error.get("message")).lower()
+    error = error_object(response)
+    return bool(error) and _PATH_COMPLAINT not in str(error.get("message")).lower()

@@ -12,42 +12,46 @@ from shared.services import Services, services
 from shared.store import SHARDS
 from shared.views import HealthView
 
-ANSWER_LIFETIME = timedelta(seconds=5)
-KEYS_PATIENCE = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on
-FAILING = "most calls could not be renewed by the last sweep: see keep_alive.call.failing in the log"
+CHECK_TTL = timedelta(seconds=5)
+KEYS_TIMEOUT = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on
+MOST_CALLS_FAILING = "most calls could not be renewed by the last sweep: see keep_alive.call.failing in the log"
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Check:
     parts: Services
     began_at: datetime
     view: asyncio.Task[HealthView]
 
 
-_last: _Look | None = None
+_last_check: _Check | None = None
 
 
-async def check() -> HealthView:
+async def check_health() -> HealthView:
     """Look at everything that the keeper needs. Graph is not asked: watermarks tell whether it let calls be renewed.
 
     Anybody may ask, so one look serves all who ask within 5 seconds.
     """
-    global _last  # noqa: PLW0603 (one per process is the point)
+    global _last_check  # noqa: PLW0603 (one per process is the point)
     try:
         parts = services()
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     now = parts.clock.now()
-    if _last is None or _last.parts is not parts or not timedelta() <= now - _last.began_at < ANSWER_LIFETIME:
-        _last = _Look(parts, now, asyncio.create_task(_look(parts)))
-    return await asyncio.shield(_last.view)  # who hangs up takes it from nobody
+    if (
+        _last_check is None
+        or _last_check.parts is not parts
+        or not timedelta() <= now - _last_check.began_at < CHECK_TTL
+    ):
+        _last_check = _Check(parts, now, asyncio.create_task(_run_checks(parts)))
+    return await asyncio.shield(_last_check.view)  # who hangs up takes it from nobody
 
 
-async def _look(parts: Services) -> HealthView:
+async def _run_checks(parts: Services) -> HealthView:
     try:
-        sweeps, calls = await _watermarks(parts)
+        sweeps, calls = await _check_sweeps(parts)
         await parts.queue.ping()
-        keys = await _keys(parts)
+        keys = await _check_keys(parts)
     except SettingsInvalid as error:
         return _view("unhealthy", settings=str(error))
     except StoreUnavailable as error:
@@ -56,11 +60,11 @@ async def _look(parts: Services) -> HealthView:
     return _view(status, settings="ok", storage="ok", keys=keys, sweeps=sweeps, calls=calls)
 
 
-async def _keys(parts: Services) -> str:
+async def _check_keys(parts: Services) -> str:
     """Whether the keys of each kind of token that comes in were loaded once; those serve through an outage."""
-    kinds = (*parts.notification_kinds, *parts.management_kinds)
-    await asyncio.gather(*(kind.keys.load(KEYS_PATIENCE) for kind in kinds))
-    missing = [kind.name for kind in kinds if kind.keys.missing()]
+    kinds = (*parts.notification_token_kinds, *parts.management_token_kinds)
+    await asyncio.gather(*(kind.keys.load_missing(KEYS_TIMEOUT) for kind in kinds))
+    missing = [kind.name for kind in kinds if kind.keys.unloaded_urls()]
     if not missing:
         return "ok"
     return (
@@ -68,26 +72,26 @@ async def _keys(parts: Services) -> str:
     )
 
 
-async def _watermarks(parts: Services) -> tuple[str, str]:
+async def _check_sweeps(parts: Services) -> tuple[str, str]:
     """What they tell of sweeps and of calls. Not how many fail: anybody may ask.
 
     Among many calls a few fail at any time, for reasons of their own, which alerts tell; here it is whether most do.
     """
-    read = await asyncio.gather(*(parts.store.watermark(shard) for shard in range(SHARDS)))
+    read = await asyncio.gather(*(parts.store.get_watermark(shard) for shard in range(SHARDS)))
     now, timing = parts.clock.now(), parts.settings.timing
     known = [mark for mark in (credible(mark, now, timing) for mark in read) if mark]
     never = SHARDS - len(known)
     late = sum(mark.sweep_started_at < now - timing.at_risk_after for mark in known)
     failing = sum(mark.failing + len(mark.unwritten) for mark in known)
     most_fail = failing > sum(mark.renewed for mark in known)
-    return _late(never, late, timing.at_risk_after), FAILING if most_fail else "ok"
+    return _describe_sweeps(never, late, timing.at_risk_after), MOST_CALLS_FAILING if most_fail else "ok"
 
 
-def _late(never: int, late: int, after: timedelta) -> str:
-    told = [f"{late} of {SHARDS} shards were not swept for {after / timedelta(minutes=1):g} minutes"] if late else []
+def _describe_sweeps(never: int, late: int, after: timedelta) -> str:
+    parts = [f"{late} of {SHARDS} shards were not swept for {after / timedelta(minutes=1):g} minutes"] if late else []
     if never:
-        told.append(f"{never} of {SHARDS} shards have not been swept yet: the next run of the timer does it")
-    return "; ".join(told) or "ok"
+        parts.append(f"{never} of {SHARDS} shards have not been swept yet: the next run of the timer does it")
+    return "; ".join(parts) or "ok"
 
 
 def _view(status: Literal["healthy", "degraded", "unhealthy"], **checks: str) -> HealthView:

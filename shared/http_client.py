@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     import aiohttp
     import httpx
 
-MAX_BODY = 256 * 1024  # bytes: Graph's answers about a call have a few thousand
-_BESIDE_THE_SWEEP = 32  # connections left for hang-ups, recordings and signing keys while a sweep runs
-_IDLE = 60.0  # seconds that a connection is kept for the next request
-_CHUNK = 16 * 1024  # bytes
+MAX_RESPONSE_BODY = 256 * 1024  # bytes: Graph's answers about a call have a few thousand
+_CONNECTIONS_BESIDE_SWEEPS = 32  # connections left for hang-ups, recordings and signing keys while a sweep runs
+_IDLE_TIMEOUT = timedelta(seconds=60)  # how long a connection is kept for the next request
+_CHUNK_BYTES = 16 * 1024  # bytes
 _HEADERS = {"accept-encoding": "identity", "user-agent": "call-keeper"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `content` is sent as JSON; one without it may be `bare`: then httpx is passed by."""
+    """What is asked. `content` is sent as JSON; one without it may go `via_aiohttp`: then httpx is passed by."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, object] | None = None
-    bare: bool = False
+    via_aiohttp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An HTTP answer; `body` is empty where nobody wanted it. The names of headers are found in any case."""
 
     status: int
@@ -63,13 +63,13 @@ class Answer:
             return None
 
 
-type _Response = httpx.Response | aiohttp.ClientResponse
+type _RawResponse = httpx.Response | aiohttp.ClientResponse
 
 
-class NoAnswer(Exception):
+class TransportError(Exception):
     """There was no whole answer. `head` is what came of it, `args[0]` the reason in words without secrets."""
 
-    def __init__(self, reason: str, head: Answer | None = None) -> None:
+    def __init__(self, reason: str, head: Response | None = None) -> None:
         super().__init__(reason)
         self.head = head
 
@@ -84,34 +84,34 @@ class HttpClient:
     def __init__(self, connections: int) -> None:
         self._connections = connections
 
-    async def ask(
+    async def send(
         self,
         request: Request,
         timeout: timedelta,  # noqa: ASYNC109 it covers connecting, the head and the body together
         *,
-        wants_body: Callable[[Answer], bool] = lambda _head: True,
-    ) -> Answer:
+        wants_body: Callable[[Response], bool] = lambda _head: True,
+    ) -> Response:
         """Send the request and read the answer, all within `timeout`.
 
         The body is read, up to 256 KiB, if `wants_body` says so for the head.
 
         Raises
         ------
-        NoAnswer
+        TransportError
             Time-out, no or a broken connection, or something that is not HTTP or too large.
         """
-        head: Answer | None = None
-        sending = self._sending(request)  # reads the certificates the first time, which is no part of the wait
+        head: Response | None = None
+        opening = self._open(request)  # reads the certificates the first time, which is no part of the wait
         try:
-            async with asyncio.timeout(timeout.total_seconds()), sending as response:
-                head = Answer(_status(response), response.headers)
-                return Answer(head.status, head.headers, await _body(response)) if wants_body(head) else head
+            async with asyncio.timeout(timeout.total_seconds()), opening as response:
+                head = Response(_status(response), response.headers)
+                return Response(head.status, head.headers, await _body(response)) if wants_body(head) else head
         except TimeoutError:
-            raise NoAnswer(f"no answer within {timeout.total_seconds():g} s", head) from None
+            raise TransportError(f"no answer within {timeout.total_seconds():g} s", head) from None
         except _TooLarge:
-            raise NoAnswer(f"an answer of more than {MAX_BODY} bytes", head) from None
-        except _errors() as error:
-            raise NoAnswer(f"no usable answer ({_kind(error)})", head) from error
+            raise TransportError(f"an answer of more than {MAX_RESPONSE_BODY} bytes", head) from None
+        except _transport_errors() as error:
+            raise TransportError(f"no usable answer ({_cause_name(error)})", head) from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -132,7 +132,7 @@ class HttpClient:
 
         client = httpx.AsyncClient(
             transport=AiohttpTransport(client=self._session, verify=self._certificates),
-            timeout=None,  # noqa: S113 `ask` limits the whole of a request, where httpx knows of single steps only
+            timeout=None,  # noqa: S113 `send` limits the whole of a request, where httpx knows of single steps only
             follow_redirects=False,
             trust_env=False,
             headers=_HEADERS,
@@ -140,9 +140,9 @@ class HttpClient:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no tenant's answers mark another's
         return client
 
-    def _sending(self, request: Request) -> "AbstractAsyncContextManager[_Response]":
+    def _open(self, request: Request) -> "AbstractAsyncContextManager[_RawResponse]":
         headers = dict(request.headers)
-        if request.bare:
+        if request.via_aiohttp:
             from yarl import URL  # noqa: PLC0415 comes with aiohttp, which is slow to import
 
             url = URL(request.url, encoded=True)  # as it is: to find that nothing is to be quoted takes its time
@@ -154,14 +154,14 @@ def make_http_client(settings: Settings) -> HttpClient:
     """The client that all of the app shares: as many connections as a sweep may use, and some for the rest."""
     for name in ("httpx", "aiohttp"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
-    return HttpClient(settings.keep_alive_concurrency + _BESIDE_THE_SWEEP)
+    return HttpClient(settings.keep_alive_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
 
 
 class _TooLarge(Exception):
-    """The body is larger than MAX_BODY."""
+    """The body is larger than MAX_RESPONSE_BODY."""
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def _transport_errors() -> tuple[type[Exception], ...]:
     """What may go wrong with a request. Named only then, so that a sweep does not wait for httpx to be imported."""
     import aiohttp  # noqa: PLC0415 slow to import
     import httpx  # noqa: PLC0415 slow to import
@@ -169,32 +169,32 @@ def _errors() -> tuple[type[Exception], ...]:
     return httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError
 
 
-def _kind(error: Exception) -> str:
+def _cause_name(error: Exception) -> str:
     """What it was: httpx wraps the errors of aiohttp in its own."""
     import httpx  # noqa: PLC0415 slow to import
 
     return type(error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error).__name__
 
 
-def _status(response: "_Response") -> int:
+def _status(response: "_RawResponse") -> int:
     import aiohttp  # noqa: PLC0415 slow to import
 
     return response.status if isinstance(response, aiohttp.ClientResponse) else response.status_code
 
 
-def _pieces(response: "_Response") -> AsyncIterator[bytes]:
+def _chunks(response: "_RawResponse") -> AsyncIterator[bytes]:
     import aiohttp  # noqa: PLC0415 slow to import
 
     if isinstance(response, aiohttp.ClientResponse):
-        return response.content.iter_chunked(_CHUNK)
+        return response.content.iter_chunked(_CHUNK_BYTES)
     return response.aiter_raw()
 
 
-async def _body(response: "_Response") -> bytes:
+async def _body(response: "_RawResponse") -> bytes:
     body = bytearray()
-    async for piece in _pieces(response):
-        body += piece
-        if len(body) > MAX_BODY:
+    async for chunk in _chunks(response):
+        body += chunk
+        if len(body) > MAX_RESPONSE_BODY:
             raise _TooLarge
     return bytes(body)
 
@@ -203,10 +203,12 @@ def _session(connections: int, certificates: ssl.SSLContext) -> "aiohttp.ClientS
     import aiohttp  # noqa: PLC0415 slow to import
 
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=certificates, keepalive_timeout=_IDLE),
+        connector=aiohttp.TCPConnector(
+            limit=connections, ssl=certificates, keepalive_timeout=_IDLE_TIMEOUT.total_seconds()
+        ),
         headers=_HEADERS,
         skip_auto_headers=("content-type",),  # aiohttp would name one for an empty body
-        timeout=aiohttp.ClientTimeout(total=None),  # `ask` limits the whole, the wait for a connection included
+        timeout=aiohttp.ClientTimeout(total=None),  # `send` limits the whole, the wait for a connection included
         cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's answers must not mark another's requests
         auto_decompress=False,  # a small answer may be large when it is unpacked
         trust_env=False,  # proxies

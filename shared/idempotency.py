@@ -15,70 +15,70 @@ from hashlib import sha256
 from typing import Protocol
 
 from shared import telemetry
-from shared.calls import Answered, Event, KeyedRequest
+from shared.calls import Event, IdempotencyRecord, StoredResponse
 from shared.clock import Clock
 from shared.errors import (
     CallKeeperError,
+    IdempotencyKeyReused,
     InvalidRequest,
-    KeyReused,
-    NotNoted,
     OutcomeUnknown,
+    RecordingNotPersisted,
     RequestInProgress,
     StoreConflict,
     StoreUnavailable,
 )
 from shared.store import Stored
 
-HEADER = "Idempotency-Key"
+KEY_HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255  # characters
-PATTERN = r'^"([ !#-\[\]-~]|\\["\\])+"$'  # RFC 8941, section 3.3.3
-KEY_LIFETIME = timedelta(hours=24)
-WORKED_ON = timedelta(minutes=5)  # host.json: functionTimeout; whoever began longer ago is dead
-REPEATED_WITHIN = timedelta(minutes=10)  # Kiota's RetryHandlerOption: three repetitions, 180 seconds apart at most
+KEY_PATTERN = r'^"([ !#-\[\]-~]|\\["\\])+"$'  # RFC 8941, section 3.3.3
+RECORD_TTL = timedelta(hours=24)
+IN_PROGRESS_TIMEOUT = timedelta(minutes=5)  # host.json: functionTimeout; whoever began longer ago is dead
+IMPLIED_KEY_TTL = timedelta(minutes=10)  # Kiota's RetryHandlerOption: three repetitions, 180 seconds apart at most
 
-_UNCERTAIN = (
+OUTCOME_UNKNOWN_DETAIL = (
     "The same request began before, and its end is not on record: Graph may have done it, so it is not done again. "
-    f"Read the call's operations. If the recording is not among them after a minute, ask again with a new {HEADER}."
+    f"Read the call's operations. If the recording is not among them after a minute, ask again with a new {KEY_HEADER}."
 )
 
 
-class Keys(Protocol):
+class IdempotencyStore(Protocol):
     """Where requests with a key are on record, beside their call."""
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had the key."""
         ...
 
-    async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+    async def claim_idempotency_key(
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key, if it is as it was read. Raises `StoreConflict`."""
         ...
 
-    async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    async def settle_idempotency_key(
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...
 
-    async def events(self, call_id: str) -> list[Event]:
+    async def list_events(self, call_id: str) -> list[Event]:
         """The story of the call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """A key of one caller, and the request that it stands for; both as digests.
 
-    `implied`: the caller gave none. It is held only while the outcome of the request is open.
+    `is_implied`: the caller gave none. It is held only while the outcome of the request is open.
     """
 
     name: str
     fingerprint: str
-    implied: bool = False
+    is_implied: bool = False
 
 
-def key_of(header: str | None, caller: str, request: str) -> Key | None:
+def parse_key(header: str | None, caller: str, request: str) -> IdempotencyKey | None:
     """The key of a request, if it has one. Two callers may use the same without meeting.
 
     Parameters
@@ -93,35 +93,37 @@ def key_of(header: str | None, caller: str, request: str) -> Key | None:
     """
     if header is None:
         return None
-    if not re.fullmatch(PATTERN, header) or len(header) > MAX_KEY_LENGTH + 2:
+    if not re.fullmatch(KEY_PATTERN, header) or len(header) > MAX_KEY_LENGTH + 2:
         detail = f'1 to {MAX_KEY_LENGTH} printable ASCII characters in double quotes, such as "8e03978e-40d5-43dd"'
-        raise InvalidRequest(f"{HEADER} is off: send {detail}.", ((HEADER, detail),))
-    return Key(_digest(caller, header), _digest(request))
+        raise InvalidRequest(f"{KEY_HEADER} is off: send {detail}.", ((KEY_HEADER, detail),))
+    return IdempotencyKey(_digest(caller, header), _digest(request))
 
 
-def implied_key(caller: str, request: str) -> Key:
+def implied_key(caller: str, request: str) -> IdempotencyKey:
     """The key of a request that came without one: the same for the same wish of the same caller."""
-    return Key(_digest(caller, "", request), _digest(request), implied=True)
+    return IdempotencyKey(_digest(caller, "", request), _digest(request), is_implied=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyHandler:
     """Does what is asked once for a key.
 
     Parameters
     ----------
-    requested
+    event_kind
         The kind of the line that is written into the call's story before Graph is asked.
-    repeatable
+    is_repeatable
         Whether it does no harm to do it once more if nobody knows whether it was done.
     """
 
-    keys: Keys
+    store: IdempotencyStore
     clock: Clock
-    requested: str
-    repeatable: bool
+    event_kind: str
+    is_repeatable: bool
 
-    async def answer(self, call_id: str, key: Key, act: Callable[[], Awaitable[Answered]]) -> Answered:
+    async def handle(
+        self, call_id: str, key: IdempotencyKey, act: Callable[[], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         """Do it, unless the request with this key was answered already: then answer the same.
 
         The key is taken before anything is done, so that a second request never overtakes. What certainly did nothing
@@ -129,7 +131,7 @@ class Once:
 
         Raises
         ------
-        KeyReused
+        IdempotencyKeyReused
             The key was used for another request.
         RequestInProgress
             The request that had it first is being worked on.
@@ -137,65 +139,71 @@ class Once:
             It may have been done, and must not be done twice.
         """
         now = self.clock.now()
-        before = await self.keys.keyed(call_id, key.name)
-        if before and (answered := await self._answered(call_id, before.value, key, now)):
-            return answered
-        claim = KeyedRequest(key.fingerprint, now, claim=secrets.token_hex(16))
-        await self._claim(call_id, key, claim, before)
+        before = await self.store.get_idempotency_record(call_id, key.name)
+        if before and (response := await self._previous_response(call_id, before.value, key, now)):
+            return response
+        claim = IdempotencyRecord(key.fingerprint, now, claim_id=secrets.token_hex(16))
+        await self._claim_key(call_id, key, claim, before)
         try:
-            answered = await act()
+            response = await act()
         except Exception as error:
-            lost = not self.repeatable and _may_be_done(error)
-            await self._settle(call_id, key, claim, replace(claim, outcome_lost=True) if lost else None)
+            is_unknown = not self.is_repeatable and _may_be_done(error)
+            await self._settle_claim(call_id, key, claim, replace(claim, outcome_unknown=True) if is_unknown else None)
             raise
-        await self._settle(call_id, key, claim, None if key.implied else replace(claim, answered=answered))
-        return answered
+        await self._settle_claim(call_id, key, claim, None if key.is_implied else replace(claim, response=response))
+        return response
 
-    async def _answered(self, call_id: str, request: KeyedRequest, key: Key, now: datetime) -> Answered | None:
+    async def _previous_response(
+        self, call_id: str, request: IdempotencyRecord, key: IdempotencyKey, now: datetime
+    ) -> StoredResponse | None:
         """What was answered; None: do it (again)."""
         age = now - request.began_at
-        if age >= (REPEATED_WITHIN if key.implied else KEY_LIFETIME):
+        if age >= (IMPLIED_KEY_TTL if key.is_implied else RECORD_TTL):
             return None
         if request.fingerprint != key.fingerprint:
-            raise KeyReused(f"This {HEADER} was used for another request. Take a new one.")
-        if request.answered:
-            return request.answered
-        if not request.outcome_lost and age < WORKED_ON:
+            raise IdempotencyKeyReused(f"This {KEY_HEADER} was used for another request. Take a new one.")
+        if request.response:
+            return request.response
+        if not request.outcome_unknown and age < IN_PROGRESS_TIMEOUT:
             raise RequestInProgress("The same request is being worked on. Repeat it soon.")
-        if self.repeatable or not (request.outcome_lost or await self._was_begun(call_id, request)):
+        if self.is_repeatable or not (request.outcome_unknown or await self._was_begun(call_id, request)):
             return None
-        raise OutcomeUnknown(_UNCERTAIN)
+        raise OutcomeUnknown(OUTCOME_UNKNOWN_DETAIL)
 
-    async def _was_begun(self, call_id: str, request: KeyedRequest) -> bool:
+    async def _was_begun(self, call_id: str, request: IdempotencyRecord) -> bool:
         """Whether Graph may have been asked: a line in the story is written before. Other requests' lines count too."""
-        story = await self.keys.events(call_id)
-        return any(event.kind == self.requested and event.at >= request.began_at for event in story)
+        events = await self.store.list_events(call_id)
+        return any(event.kind == self.event_kind and event.at >= request.began_at for event in events)
 
-    async def _claim(self, call_id: str, key: Key, claim: KeyedRequest, before: Stored[KeyedRequest] | None) -> None:
+    async def _claim_key(
+        self, call_id: str, key: IdempotencyKey, claim: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
+    ) -> None:
         """Take the key. Storage may have taken the claim though its answer is lost, or says no: so it is read back."""
         try:
-            await self.keys.claim_key(call_id, key.name, claim, before)
+            await self.store.claim_idempotency_key(call_id, key.name, claim, before)
         except (StoreConflict, StoreUnavailable) as error:
-            there = await self.keys.keyed(call_id, key.name)
-            if there and there.value.claim == claim.claim:
+            stored = await self.store.get_idempotency_record(call_id, key.name)
+            if stored and stored.value.claim_id == claim.claim_id:
                 return
             if isinstance(error, StoreConflict):
                 raise RequestInProgress("The same request has just begun. Repeat it soon.") from None
             raise
 
-    async def _settle(self, call_id: str, key: Key, claim: KeyedRequest, request: KeyedRequest | None) -> None:
+    async def _settle_claim(
+        self, call_id: str, key: IdempotencyKey, claim: IdempotencyRecord, request: IdempotencyRecord | None
+    ) -> None:
         """Write down what became of our own claim. What is done is done: a failure must not change the answer to it."""
         try:
-            there = await self.keys.keyed(call_id, key.name)
-            if there and there.value.claim == claim.claim:
+            stored = await self.store.get_idempotency_record(call_id, key.name)
+            if stored and stored.value.claim_id == claim.claim_id:
                 with suppress(StoreConflict):  # it is written already, and only the answer was lost; or it was purged
-                    await self.keys.settle_key(call_id, key.name, there, request)
+                    await self.store.settle_idempotency_key(call_id, key.name, stored, request)
         except StoreUnavailable as error:
             telemetry.IDEMPOTENCY_WRITE_FAILED(callId=call_id, error=str(error))
 
 
 def _may_be_done(error: Exception) -> bool:
-    return isinstance(error, OutcomeUnknown | NotNoted) or not isinstance(error, CallKeeperError)
+    return isinstance(error, OutcomeUnknown | RecordingNotPersisted) or not isinstance(error, CallKeeperError)
 
 
 def _digest(*parts: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 
-NO_GUID = "must be a GUID such as 11111111-2222-3333-4444-555555555555"
+NOT_A_GUID = "must be a GUID such as 11111111-2222-3333-4444-555555555555"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -11,7 +11,7 @@ def is_guid(text: str) -> bool:
     return _GUID.fullmatch(text) is not None
 
 
-def guid(text: str) -> str:
+def canonical_guid(text: str) -> str:
     """The GUID in lower case.
 
     Raises
@@ -20,7 +20,7 @@ def guid(text: str) -> str:
         It is none.
     """
     if not is_guid(text):
-        raise ValueError(NO_GUID)
+        raise ValueError(NOT_A_GUID)
     return text.lower()
 
 

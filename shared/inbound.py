@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from shared.clock import Clock
 from shared.errors import Forbidden, Unauthenticated
 from shared.identifiers import canonical_issuer, is_guid, lower_guids
-from shared.key_binding import SigningKey, is_of_tenant
-from shared.payload import no_duplicates, refuse_constant
+from shared.key_binding import SigningKey, issuer_allows_tenant
+from shared.payload import refuse_constants, refuse_duplicates
 from shared.token_kinds import TokenKind
 
 LEEWAY = timedelta(seconds=300)  # Graph's tokens live 300 s, so clocks that differ must not matter
-MAX_TOKEN = 16 * 1024  # characters
-_MAX_NAMED = 100  # characters of an issuer or kid that a message repeats
-_COMPACT = re.compile(
+MAX_TOKEN_LENGTH = 16 * 1024  # characters
+_MAX_QUOTED_LENGTH = 100  # characters of an issuer or kid that a message repeats
+_JWS_COMPACT = re.compile(
     r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"
 )  # RFC 7515, 7.1; decoders skip other characters
 
@@ -74,26 +74,26 @@ class TokenVerifier:
             There is no token, or it does not verify; the message says why, without the token.
         Forbidden
             It verifies, but its app may not send tokens of this kind.
-        KeysUnavailable
+        SigningKeysUnavailable
             The keys to verify it with are not here, and may be later.
         """
-        token = _bearer(authorization)
-        kid, payload = _kid(token), _object(token.split(".")[1])
+        token = _bearer_token(authorization)
+        kid, payload = _parse_kid(token), _parse_part(token.split(".")[1])
         _check_spelling(payload)
         issuer, tenant_id = _issuer(payload), _tenant_id(payload)
         kind = next((kind for kind in self._kinds if kind.is_issued_by(issuer, tenant_id)), None)
         if kind is None:
-            raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_named(issuer)}.")
+            raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_quoted(issuer)}.")
         keys = await kind.keys.get(kid)
         if not keys:
-            raise Unauthenticated(f"The token's key is unknown: kid {_named(kid)}.")
-        fitting = [key for key in keys if _is_signed(token, key)]
-        if not fitting:
+            raise Unauthenticated(f"The token's key is unknown: kid {_quoted(kid)}.")
+        signing = [key for key in keys if _is_signed_by(token, key)]
+        if not signing:
             raise Unauthenticated("The token's signature is wrong.")
         claims = _claims(payload, kind, tenant_id, self._clock.now())
-        if not await kind.keys.may_sign(fitting, issuer, tenant_id):
-            raise Unauthenticated(f"The token's key is not one of its issuer: {_named(issuer)}.")
-        if not kind.lets_in(claims.app_id):
+        if not await kind.keys.may_sign(signing, issuer, tenant_id):
+            raise Unauthenticated(f"The token's key is not one of its issuer: {_quoted(issuer)}.")
+        if not kind.may_be_sent_by(claims.app_id):
             raise Forbidden(f"The token's app (`appid` or `azp`) may not send {kind.name} tokens: {claims.app_id}.")
         return claims
 
@@ -115,7 +115,7 @@ def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now:
         audience=audience,
         app_id=_app_id(payload),
         user_id=_user_id(payload),
-        roles=frozenset(_texts(payload.get("roles"))),
+        roles=frozenset(_texts_in(payload.get("roles"))),
         kind=kind.name,
     )
 
@@ -132,28 +132,28 @@ def _tenant_id(payload: Mapping[str, object]) -> str:
     tenant_id = payload.get("tid")
     if not isinstance(tenant_id, str) or not is_guid(tenant_id):
         raise Unauthenticated("The token has no tenant: its `tid` is missing or no GUID.")
-    if not is_of_tenant(_issuer(payload), tenant_id.lower()):  # IDX40004
+    if not issuer_allows_tenant(_issuer(payload), tenant_id.lower()):  # IDX40004
         raise Unauthenticated("The token's issuer is another tenant's than its `tid`.")
     return tenant_id.lower()
 
 
 def _audience(value: object, kind: TokenKind) -> str:
     named = value if isinstance(value, list) else [value]
-    if len(_texts(named)) == len(named):
-        for audience in map(lower_guids, _texts(named)):
+    if len(_texts_in(named)) == len(named):
+        for audience in map(lower_guids, _texts_in(named)):
             if audience in kind.audiences:
                 return audience
     raise Unauthenticated("The token is for another audience.")
 
 
-def _bearer(authorization: str | None) -> str:
+def _bearer_token(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").strip(" ").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("There is no bearer token: send `Authorization: Bearer <token>`.")
-    if len(token) > MAX_TOKEN or not token.isascii() or " " in token:
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii() or " " in token:
         raise Unauthenticated("That is not a token.")
-    if not _COMPACT.fullmatch(token) or not all(map(_is_canonical, token.split("."))):
+    if not _JWS_COMPACT.fullmatch(token) or not all(map(_is_canonical, token.split("."))):
         raise Unauthenticated("That is not a signed token.")
     return token
 
@@ -167,8 +167,8 @@ def _is_canonical(part: str) -> bool:
     return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == part
 
 
-def _kid(token: str) -> str:
-    header = _object(token.partition(".")[0])
+def _parse_kid(token: str) -> str:
+    header = _parse_part(token.partition(".")[0])
     if header.get("alg") != "RS256":  # pinned: Graph's metadata misspells it, and a token must not choose
         raise Unauthenticated("The token is not signed with RS256.")
     if "crit" in header:  # RFC 7515, 4.1.11: it asks for what is not understood here
@@ -186,12 +186,12 @@ def _is_access_token(kind: object) -> bool:
     return isinstance(kind, str) and kind.lower().removeprefix("application/") in {"jwt", "at+jwt"}
 
 
-def _is_signed(token: str, key: SigningKey) -> bool:
+def _is_signed_by(token: str, key: SigningKey) -> bool:
     """Whether the signature is this key's. Claims are checked by our own clock, not by PyJWT's."""
     import jwt  # noqa: PLC0415 slow to import
 
     try:
-        jwt.PyJWS().decode(token, key.public, algorithms=["RS256"])
+        jwt.PyJWS().decode(token, key.public_key, algorithms=["RS256"])
     except jwt.InvalidSignatureError:
         return False
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -199,7 +199,7 @@ def _is_signed(token: str, key: SigningKey) -> bool:
     return True
 
 
-def _object(part: str) -> Mapping[str, object]:
+def _parse_part(part: str) -> Mapping[str, object]:
     """A part of a token that is a JSON object in UTF-8.
 
     What readers differ about is refused: a name that stands twice, NaN and its kin (RFC 8259, 6), half a surrogate
@@ -207,7 +207,7 @@ def _object(part: str) -> Mapping[str, object]:
     """
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        found = json.loads(raw.decode(), object_pairs_hook=no_duplicates, parse_constant=refuse_constant)
+        found = json.loads(raw.decode(), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constants)
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Unauthenticated("That is not a signed token.") from None
@@ -236,7 +236,7 @@ def _user_id(payload: Mapping[str, object]) -> str | None:
 
 
 def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:
-    ends, begins = _moment(payload, "exp"), _moment(payload, "nbf")
+    ends, begins = _timestamp(payload, "exp"), _timestamp(payload, "nbf")
     if ends < begins:
         raise Unauthenticated("The token ends before it begins.")
     if ends + LEEWAY.total_seconds() <= now.timestamp():
@@ -245,7 +245,7 @@ def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:
         raise Unauthenticated("The token is not valid yet.")
 
 
-def _moment(payload: Mapping[str, object], name: str) -> float:
+def _timestamp(payload: Mapping[str, object], name: str) -> float:
     """Seconds since 1970 of a required claim."""
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:  # noqa: PLR2004 no NaN
@@ -253,11 +253,11 @@ def _moment(payload: Mapping[str, object], name: str) -> float:
     return float(value)
 
 
-def _texts(value: object) -> list[str]:
+def _texts_in(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def _named(value: object) -> str:
+def _quoted(value: object) -> str:
     """A token's own word, made fit for a message."""
     text = value if isinstance(value, str) else "none"
-    return "".join(filter(str.isprintable, text))[:_MAX_NAMED]
+    return "".join(filter(str.isprintable, text))[:_MAX_QUOTED_LENGTH]

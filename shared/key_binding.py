@@ -23,7 +23,7 @@ class SigningKey:
 
     Parameters
     ----------
-    public
+    public_key
         The RSA key.
     issuer
         What the key itself names: Entra's member `issuer` of a JWK.
@@ -31,13 +31,13 @@ class SigningKey:
         What the OpenID metadata names that lead to the key.
     """
 
-    public: "RSAPublicKey"
+    public_key: "RSAPublicKey"
     issuer: str | None = None
     document_issuer: str | None = None
 
-    def owner(self, tenant_id: str) -> str | None:
+    def owning_issuer(self, tenant_id: str) -> str | None:
         """The issuer that the key belongs to, for tokens of a tenant; the key's own word goes first."""
-        return resolved(self.issuer or self.document_issuer, tenant_id)
+        return resolve_issuer(self.issuer or self.document_issuer, tenant_id)
 
     def signs_for(self, issuer: str, tenant_id: str) -> bool:
         """Whether an issuer, in its canonical form, is the key's.
@@ -45,13 +45,13 @@ class SigningKey:
         Entra signs v1 and v2 tokens with the same keys, and its keys name the v2 issuer alone: such a key signs for the
         v1 issuer of the same tenant too, if its document names the same v2 issuer.
         """
-        owner = self.owner(tenant_id)
+        owner = self.owning_issuer(tenant_id)
         if owner == issuer:
             return True
-        is_v1 = issuer == resolved(ENTRA_V1_ISSUER, tenant_id)
-        return is_v1 and self.issuer is not None and owner == resolved(self.document_issuer, tenant_id)
+        is_v1 = issuer == resolve_issuer(ENTRA_V1_ISSUER, tenant_id)
+        return is_v1 and self.issuer is not None and owner == resolve_issuer(self.document_issuer, tenant_id)
 
-    def may_sign_for_an_unowned_issuer(self, tenant_id: str) -> bool:
+    def may_sign_for_unowned_issuer(self, tenant_id: str) -> bool:
         """Whether it may sign for an issuer that no key and no document names, as Graph's second one.
 
         A key that names an issuer signs for that one alone, and a document of one tenant vouches for that tenant.
@@ -60,16 +60,16 @@ class SigningKey:
         return self.issuer is None and (not tenants or tenant_id in tenants)
 
 
-def resolved(issuer: str | None, tenant_id: str) -> str | None:
+def resolve_issuer(issuer: str | None, tenant_id: str) -> str | None:
     """An issuer as it is compared, with the tenant in the place of `{tenantid}`."""
     return canonical_issuer(issuer.replace(ANY_TENANT, tenant_id)) if issuer else None
 
 
-def is_of_tenant(issuer: str, tenant_id: str) -> bool:
+def issuer_allows_tenant(issuer: str, tenant_id: str) -> bool:
     """Whether an issuer names no tenant, or this one: `tid` is the sender's word, the issuer is the key's."""
     return guids_in(issuer) <= {tenant_id}
 
 
-def is_owned(issuer: str, tenant_id: str, keys: Iterable[SigningKey]) -> bool:
+def is_owned_issuer(issuer: str, tenant_id: str, keys: Iterable[SigningKey]) -> bool:
     """Whether one of the keys has this issuer as its own."""
-    return any(key.owner(tenant_id) == issuer for key in keys)
+    return any(key.owning_issuer(tenant_id) == issuer for key in keys)

@@ -11,25 +11,34 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Event, Hangup, Operation, Source, Termination
-from shared.errors import Forbidden, OfAnotherApp, OfAnotherTenant, TokenOfAnotherApp
-from shared.explaining import NOT_TOLD, Context, explain
-from shared.leases import Failing
-from shared.merging import ESTABLISHED, FINISHED, NO_STATE, STATUS_RANK, fuller, later, richer, settled
+from shared.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
+from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
+from shared.explaining import NO_REASON_GIVEN, Context, explain
+from shared.leases import RenewalFailure
+from shared.merging import (
+    ESTABLISHED,
+    FINISHED_RANK,
+    NO_STATE,
+    STATUS_RANKS,
+    better_termination,
+    max_state,
+    merge_operation,
+    pick_stable,
+)
 from shared.notifications import (
     CallNotification,
     Notification,
     OperationNotification,
     OtherNotification,
     RequestIds,
-    Result,
+    ResultInfo,
 )
 from shared.termination import UNKNOWN
 
 if TYPE_CHECKING:
     from shared.graph import StartedOperation
 
-_FAILED = 400  # a code from here on is a failure, as in HTTP
+_FAILURE_FROM = 400  # a code from here on is a failure, as in HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +60,18 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
 
     Raises
     ------
-    OfAnotherTenant
+    TenantMismatch
         The call is registered for another tenant. One known only by notifications has its tenant corrected.
-    OfAnotherApp
+    AppMismatch
         It is another app's, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
-    if call is None or is_hearsay(call, tenant_id):
+    if call is None or is_unconfirmed_tombstone(call, tenant_id):
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
-        raise OfAnotherTenant(f"Call {call.id} is registered for another tenant.")
-    elif _of_another_app(call, registration.app_id):
-        raise OfAnotherApp(f"Call {call.id} is another app's.")
+        raise TenantMismatch(f"Call {call.id} is registered for another tenant.")
+    elif _is_of_another_app(call, registration.app_id):
+        raise AppMismatch(f"Call {call.id} is another app's.")
     app_id = call.app_id or registration.app_id
     call = replace(call, metadata={**registration.metadata, **call.metadata}, app_id=app_id)
     if call.registered_at is not None:
@@ -71,7 +80,7 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
     return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
 
 
-def is_hearsay(call: Call, tenant_id: str) -> bool:
+def is_unconfirmed_tombstone(call: Call, tenant_id: str) -> bool:
     """Whether a call is on record as ended by another tenant's word alone."""
     return call.ended_at is not None and call.registered_at is None and call.tenant_id.lower() != tenant_id.lower()
 
@@ -91,27 +100,29 @@ def notified(
         call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at, app_id=app_id)
     elif call.tenant_id.lower() != tenant_id.lower():
         raise Forbidden(f"Call {call.id} belongs to another tenant than the token.")
-    elif _of_another_app(call, app_id):
-        raise TokenOfAnotherApp(f"Call {call.id} belongs to another app than the token.")
+    elif _is_of_another_app(call, app_id):
+        raise TokenAppMismatch(f"Call {call.id} belongs to another app than the token.")
     if not isinstance(notification, CallNotification):
         return call
     call = replace(
         call,
-        state=later(call.state, notification.state or NO_STATE),
+        state=max_state(call.state, notification.state or NO_STATE),
         ever_established=call.ever_established or notification.state in ESTABLISHED,
-        direction=settled(call.direction, notification.direction),
-        call_chain_id=settled(call.call_chain_id, notification.call_chain_id),
+        direction=pick_stable(call.direction, notification.direction),
+        call_chain_id=pick_stable(call.call_chain_id, notification.call_chain_id),
     )
-    told = _termination(Source.NOTIFICATION, notification.result or Result(), notification.termination_reason)
+    termination = _termination(
+        TerminationSource.NOTIFICATION, notification.result or ResultInfo(), notification.termination_reason
+    )
     if notification.deleted or notification.state == "terminated":
-        return _ended(call, told, at)
-    if notification.state == "terminating" and _tells(told):
-        early = replace(told, early=True)
-        call = replace(call, termination=richer(call.termination, early) if call.termination else early)
+        return _ended(call, termination, at)
+    if notification.state == "terminating" and _gives_reason(termination):
+        early = replace(termination, early=True)
+        call = replace(call, termination=better_termination(call.termination, early) if call.termination else early)
     return _explained(call)  # the direction, or that it was established, may be news after the end
 
 
-def _of_another_app(call: Call, app_id: str | None) -> bool:
+def _is_of_another_app(call: Call, app_id: str | None) -> bool:
     return app_id is not None and call.app_id not in {None, app_id}
 
 
@@ -122,7 +133,7 @@ def renewed(call: Call, at: datetime) -> Call:
     return replace(call, failing=None, renewed_at=max(call.renewed_at or at, at))
 
 
-def failing(call: Call, failure: Failing, last_renewal: datetime) -> Call:
+def renewal_failed(call: Call, failure: RenewalFailure, last_renewal: datetime) -> Call:
     """A keepAlive failed. No effect on an ended call.
 
     The failure keeps its first `since`. `last_renewal` goes into the record, as the shard's watermark does not prove
@@ -135,7 +146,7 @@ def failing(call: Call, failure: Failing, last_renewal: datetime) -> Call:
     return replace(call, failing=replace(failure, since=since), renewed_at=renewed_at)
 
 
-def gone(call: Call, source: Source, at: datetime, result: Result | None = None) -> Call:
+def call_gone(call: Call, source: TerminationSource, at: datetime, result: ResultInfo | None = None) -> Call:
     """Graph does not know the call any more: it has ended, and a late notification may still tell why.
 
     Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`. A call that Graph
@@ -143,9 +154,9 @@ def gone(call: Call, source: Source, at: datetime, result: Result | None = None)
     """
     if call.hangup and call.hangup.accepted:
         at = min(at, max(call.hangup.requested_at, call.started_at))
-    if source is Source.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
-        source = Source.HANGUP_NOT_FOUND
-    return _ended(call, _termination(source, result or Result()), at)
+    if source is TerminationSource.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
+        source = TerminationSource.HANGUP_NOT_FOUND
+    return _ended(call, _termination(source, result or ResultInfo()), at)
 
 
 def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
@@ -157,10 +168,10 @@ def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
     """
     if call.ended_at is not None and not_found:
         return call
-    this = Hangup(at, by, accepted=not not_found)
-    first = call.hangup if call.hangup and (call.hangup.accepted or not_found) else this
-    gone = not_found or (call.hangup is not None and call.hangup.not_found)
-    after = replace(call, state=later(call.state, "terminating"), hangup=replace(first, not_found=gone))
+    new_hangup = Hangup(at, by, accepted=not not_found)
+    first = call.hangup if call.hangup and (call.hangup.accepted or not_found) else new_hangup
+    was_gone = not_found or (call.hangup is not None and call.hangup.not_found)
+    after = replace(call, state=max_state(call.state, "terminating"), hangup=replace(first, not_found=was_gone))
     return _explained(after)
 
 
@@ -168,7 +179,7 @@ def operation_requested(
     operation: Operation | None, call_id: str, started: "StartedOperation", by: str, at: datetime
 ) -> Operation:
     """Graph accepted a recording. Its notification may have come before this, and its answer may be final already."""
-    result = Result(started.code, started.subcode, message=started.message)
+    result = ResultInfo(started.code, started.subcode, message=started.message)
     answer = OperationNotification(
         call_id,
         started.id,
@@ -188,30 +199,32 @@ def operation_requested(
 
 def operation_notified(operation: Operation | None, notification: OperationNotification, at: datetime) -> Operation:
     """Merge a notification of an operation. A finished one does not run again."""
-    told = _operation(notification, at)
+    reported = _operation(notification, at)
     if operation is None:
-        return told
-    kinds = {operation.kind, told.kind} - {"commsOperation"}  # the base type, where none was named
-    best = fuller(operation, told)
+        return reported
+    kinds = {operation.kind, reported.kind} - {"commsOperation"}  # the base type, where none was named
+    best = merge_operation(operation, reported)
     return replace(
         best,
         kind=min(kinds, default="commsOperation"),
         known_at=operation.known_at,
-        client_context=settled(operation.client_context, told.client_context),
+        client_context=pick_stable(operation.client_context, reported.client_context),
         requested_at=operation.requested_at,
         requested_by=operation.requested_by,
-        finished_at=operation.finished_at or told.finished_at,
+        finished_at=operation.finished_at or reported.finished_at,
     )
 
 
-def story(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
+def notification_event(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
     """The line of a call's story that a notification makes: no message, no place, no token, nobody's name.
 
     `ids`: Graph's ids of the request that brought it, since support asks for them.
     """
     if isinstance(notification, OtherNotification):
-        return _line("otherNotified", at, resource=notification.resource, changeType=notification.change_type)
-    result = notification.result or Result()
+        return _notification_event(
+            "otherNotified", at, resource=notification.resource, changeType=notification.change_type
+        )
+    result = notification.result or ResultInfo()
     codes = {"rawCode": result.raw_code, "rawSubcode": result.raw_subcode} | {
         "code": result.code,
         "subcode": result.subcode,
@@ -221,8 +234,8 @@ def story(notification: Notification, at: datetime, ids: RequestIds | None = Non
     }
     if isinstance(notification, CallNotification):
         reason = notification.termination_reason
-        return _line("callNotified", at, state=notification.state, terminationReason=reason, **codes)
-    return _line(
+        return _notification_event("callNotified", at, state=notification.state, terminationReason=reason, **codes)
+    return _notification_event(
         "operationNotified",
         at,
         operationId=notification.operation_id,
@@ -233,63 +246,69 @@ def story(notification: Notification, at: datetime, ids: RequestIds | None = Non
     )
 
 
-def _line(name: str, at: datetime, /, **detail: str | int | None) -> Event:
-    return Event(name, at, {word: value for word, value in detail.items() if value is not None}, told=True)
+def _notification_event(name: str, at: datetime, /, **detail: str | int | None) -> Event:
+    return Event(name, at, {word: value for word, value in detail.items() if value is not None}, from_notification=True)
 
 
 def _ended(call: Call, termination: Termination, at: datetime) -> Call:
     """End a call, or learn more of an end; the time of the first evidence stays."""
     if call.termination is not None:
-        termination = richer(call.termination, termination)
+        termination = better_termination(call.termination, termination)
     ended = replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
     return _explained(ended)
 
 
-def _termination(source: Source, told: Result, termination_reason: str | None = None) -> Termination:
+def _termination(source: TerminationSource, result: ResultInfo, termination_reason: str | None = None) -> Termination:
     """What was told of an end, not explained yet."""
     return Termination(
         source,
-        NOT_TOLD,
+        NO_REASON_GIVEN,
         UNKNOWN,
-        told.code,
-        told.subcode,
-        told.raw_code,
-        told.raw_subcode,
-        told.message,
-        told.message_truncated,
+        result.code,
+        result.subcode,
+        result.raw_code,
+        result.raw_subcode,
+        result.message,
+        result.message_truncated,
         termination_reason,
     )
 
 
-def _tells(end: Termination) -> bool:
+def _gives_reason(termination: Termination) -> bool:
     """Whether anything was told of why a call ends."""
-    told = (end.code, end.subcode, end.raw_code, end.raw_subcode, end.termination_reason)
-    return any(word is not None for word in told)
+    values = (
+        termination.code,
+        termination.subcode,
+        termination.raw_code,
+        termination.raw_subcode,
+        termination.termination_reason,
+    )
+    return any(word is not None for word in values)
 
 
 def _explained(call: Call) -> Call:
     """The call with the explanation that follows from all that is known of it now."""
-    end, hangup = call.termination, call.hangup
-    if end is None:
+    termination, hangup = call.termination, call.hangup
+    if termination is None:
         return call
-    code = end.raw_code if end.code is None else end.code
-    subcode = end.raw_subcode if end.subcode is None else end.subcode
+    code = termination.raw_code if termination.code is None else termination.code
+    subcode = termination.raw_subcode if termination.subcode is None else termination.subcode
     context = Context(
         incoming=call.direction == "incoming",
         ever_established=call.ever_established,
         hung_up_by=hangup.requested_by if hangup and hangup.accepted else None,
-        gone_for=hangup.requested_by if hangup and not hangup.accepted else None,
-        told=end.source is Source.NOTIFICATION,
+        not_found_for=hangup.requested_by if hangup and not hangup.accepted else None,
+        by_notification=termination.source is TerminationSource.NOTIFICATION,
     )
-    why = explain(code, subcode, end.termination_reason, end.message, context)
-    return replace(call, termination=replace(end, **asdict(why)))
+    explanation = explain(code, subcode, termination.termination_reason, termination.message, context)
+    return replace(call, termination=replace(termination, **asdict(explanation)))
 
 
 def _operation(notification: OperationNotification, at: datetime) -> Operation:
-    told = notification.result or Result()
+    result = notification.result or ResultInfo()
     status = notification.status or "notStarted"
-    if notification.deleted and STATUS_RANK.get(status, 0) < FINISHED:
-        status = "completed" if told.code is None or told.code < _FAILED else "failed"
+    if notification.deleted and STATUS_RANKS.get(status, 0) < FINISHED_RANK:
+        status = "completed" if result.code is None or result.code < _FAILURE_FROM else "failed"
     return Operation(
         id=notification.operation_id,
         call_id=notification.call_id,
@@ -297,12 +316,12 @@ def _operation(notification: OperationNotification, at: datetime) -> Operation:
         status=status,
         known_at=at,
         client_context=notification.client_context,
-        finished_at=at if STATUS_RANK.get(status) == FINISHED else None,
-        code=told.code,
-        subcode=told.subcode,
-        raw_code=told.raw_code,
-        raw_subcode=told.raw_subcode,
-        message=told.message,
+        finished_at=at if STATUS_RANKS.get(status) == FINISHED_RANK else None,
+        code=result.code,
+        subcode=result.subcode,
+        raw_code=result.raw_code,
+        raw_subcode=result.raw_subcode,
+        message=result.message,
         completion_reason=notification.completion_reason,
         recording_location=notification.recording_location,
         recording_access_token=notification.recording_access_token,

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from shared.leases import Account, Lease
+from shared.leases import Lease, TenantApp
 
 
-class Line:
+class TenantFairQueue:
     """Leases that wait for their keepAlive.
 
     Parameters
@@ -19,90 +19,90 @@ class Line:
         Whether one more of a tenant may be taken now.
     """
 
-    def __init__(self, leases: Iterable[Lease], has_room: Callable[[Account], bool]) -> None:
+    def __init__(self, leases: Iterable[Lease], has_room: Callable[[TenantApp], bool]) -> None:
         self._leases = deque(leases)
         self._has_room = has_room
-        self._aside: dict[Account, deque[Lease]] = {}  # passed over, in order
+        self._passed_over: dict[TenantApp, deque[Lease]] = {}  # in order
 
     def __len__(self) -> int:
-        return len(self._leases) + sum(map(len, self._aside.values()))
+        return len(self._leases) + sum(map(len, self._passed_over.values()))
 
-    def take(self) -> Lease | None:
+    def pop(self) -> Lease | None:
         """The next one whose tenant has room."""
-        for account in self._aside:
-            if self._has_room(account):
-                return self._take_aside(account)
+        for tenant_app in self._passed_over:
+            if self._has_room(tenant_app):
+                return self._pop_passed_over(tenant_app)
         while self._leases:
             lease = self._leases.popleft()
-            if lease.account not in self._aside and self._has_room(lease.account):
+            if lease.tenant_app not in self._passed_over and self._has_room(lease.tenant_app):
                 return lease
-            self._aside.setdefault(lease.account, deque()).append(lease)
+            self._passed_over.setdefault(lease.tenant_app, deque()).append(lease)
         return None
 
-    def put_back(self, leases: Iterable[Lease]) -> None:
+    def requeue(self, leases: Iterable[Lease]) -> None:
         """Those that were taken, and are to be left to another sweep."""
         self._leases.extend(leases)
 
-    def rest(self) -> list[Lease]:
+    def remaining(self) -> list[Lease]:
         """Those that were not taken, in no order."""
-        return [*self._leases, *(lease for leases in self._aside.values() for lease in leases)]
+        return [*self._leases, *(lease for leases in self._passed_over.values() for lease in leases)]
 
-    def _take_aside(self, account: Account) -> Lease:
-        leases = self._aside[account]
+    def _pop_passed_over(self, tenant_app: TenantApp) -> Lease:
+        leases = self._passed_over[tenant_app]
         lease = leases.popleft()
         if not leases:
-            del self._aside[account]
+            del self._passed_over[tenant_app]
         return lease
 
 
-class Hand:
-    """The leases of a process: another shard is read only while fewer than `most` of those at hand are not done.
+class LeaseBudget:
+    """The leases of a process: another shard is read only while fewer than `limit` of those at hand are not done.
 
     So that small shards are swept all at once, where the calls of one slow tenant hold up nobody else's, while of large
     ones little more than one lies in memory.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._count = 0
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._outstanding = 0
         self._reading = asyncio.Lock()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._has_capacity = asyncio.Event()
+        self._has_capacity.set()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
+    async def wait_for_capacity(self) -> AsyncGenerator[None]:
         """Wait for the turn to read a shard; it ends when the shard's leases were taken."""
         async with self._reading:
-            await self._has_room.wait()
+            await self._has_capacity.wait()
             yield
 
-    def take(self, count: int) -> "Held":
+    def reserve(self, count: int) -> "LeaseReservation":
         """Take the leases of a shard."""
-        self.change(count)
-        return Held(self, count)
+        self.adjust(count)
+        return LeaseReservation(self, count)
 
-    def change(self, by: int) -> None:
+    def adjust(self, by: int) -> None:
         """So many more, or fewer, are at hand."""
-        self._count += by
-        if self._count < self._most:
-            self._has_room.set()
+        self._outstanding += by
+        if self._outstanding < self._limit:
+            self._has_capacity.set()
         else:
-            self._has_room.clear()
+            self._has_capacity.clear()
 
 
-class Held:
+class LeaseReservation:
     """The leases of one shard, until `release`."""
 
-    def __init__(self, hand: Hand, count: int) -> None:
-        self._hand = hand
+    def __init__(self, budget: LeaseBudget, count: int) -> None:
+        self._budget = budget
         self._count = count
 
-    def one_done(self) -> None:
+    def release_one(self) -> None:
         """One of them need not be held any more."""
         self._count -= 1
-        self._hand.change(-1)
+        self._budget.adjust(-1)
 
     def release(self) -> None:
         """Nor do the others: they are left to another sweep."""
-        self._hand.change(-self._count)
+        self._budget.adjust(-self._count)
         self._count = 0

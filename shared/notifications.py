@@ -14,16 +14,38 @@ from urllib.parse import unquote
 from shared.calls import canonical_id
 from shared.errors import CallKeeperError, InvalidRequest, PayloadTooLarge
 from shared.explaining import COMPLETION_REASONS
-from shared.payload import MAX_WORD, Entity, Json, camel, clean, code_of, first, load, text_of, whole
+from shared.payload import (
+    MAX_WORD_LENGTH,
+    Json,
+    JsonObject,
+    bounded_text,
+    exact_text,
+    get_ignoring_case,
+    graph_spelling,
+    parse_code,
+    parse_object,
+    sanitize,
+)
 
-MAX_CONTEXT = 256  # recordResponse page: clientContext
-MAX_REQUEST_ID = 128  # characters; Graph sends GUIDs
+MAX_CONTEXT_LENGTH = 256  # recordResponse page: clientContext
+MAX_REQUEST_ID_LENGTH = 128  # characters; Graph sends GUIDs
 SCENARIO_ID, CHAIN_ID = "Scenario-Id", "X-Microsoft-Skype-Chain-ID"  # headers seen in logs of Microsoft's SDK
 MAX_NOTIFICATIONS = 1000  # of one body; Graph sends one, or a few
 MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
-_DIAGNOSIS = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
+_DIAG_CODE = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
-_LEGACY = {"id", "type", "state", "states", "callstate", "appid", "appstate", "participants", "links", "threadid"}
+_LEGACY_FIELDS = {
+    "id",
+    "type",
+    "state",
+    "states",
+    "callstate",
+    "appid",
+    "appstate",
+    "participants",
+    "links",
+    "threadid",
+}
 _TOO_MANY = f"The body has more than {MAX_NOTIFICATIONS} notifications."
 
 type Notification = CallNotification | OperationNotification | OtherNotification
@@ -34,7 +56,7 @@ class LegacyFormat(CallKeeperError):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ResultInfo:
     """Graph's resultInfo. What is no number is kept as text in `raw_code` and `raw_subcode`."""
 
     code: int | None = None
@@ -52,7 +74,7 @@ class CallNotification:
     call_id: str
     deleted: bool
     state: str | None = None
-    result: Result | None = None
+    result: ResultInfo | None = None
     termination_reason: str | None = None
     direction: str | None = None
     call_chain_id: str | None = None
@@ -67,7 +89,7 @@ class OperationNotification:
     kind: str
     deleted: bool
     status: str | None = None
-    result: Result | None = None
+    result: ResultInfo | None = None
     client_context: str | None = None
     completion_reason: str | None = None
     recording_location: str | None = field(default=None, repr=False)
@@ -91,20 +113,20 @@ class RequestIds:
     chain_id: str | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> "RequestIds":
+    def from_headers(cls, headers: Mapping[str, str]) -> "RequestIds":
         """From the headers of the request: as text that storage takes, and bounded."""
-        return cls(*(text_of(headers.get(name), MAX_REQUEST_ID) for name in (SCENARIO_ID, CHAIN_ID)))
+        return cls(*(bounded_text(headers.get(name), MAX_REQUEST_ID_LENGTH) for name in (SCENARIO_ID, CHAIN_ID)))
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedBody:
     """What a body tells. `faults` says of each bad item, by its place, what is wrong, without its content."""
 
     notifications: tuple[Notification, ...]
     faults: tuple[str, ...]
 
 
-def parse(body: bytes) -> Parsed:
+def parse_notifications(body: bytes) -> ParsedBody:
     """Read a body. One bad item does not spoil the good ones: it becomes a fault.
 
     Raises
@@ -116,129 +138,136 @@ def parse(body: bytes) -> Parsed:
     PayloadTooLarge
         There are more than `MAX_NOTIFICATIONS`, not counting what is said twice on end.
     """
-    envelope = load(body)
-    items = first(envelope, "value")
+    envelope = parse_object(body)
+    items = get_ignoring_case(envelope, "value")
     if not isinstance(items, list):
         names = {name.lower() for name in envelope}
-        if not names & {"value", "@odata.type"} and len(names & _LEGACY) > 1:
+        if not names & {"value", "@odata.type"} and len(names & _LEGACY_FIELDS) > 1:
             raise LegacyFormat("This is the old platform's format. Send it in Graph's.")
         raise InvalidRequest("The body has no list `value`. Send Graph's commsNotifications.", (("/value", "no list"),))
     if len(items) > MAX_NOTIFICATIONS:
         raise PayloadTooLarge(_TOO_MANY)
     notifications: list[Notification] = []
     faults: list[str] = []
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         try:
-            found = _read(item)
+            found = _parse_item(item)
         except InvalidRequest as fault:
-            faults.append(f"value[{place}]: {fault}")
+            faults.append(f"value[{index}]: {fault}")
         else:
             notifications += found
         if len(notifications) > MAX_NOTIFICATIONS:
             raise PayloadTooLarge(_TOO_MANY)
     if len(faults) > MAX_FAULTS:
         faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more"]
-    return Parsed(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
+    return ParsedBody(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
 
 
-def _read(item: Json) -> Iterable[Notification]:
+def _parse_item(item: Json) -> Iterable[Notification]:
     if not isinstance(item, dict):
         raise InvalidRequest("It is not an object.")
-    call_id, rest = _locate(item)
-    change_type = (text_of(first(item, "changeType"), MAX_WORD) or "").lower()
+    call_id, rest = _locate_call(item)
+    change_type = (bounded_text(get_ignoring_case(item, "changeType"), MAX_WORD_LENGTH) or "").lower()
     deleted = change_type == "deleted"
-    entities = _entities(first(item, "resourceData"))
+    entities = _entities(get_ignoring_case(item, "resourceData"))
     if (not rest or rest[0].lower() == "operations") and len(entities) > MAX_NOTIFICATIONS:  # a roster may have more
         raise InvalidRequest(f"It has more than {MAX_NOTIFICATIONS} entities.")
     if not rest:
-        return [_at_call(call_id, entity, change_type) for entity in entities]
-    resource = camel(rest[0]) or ""
+        return [_parse_call_entity(call_id, entity, change_type) for entity in entities]
+    resource = graph_spelling(rest[0]) or ""
     if resource == "operations":
-        operations = [(known, entity) for entity in entities if (known := _operation_id(rest, entity))]
+        operations = [(operation_id, entity) for entity in entities if (operation_id := _operation_id(rest, entity))]
         if operations:
-            return [_of_operation(call_id, known, entity, deleted) for known, entity in operations]
+            return [_operation_notification(call_id, known, entity, deleted) for known, entity in operations]
     return [OtherNotification(call_id, resource, change_type)]
 
 
-def _locate(item: Entity) -> tuple[str, list[str]]:
+def _locate_call(item: JsonObject) -> tuple[str, list[str]]:
     """The call's id, canonical, and the segments after it."""
     for name in ("resourceUrl", "resource"):
-        path = _HOST.sub("", clean(first(item, name)))
+        path = _HOST.sub("", sanitize(get_ignoring_case(item, name)))
         segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
-        calls = next((place for place, part in enumerate(segments) if part.lower() == "calls"), len(segments))
+        calls = next((index for index, part in enumerate(segments) if part.lower() == "calls"), len(segments))
         if calls + 1 < len(segments):
             return canonical_id(segments[calls + 1]), segments[calls + 2 :]
     raise InvalidRequest("There is no call id in resourceUrl or resource.")
 
 
-def _entities(data: Json) -> list[Entity]:
+def _entities(data: Json) -> list[JsonObject]:
     """The entities of a resourceData: one, several, or an empty one where there is none; the same on end once."""
     several = [entity for entity, _ in groupby(data)] if isinstance(data, list) else [data]
     return [entity for entity in several if isinstance(entity, dict)] or [{}]
 
 
-def _operation_id(rest: list[str], entity: Entity) -> str | None:
+def _operation_id(rest: list[str], entity: JsonObject) -> str | None:
     """From the path, or from the entity where the path ends in `/operations/participants` (participant-invite page)."""
-    named = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
-    if named is None and _kind(entity).lower().endswith("operation"):
-        named = text_of(first(entity, "id"))
-    return canonical_id(named) if named else None
+    operation_id = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
+    if operation_id is None and _entity_type(entity).lower().endswith("operation"):
+        operation_id = bounded_text(get_ignoring_case(entity, "id"))
+    return canonical_id(operation_id) if operation_id else None
 
 
-def _kind(entity: Entity) -> str:
-    return camel((text_of(first(entity, "@odata.type")) or "").rpartition(".")[2].lstrip("#")) or ""
+def _entity_type(entity: JsonObject) -> str:
+    return (
+        graph_spelling((bounded_text(get_ignoring_case(entity, "@odata.type")) or "").rpartition(".")[2].lstrip("#"))
+        or ""
+    )
 
 
-def _at_call(call_id: str, entity: Entity, change_type: str) -> Notification:
+def _parse_call_entity(call_id: str, entity: JsonObject, change_type: str) -> Notification:
     """What is told at the call's own address: of the call, unless the entity says that it is something else.
 
     Graph's participantLeftNotification is of the call of those who stay, too.
     """
-    kind = _kind(entity)
+    kind = _entity_type(entity)
     if kind.lower() not in {"", "call"}:
         return OtherNotification(call_id, kind, change_type)
-    return _of_call(call_id, entity, change_type == "deleted")
+    return _call_notification(call_id, entity, change_type == "deleted")
 
 
-def _of_call(call_id: str, entity: Entity, deleted: bool) -> CallNotification:
+def _call_notification(call_id: str, entity: JsonObject, deleted: bool) -> CallNotification:
     return CallNotification(
         call_id,
         deleted,
-        state=camel(first(entity, "state", "callState")),  # the second is the name of 2018
-        result=_result(first(entity, "resultInfo")),
-        termination_reason=text_of(first(entity, "terminationReason"), MAX_WORD),
-        direction=camel(first(entity, "direction")),
-        call_chain_id=text_of(first(entity, "callChainId"), MAX_CONTEXT),
+        state=graph_spelling(get_ignoring_case(entity, "state", "callState")),  # the second is the name of 2018
+        result=_result_info(get_ignoring_case(entity, "resultInfo")),
+        termination_reason=bounded_text(get_ignoring_case(entity, "terminationReason"), MAX_WORD_LENGTH),
+        direction=graph_spelling(get_ignoring_case(entity, "direction")),
+        call_chain_id=bounded_text(get_ignoring_case(entity, "callChainId"), MAX_CONTEXT_LENGTH),
     )
 
 
-def _of_operation(call_id: str, operation_id: str, entity: Entity, deleted: bool) -> OperationNotification:
-    result = _result(first(entity, "resultInfo"))
-    derived = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
+def _operation_notification(
+    call_id: str, operation_id: str, entity: JsonObject, deleted: bool
+) -> OperationNotification:
+    result = _result_info(get_ignoring_case(entity, "resultInfo"))
+    reason_by_subcode = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
     return OperationNotification(
         call_id,
         operation_id,
-        kind=_kind(entity) or "commsOperation",
+        kind=_entity_type(entity) or "commsOperation",
         deleted=deleted,
-        status=camel(first(entity, "status")),
+        status=graph_spelling(get_ignoring_case(entity, "status")),
         result=result,
-        client_context=text_of(first(entity, "clientContext"), MAX_CONTEXT),
-        completion_reason=camel(first(entity, "completionReason")) or derived,
-        recording_location=whole(first(entity, "recordingLocation", "recordResourceLocation")),
-        recording_access_token=whole(first(entity, "recordingAccessToken", "recordResourceAccessToken")),
+        client_context=bounded_text(get_ignoring_case(entity, "clientContext"), MAX_CONTEXT_LENGTH),
+        completion_reason=graph_spelling(get_ignoring_case(entity, "completionReason")) or reason_by_subcode,
+        recording_location=exact_text(get_ignoring_case(entity, "recordingLocation", "recordResourceLocation")),
+        recording_access_token=exact_text(
+            get_ignoring_case(entity, "recordingAccessToken", "recordResourceAccessToken")
+        ),
     )
 
 
-def _result(info: Json) -> Result | None:
+def _result_info(info: Json) -> ResultInfo | None:
     if not isinstance(info, dict):
         return None
-    code, raw_code = code_of(first(info, "code"))
-    subcode, raw_subcode = code_of(first(info, "subcode"))
-    told = first(info, "message")
-    if subcode is None and raw_subcode is None and isinstance(told, str):
-        diagnosis = _DIAGNOSIS.search(told)
-        subcode, _ = code_of(diagnosis[1]) if diagnosis else (None, None)
-    message = text_of(told)
-    truncated = message is not None and message != clean(told)
-    result = Result(code, subcode, raw_code, raw_subcode, message, truncated)
-    return result if result != Result() else None
+    code, raw_code = parse_code(get_ignoring_case(info, "code"))
+    subcode, raw_subcode = parse_code(get_ignoring_case(info, "subcode"))
+    text = get_ignoring_case(info, "message")
+    if subcode is None and raw_subcode is None and isinstance(text, str):
+        diagnosis = _DIAG_CODE.search(text)
+        subcode, _ = parse_code(diagnosis[1]) if diagnosis else (None, None)
+    message = bounded_text(text)
+    truncated = message is not None and message != sanitize(text)
+    result = ResultInfo(code, subcode, raw_code, raw_subcode, message, truncated)
+    return result if result != ResultInfo() else None

@@ -8,14 +8,14 @@ from typing import NoReturn
 
 from shared.errors import InvalidRequest
 
-MAX_MESSAGE = 32_768  # UTF-16 code units: what Table Storage takes in one property
-MAX_WORD = 100  # a state, a kind, a code that is no number
+MAX_MESSAGE_LENGTH = 32_768  # UTF-16 code units: what Table Storage takes in one property
+MAX_WORD_LENGTH = 100  # a state, a kind, a code that is no number
 MAX_DEPTH = 64  # of objects and lists within each other; Graph's rosters have about ten
 _INT32 = 2**31  # Graph: resultInfo.code and subcode are Int32
 _NUMBER = re.compile(r"([+-]?[0-9]{1,10})(?:\.0*)?")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # possessive: what is never closed costs no second look
-_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
-_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what storage and logs refuse
+_DEPTH_CHANGES = {"[": 1, "{": 1, "]": -1, "}": -1}
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what storage and logs refuse
 _SPELLING = {  # Graph's own, whatever a payload's case
     word.lower(): word
     for words in (
@@ -29,10 +29,10 @@ _SPELLING = {  # Graph's own, whatever a payload's case
 }
 
 type Json = str | int | bool | list[Json] | dict[str, Json] | None
-type Entity = Mapping[str, Json]
+type JsonObject = Mapping[str, Json]
 
 
-def load(body: bytes) -> Entity:
+def parse_object(body: bytes) -> JsonObject:
     """A JSON object in UTF-8, a name at most once in an object.
 
     Raises
@@ -46,10 +46,10 @@ def load(body: bytes) -> Entity:
         # Numbers with a fraction or without end stay text: they are read where they matter, as other text is.
         loaded: Json = json.loads(
             text,
-            parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD else digits,
+            parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD_LENGTH else digits,
             parse_float=str,
-            parse_constant=refuse_constant,
-            object_pairs_hook=no_duplicates,
+            parse_constant=refuse_constants,
+            object_pairs_hook=refuse_duplicates,
         )
     except ValueError:
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None  # the cause quotes the body
@@ -61,17 +61,17 @@ def load(body: bytes) -> Entity:
 def _check_depth(text: str) -> None:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    brackets = filter(_STEPS.__contains__, _STRING.sub("", text))
-    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
+    brackets = filter(_DEPTH_CHANGES.__contains__, _STRING.sub("", text))
+    if max(accumulate(map(_DEPTH_CHANGES.__getitem__, brackets)), default=0) > MAX_DEPTH:
         raise InvalidRequest("The body is nested too deeply.")
 
 
-def refuse_constant(name: str) -> NoReturn:
+def refuse_constants(name: str) -> NoReturn:
     """Raise `ValueError`: NaN, Infinity and -Infinity are no JSON (RFC 8259, 6)."""
     raise ValueError(name)
 
 
-def no_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+def refuse_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     """An object of JSON; a ValueError where a name stands twice, as readers differ in which one they take."""
     members = dict(pairs)
     if len(members) < len(pairs):
@@ -79,18 +79,18 @@ def no_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return members
 
 
-def code_of(given: Json) -> tuple[int | None, str | None]:
+def parse_code(given: Json) -> tuple[int | None, str | None]:
     """A number, or text that is none. What has a structure is no code at all."""
     if isinstance(given, (dict, list)):
         return None, None
-    text = text_of(str(given).lower() if isinstance(given, (bool, int)) else given, MAX_WORD)
+    text = bounded_text(str(given).lower() if isinstance(given, (bool, int)) else given, MAX_WORD_LENGTH)
     number = _NUMBER.fullmatch(text) if text else None
     if number and -_INT32 <= int(number[1]) < _INT32:
         return int(number[1]), None
     return None, text
 
 
-def first(entity: Entity, *names: str) -> Json:
+def get_ignoring_case(entity: JsonObject, *names: str) -> Json:
     """The first value of these names that is not null; a name's own case goes before others."""
     for name in names:
         spelled = sorted((key for key in entity if key.lower() == name.lower()), key=lambda key: (key != name, key))
@@ -100,26 +100,26 @@ def first(entity: Entity, *names: str) -> Json:
     return None
 
 
-def camel(given: Json) -> str | None:
+def graph_spelling(given: Json) -> str | None:
     """A word in Graph's spelling, whatever the payload's; one that we do not know begins in lower case."""
-    text = text_of(given, MAX_WORD)
+    text = bounded_text(given, MAX_WORD_LENGTH)
     return _SPELLING.get(text.lower(), text[0].lower() + text[1:]) if text else None
 
 
-def text_of(given: Json, limit: int = MAX_MESSAGE) -> str | None:
+def bounded_text(given: Json, limit: int = MAX_MESSAGE_LENGTH) -> str | None:
     """Text that storage and logs take, up to a number of UTF-16 code units; None where there is none."""
     if not isinstance(given, str):
         return None
-    cut = clean(given).encode("utf-16-le")[: 2 * limit]
+    cut = sanitize(given).encode("utf-16-le")[: 2 * limit]
     return cut.decode("utf-16-le", "ignore") or None  # a pair that is cut in two goes as a whole
 
 
-def clean(given: Json) -> str:
+def sanitize(given: Json) -> str:
     """Text without white space around it, a replacement character (U+FFFD) for each that storage refuses."""
-    return _NOT_TEXT.sub("\ufffd", given).strip() if isinstance(given, str) else ""
+    return _UNSTORABLE.sub("\ufffd", given).strip() if isinstance(given, str) else ""
 
 
-def whole(given: Json) -> str | None:
+def exact_text(given: Json) -> str | None:
     """Text as it is, or none: half a URL or token is good for nothing."""
-    text = text_of(given)
+    text = bounded_text(given)
     return text if text == given else None

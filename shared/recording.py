@@ -8,46 +8,48 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.alias_generators import to_camel
 
-_LONGEST = 120  # seconds. Graph: call-record page
-_MOST_TONES = 16  # there are no more
+_MAX_SECONDS = 120  # seconds. Graph: call-record page
+_MAX_TONES = 16  # there are no more
 _OWN_CONTEXT = re.compile(r"call-keeper:[0-9a-f]{32}")
-_OLD_ONLY = "belongs to Graph's old record action: leave it out, or run with GRAPH_RECORD_API=record"
+_OLD_ACTION_ONLY = "belongs to Graph's old record action: leave it out, or run with GRAPH_RECORD_API=record"
 
 
-def _is_old(info: ValidationInfo) -> bool:
+def _is_old_action(info: ValidationInfo) -> bool:
     return info.context == "record"
 
 
-def _old_only[Value](value: Value, info: ValidationInfo) -> Value:
-    if value is not None and not _is_old(info):
-        raise ValueError(_OLD_ONLY)
+def _only_with_old_action[Value](value: Value, info: ValidationInfo) -> Value:
+    if value is not None and not _is_old_action(info):
+        raise ValueError(_OLD_ACTION_ONLY)
     return value
 
 
-def _seconds(value: int | None, info: ValidationInfo) -> int | None:
-    if value is not None and value > _LONGEST and not _is_old(info):
-        raise ValueError(f"must be 1 to {_LONGEST} seconds: Graph records short responses, not whole calls")
+def _check_seconds(value: int | None, info: ValidationInfo) -> int | None:
+    if value is not None and value > _MAX_SECONDS and not _is_old_action(info):
+        raise ValueError(f"must be 1 to {_MAX_SECONDS} seconds: Graph records short responses, not whole calls")
     return value
 
 
-def _tone(value: str, info: ValidationInfo) -> str:
+def _check_tone(value: str, info: ValidationInfo) -> str:
     # The old page's own example has the tone "11".
-    if not re.fullmatch(r"[0-9*#A-D]{1,2}" if _is_old(info) else r"[0-9*#A-D]", value):
+    if not re.fullmatch(r"[0-9*#A-D]{1,2}" if _is_old_action(info) else r"[0-9*#A-D]", value):
         raise ValueError("must be one DTMF tone: 0 to 9, *, #, A to D")
     return value
 
 
-def _https(value: str) -> str:
+def _check_https(value: str) -> str:
     if not (value.startswith("https://") and value.isprintable() and " " not in value and urlsplit(value).hostname):
         raise ValueError("must be an https URL that Graph can fetch")
     return value
 
 
-type _OldBool = Annotated[bool | None, AfterValidator(_old_only)]
-type _OldText = Annotated[Annotated[str, Field(min_length=1, max_length=32)] | None, AfterValidator(_old_only)]
-type _OldCount = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, AfterValidator(_old_only)]
-type _Seconds = Annotated[Annotated[int, Field(ge=1, le=2**31 - 1)] | None, AfterValidator(_seconds)]
-type _Tone = Annotated[str, AfterValidator(_tone)]
+type _OldBool = Annotated[bool | None, AfterValidator(_only_with_old_action)]
+type _OldText = Annotated[
+    Annotated[str, Field(min_length=1, max_length=32)] | None, AfterValidator(_only_with_old_action)
+]
+type _OldCount = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, AfterValidator(_only_with_old_action)]
+type _Seconds = Annotated[Annotated[int, Field(ge=1, le=2**31 - 1)] | None, AfterValidator(_check_seconds)]
+type _Tone = Annotated[str, AfterValidator(_check_tone)]
 
 
 class _GraphType(BaseModel):
@@ -60,7 +62,7 @@ class MediaInfo(_GraphType):
     """Where the sound of a prompt is."""
 
     odata_type: Literal["#microsoft.graph.mediaInfo"] | None = Field(None, alias="@odata.type")
-    uri: Annotated[str, Field(max_length=2048), AfterValidator(_https)] = Field(
+    uri: Annotated[str, Field(max_length=2048), AfterValidator(_check_https)] = Field(
         description="https URL of a WAV file (16-bit mono PCM, 16 kHz) that Graph fetches."
     )
     resource_id: str | None = Field(None, max_length=256, description="Names the sound, so that Graph may cache it.")
@@ -70,7 +72,7 @@ _PromptType = Literal["#microsoft.graph.mediaPrompt"]
 _MEDIA_PROMPT: _PromptType = "#microsoft.graph.mediaPrompt"
 
 
-def _named(given: object) -> object:
+def _with_default_type(given: object) -> object:
     """Null means left out, as everywhere; and Graph wants the type named."""
     return _MEDIA_PROMPT if given is None else given
 
@@ -78,9 +80,9 @@ def _named(given: object) -> object:
 class MediaPrompt(_GraphType):
     """A sound that is played before the recording."""
 
-    odata_type: Annotated[_PromptType, BeforeValidator(_named, json_schema_input_type=_PromptType | None)] = Field(
-        _MEDIA_PROMPT, alias="@odata.type"
-    )
+    odata_type: Annotated[
+        _PromptType, BeforeValidator(_with_default_type, json_schema_input_type=_PromptType | None)
+    ] = Field(_MEDIA_PROMPT, alias="@odata.type")
     media_info: MediaInfo
     loop: _OldCount = Field(None, description="How often it is played. Only with GRAPH_RECORD_API=record.")
 
@@ -100,7 +102,7 @@ class RecordRequest(_GraphType):
     max_silence_timeout_in_seconds: _Seconds = Field(None, description="Silence after speech that ends it.")
     max_record_duration_in_seconds: _Seconds = Field(None, description="How long it may be.")
     play_beep: bool | None = Field(None, description="Whether a beep comes before it.")
-    stop_tones: Annotated[tuple[_Tone, ...], Field(max_length=_MOST_TONES)] | None = Field(
+    stop_tones: Annotated[tuple[_Tone, ...], Field(max_length=_MAX_TONES)] | None = Field(
         None, description="Tones that end it: 0 to 9, *, #, A to D."
     )
     client_context: str | None = Field(
@@ -123,6 +125,6 @@ class RecordRequest(_GraphType):
         return self.model_copy(update={"client_context": f"call-keeper:{secrets.token_hex(16)}"})
 
 
-def callers_context(client_context: str | None) -> str | None:
+def caller_context(client_context: str | None) -> str | None:
     """The context that a caller gave; None for one of our own."""
     return None if client_context and _OWN_CONTEXT.fullmatch(client_context) else client_context

@@ -4,17 +4,17 @@ import copy
 from dataclasses import dataclass
 from typing import Self
 
-from shared.callers import EVERYTHING, Scope
+from shared.callers import UNRESTRICTED, Scope
 from shared.calls import Call, Event, Operation, Status
 from shared.clock import Clock
 from shared.errors import CallNotFound, OperationNotFound
 from shared.leases import Timing, Watermark, credible
-from shared.seals import Seals
+from shared.seals import ContinuationSigner
 from shared.store import CallStore, Page, Stored, shard_of
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CallWithWatermark:
     """A call with what is needed to tell of its lease."""
 
     call: Call
@@ -25,7 +25,7 @@ class Shown:
 class Listing:
     """A page of calls, and the continuation that asks for the next. `unreadable` has ids, as of `store.Page`."""
 
-    calls: list[Shown]
+    calls: list[CallWithWatermark]
     continuation: str | None
     unreadable: tuple[str, ...] = ()
 
@@ -37,16 +37,16 @@ class Records:
         self._store = store
         self._clock = clock
         self._timing = timing
-        self._seals = Seals(store)
-        self.scope = EVERYTHING
+        self._signer = ContinuationSigner(store)
+        self.scope = UNRESTRICTED
 
-    def seen_by(self, scope: Scope) -> Self:
+    def scoped_to(self, scope: Scope) -> Self:
         """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
         bound = copy.copy(self)
         bound.scope = scope
         return bound
 
-    async def read(self, call_id: str) -> Shown:
+    async def read_call(self, call_id: str) -> CallWithWatermark:
         """A call.
 
         Raises
@@ -54,54 +54,54 @@ class Records:
         CallNotFound
             It is not on record.
         """
-        call = (await self.stored(call_id)).value
-        return Shown(call, await self.watermark(shard_of(call_id)))
+        call = (await self.get_stored(call_id)).value
+        return CallWithWatermark(call, await self.get_watermark(shard_of(call_id)))
 
     async def list_calls(
         self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
     ) -> Listing:
         """A page of calls. Its continuation is good for the same caller alone."""
-        place = None if continuation is None else await self._seals.open(continuation, by)
-        scope = self.scope.narrowed(tenant_id)
-        if scope.nothing:
+        store_continuation = None if continuation is None else await self._signer.verify(continuation, by)
+        scope = self.scope.narrow_to(tenant_id)
+        if scope.is_empty:
             return Listing([], None)
-        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=place)
+        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=store_continuation)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
-        marks = {shard: await self.watermark(shard) for shard in shards}
-        following = None if page.continuation is None else await self._seals.seal(page.continuation, by)
-        shown = [Shown(call, marks.get(shard_of(call.id))) for call in page.calls]
-        return Listing(shown, following, page.unreadable)
+        watermarks = {shard: await self.get_watermark(shard) for shard in shards}
+        next_continuation = None if page.continuation is None else await self._signer.sign(page.continuation, by)
+        calls = [CallWithWatermark(call, watermarks.get(shard_of(call.id))) for call in page.calls]
+        return Listing(calls, next_continuation, page.unreadable)
 
-    async def check(self, call_id: str) -> None:
+    async def check_exists(self, call_id: str) -> None:
         """Raise `CallNotFound` if the call is not on record."""
-        await self.stored(call_id)
+        await self.get_stored(call_id)
 
-    async def events(self, call_id: str) -> list[Event]:
+    async def list_events(self, call_id: str) -> list[Event]:
         """The story of a call. Raises `CallNotFound`."""
-        await self.stored(call_id)
-        return await self._store.events(call_id)
+        await self.get_stored(call_id)
+        return await self._store.list_events(call_id)
 
-    async def operations(self, call_id: str) -> tuple[Call, list[Operation]]:
+    async def list_operations(self, call_id: str) -> tuple[Call, list[Operation]]:
         """The operations of a call. Raises `CallNotFound`."""
-        stored = await self.stored(call_id)
-        return stored.value, await self._store.operations(call_id)
+        stored = await self.get_stored(call_id)
+        return stored.value, await self._store.list_operations(call_id)
 
-    async def operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
+    async def read_operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
         """One operation. Raises `CallNotFound` or `OperationNotFound`."""
-        stored = await self.stored(call_id)
+        stored = await self.get_stored(call_id)
         operation = await self._store.get_operation(call_id, operation_id)
         if operation is None:
             raise OperationNotFound(call_id, operation_id)
         return stored.value, operation.value
 
-    async def watermark(self, shard: int) -> Watermark | None:
+    async def get_watermark(self, shard: int) -> Watermark | None:
         """What proves that the shard was swept."""
-        return credible(await self._store.watermark(shard), self._clock.now(), self._timing)
+        return credible(await self._store.get_watermark(shard), self._clock.now(), self._timing)
 
-    async def stored(self, call_id: str) -> Stored[Call]:
+    async def get_stored(self, call_id: str) -> Stored[Call]:
         """A call as it is on record. Raises `CallNotFound`, also where it is none of the caller's."""
         stored = await self._store.get(call_id)
-        if stored and not self.scope.holds(stored.value):
+        if stored and not self.scope.contains(stored.value):
             if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
                 await self._store.get_operation(call_id, call_id)
             stored = None

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from shared import lifecycle, telemetry
-from shared.calls import Call, Event, Source
+from shared.calls import Call, Event, TerminationSource
 from shared.clock import Clock
 from shared.errors import (
     GraphCallNotFound,
@@ -18,22 +18,22 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.leases import Account, Failing, Lease, Timing, Watermark, credible
-from shared.notifications import Result
-from shared.slots import Slots
+from shared.leases import Lease, RenewalFailure, TenantApp, Timing, Watermark, credible
+from shared.notifications import ResultInfo
+from shared.slots import ConcurrencyLimiter
 from shared.store import CallStore, shard_of, update
-from shared.tenants import Slow, Tenants
-from shared.wakeups import Queue, Renew, WakeUp
+from shared.tenants import Backoff, TenantBackoff
+from shared.wakeups import Renew, WakeUp, WakeUpQueue
 
 if TYPE_CHECKING:
     from shared.graph import GraphCall
 
-MOST_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
-NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
-DEFAULT_WAIT = timedelta(seconds=2)  # a 429 without Retry-After
+MAX_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
+REASONS_NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
+DEFAULT_RETRY_AFTER = timedelta(seconds=2)  # a 429 without Retry-After
 
 
-class KeepAlive(Protocol):
+class KeepAliveClient(Protocol):
     """The part of Graph's calls API that the keeper uses."""
 
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
@@ -55,7 +55,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailureReason:
     """Why a keepAlive did not succeed, in words for the record and the log."""
 
     reason: str
@@ -65,7 +65,7 @@ class Failure:
     retry_after: timedelta = timedelta()
 
 
-def failure_of(error: Exception) -> Failure:
+def classify_failure(error: Exception) -> FailureReason:
     """Tell our trouble and Graph's apart. None of them ends a call."""
     match error:
         case GraphThrottled():
@@ -84,8 +84,8 @@ def failure_of(error: Exception) -> Failure:
             reason = "internalError"
     if isinstance(error, GraphError):
         wait = timedelta(seconds=error.retry_after or 0)
-        return Failure(reason, error.status, error.subcode, error.request_id, wait)
-    return Failure(reason)
+        return FailureReason(reason, error.status, error.subcode, error.request_id, wait)
+    return FailureReason(reason)
 
 
 class Renewer:
@@ -97,8 +97,8 @@ class Renewer:
     def __init__(  # noqa: PLR0913 what it is composed of
         self,
         store: CallStore,
-        graph: KeepAlive,
-        queue: Queue,
+        graph: KeepAliveClient,
+        queue: WakeUpQueue,
         clock: Clock,
         timing: Timing,
         *,
@@ -109,9 +109,9 @@ class Renewer:
         self._queue = queue
         self._clock = clock
         self._timing = timing
-        self.slots = Slots(concurrency)  # of the process, however many sweeps and retries there are
+        self.limiter = ConcurrencyLimiter(concurrency)  # of the process, however many sweeps and retries there are
         self._queue_away_until: datetime | None = None
-        self.tenants = Tenants(clock, timing)
+        self.backoff = TenantBackoff(clock, timing)
 
     async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
         """Renew once.
@@ -123,9 +123,9 @@ class Renewer:
         """
         if swept:
             return await self._renew(lease, watermark, swept=True)
-        async with self.slots.beside_sweeps:
-            if slow := self.tenants.slowed(lease.account):
-                return await self.fail(lease, watermark, self.not_asked(slow))
+        async with self.limiter.beside_sweeps:
+            if backoff := self.backoff.current(lease.tenant_app):
+                return await self.record_failure(lease, watermark, self.reason_not_asked(backoff))
             return await self._renew(lease, watermark, swept=False)
 
     async def _renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
@@ -133,47 +133,51 @@ class Renewer:
             asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
             await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphThrottled as error:
-            self._slow_down(lease.account, error)
+            self._record_throttle(lease.tenant_app, error)
             if swept:
                 return Outcome.THROTTLED
-            return await self.fail(lease, watermark, failure_of(error))
+            return await self.record_failure(lease, watermark, classify_failure(error))
         except GraphCallNotFound as error:
-            young_for = lease.started_at + self._timing.young - self._clock.now()
-            if young_for > timedelta() and not lease.hung_up:
-                return await self.fail(lease, watermark, replace(failure_of(error), retry_after=young_for))
-            return await self._end(lease, Source.KEEP_ALIVE_NOT_FOUND)
+            grace_left = lease.started_at + self._timing.not_found_grace - self._clock.now()
+            if grace_left > timedelta() and not lease.hung_up:
+                return await self.record_failure(
+                    lease, watermark, replace(classify_failure(error), retry_after=grace_left)
+                )
+            return await self._end_call(lease, TerminationSource.KEEP_ALIVE_NOT_FOUND)
         except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
-            failure = failure_of(error)
+            failure = classify_failure(error)
             if failure.status is None:  # no answer: it may have hung. An answer, be it a refusal, comes quickly
-                self.tenants.hung(lease.account)
-            return await self.fail(lease, watermark, failure)
-        self.tenants.answered(lease.account)
+                self.backoff.record_timeout(lease.tenant_app)
+            return await self.record_failure(lease, watermark, failure)
+        self.backoff.record_success(lease.tenant_app)
         if not swept or lease.failing:
             await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at, lease.failing))
         return Outcome.RENEWED
 
-    def not_asked(self, slow: Slow | None) -> Failure:
+    def reason_not_asked(self, backoff: Backoff | None) -> FailureReason:
         """What keeps a call from being renewed whose tenant has to wait."""
-        if slow is None:
-            return Failure("postponed")
-        return Failure(slow.reason, slow.status, retry_after=slow.until - self._clock.now())
+        if backoff is None:
+            return FailureReason("postponed")
+        return FailureReason(backoff.reason, backoff.status, retry_after=backoff.until - self._clock.now())
 
-    async def fail(self, lease: Lease, watermark: Watermark | None, failure: Failure) -> Outcome:
+    async def record_failure(self, lease: Lease, watermark: Watermark | None, failure: FailureReason) -> Outcome:
         """Write down that a keepAlive failed, and see to its retry. After a whole lease without success, look it up."""
         now = self._clock.now()
-        last = lease.last_renewal(watermark, self._timing)
+        last_renewal = lease.last_renewal(watermark, self._timing)
         attempts = lease.failing.attempts + 1 if lease.failing else 1
-        self._tell(lease, failure, attempts, now - last)
-        over = now - last >= self._timing.lease and failure.reason not in NOT_ASKED
-        if over and (end := await self._look_up(lease)):
-            return await self._end(lease, Source.LOOKUP_NOT_FOUND, end)
-        left = last + self._timing.lease - now
+        self._log_failure(lease, failure, attempts, now - last_renewal)
+        is_expired = now - last_renewal >= self._timing.lease and failure.reason not in REASONS_NOT_ASKED
+        if is_expired and (result := await self._look_up(lease)):
+            return await self._end_call(lease, TerminationSource.LOOKUP_NOT_FOUND, result)
+        left = last_renewal + self._timing.lease - now
         under_way = lease.failing.retry_at if lease.failing and lease.failing.retry_at > now else None
-        tries = 1 if failure.reason == "notFoundYet" else attempts  # over, most likely: known as soon as it counts
-        retry_at = under_way or await self._leave_retry(lease, tries, left, failure.retry_after)
-        failing = Failing(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
+        delay_attempts = (
+            1 if failure.reason == "notFoundYet" else attempts
+        )  # over, most likely: known as soon as it counts
+        retry_at = under_way or await self._schedule_retry(lease, delay_attempts, left, failure.retry_after)
+        failing = RenewalFailure(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(
-            self._store, lease.call_id, lambda call: _with_failure(call, failing, last, new_retry=not under_way)
+            self._store, lease.call_id, lambda call: _with_failure(call, failing, last_renewal, new_retry=not under_way)
         )
         return Outcome.FAILING
 
@@ -189,8 +193,8 @@ class Renewer:
             # This message is that retry, whatever this machine's clock says: none is under way any more.
             retry_at = min(message.retry_at, self._clock.now())
             lease = replace(lease, failing=replace(lease.failing, retry_at=retry_at))
-        if slow := self.tenants.slowed(lease.account):
-            await self._queue.send(message, slow.until - self._clock.now() + self._spread(lease.call_id))
+        if backoff := self.backoff.current(lease.tenant_app):
+            await self._queue.send(message, backoff.until - self._clock.now() + self._jitter(lease.call_id))
             return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
 
@@ -218,42 +222,42 @@ class Renewer:
         StoreUnavailable
             The queue did not take it.
         """
-        if message.put_back >= MOST_PUT_BACK:
+        if message.put_back >= MAX_PUT_BACK:
             telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps see to it")
             return
         again = message.model_copy(update={"put_back": message.put_back + 1})
         await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
-        return credible(await self._store.watermark(shard_of(call_id)), self._clock.now(), self._timing)
+        return credible(await self._store.get_watermark(shard_of(call_id)), self._clock.now(), self._timing)
 
-    def _slow_down(self, account: Account, error: GraphThrottled) -> None:
-        wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_WAIT
-        self.tenants.throttled(account, wait)
-        telemetry.THROTTLED(tenantId=account[0], retryAfterSeconds=wait.total_seconds())
+    def _record_throttle(self, tenant_app: TenantApp, error: GraphThrottled) -> None:
+        wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_RETRY_AFTER
+        self.backoff.record_throttle(tenant_app, wait)
+        telemetry.THROTTLED(tenantId=tenant_app.tenant_id, retryAfterSeconds=wait.total_seconds())
 
-    async def _leave_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
+    async def _schedule_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
         """Leave the next message of the call's one chain; when it comes."""
         now = self._clock.now()
-        delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._spread(lease.call_id))
+        delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._jitter(lease.call_id))
         await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
 
-    def _spread(self, call_id: str) -> timedelta:
+    def _jitter(self, call_id: str) -> timedelta:
         """Up to half a minute, by the call: a throttled tenant's retries must not come all at once."""
         return self._timing.minute / 2 * (zlib.crc32(call_id.encode()) / 2**32)
 
-    async def _look_up(self, lease: Lease) -> Result | None:
+    async def _look_up(self, lease: Lease) -> ResultInfo | None:
         """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""
         try:
             found = await self._graph.get(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphCallNotFound:
-            return Result()
+            return ResultInfo()
         except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)
             return None
-        return Result(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
+        return ResultInfo(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
 
-    async def _end(self, lease: Lease, source: Source, result: Result | None = None) -> Outcome:
+    async def _end_call(self, lease: Lease, source: TerminationSource, result: ResultInfo | None = None) -> Outcome:
         now = self._clock.now()
         ended = False
 
@@ -265,10 +269,10 @@ class Renewer:
 
         call = await update(self._store, lease.call_id, decide)
         if call and ended:
-            telemetry.tell_end(call)
+            telemetry.log_call_ended(call)
         return Outcome.ENDED
 
-    def _tell(self, lease: Lease, failure: Failure, attempts: int, since: timedelta) -> None:
+    def _log_failure(self, lease: Lease, failure: FailureReason, attempts: int, since: timedelta) -> None:
         fields = {
             "callId": lease.call_id,
             "tenantId": lease.tenant_id,
@@ -289,7 +293,7 @@ class Renewer:
 
 
 def _with_failure(
-    call: Call | None, failing: Failing, last: datetime, *, new_retry: bool
+    call: Call | None, failing: RenewalFailure, last: datetime, *, new_retry: bool
 ) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
@@ -297,14 +301,16 @@ def _with_failure(
         if call.failing is None:
             return None
         failing = replace(failing, retry_at=call.failing.retry_at)
-    after = lifecycle.failing(call, failing, last)
+    after = lifecycle.renewal_failed(call, failing, last)
     if call.failing is not None:
         return after, ()
     detail = {"reason": failing.reason, "status": failing.status, "subcode": failing.subcode}
     return after, (Event("keepAliveFailing", failing.since, detail),)
 
 
-def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tuple[Call, tuple[Event, ...]] | None:
+def _with_renewal(
+    call: Call | None, at: datetime, known: RenewalFailure | None
+) -> tuple[Call, tuple[Event, ...]] | None:
     """The renewal, which mends the failure that was `known` when it was asked for.
 
     A later one stands, with its retry: this process may have stood still between Graph's answer and this. Else the
@@ -321,10 +327,10 @@ def _with_renewal(call: Call | None, at: datetime, known: Failing | None) -> tup
 
 
 def _ended(
-    call: Call | None, source: Source, now: datetime, result: Result | None
+    call: Call | None, source: TerminationSource, now: datetime, result: ResultInfo | None
 ) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
-    after = lifecycle.gone(call, source, now, result)
-    told_by = after.termination.source if after.termination else source
-    return after, (Event("ended", now, {"source": told_by}),)
+    after = lifecycle.call_gone(call, source, now, result)
+    final_source = after.termination.source if after.termination else source
+    return after, (Event("ended", now, {"source": final_source}),)

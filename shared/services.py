@@ -14,9 +14,9 @@ from shared.keeper import Keeper
 from shared.management import Management
 from shared.renewal import Renewer
 from shared.settings import Settings, load_settings
-from shared.sweep import Plan
-from shared.wakeups import QUEUE, StorageQueue
-from shared.webhook import Admitted, Webhook
+from shared.sweep import SweepConfig
+from shared.wakeups import QUEUE_NAME, StorageQueue
+from shared.webhook import SenderAllowList, Webhook
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from shared.table_store import TableCallStore
     from shared.token_kinds import TokenKind
 
-TABLE = "calls"
+TABLE_NAME = "calls"
 
 
-class Pauses(TypedDict):
+class QueueRetryOptions(TypedDict):
     """Between the tries of a request to Queue Storage; the times in seconds."""
 
     initial_backoff: float
@@ -40,7 +40,7 @@ class Pauses(TypedDict):
 
 
 # The SDK's own begin with 15 seconds, and a request or a sweep waits for them.
-PAUSES = Pauses(initial_backoff=0.2, increment_base=1, random_jitter_range=0)
+QUEUE_RETRY_OPTIONS = QueueRetryOptions(initial_backoff=0.2, increment_base=1, random_jitter_range=0)
 
 
 class Services:
@@ -84,10 +84,10 @@ class Services:
         settings = self.settings
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            with _connecting():
-                return TableCallStore(TableClient.from_connection_string(connection, TABLE, **CLIENT_OPTIONS))
+            with _translate_connection_errors():
+                return TableCallStore(TableClient.from_connection_string(connection, TABLE_NAME, **CLIENT_OPTIONS))
         account = str(settings.calls_storage_table_service_uri)
-        return TableCallStore(TableClient(account, TABLE, credential=self._identity, **CLIENT_OPTIONS))
+        return TableCallStore(TableClient(account, TABLE_NAME, credential=self._identity, **CLIENT_OPTIONS))
 
     @cached_property
     def queue(self) -> StorageQueue:
@@ -100,14 +100,19 @@ class Services:
         settings, policy = self.settings, TextBase64EncodePolicy()
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            with _connecting():
+            with _translate_connection_errors():
                 client = QueueClient.from_connection_string(
-                    connection, QUEUE, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
+                    connection, QUEUE_NAME, message_encode_policy=policy, **CLIENT_OPTIONS, **QUEUE_RETRY_OPTIONS
                 )
         else:
             account = str(settings.calls_storage_queue_service_uri)
             client = QueueClient(
-                account, QUEUE, credential=self._identity, message_encode_policy=policy, **CLIENT_OPTIONS, **PAUSES
+                account,
+                QUEUE_NAME,
+                credential=self._identity,
+                message_encode_policy=policy,
+                **CLIENT_OPTIONS,
+                **QUEUE_RETRY_OPTIONS,
             )
         return StorageQueue(client)
 
@@ -128,14 +133,14 @@ class Services:
     def keeper(self) -> Keeper:
         """Sweeps."""
         settings = self.settings
-        plan = Plan(
+        config = SweepConfig(
             settings.timing,
             settings.keep_alive_concurrency,
             settings.sweep_budget,
             settings.sweep_fan_out_threshold,
             settings.ended_call_retention,
         )
-        return Keeper(self.store, self.renewer, self.clock, plan)
+        return Keeper(self.store, self.renewer, self.clock, config)
 
     @cached_property
     def management(self) -> Management:
@@ -147,28 +152,28 @@ class Services:
     def webhook(self) -> Webhook:
         """What Graph tells."""
         settings = self.settings
-        verifier = self._verifier(self.notification_kinds)
-        admitted = Admitted(frozenset(settings.allowed_tenant_ids))
-        return Webhook(self.store, verifier, self.queue, self.clock, admitted, apps=self.apps)
+        verifier = self._make_verifier(self.notification_token_kinds)
+        allow_list = SenderAllowList(frozenset(settings.allowed_tenant_ids))
+        return Webhook(self.store, verifier, self.queue, self.clock, allow_list, apps=self.apps)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":
         """Verifies the Entra tokens of management routes; None where the function key is all that is asked."""
-        return self._verifier(self.management_kinds) if self.management_kinds else None
+        return self._make_verifier(self.management_token_kinds) if self.management_token_kinds else None
 
     @cached_property
-    def notification_kinds(self) -> "tuple[TokenKind, ...]":
+    def notification_token_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that the webhook takes."""
-        from shared.token_kinds import of_notifications  # noqa: PLC0415 (its keys' libraries load when they are needed)
+        from shared.token_kinds import notification_token_kinds  # noqa: PLC0415 (its keys' libraries load when they are needed)
 
-        return of_notifications(self.settings, self._keys)
+        return notification_token_kinds(self.settings, self._make_keys)
 
     @cached_property
-    def management_kinds(self) -> "tuple[TokenKind, ...]":
+    def management_token_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that management routes take; none if the function key is all that is asked."""
-        from shared.token_kinds import of_management  # noqa: PLC0415 (as above)
+        from shared.token_kinds import management_token_kinds  # noqa: PLC0415 (as above)
 
-        return of_management(self.settings, self._keys)
+        return management_token_kinds(self.settings, self._make_keys)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":
@@ -177,19 +182,19 @@ class Services:
         client_id = self.settings.calls_storage_client_id or self.settings.azure_client_id
         return ManagedIdentityCredential(client_id=client_id)
 
-    def _keys(self, metadata_urls: tuple[str, ...]) -> "SigningKeys":
+    def _make_keys(self, metadata_urls: tuple[str, ...]) -> "SigningKeys":
         from shared.signing_keys import SigningKeys  # noqa: PLC0415 (loads when it is needed)
 
         return SigningKeys(metadata_urls, self.http, self.clock, self.settings.signing_key_hosts)
 
-    def _verifier(self, kinds: "tuple[TokenKind, ...]") -> "TokenVerifier":
+    def _make_verifier(self, kinds: "tuple[TokenKind, ...]") -> "TokenVerifier":
         from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
 
         return TokenVerifier(kinds, self.clock)
 
 
 @contextmanager
-def _connecting() -> Iterator[None]:
+def _translate_connection_errors() -> Iterator[None]:
     try:
         yield
     except ValueError:  # its text may repeat the connection string
@@ -214,7 +219,7 @@ def services() -> Services:
     return _current[1]
 
 
-def use(replacement: Services | None) -> None:
+def replace_services(replacement: Services | None) -> None:
     """Put other services in place, or none; for tests."""
     global _current  # noqa: PLW0603 (as above)
     _current = None if replacement is None else (asyncio.get_running_loop(), replacement)

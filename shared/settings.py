@@ -16,7 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from shared.apps import Apps, BotApp, CredentialKind, a_list, check_apps, read_apps
+from shared.apps import Apps, BotApp, CredentialKind, check_apps, parse_apps, refuse_unparsed
 from shared.callers import Scope
 from shared.clouds import CLOUDS, Cloud
 from shared.errors import SettingsInvalid
@@ -25,7 +25,7 @@ from shared.leases import LEASE, Timing
 from shared.setting_types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.urls import is_loopback, origin
 
-LONGEST_SWEEP = timedelta(minutes=4, seconds=10)  # it may go on for 25 s, write for 20; functionTimeout is 5 minutes
+MAX_SWEEP_BUDGET = timedelta(minutes=4, seconds=10)  # it may go on for 25 s, write for 20; functionTimeout is 5 minutes
 
 
 class Settings(BaseSettings):
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         description="How long Graph keeps a call alive after a keepAlive. Graph's lease is 45 minutes; set another "
         "value only for a simulator that runs faster than real time.",
     )
-    sweep_budget: Annotated[Duration, Field(gt=timedelta(0), le=LONGEST_SWEEP)] = Field(
+    sweep_budget: Annotated[Duration, Field(gt=timedelta(0), le=MAX_SWEEP_BUDGET)] = Field(
         timedelta(minutes=4),
         description="How long one sweep may take, at most PT4M10S, because the host stops a function after 5 minutes. "
         "Shards that are not swept by then are handed over to the queue.",
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         description="Accepted audiences of Graph's legacy notification tokens; GRAPH_APP_ID if not set. Tokens of "
         "Entra always need GRAPH_APP_ID as audience.",
     )
-    graph_apps: Annotated[tuple[BotApp, ...], NoDecode, BeforeValidator(a_list)] = Field(
+    graph_apps: Annotated[tuple[BotApp, ...], NoDecode, BeforeValidator(refuse_unparsed)] = Field(
         (), description="JSON list of bots in addition to GRAPH_APP_ID; see [Several bots](#several-bots)."
     )
     notification_issuers: CommaSeparated[str] = Field(
@@ -362,22 +362,22 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     source.env_vars = {name.lower(): value for name, value in variables.items() if value}
     values = source()
     if "graph_apps" in values:
-        values["graph_apps"] = read_apps(values["graph_apps"], source.env_vars)
+        values["graph_apps"] = parse_apps(values["graph_apps"], source.env_vars)
     try:
         return Settings(**values)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        faults = tuple((_name(fault["loc"]), _place(fault["loc"]) + _fault(fault)) for fault in found)
-        told = "; ".join(f"{name} {fault}" for name, fault in faults)
-        raise SettingsInvalid(f"Settings to correct: {told}.", faults) from None
+        faults = tuple((_setting_of(fault["loc"]), _app_location(fault["loc"]) + _fault_text(fault)) for fault in found)
+        listed = "; ".join(f"{name} {fault}" for name, fault in faults)
+        raise SettingsInvalid(f"Settings to correct: {listed}.", faults) from None
 
 
-def _name(loc: tuple[int | str, ...]) -> str:
+def _setting_of(loc: tuple[int | str, ...]) -> str:
     field = str(loc[0])
     return setting_name(field) if field in Settings.model_fields else field
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def _app_location(loc: tuple[int | str, ...]) -> str:
     """Which app and which of its words, in a list of apps; nothing elsewhere."""
     if loc[0] != "graph_apps" or len(loc) == 1:
         return ""
@@ -392,7 +392,7 @@ _BOUNDS = {
 }
 
 
-def _fault(fault: ErrorDetails) -> str:
+def _fault_text(fault: ErrorDetails) -> str:
     message = fault["msg"]
     match fault["type"]:
         case "missing":

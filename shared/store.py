@@ -7,14 +7,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, KeyedRequest, Operation, Status
+from shared.callers import UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.cells import Row
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.leases import Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, WatchdogState, Watermark
 
 SHARDS = 16  # fixed: it is part of every key
-MAX_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through
+MAX_WRITE_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through
 
 
 def shard_of(call_id: str) -> int:
@@ -93,7 +93,7 @@ class CallStore(Protocol):
     async def list_calls(
         self,
         status: Status,
-        scope: Scope = EVERYTHING,
+        scope: Scope = UNRESTRICTED,
         *,
         limit: int = 100,
         continuation: str | None = None,
@@ -107,15 +107,15 @@ class CallStore(Protocol):
         """
         ...
 
-    async def events(self, call_id: str) -> list[Event]:
+    async def list_events(self, call_id: str) -> list[Event]:
         """The story of a call, oldest first."""
         ...
 
-    async def operations(self, call_id: str) -> list[Operation]:
+    async def list_operations(self, call_id: str) -> list[Operation]:
         """The operations of a call, oldest first."""
         ...
 
-    async def watermark(self, shard: int) -> Watermark | None:
+    async def get_watermark(self, shard: int) -> Watermark | None:
         """When the shard was last swept."""
         ...
 
@@ -134,31 +134,31 @@ class CallStore(Protocol):
         """Note how far a sweep came."""
         ...
 
-    async def switch(self) -> Switch | None:
+    async def get_watchdog_state(self) -> WatchdogState | None:
         """The last dead man's switch that was left."""
         ...
 
-    async def put_switch(self, switch: Switch) -> None:
+    async def put_watchdog_state(self, state: WatchdogState) -> None:
         """Note that a dead man's switch was left: earlier ones are leftovers."""
         ...
 
-    async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
+    async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
         """The request that had this `Idempotency-Key`."""
         ...
 
-    async def claim_key(
-        self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+    async def claim_idempotency_key(
+        self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
         """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
         ...
 
-    async def settle_key(
-        self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+    async def settle_idempotency_key(
+        self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
         """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
         ...
 
-    async def secret(self) -> bytes:
+    async def get_continuation_key(self) -> bytes:
         """A key that nobody outside knows, the same for all instances: made when it is first asked for."""
         ...
 
@@ -228,8 +228,8 @@ async def _is_committed(store: CallStore, change: Change) -> bool:
     if not is_news and not change.operations:
         return False  # only lines of the story are new: to write them once more does no harm
     if is_news:
-        there = await store.get(change.after.id)
-        if there is None or there.value != change.after:
+        stored = await store.get(change.after.id)
+        if stored is None or stored.value != change.after:
             return False
     for _, operation in change.operations:
         written = await store.get_operation(operation.call_id, operation.id)
@@ -246,7 +246,7 @@ async def retry_conflicts[T](attempt: Callable[[], Awaitable[T]], what: str) -> 
     StoreUnavailable
         The race was lost too often; `what` says for what.
     """
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_WRITE_ATTEMPTS):
         with suppress(StoreConflict):
             return await attempt()
     raise StoreUnavailable(f"{what} is being written by too many at once. Try again.")

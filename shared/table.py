@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from typing import Any, TypedDict
 
 from azure.core import MatchConditions
@@ -15,15 +16,16 @@ from azure.data.tables.aio import TableClient
 from shared import telemetry
 from shared.entities import to_row
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.rows import Create, Delete, Put, Replace, Window, Write, shard_key
+from shared.rows import Create, Delete, KeyRange, Put, Replace, Write, shard_key
 
-PATIENCE = 10.0  # seconds for one request with its retries; who calls us waits no longer either
-PAGE = 1_000  # Table Storage: the most rows of one answer
-_PAUSE = 0.15  # seconds at most, after a lost race; measured: twenty writers of one call are done in eight attempts
-_LONGEST_PAUSE = 2.0
-_PAUSES = 4  # times what the lost race took, where storage is slower: a shorter pause would only let them meet again
-_CONFLICTS = frozenset({404, 409, 412})
-_TABLE_AWAY = frozenset({TableErrorCode.TABLE_NOT_FOUND, TableErrorCode.TABLE_BEING_DELETED})
+REQUEST_TIMEOUT = timedelta(seconds=10)  # for one request with its retries; who calls us waits no longer either
+MAX_PAGE_ROWS = 1_000  # Table Storage: the most rows of one answer
+# The longest pause after a lost race. Measured: twenty writers of one call are done in eight attempts.
+_MIN_CONFLICT_PAUSE = timedelta(seconds=0.15)
+_MAX_CONFLICT_PAUSE = timedelta(seconds=2)
+_CONFLICT_PAUSE_FACTOR = 4  # times what the lost race took, if storage is slow: after less they would meet again
+_CONFLICT_STATUSES = frozenset({404, 409, 412})
+_TABLE_MISSING_CODES = frozenset({TableErrorCode.TABLE_NOT_FOUND, TableErrorCode.TABLE_BEING_DELETED})
 
 
 class ClientOptions(TypedDict):
@@ -47,7 +49,7 @@ CLIENT_OPTIONS = ClientOptions(
 type _Properties = dict[str, object]
 type _Options = dict[str, Any]  # of an operation, in the SDK's words
 type _Operation = tuple[str, _Properties, _Options]
-_UNTRACED: _Options = {"tracing_options": {"enabled": False}}
+_WITHOUT_TRACING: _Options = {"tracing_options": {"enabled": False}}
 
 
 class Table:
@@ -73,49 +75,49 @@ class Table:
         It is a query by both keys: Table Storage answers it as fast as a get, and a missing row is no error to the SDK.
         """
 
-        async def first() -> TableEntity | None:
+        async def first_row() -> TableEntity | None:
             found = self._client.query_entities(
                 "PartitionKey eq @shard and RowKey eq @key",
                 parameters={"shard": shard_key(shard), "key": key},
-                **_UNTRACED,
+                **_WITHOUT_TRACING,
             )
             return await anext(aiter(found), None)
 
-        return await self._request("query", first)
+        return await self._request("query", first_row)
 
     async def pages(
         self,
         shard: int,
-        window: Window,
+        key_range: KeyRange,
         *,
-        size: int = PAGE,
-        among: Mapping[str, Iterable[str]] | None = None,
+        size: int = MAX_PAGE_ROWS,
+        matching: Mapping[str, Iterable[str]] | None = None,
         select: Iterable[str] | None = None,
     ) -> AsyncGenerator[list[TableEntity]]:
         """The rows of a window by key, as they come: a page may be empty.
 
         Parameters
         ----------
-        among
+        matching
             Only rows with one of these values in these columns; 12 values in all at most.
         """
         query = "PartitionKey eq @shard and RowKey gt @above and RowKey lt @below"
-        parameters = {"shard": shard_key(shard), "above": window.above, "below": window.below}
-        for column, values in (among or {}).items():
-            named = {f"{column}{place}": value for place, value in enumerate(values)}
+        parameters = {"shard": shard_key(shard), "above": key_range.above, "below": key_range.below}
+        for column, values in (matching or {}).items():
+            named = {f"{column}{index}": value for index, value in enumerate(values)}
             query += f" and ( {' or '.join(f'{column} eq @{name}' for name in named)} )"  # the SDK finds @ after spaces
             parameters |= named
         columns = list(select) if select else None
         found = self._client.query_entities(
-            query, parameters=parameters, select=columns, results_per_page=min(size, PAGE), **_UNTRACED
+            query, parameters=parameters, select=columns, results_per_page=min(size, MAX_PAGE_ROWS), **_WITHOUT_TRACING
         ).by_page()
 
-        async def following() -> list[TableEntity] | None:
+        async def next_page() -> list[TableEntity] | None:
             page = await anext(found, None)
             return None if page is None else [row async for row in page]
 
         while True:
-            rows = await self._request("query", following)
+            rows = await self._request("query", next_page)
             if rows is None:
                 return
             yield rows
@@ -123,20 +125,20 @@ class Table:
     async def rows(
         self,
         shard: int,
-        window: Window,
+        key_range: KeyRange,
         *,
-        most: int | None = None,
+        limit: int | None = None,
         select: Iterable[str] | None = None,
     ) -> list[TableEntity]:
-        """The rows of a window by key, the first `most` of them."""
+        """The rows of a window by key, the first `limit` of them."""
         found: list[TableEntity] = []
-        scan = self.pages(shard, window, size=most or PAGE, select=select)
+        scan = self.pages(shard, key_range, size=limit or MAX_PAGE_ROWS, select=select)
         async with aclosing(scan) as pages:
             async for page in pages:
                 found += page
-                if most is not None and len(found) >= most:
+                if limit is not None and len(found) >= limit:
                     break
-        return found[:most]
+        return found[:limit]
 
     async def write(self, shard: int, writes: Iterable[Write]) -> None:
         """All or nothing.
@@ -151,8 +153,9 @@ class Table:
         if await self._request("write", lambda: self._submit(operations)):
             return
         # Those who lost a race together would lose the next one together too.
-        pause = min(max(_PAUSE, _PAUSES * (time.monotonic() - began)), _LONGEST_PAUSE)
-        await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 (spreads requests; no secret)
+        took = timedelta(seconds=time.monotonic() - began)
+        pause = min(max(_MIN_CONFLICT_PAUSE, _CONFLICT_PAUSE_FACTOR * took), _MAX_CONFLICT_PAUSE)
+        await asyncio.sleep(random.uniform(0, pause.total_seconds()))  # noqa: S311 (spreads requests; no secret)
         raise StoreConflict("The row was written since it was read.")
 
     async def _submit(self, operations: Sequence[_Operation]) -> bool:
@@ -160,13 +163,13 @@ class Table:
         try:
             match operations:
                 case [("update", properties, options)]:  # a transaction is a MIME message in a MIME message
-                    await self._client.update_entity(properties, **options, **_UNTRACED)
+                    await self._client.update_entity(properties, **options, **_WITHOUT_TRACING)
                 case [("upsert", properties, options)]:
-                    await self._client.upsert_entity(properties, **options, **_UNTRACED)
+                    await self._client.upsert_entity(properties, **options, **_WITHOUT_TRACING)
                 case _:
-                    await self._client.submit_transaction(operations, **_UNTRACED)
+                    await self._client.submit_transaction(operations, **_WITHOUT_TRACING)
         except HttpResponseError as error:
-            if error.status_code in _CONFLICTS and _code(error) not in _TABLE_AWAY:
+            if error.status_code in _CONFLICT_STATUSES and _error_code(error) not in _TABLE_MISSING_CODES:
                 return False
             raise
         return True
@@ -178,39 +181,41 @@ class Table:
         table that exists already failures. Here a span fails if Table Storage does.
         """
         with telemetry.storage_request(operation, self._client.table_name, self._client.account_name or ""):
-            async with self._errors():
+            async with self._translate_errors():
                 existed = self._exists  # another request may create it while this one is under way
                 try:
                     answer = await send()
                 except HttpResponseError as error:
-                    if existed or _code(error) not in _TABLE_AWAY:
+                    if existed or _error_code(error) not in _TABLE_MISSING_CODES:
                         raise
-                    await self._create()
+                    await self._create_table()
                     answer = await send()
                 self._exists = True
                 return answer
 
-    async def _create(self) -> None:
+    async def _create_table(self) -> None:
         async with self._creating:
             if self._exists:
                 return
             try:
-                await self._client.create_table(**_UNTRACED)
+                await self._client.create_table(**_WITHOUT_TRACING)
             except ResourceExistsError as error:
-                if _code(error) in _TABLE_AWAY:
+                if _error_code(error) in _TABLE_MISSING_CODES:
                     raise
             self._exists = True
 
     @asynccontextmanager
-    async def _errors(self) -> AsyncGenerator[None]:
+    async def _translate_errors(self) -> AsyncGenerator[None]:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(REQUEST_TIMEOUT.total_seconds()):
                 yield
         except TimeoutError as error:
-            raise StoreUnavailable(f"Table Storage did not answer within {PATIENCE:.0f} seconds.") from error
+            raise StoreUnavailable(
+                f"Table Storage did not answer within {REQUEST_TIMEOUT.total_seconds():.0f} seconds."
+            ) from error
         except HttpResponseError as error:
-            code = _code(error)
-            if code in _TABLE_AWAY:
+            code = _error_code(error)
+            if code in _TABLE_MISSING_CODES:
                 self._exists = False
             what = f"{error.status_code} {code}" if error.status_code else type(error).__name__
             raise StoreUnavailable(f"Table Storage refused a request ({what}).") from error
@@ -223,7 +228,7 @@ def etag_of(row: TableEntity) -> str:
     return str(row.metadata["etag"])
 
 
-def _code(error: HttpResponseError) -> str | None:
+def _error_code(error: HttpResponseError) -> str | None:
     code = getattr(error, "error_code", None)  # the SDK sets it on its errors, but does not declare it
     return code.value if isinstance(code, TableErrorCode) else code
 

@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from shared.calls import Call
 
 LOGGER = "call_keeper"
-MAX_RATIONS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
+MAX_RATE_LIMITS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
 
 type Field = str | int | float | bool | None
 
 
 @dataclass(slots=True)
-class Ration:
+class LogRateLimit:
     """At most so many lines in a minute."""
 
-    most: int
-    began_at: float = -60
-    taken: int = 0
-    left_out: int = 0
+    max_lines: int
+    window_began_at: float = -60
+    written: int = 0
+    suppressed: int = 0
 
-    def take(self) -> int | None:
+    def acquire(self) -> int | None:
         """How many lines were left out before this one; None: leave this one out too."""
         now = time.monotonic()
-        if now - self.began_at >= 60:  # noqa: PLR2004 a minute
-            self.began_at, self.taken = now, 0
-        if self.taken >= self.most:
-            self.left_out += 1
+        if now - self.window_began_at >= 60:  # noqa: PLR2004 a minute
+            self.window_began_at, self.written = now, 0
+        if self.written >= self.max_lines:
+            self.suppressed += 1
             return None
-        left_out, self.left_out = self.left_out, 0
-        self.taken += 1
-        return left_out
+        suppressed, self.suppressed = self.suppressed, 0
+        self.written += 1
+        return suppressed
 
 
-@lru_cache(MAX_RATIONS)
-def _ration(*_of: Field, most: int) -> Ration:
-    return Ration(most)
+@lru_cache(MAX_RATE_LIMITS)
+def _rate_limit(*_of: Field, max_lines: int) -> LogRateLimit:
+    return LogRateLimit(max_lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class LogEvent:
     fields: tuple[str, ...]
     meaning: str
     # For events that strangers or an outage can cause. `suppressedCount` counts the lines that were left out.
-    most_a_minute: int | None = None
-    of_each: tuple[str, ...] = ("reason",)  # the limit holds for each combination of values of these fields
+    max_per_minute: int | None = None
+    per: tuple[str, ...] = ("reason",)  # the limit holds for each combination of values of these fields
 
     def __call__(self, **values: Field) -> None:
         """Write the line. Values hold no secret and no personal data."""
-        if self.most_a_minute is not None:
-            left_out = _ration(self.name, *map(values.get, self.of_each), most=self.most_a_minute).take()
-            if left_out is None:
+        if self.max_per_minute is not None:
+            suppressed = _rate_limit(self.name, *map(values.get, self.per), max_lines=self.max_per_minute).acquire()
+            if suppressed is None:
                 return
-            values["suppressedCount"] = left_out
+            values["suppressedCount"] = suppressed
         line = " ".join(f"{key}={value}" for key, value in values.items())
         logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
 
@@ -112,13 +112,13 @@ def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | No
     # Not the exception: its text is not ours.
     with tracer.start_as_current_span(name, kind=kind, attributes=attributes, record_exception=False) as span:
 
-        def tell(status: int, request_id: str | None) -> None:
+        def record_response(status: int, request_id: str | None) -> None:
             span.set_attribute("http.response.status_code", status)
             span.set_attribute("requestId", request_id or "")
             if status >= 400:  # noqa: PLR2004 the 4xx and 5xx
                 span.set_status(trace.StatusCode.ERROR)
 
-        yield tell
+        yield record_response
 
 
 @contextmanager
@@ -193,8 +193,8 @@ ROW_UNREADABLE = LogEvent(
     "A row, or the named `columns` of it, cannot be read: it is damaged, or a newer version wrote it. If `skipped` is "
     "true, the whole row is ignored; a call whose `active` row is ignored is not renewed. Each instance writes at most "
     "30 lines a minute for each `rowKind`.",
-    most_a_minute=30,
-    of_each=("rowKind",),
+    max_per_minute=30,
+    per=("rowKind",),
 )
 CALL_FAILING = LogEvent(
     "keep_alive.call.failing",
@@ -269,7 +269,7 @@ NOTIFICATIONS_REJECTED = LogEvent(
     "A webhook request, or a part of it, was rejected. Each instance writes at most 30 lines a minute for each "
     "`reason`; `suppressedCount` is the number of lines left out before this one. The metric "
     "`call_keeper.notifications` counts all.",
-    most_a_minute=30,
+    max_per_minute=30,
 )
 OTHER_TENANT = LogEvent(
     "notifications.other_tenant",
@@ -306,8 +306,8 @@ REQUEST_FAILED = LogEvent(
     "A request failed with a 5xx: a dependency failed, or an unexpected error occurred. `location` is the place in the "
     "code. Each instance writes at most 30 lines a minute for each `route` and `location`; `suppressedCount` is the "
     "number of lines left out before this one.",
-    most_a_minute=30,
-    of_each=("route", "location"),
+    max_per_minute=30,
+    per=("route", "location"),
 )
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")
@@ -332,22 +332,22 @@ ACTIVE = Metric(
 NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications, by result.", "{notification}")
 
 
-def tell_end(call: "Call") -> None:
+def log_call_ended(call: "Call") -> None:
     """Tell that a call is over, or that more became known of its end."""
     from shared.termination import catalogue  # noqa: PLC0415 (only an end needs it)
 
-    end = call.termination
-    if end is None:
+    termination = call.termination
+    if termination is None:
         return
     CALL_ENDED(
         callId=call.id,
         tenantId=call.tenant_id,
-        code=end.code,
-        subcode=end.subcode,
-        category=end.category,
-        source=end.source,
+        code=termination.code,
+        subcode=termination.subcode,
+        category=termination.category,
+        source=termination.source,
     )
-    CALLS_ENDED.add(category=end.category, source=end.source)
-    if end.subcode is not None and not catalogue().is_known(end.code, end.subcode):
-        CODE_UNKNOWN(callId=call.id, code=end.code, subcode=end.subcode)
+    CALLS_ENDED.add(category=termination.category, source=termination.source)
+    if termination.subcode is not None and not catalogue().is_known(termination.code, termination.subcode):
+        CODE_UNKNOWN(callId=call.id, code=termination.code, subcode=termination.subcode)
         CODES_UNKNOWN.add()

@@ -9,15 +9,16 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from shared.clock import Clock
-from shared.leases import Account, Timing
+from shared.leases import TenantApp, Timing
 
-IN_VAIN = 32  # keepAlives of a tenant in a row without an answer
-MAX_TENANTS = 10_000  # of whom this is known; of more, the oldest is forgotten, which costs its tenant a few requests
-_LOOKED_AT = 8  # of the oldest, for some whose wait is over
+TIMEOUTS_BEFORE_BACKOFF = 32  # keepAlives of a tenant in a row without an answer
+# With more, the oldest is forgotten, which costs its tenant a few requests.
+MAX_TRACKED_TENANTS = 10_000
+_MAX_EVICTION_SCAN = 8  # of the oldest, for some whose wait is over
 
 
 @dataclass(frozen=True, slots=True)
-class Slow:
+class Backoff:
     """Why, and until when, the calls of a tenant wait."""
 
     until: datetime
@@ -25,52 +26,54 @@ class Slow:
     status: int | None
 
 
-class Tenants:
+class TenantBackoff:
     """What a process knows of them. All of it is forgotten with the process, which costs some requests and no call."""
 
-    def __init__(self, clock: Clock, timing: Timing, *, max_tenants: int = MAX_TENANTS) -> None:
+    def __init__(self, clock: Clock, timing: Timing, *, max_tenants: int = MAX_TRACKED_TENANTS) -> None:
         self._clock = clock
         self._timing = timing
         self._max_tenants = max_tenants
-        self._slow: OrderedDict[Account, Slow] = OrderedDict()  # the newest is last
-        self._in_vain: OrderedDict[Account, int] = OrderedDict()  # requests since the last answer; the newest is last
+        self._backoffs: OrderedDict[TenantApp, Backoff] = OrderedDict()  # the newest is last
+        self._timeouts: OrderedDict[TenantApp, int] = (
+            OrderedDict()
+        )  # requests since the last answer; the newest is last
 
-    def slowed(self, account: Account) -> Slow | None:
+    def current(self, tenant_app: TenantApp) -> Backoff | None:
         """Until when the tenant's calls have to wait, None if they need not."""
-        slow = self._slow.get(account)
-        if slow is None or slow.until <= self._clock.now():
-            self._slow.pop(account, None)
+        backoff = self._backoffs.get(tenant_app)
+        if backoff is None or backoff.until <= self._clock.now():
+            self._backoffs.pop(tenant_app, None)
             return None
-        return slow
+        return backoff
 
-    def throttled(self, account: Account, wait: timedelta) -> None:
+    def record_throttle(self, tenant_app: TenantApp, wait: timedelta) -> None:
         """Graph asked the tenant to wait."""
-        self._slow_down(account, Slow(self._clock.now() + wait, "throttled", 429))
+        self._start(tenant_app, Backoff(self._clock.now() + wait, "throttled", 429))
 
-    def hung(self, account: Account) -> None:
+    def record_timeout(self, tenant_app: TenantApp) -> None:
         """No answer came. Where none does for any call, they wait a minute, and then one tries for all."""
-        times = self._in_vain[account] = self._in_vain.pop(account, 0) + 1
-        if len(self._in_vain) > self._max_tenants:
-            self._in_vain.popitem(last=False)
-        if times >= IN_VAIN:
-            self._slow_down(account, Slow(self._clock.now() + self._timing.minute, "postponed", None))
+        timeouts = self._timeouts[tenant_app] = self._timeouts.pop(tenant_app, 0) + 1
+        if len(self._timeouts) > self._max_tenants:
+            self._timeouts.popitem(last=False)
+        if timeouts >= TIMEOUTS_BEFORE_BACKOFF:
+            self._start(tenant_app, Backoff(self._clock.now() + self._timing.minute, "postponed", None))
 
-    def answered(self, account: Account) -> None:
+    def record_success(self, tenant_app: TenantApp) -> None:
         """A keepAlive succeeded."""
-        self._in_vain.pop(account, None)
+        self._timeouts.pop(tenant_app, None)
 
-    def _slow_down(self, account: Account, slow: Slow) -> None:
-        self._forget_those_who_need_not_wait()
-        known = self._slow.get(account)
-        if known is None or known.until < slow.until:
-            self._slow[account] = slow
-            self._slow.move_to_end(account)
-        if len(self._slow) > self._max_tenants:
-            self._slow.popitem(last=False)
+    def _start(self, tenant_app: TenantApp, backoff: Backoff) -> None:
+        self._forget_expired()
+        known = self._backoffs.get(tenant_app)
+        if known is None or known.until < backoff.until:
+            self._backoffs[tenant_app] = backoff
+            self._backoffs.move_to_end(tenant_app)
+        if len(self._backoffs) > self._max_tenants:
+            self._backoffs.popitem(last=False)
 
-    def _forget_those_who_need_not_wait(self) -> None:
+    def _forget_expired(self) -> None:
         """A tenant without calls is never asked for again: its wait would be kept for ever."""
         now = self._clock.now()
-        for account, slow in list(islice(self._slow.items(), _LOOKED_AT)):
-            if slow.until <= now:
-                del self._slow[account]
+        for tenant_app, backoff in list(islice(self._backoffs.items(), _MAX_EVICTION_SCAN)):
+            if backoff.until <= now:
+                del self._backoffs[tenant_app]

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_snake
 UNKNOWN = "unknown"
 SUCCESS_BELOW = 300  # a code from here on is a failure, as in HTTP and SIP
 _FILE = Path(__file__).with_name("termination_codes.json")
-_FAMILY = 1000  # a telephone subcode is a prefix of three digits and a SIP code of three digits
+_FAMILY_SIZE = 1000  # a telephone subcode is a prefix of three digits and a SIP code of three digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
-class Cited(Meaning):
+class CitedMeaning(Meaning):
     """A row with its source. `evidence` is `documented` or `observed`: the latter only in public reports or code."""
 
     source: str
@@ -34,7 +34,7 @@ class Cited(Meaning):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Cited):
+class CodeEntry(CitedMeaning):
     """A row for codes.
 
     `code` is None if the document gives the subcode alone, `subcode` is None if the code alone has a meaning.
@@ -57,7 +57,7 @@ class Entry(Cited):
 
 
 @dataclass(frozen=True, slots=True)
-class CodeClass(Cited):
+class CodeRange(CitedMeaning):
     """What codes of a range mean by themselves."""
 
     first: int
@@ -65,14 +65,14 @@ class CodeClass(Cited):
 
 
 @dataclass(frozen=True, slots=True)
-class NamedReason(Cited):
+class NamedReason(CitedMeaning):
     """What a `terminationReason` means; Graph sends it without codes, e.g. `AppTransferred`."""
 
     termination_reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class TelephoneFamily:
     """Telephone subcodes: `prefix`, then the SIP code that the SBC or the telephone provider answered."""
 
     prefix: int
@@ -118,17 +118,17 @@ class Catalogue:
     categories: Mapping[str, str]
     symptoms: Mapping[str, str]
     fault_owners: Mapping[str, str]
-    entries: tuple[Entry, ...]
-    classes: tuple[CodeClass, ...]
-    families: tuple[Family, ...]
+    entries: tuple[CodeEntry, ...]
+    classes: tuple[CodeRange, ...]
+    families: tuple[TelephoneFamily, ...]
     sip_codes: tuple[SipCodes, ...]
     named: tuple[NamedReason, ...]
-    by_codes: Mapping[tuple[int | None, int | None], Entry]
-    by_subcode: Mapping[int, tuple[Entry, ...]]
+    by_codes: Mapping[tuple[int | None, int | None], CodeEntry]
+    by_subcode: Mapping[int, tuple[CodeEntry, ...]]
     by_name: Mapping[str, NamedReason]
     by_word: Mapping[str, KeepAliveFailure]
 
-    def lookup(self, code: int | None, subcode: int | None) -> Entry | None:
+    def lookup(self, code: int | None, subcode: int | None) -> CodeEntry | None:
         """The row of these codes: by both, then by the subcode alone, as services give one subcode several codes.
 
         A row for a success never explains a failure. Subcode 0 says nothing alone, so it must fit with its code.
@@ -140,16 +140,16 @@ class Catalogue:
         rows = self.by_subcode.get(subcode, ()) if subcode else ()
         return next((row for row in rows if _explains(row, code)), None)
 
-    def family(self, subcode: int | None) -> tuple[Family, SipCodes, int] | None:
+    def lookup_family(self, subcode: int | None) -> tuple[TelephoneFamily, SipCodes, int] | None:
         """The telephone family of a subcode, what its SIP code means, and that code."""
         if subcode is None:
             return None
-        prefix, sip = divmod(subcode, _FAMILY)
+        prefix, sip = divmod(subcode, _FAMILY_SIZE)
         family = next((family for family in self.families if family.prefix == prefix), None)
         meaning = next((codes for codes in self.sip_codes if codes.first <= sip <= codes.last), None)
         return (family, meaning, sip) if family and meaning else None
 
-    def of_code(self, code: int | None) -> Cited | None:
+    def lookup_code(self, code: int | None) -> CitedMeaning | None:
         """What a code means by itself: its own row, or that of its class."""
         if code is None:
             return None
@@ -159,10 +159,10 @@ class Catalogue:
 
     def is_known(self, code: int | None, subcode: int | None) -> bool:
         """Whether there is a row, or a family, for these codes."""
-        return self.lookup(code, subcode) is not None or self.family(subcode) is not None
+        return self.lookup(code, subcode) is not None or self.lookup_family(subcode) is not None
 
 
-def _explains(row: Entry, code: int | None) -> bool:
+def _explains(row: CodeEntry, code: int | None) -> bool:
     if row.exact_code:
         return code is None
     return not (row.is_success and code is not None and code >= SUCCESS_BELOW)
@@ -172,9 +172,9 @@ def _explains(row: Entry, code: int | None) -> bool:
 def catalogue() -> Catalogue:
     """The catalogue, read from its file when it is first asked for."""
     data = json.loads(_FILE.read_text(encoding="utf-8"))
-    entries = tuple(_made(Entry, row) for row in data["codes"])
-    named = tuple(_made(NamedReason, row) for row in data["terminationReasons"])
-    by_subcode: dict[int, tuple[Entry, ...]] = {}
+    entries = tuple(_parse_row(CodeEntry, row) for row in data["codes"])
+    named = tuple(_parse_row(NamedReason, row) for row in data["terminationReasons"])
+    by_subcode: dict[int, tuple[CodeEntry, ...]] = {}
     for entry in entries:
         if entry.subcode is not None:
             by_subcode[entry.subcode] = (*by_subcode.get(entry.subcode, ()), entry)
@@ -185,18 +185,18 @@ def catalogue() -> Catalogue:
         symptoms=data["symptoms"],
         fault_owners=data["faultOwners"],
         entries=entries,
-        classes=tuple(_made(CodeClass, row) for row in data["codeClasses"]),
-        families=tuple(_made(Family, row) for row in data["telephoneFamilies"]),
-        sip_codes=tuple(_made(SipCodes, row) for row in data["sipCodes"]),
+        classes=tuple(_parse_row(CodeRange, row) for row in data["codeClasses"]),
+        families=tuple(_parse_row(TelephoneFamily, row) for row in data["telephoneFamilies"]),
+        sip_codes=tuple(_parse_row(SipCodes, row) for row in data["sipCodes"]),
         named=named,
         by_codes={(entry.code, entry.subcode): entry for entry in entries},
         by_subcode=by_subcode,
         by_name={name.termination_reason.casefold(): name for name in named},
-        by_word={row["word"]: _made(KeepAliveFailure, row) for row in data["keepAliveFailures"]},
+        by_word={row["word"]: _parse_row(KeepAliveFailure, row) for row in data["keepAliveFailures"]},
     )
 
 
-def _made[Row](kind: type[Row], row: Mapping[str, object]) -> Row:
+def _parse_row[Row](kind: type[Row], row: Mapping[str, object]) -> Row:
     values = {to_snake(name): tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     assert values.keys() <= {field.name for field in fields(kind)}  # type: ignore[arg-type] # noqa: S101 all are dataclasses
     return kind(**values)

@@ -7,16 +7,16 @@ from urllib.parse import urlsplit
 
 from shared.clouds import CLOUDS
 from shared.identifiers import canonical_issuer, is_guid, lower_guids
-from shared.key_binding import ANY_TENANT, ENTRA_V1_ISSUER, resolved
+from shared.key_binding import ANY_TENANT, ENTRA_V1_ISSUER, resolve_issuer
 from shared.signing_keys import SigningKeys
 from shared.urls import is_loopback, origin
 
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-LEGACY = "legacy"
-ENTRA = "entra"
-MANAGEMENT = "management"
+LEGACY_KIND = "legacy"
+ENTRA_KIND = "entra"
+MANAGEMENT_KIND = "management"
 
 _AUTHORITIES = frozenset(cloud.authority for cloud in CLOUDS.values())
 # Hosts of Entra's issuers in all clouds, older names too.
@@ -51,7 +51,7 @@ class TokenKind:
         What such tokens are signed with.
     callers
         The client ids, in lower case, that `appid` or `azp` must be one of; None: it is not looked at.
-    any_tenant
+    is_for_any_tenant
         Whether `{tenantid}` in an issuer stands for the token's `tid`. In an issuer that a setting names it does not.
     """
 
@@ -60,20 +60,20 @@ class TokenKind:
     audiences: frozenset[str]
     keys: SigningKeys
     callers: frozenset[str] | None = None
-    any_tenant: bool = False
+    is_for_any_tenant: bool = False
 
     def is_issued_by(self, issuer: str, tenant_id: str) -> bool:
         """Whether an issuer, in its canonical form, issues this kind for a tenant."""
-        if self.any_tenant:
-            return any(resolved(mine, tenant_id) == issuer for mine in self.issuers)
+        if self.is_for_any_tenant:
+            return any(resolve_issuer(mine, tenant_id) == issuer for mine in self.issuers)
         return any(canonical_issuer(mine) == issuer for mine in self.issuers)
 
-    def lets_in(self, app_id: str | None) -> bool:
+    def may_be_sent_by(self, app_id: str | None) -> bool:
         """Whether a calling app may send it."""
         return self.callers is None or app_id in self.callers
 
 
-def of_notifications(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
+def notification_token_kinds(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
     """What the webhook takes: Entra's tokens, and those of the calling service's own issuer.
 
     Graph moves from the second kind to the first; when is not published, so both are always taken. Any app of any
@@ -81,33 +81,33 @@ def of_notifications(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKi
     and metadata of Entra that settings name belong to that kind, and do not go around the list.
     """
     callers = frozenset(settings.notification_app_ids)
-    theirs, issuers = _parted(settings.notification_issuers)
-    their_urls, urls = _parted(settings.notification_metadata_urls)
-    authorities = _authorities(settings)
+    entra_named_issuers, issuers = _split_entra(settings.notification_issuers)
+    entra_urls, urls = _split_entra(settings.notification_metadata_urls)
+    authorities = _authorities_of(settings)
     entra = TokenKind(
-        name=ENTRA,
-        issuers=(*(issuer for each in authorities for issuer in entra_issuers(each)), *theirs),
+        name=ENTRA_KIND,
+        issuers=(*(issuer for each in authorities for issuer in entra_issuers(each)), *entra_named_issuers),
         audiences=frozenset({*settings.apps.ids, *filter(is_guid, settings.apps.audiences)}),
-        keys=make_keys(tuple(dict.fromkeys((*map(entra_metadata_url, authorities), *their_urls)))),
+        keys=make_keys(tuple(dict.fromkeys((*map(entra_metadata_url, authorities), *entra_urls)))),
         callers=callers or settings.cloud.notification_callers,
-        any_tenant=True,
+        is_for_any_tenant=True,
     )
-    legacy = TokenKind(LEGACY, issuers, frozenset(settings.apps.audiences), make_keys(urls), callers or None)
+    legacy = TokenKind(LEGACY_KIND, issuers, frozenset(settings.apps.audiences), make_keys(urls), callers or None)
     return (entra, legacy) if issuers and urls else (entra,)
 
 
-def of_management(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
+def management_token_kinds(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
     """What management routes take; nothing if the function key is all that is asked for."""
     if not settings.management_audience:
         return ()
     urls = tuple(filter(None, (settings.management_metadata_url,)))  # without one no token is good
     audiences = frozenset(map(lower_guids, settings.management_audience))
-    return (TokenKind(MANAGEMENT, settings.management_issuers, audiences, make_keys(urls)),)
+    return (TokenKind(MANAGEMENT_KIND, settings.management_issuers, audiences, make_keys(urls)),)
 
 
 def entra_metadata_urls(settings: "Settings") -> tuple[str, ...]:
     """Entra's OpenID metadata for all tenants, by which notifications are verified."""
-    return tuple(map(entra_metadata_url, _authorities(settings)))
+    return tuple(map(entra_metadata_url, _authorities_of(settings)))
 
 
 def entra_issuers(authority: str) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def entra_metadata_url(authority: str) -> str:
     return f"{authority}/common/v2.0/.well-known/openid-configuration"
 
 
-def _authorities(settings: "Settings") -> tuple[str, ...]:
+def _authorities_of(settings: "Settings") -> tuple[str, ...]:
     """The authority whose tokens Graph sends: a cloud's, or this machine's simulator.
 
     An alias or a proxy, as AZURE_AUTHORITY_HOST may name one for the app's own tokens, is in no token's issuer. Clouds
@@ -132,7 +132,7 @@ def _authorities(settings: "Settings") -> tuple[str, ...]:
     return (used, *sorted(named - {used}))
 
 
-def _parted(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split_entra(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Those of Entra, and the others."""
-    theirs = tuple(address for address in addresses if urlsplit(address).hostname in _ENTRA_HOSTS)
-    return theirs, tuple(address for address in addresses if address not in theirs)
+    entra_addresses = tuple(address for address in addresses if urlsplit(address).hostname in _ENTRA_HOSTS)
+    return entra_addresses, tuple(address for address in addresses if address not in entra_addresses)

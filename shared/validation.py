@@ -8,11 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from shared.errors import InvalidRequest
 
-KEY_PARAMETERS = frozenset({"code", "clientId"})  # Azure's host takes the function key by these
-_MOST_PARAMETERS = 50
+FUNCTION_KEY_PARAMETERS = frozenset({"code", "clientId"})  # Azure's host takes the function key by these
+_MAX_PARAMETERS = 50
 
 
-class _TwiceError(Exception):
+class _DuplicateNameError(Exception):
     """A name stands twice in an object; `json` lets a ValueError pass for bad JSON."""
 
 
@@ -27,10 +27,10 @@ def check_query(url: str, known: AbstractSet[str]) -> None:
         Names each parameter that is unknown or repeated.
     """
     try:
-        given = [name for name, _ in parse_qsl(url.partition("?")[2], max_num_fields=_MOST_PARAMETERS)]
+        given = [name for name, _ in parse_qsl(url.partition("?")[2], max_num_fields=_MAX_PARAMETERS)]
     except ValueError:
         raise InvalidRequest("The query has too many parameters.", (("", "too many parameters"),)) from None
-    faults = {name: "no such parameter here" for name in given if name not in known | KEY_PARAMETERS}
+    faults = {name: "no such parameter here" for name in given if name not in known | FUNCTION_KEY_PARAMETERS}
     faults |= {name: "stands more than once" for name in given if given.count(name) > 1}
     if faults:
         listed = "; ".join(f"{name}: {detail}" for name, detail in faults.items())
@@ -46,18 +46,18 @@ def read_json[Model: BaseModel](model: type[Model], raw: bytes, context: object 
         The body is no JSON, has a name twice in an object, or is not as the model wants it; each fault has the JSON
         pointer of its place.
     """
-    _refuse_twice(raw)
+    _refuse_duplicates(raw)
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
         raise invalid_request(error) from None
 
 
-def _refuse_twice(raw: bytes) -> None:
+def _refuse_duplicates(raw: bytes) -> None:
     """Parsers differ in which of the two they take, so that one would check what another uses."""
     try:
         json.loads(raw, object_pairs_hook=_unique_members)
-    except _TwiceError as error:
+    except _DuplicateNameError as error:
         raise InvalidRequest(
             f"The body is not valid. A name stands twice in one object: {error}.", (("", f"{error} stands twice"),)
         ) from None
@@ -69,7 +69,7 @@ def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
-            raise _TwiceError(name)
+            raise _DuplicateNameError(name)
         members[name] = value
     return members
 
@@ -79,7 +79,7 @@ def invalid_request(error: ValidationError) -> InvalidRequest:
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     if faults[0]["type"] == "json_invalid":
         return InvalidRequest("The body is not JSON.", (("", faults[0]["msg"]),))
-    errors = tuple((_pointer(fault["loc"]), _detail(fault["type"], fault["msg"])) for fault in faults)
+    errors = tuple((_pointer(fault["loc"]), _describe_fault(fault["type"], fault["msg"])) for fault in faults)
     listed = "; ".join(f"{pointer or 'the body'}: {detail}" for pointer, detail in errors)
     return InvalidRequest(f"The request is not valid. {listed}.", errors)
 
@@ -89,7 +89,7 @@ def _pointer(loc: tuple[int | str, ...]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in loc)
 
 
-def _detail(kind: str, message: str) -> str:
+def _describe_fault(kind: str, message: str) -> str:
     match kind:
         case "extra_forbidden":
             return "no such property here"

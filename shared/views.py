@@ -17,26 +17,28 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.calls import Call, Operation, Source, Status
-from shared.explaining import LOST, Facts, explain_keep_alive, explain_operation
-from shared.identifiers import NO_GUID, is_guid
-from shared.leases import Failing, Timing, Watermark
-from shared.recording import callers_context
+from shared.calls import Call, Operation, Status, TerminationSource
+from shared.explaining import LOST_OPERATION, Facts, explain_keep_alive, explain_operation
+from shared.identifiers import NOT_A_GUID, is_guid
+from shared.leases import RenewalFailure, Timing, Watermark
+from shared.recording import caller_context
 
-METADATA_KEYS = 50
-METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
-TENANT_ID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+MAX_METADATA_KEYS = 50
+MAX_METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
+GUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
-_REFUSED = re.compile("[\x7f\ufffe\uffff]")  # JSON writes other control characters as escapes, and these as they are
-_MOMENT = re.compile(
+_REFUSED_CHARACTERS = re.compile(
+    "[\x7f\ufffe\uffff]"
+)  # JSON writes other control characters as escapes, and these as they are
+_RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
+_MIN_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
 
 
-def _rfc3339(given: object) -> object:
+def _check_rfc3339(given: object) -> object:
     """Pydantic takes a number in quotes, too: for seconds or milliseconds, by its size."""
-    if not isinstance(given, str) or not _MOMENT.fullmatch(given):
+    if not isinstance(given, str) or not _RFC3339.fullmatch(given):
         raise ValueError("must be a time of RFC 3339 with an offset, such as 2026-11-21T09:00:12Z")
     return given
 
@@ -48,33 +50,33 @@ def _without_nulls(given: object) -> object:
     return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
-def _plausible(moment: datetime) -> datetime:
-    if moment < _EARLIEST:
+def _check_plausible(moment: datetime) -> datetime:
+    if moment < _MIN_MOMENT:
         raise ValueError("must lie after the year 2000")
     return moment
 
 
-def _guid(text: str) -> str:
+def _check_guid(text: str) -> str:
     if not is_guid(text):
-        raise ValueError(NO_GUID)
+        raise ValueError(NOT_A_GUID)
     return text
 
 
-def _utc(moment: datetime) -> datetime:
+def _to_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("must lie within the years that UTC has") from None
 
 
-type Guid = Annotated[str, AfterValidator(_guid), Field(json_schema_extra={"pattern": TENANT_ID})]
-type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+type Guid = Annotated[str, AfterValidator(_check_guid), Field(json_schema_extra={"pattern": GUID_PATTERN})]
+type Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 type PlausibleMoment = Annotated[
-    AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_plausible), AfterValidator(_utc)
+    AwareDatetime, BeforeValidator(_check_rfc3339), AfterValidator(_check_plausible), AfterValidator(_to_utc)
 ]
 
-Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Value = Annotated[str, StringConstraints(max_length=4096)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+MetadataValue = Annotated[str, StringConstraints(max_length=4096)]
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -85,12 +87,12 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     ValueError
         There are too many keys, too many characters in all, or some that storage refuses.
     """
-    if any(_REFUSED.search(text) for pair in metadata.items() for text in pair):
+    if any(_REFUSED_CHARACTERS.search(text) for pair in metadata.items() for text in pair):
         raise ValueError("keep U+007F, U+FFFE and U+FFFF out of metadata: storage refuses them")
-    if len(metadata) > METADATA_KEYS:
-        raise ValueError(f"keep metadata to {METADATA_KEYS} texts")
-    if sum(len(key) + len(text) for key, text in metadata.items()) > METADATA_SIZE:
-        raise ValueError(f"keep metadata below {METADATA_SIZE} characters in all")
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise ValueError(f"keep metadata to {MAX_METADATA_KEYS} texts")
+    if sum(len(key) + len(text) for key, text in metadata.items()) > MAX_METADATA_SIZE:
+        raise ValueError(f"keep metadata below {MAX_METADATA_SIZE} characters in all")
 
 
 class Model(BaseModel):
@@ -116,12 +118,13 @@ class RegisterCall(Model):
         description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
     )
     metadata: Annotated[
-        dict[Key, Value], BeforeValidator(_without_nulls, json_schema_input_type=dict[Key, Value | None] | None)
+        dict[MetadataKey, MetadataValue],
+        BeforeValidator(_without_nulls, json_schema_input_type=dict[MetadataKey, MetadataValue | None] | None),
     ] = Field(
         default_factory=dict,
-        max_length=METADATA_KEYS,
-        description=f"The bot's own words, at most {METADATA_KEYS} texts and {METADATA_SIZE} characters in all. "
-        "No secrets: it is shown to every reader.",
+        max_length=MAX_METADATA_KEYS,
+        description=f"The bot's own words, at most {MAX_METADATA_KEYS} texts and {MAX_METADATA_SIZE} characters in "
+        "all. No secrets: it is shown to every reader.",
     )
 
     @field_validator("metadata")
@@ -132,15 +135,15 @@ class RegisterCall(Model):
 
 
 type Owner = Literal["bot", "people", "network", "service", "tenantPolicy", "keeper", "unknown"]
-OWNERS = frozenset(get_args(Owner.__value__))
+FAULT_OWNERS = frozenset(get_args(Owner.__value__))
 
 
-def _known_owner(given: str) -> str:
+def _owner_or_unknown(given: str) -> str:
     """A newer version may have written a word that this one does not know; that must not spoil a list of calls."""
-    return given if given in OWNERS else "unknown"
+    return given if given in FAULT_OWNERS else "unknown"
 
 
-type FaultOwner = Annotated[Owner, BeforeValidator(_known_owner)]
+type FaultOwner = Annotated[Owner, BeforeValidator(_owner_or_unknown)]
 _OWNER = "Whose doing it is, and who can change it."
 _RETRYABLE = "Whether the same again, unchanged, may succeed."
 
@@ -184,7 +187,7 @@ class TerminationView(Model):
     subcode: int | None
     reason: str = Field(description="In plain words.")
     category: str = Field(description="See /api/termination-codes.")
-    source: Source = Field(description="Who told.")
+    source: TerminationSource = Field(description="Who told.")
     action: str | None = Field(description="What to do about it.")
     fault_owner: FaultOwner = Field(description=_OWNER)
     retryable: bool = Field(description=_RETRYABLE)
@@ -381,39 +384,39 @@ def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: da
     )
 
 
-def _failing_view(failing: Failing) -> FailingView:
+def _failing_view(failing: RenewalFailure) -> FailingView:
     shown = {name: getattr(failing, name) for name in FailingView.model_fields if name != "explanation"}
-    why = explain_keep_alive(failing.reason, failing.status, failing.subcode)
-    return FailingView.model_validate({**shown, "explanation": ExplanationView.model_validate(why)})
+    explanation = explain_keep_alive(failing.reason, failing.status, failing.subcode)
+    return FailingView.model_validate({**shown, "explanation": ExplanationView.model_validate(explanation)})
 
 
 def _termination_view(call: Call) -> TerminationView | None:
-    end = call.termination
-    if end is None or call.ended_at is None:
+    termination = call.termination
+    if termination is None or call.ended_at is None:
         return None
-    shown = {name: getattr(end, name) for name in TerminationView.model_fields if name != "ended_at"}
+    shown = {name: getattr(termination, name) for name in TerminationView.model_fields if name != "ended_at"}
     return TerminationView.model_validate({**shown, "ended_at": call.ended_at})
 
 
-def recording_view(operation: Operation, call: Call, *, secrets: bool) -> RecordingView:
-    """An operation as its own route shows it; the place and token of a recording only with `secrets`.
+def recording_view(operation: Operation, call: Call, *, show_secrets: bool) -> RecordingView:
+    """An operation as its own route shows it; the place and token of a recording only with `show_secrets`.
 
     A `clientContext` that we made up is not shown: it is none of the caller's.
     """
     shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
-    if call.ended_at is not None and not operation.finished:
+    if call.ended_at is not None and not operation.is_finished:
         shown["status"] = "lost"
-    shown["explanation"] = _why(operation, str(shown["status"]))
-    shown["client_context"] = callers_context(operation.client_context)
-    if not secrets:
+    shown["explanation"] = _explain_operation(operation, str(shown["status"]))
+    shown["client_context"] = caller_context(operation.client_context)
+    if not show_secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)
 
 
-def _why(operation: Operation, status: str) -> ExplanationView | None:
+def _explain_operation(operation: Operation, status: str) -> ExplanationView | None:
     match status:
         case "lost":
-            return ExplanationView.model_validate(LOST)
+            return ExplanationView.model_validate(LOST_OPERATION)
         case "failed":
             facts = Facts(operation.code, operation.subcode, message=operation.message)
             return ExplanationView.model_validate(explain_operation(facts, operation.completion_reason))
@@ -423,4 +426,4 @@ def _why(operation: Operation, status: str) -> ExplanationView | None:
 
 def operation_view(operation: Operation, call: Call) -> OperationView:
     """An operation as a list shows it."""
-    return OperationView.model_validate(recording_view(operation, call, secrets=False))
+    return OperationView.model_validate(recording_view(operation, call, show_secrets=False))

@@ -14,11 +14,11 @@ from shared.store import SHARDS
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
-QUEUE = "keep-alive"
+QUEUE_NAME = "keep-alive"
 MESSAGE_LIFETIME = timedelta(
     minutes=90
 )  # two leases after its time nobody waits for a message: else they pile up, for seven days
-PATIENCE = 10.0  # seconds for one message, with its retries: a request or a sweep waits for it
+SEND_TIMEOUT = timedelta(seconds=10)  # for one message, with its retries: a request or a sweep waits for it
 
 
 class _Message(BaseModel):
@@ -57,7 +57,7 @@ type WakeUp = Sweep | SweepShard | Renew
 _ADAPTER: TypeAdapter[WakeUp] = TypeAdapter(Annotated[WakeUp, Field(discriminator="kind")])
 
 
-def parse(text: str) -> WakeUp:
+def parse_wake_up(text: str) -> WakeUp:
     """Read a message.
 
     Raises
@@ -68,10 +68,10 @@ def parse(text: str) -> WakeUp:
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest(f"Not a wake-up message: {_fault(error)}.") from None  # the cause has its text
+        raise InvalidRequest(f"Not a wake-up message: {_describe_fault(error)}.") from None  # the cause has its text
 
 
-def _fault(error: ValidationError) -> str:
+def _describe_fault(error: ValidationError) -> str:
     """The first fault, without the message's own text: who knows what is in it."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     match first["type"]:
@@ -84,7 +84,7 @@ def _fault(error: ValidationError) -> str:
             return f"{where or 'it'} is missing or wrong"
 
 
-class Queue(Protocol):
+class WakeUpQueue(Protocol):
     """Where wake-ups are left."""
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
@@ -107,37 +107,37 @@ class StorageQueue:
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
         """See `Queue.send`. Delays are whole seconds, rounded up."""
         seconds = -(-delay // timedelta(seconds=1))
-        await self._bounded(self._send(message.model_dump_json(), seconds))
+        await self._with_timeout(self._send_or_create(message.model_dump_json(), seconds))
 
     async def ping(self) -> None:
         """Ask for next to nothing, for health. Raises `StoreUnavailable`."""
-        await self._bounded(self._look())
+        await self._with_timeout(self._read_properties())
 
-    async def _bounded(self, work: Awaitable[None]) -> None:
+    async def _with_timeout(self, work: Awaitable[None]) -> None:
         """Whatever goes wrong is an outage: the SDK stumbles over odd answers with any kind of exception."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                 await work
         except Exception as error:
             raise StoreUnavailable(f"Queue Storage did not do as it was asked ({type(error).__name__}).") from error
 
-    async def _look(self) -> None:
+    async def _read_properties(self) -> None:
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 (loads when it is needed)
 
         with suppress(ResourceNotFoundError):  # it is made when the first message is left
             await self._client.get_queue_properties()
 
-    async def _send(self, text: str, seconds: int) -> None:
+    async def _send_or_create(self, text: str, seconds: int) -> None:
         """Send; if the queue is not there, or not there any more, make it first."""
         from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError  # noqa: PLC0415 (as above)
 
         try:
-            await self._leave(text, seconds)
+            await self._send_message(text, seconds)
         except ResourceNotFoundError:
             with suppress(ResourceExistsError):
                 await self._client.create_queue()
-            await self._leave(text, seconds)
+            await self._send_message(text, seconds)
 
-    async def _leave(self, text: str, seconds: int) -> None:
-        kept = seconds + int(MESSAGE_LIFETIME.total_seconds())
-        await self._client.send_message(text, visibility_timeout=seconds, time_to_live=kept)
+    async def _send_message(self, text: str, seconds: int) -> None:
+        time_to_live = seconds + int(MESSAGE_LIFETIME.total_seconds())
+        await self._client.send_message(text, visibility_timeout=seconds, time_to_live=time_to_live)

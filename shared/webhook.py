@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING
 from shared import lifecycle, telemetry
 from shared.apps import Apps
 from shared.calls import Call, Event, Operation
-from shared.clock import TICK, Clock
+from shared.clock import EVENT_SPACING, Clock
 from shared.errors import (
     CallKeeperError,
     Forbidden,
     InvalidRequest,
     RowUnreadable,
     StoreUnavailable,
-    TokenOfAnotherApp,
-    place,
-    words,
+    TokenAppMismatch,
+    safe_message,
+    traceback_summary,
 )
-from shared.leases import Account
-from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse
+from shared.leases import TenantApp
+from shared.notifications import Notification, OperationNotification, OtherNotification, RequestIds, parse_notifications
 from shared.store import CallStore, Change, Stored, commit, retry_conflicts
-from shared.wakeups import Queue, Renew
+from shared.wakeups import Renew, WakeUpQueue
 
 if TYPE_CHECKING:
     from shared.inbound import Claims, TokenVerifier
 
-AT_ONCE = 8  # calls of one body that are written side by side
-IN_ONE_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
-ANSWER_WITHIN = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
-LARGE_BODY = 256 * 1024  # bytes, which are parsed in about 20 ms
-MOST_ALARMS = 20  # of one body
-AFTER_THE_WRITE = timedelta(seconds=15)  # the store is given up on after ten
-UNDER_WAY = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
+MAX_CONCURRENT_CALLS = 8  # calls of one body that are written side by side
+MAX_NOTIFICATIONS_PER_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
+RESPONSE_TIMEOUT = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
+LARGE_BODY_BYTES = 256 * 1024  # bytes, which are parsed in about 20 ms
+MAX_ALARMS = 20  # of one body
+RENEWAL_DELAY = timedelta(seconds=15)  # the store is given up on after ten
+STARTING_STATES = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class IngestResult:
     """What became of a body: how many notifications are stored, of how many calls, and what was wrong with the rest."""
 
     notifications: int
@@ -50,15 +50,15 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Origin:
     """By whom a body was told, and by which request."""
 
-    teller: Account
+    sender: TenantApp
     ids: RequestIds
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class SenderAllowList:
     """The only tenants whose calls are kept, by GUID; no one named: all."""
 
     tenants: frozenset[str] = frozenset()
@@ -76,9 +76,9 @@ class Webhook:
         self,
         store: CallStore,
         verifier: "TokenVerifier",
-        queue: Queue,
+        queue: WakeUpQueue,
         clock: Clock,
-        admitted: Admitted,
+        allow_list: SenderAllowList,
         *,
         apps: Apps,
     ) -> None:
@@ -86,15 +86,15 @@ class Webhook:
         self._verifier = verifier
         self._queue = queue
         self._clock = clock
-        self._admitted = admitted
+        self._allow_list = allow_list
         self._apps = apps
 
-    async def receive(self, authorization: str | None, body: bytes, ids: RequestIds | None = None) -> Received:
+    async def receive(self, authorization: str | None, body: bytes, ids: RequestIds | None = None) -> IngestResult:
         """Store what a body tells. `ids` are Graph's ids of the request.
 
         Raises
         ------
-        Unauthenticated, KeysUnavailable
+        Unauthenticated, SigningKeysUnavailable
             See `TokenVerifier.verify`.
         Forbidden
             The tenant or the calling app is not served here, or all notifications are of other tenants' or bots' calls.
@@ -106,40 +106,46 @@ class Webhook:
             Something is not stored, or not soon enough: Graph should send it again, which does no harm to the rest.
         """
         try:
-            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+            async with asyncio.timeout(RESPONSE_TIMEOUT.total_seconds()):
                 return await self._receive(authorization, body, ids or RequestIds())
         except TimeoutError:
-            raise StoreUnavailable(f"Not all was stored within {ANSWER_WITHIN.total_seconds():g} s.") from None
+            raise StoreUnavailable(f"Not all was stored within {RESPONSE_TIMEOUT.total_seconds():g} s.") from None
 
-    async def _receive(self, authorization: str | None, body: bytes, ids: RequestIds) -> Received:
+    async def _receive(self, authorization: str | None, body: bytes, ids: RequestIds) -> IngestResult:
         claims = await self._verifier.verify(authorization)
         tenant_id = claims.tenant_id
-        self._admitted.check(claims)
+        self._allow_list.check(claims)
         # A roster of thousands takes seconds of CPU time: other requests, and sweeps, go on meanwhile.
-        parsed = parse(body) if len(body) < LARGE_BODY else await asyncio.to_thread(parse, body)
+        parsed = (
+            parse_notifications(body)
+            if len(body) < LARGE_BODY_BYTES
+            else await asyncio.to_thread(parse_notifications, body)
+        )
         if parsed.faults and not parsed.notifications:
             raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
-        teller = tenant_id, self._apps.of_audience(claims.audience)
-        received = await self._take(_by_call(parsed.notifications), _Told(teller, ids), parsed.faults)
-        if received.refused and not received.calls:
+        sender = TenantApp(tenant_id, self._apps.app_id_of_audience(claims.audience))
+        result = await self._store_by_call(_by_call(parsed.notifications), _Origin(sender, ids), parsed.faults)
+        if result.refused and not result.calls:
             raise Forbidden("These calls belong to another tenant, or another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
             tenantId=tenant_id,
             tokenKind=claims.kind,
-            notifications=received.notifications,
-            calls=received.calls,
-            unreadable=len(received.faults),
+            notifications=result.notifications,
+            calls=result.calls,
+            unreadable=len(result.faults),
         )
-        return received
+        return result
 
-    async def _take(self, by_call: dict[str, list[Notification]], told: _Told, faults: tuple[str, ...]) -> Received:
-        slots = asyncio.Semaphore(AT_ONCE)
+    async def _store_by_call(
+        self, by_call: dict[str, list[Notification]], origin: _Origin, faults: tuple[str, ...]
+    ) -> IngestResult:
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         refused: dict[str, Forbidden] = {}
 
-        async def one(call_id: str) -> StoreUnavailable | None:
-            async with slots:
+        async def store_one(call_id: str) -> StoreUnavailable | None:
+            async with semaphore:
                 try:
-                    await self._store_all(call_id, by_call[call_id], told)
+                    await self._store_call(call_id, by_call[call_id], origin)
                 except Forbidden as error:
                     refused[call_id] = error
                 except RowUnreadable as error:  # Graph sends it again, and the row may be readable by then
@@ -147,52 +153,54 @@ class Webhook:
                 except StoreUnavailable as error:
                     return error
                 except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
-                    telemetry.REQUEST_FAILED(route="receive_notifications", error=words(error), location=place(error))
+                    telemetry.REQUEST_FAILED(
+                        route="receive_notifications", error=safe_message(error), location=traceback_summary(error)
+                    )
                     return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
                 return None
 
         try:
-            errors = await asyncio.gather(*(one(call_id) for call_id in by_call))
+            errors = await asyncio.gather(*(store_one(call_id) for call_id in by_call))
         finally:  # also where time ran out: what another call meets hides no alarm
-            self._tell_refused(told.teller, faults, refused)
+            self._log_refused(origin.sender, faults, refused)
         for error in filter(None, errors):
             raise error
         stored = [notifications for call_id, notifications in by_call.items() if call_id not in refused]
-        return Received(sum(map(len, stored)), len(stored), faults, len(refused))
+        return IngestResult(sum(map(len, stored)), len(stored), faults, len(refused))
 
-    def _tell_refused(self, teller: Account, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
+    def _log_refused(self, sender: TenantApp, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:
             telemetry.NOTIFICATIONS_REJECTED(reason="unreadable", detail=fault)
             telemetry.NOTIFICATIONS.add(outcome="unreadable")
-        tenant_id, app_id = teller
-        for call_id in islice(refused, MOST_ALARMS):
+        tenant_id, app_id = sender
+        for call_id in islice(refused, MAX_ALARMS):
             telemetry.OTHER_TENANT(callId=call_id, tenantId=tenant_id, appId=app_id)
-        others = Counter(
-            "otherApp" if isinstance(error, TokenOfAnotherApp) else "otherTenant" for error in refused.values()
+        counts = Counter(
+            "otherApp" if isinstance(error, TokenAppMismatch) else "otherTenant" for error in refused.values()
         )
-        for reason, count in others.items():
+        for reason, count in counts.items():
             telemetry.NOTIFICATIONS_REJECTED(
                 reason=reason, detail=f"{count} calls, token of {tenant_id} for app {app_id}"
             )
             telemetry.NOTIFICATIONS.add(count, outcome=reason)
 
-    async def _store_all(self, call_id: str, notifications: list[Notification], told: _Told) -> None:
-        for chunk in batched(notifications, IN_ONE_CHANGE, strict=False):
-            before, after = await self._store_chunk(call_id, chunk, told)
+    async def _store_call(self, call_id: str, notifications: list[Notification], origin: _Origin) -> None:
+        for chunk in batched(notifications, MAX_NOTIFICATIONS_PER_CHANGE, strict=False):
+            before, after = await self._store_chunk(call_id, chunk, origin)
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
             if after.ended_at and (not before or not before.ended_at or before.termination != after.termination):
-                telemetry.tell_end(after)
+                telemetry.log_call_ended(after)
 
     async def _store_chunk(
-        self, call_id: str, notifications: tuple[Notification, ...], told: _Told
+        self, call_id: str, notifications: tuple[Notification, ...], origin: _Origin
     ) -> tuple[Call | None, Call]:
         at = self._clock.now()
 
         async def attempt() -> tuple[Call | None, Call]:
             before = await self._store.get(call_id)
-            change = await self._merge(before, call_id, notifications, told, at)
+            change = await self._merge(before, call_id, notifications, origin, at)
             after = change.after
-            if before is None and after.ended_at is None and after.state not in UNDER_WAY:
+            if before is None and after.ended_at is None and after.state not in STARTING_STATES:
                 await self._renew_soon(call_id)
             await commit(self._store, change)
             return before.value if before else None, after
@@ -204,14 +212,14 @@ class Webhook:
         before: Stored[Call] | None,
         call_id: str,
         notifications: tuple[Notification, ...],
-        told: _Told,
+        origin: _Origin,
         at: datetime,
     ) -> Change:
-        call = self._apps.owned(before.value) if before else None
+        call = self._apps.with_app_id(before.value) if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
-        story: dict[str, Event] = {}
+        events: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):
-            call = lifecycle.notified(call, item, told.teller[0], at, told.teller[1])
+            call = lifecycle.notified(call, item, origin.sender.tenant_id, at, origin.sender.app_id)
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
                 if known is None:
@@ -219,10 +227,10 @@ class Webhook:
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
-                event = lifecycle.story(item, at + number * TICK, told.ids)
-                story.setdefault(event.digest, event)
+                event = lifecycle.notification_event(item, at + number * EVENT_SPACING, origin.ids)
+                events.setdefault(event.digest, event)
         assert call is not None  # noqa: S101 (there is at least one notification, and each gives a call)
-        return Change(before, call, tuple(story.values()), tuple(operations.values()))
+        return Change(before, call, tuple(events.values()), tuple(operations.values()))
 
     async def _renew_soon(self, call_id: str) -> None:
         """A call first met in the middle may be old: renew it soon, not at the next sweep.
@@ -230,7 +238,7 @@ class Webhook:
         The message before the row: should we die in between, Graph tells again. It comes when the row is written.
         """
         try:
-            await self._queue.send(Renew(call_id=call_id), AFTER_THE_WRITE)
+            await self._queue.send(Renew(call_id=call_id), RENEWAL_DELAY)
         except StoreUnavailable as error:  # the next sweep renews it
             telemetry.QUEUE_FAILED(kind="renew", error=str(error))
 

@@ -160,7 +160,7 @@ class Bots:
 
     async def _answer(self, app: "App", ask: Ask) -> None:
         await ask(app)
-        await app.keeper.notice()
+        await app.keeper.check_for_stale_sweeps()
 
     def _tell(self, held: Held, call: dict[str, object], delay: float) -> None:
         body = json.dumps(

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 
 from shared.errors import GraphError, GraphThrottled, TokenUnavailable
 from shared.graph import GraphCall, StartedOperation
-from shared.graph_errors import error_of, unreachable
-from shared.http_client import Answer, NoAnswer
+from shared.graph_errors import error_from_response, error_from_transport
+from shared.http_client import Response, TransportError
 from shared.recording import RecordRequest
 from soak.manners import Manners
 from soak.spans import MINUTE
@@ -23,9 +23,9 @@ REMEMBERED = 5 * MINUTE  # in which a look-up still finds an ended call
 
 _REFUSALS = ((400, 8501), (409, 8519), (400, None))
 _STRANGERS = (
-    Answer(404, {"content-type": "text/html"}, b"<html>"),
-    Answer(404, {}),
-    Answer(200, {"content-type": "text/html", "request-id": "0"}, b"<html>"),
+    Response(404, {"content-type": "text/html"}, b"<html>"),
+    Response(404, {}),
+    Response(200, {"content-type": "text/html", "request-id": "0"}, b"<html>"),
 )
 _FORBIDDEN = (7504, 7505, 7507)
 _MIXED = ("500", "slow", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
@@ -156,7 +156,7 @@ class GraphOf:
         there = await self._process.ask(self._travel(mode), lambda: self._reach(call, effect))
         if mode in {"lost", "broken"}:
             await asyncio.sleep(PATIENCE if mode == "lost" else 0)
-            raise unreachable(NoAnswer("no answer within 10 s"))
+            raise error_from_transport(TransportError("no answer within 10 s"))
         if not there:
             call.words.add(word)
             gone = (400, 8528) if self._cloud.random.random() < 0.2 else (404, 8522)
@@ -184,7 +184,7 @@ class GraphOf:
         await self._process.ask(PATIENCE if mode == "hangs" else self._travel(mode), lambda: None)
         match mode:
             case "hangs" | "broken":
-                raise unreachable(NoAnswer("no answer"))
+                raise error_from_transport(TransportError("no answer"))
             case "noToken":
                 raise TokenUnavailable("no token")
             case "429":
@@ -194,7 +194,7 @@ class GraphOf:
                 date = format_datetime(START + timedelta(seconds=self._process.now() + seconds), usegmt=True)
                 raise self._error(429, 8516, date if random.random() < 0.2 else written)
             case "page":
-                raise error_of(random.choice(_STRANGERS), self._clock.now())
+                raise error_from_response(random.choice(_STRANGERS), self._clock.now())
             case "refused":
                 raise self._error(*random.choice(_REFUSALS))
             case "403":
@@ -204,4 +204,4 @@ class GraphOf:
     def _error(self, status: int, subcode: int | None, retry_after: str | None = None) -> GraphError:
         headers = {"request-id": "0"} | ({"retry-after": retry_after} if retry_after else {})
         body = f'{{"error": {{"code": "{subcode or status}"}}}}'
-        return error_of(Answer(status, headers, body.encode()), self._clock.now())
+        return error_from_response(Response(status, headers, body.encode()), self._clock.now())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Source, Status
+from shared.calls import Call, Status, TerminationSource
 from shared.leases import Timing, Watermark
 from shared.store import Change, shard_of
 from soak.cloud import Cloud, Held
@@ -138,7 +138,7 @@ class Judge:
         if held.ended - met < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
             return
         told = known.call.termination
-        self._findings.counts["ends in time"] += told is None or told.source is not Source.NOTIFICATION
+        self._findings.counts["ends in time"] += told is None or told.source is not TerminationSource.NOTIFICATION
         if known.call.status is not Status.ENDED:
             self._violated("its end was not found within a sweep period and 60 s", held.id)
 
@@ -209,7 +209,7 @@ class Judge:
 
     def _watermark(self, shard: int) -> Watermark | None:
         assert self.store is not None  # noqa: S101 the world sets it
-        return at_once(self.store.watermark(shard))
+        return at_once(self.store.get_watermark(shard))
 
     def _violated(self, what: str, who: str) -> None:
         at = START + timedelta(seconds=self._now())

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared import wakeups
-from shared.wakeups import WakeUp, parse
+from shared.wakeups import WakeUp, parse_wake_up
 from soak.storage import through, trouble
 from soak.weather import BACK
 from soak.wire import Died, Process, Scene
@@ -88,7 +88,7 @@ class Post:
         try:
             assert self.handle is not None  # noqa: S101 the world sets it
             self._tell(process.name, "takes", letter.text)
-            await process.work(self.handle(process, parse(letter.text)))
+            await process.work(self.handle(process, parse_wake_up(letter.text)))
         except Died:
             self._show(letter, self._random.uniform(AGAIN, BACK - POLLING))
             return

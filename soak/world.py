@@ -14,9 +14,9 @@ from shared.inbound import Claims, TokenVerifier
 from shared.keeper import Keeper
 from shared.management import Management
 from shared.renewal import Renewer
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import WakeUp
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
 from soak.judge import TIMING, Findings, Judge
@@ -52,16 +52,16 @@ class App(Process):
         clock = OffClock(world.loop, random.uniform(-climate.clock_off, climate.clock_off))
         store = cast("CallStore", StoreOf(world.store, self, scene))
         graph, queue = GraphOf(world.cloud, self, clock), PostOf(world.post, self, scene)
-        plan = Plan(
+        plan = SweepConfig(
             timing=TIMING,
             concurrency=random.choice(climate.concurrency),
-            fan_out_above=climate.fan_out_above,
+            fan_out_threshold=climate.fan_out_above,
             retention=timedelta(hours=8),
         )
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, clock, plan)
         self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, Admitted(), apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 
 
@@ -200,7 +200,7 @@ class World:
     async def _tick(self, app: App) -> bool:
         """Whether the process lived to the end of it."""
         self.tell(app.name, "ticks")
-        return await self.limited(app, app.keeper.sweep("timer", unless_younger_than=TIMING.fresh))
+        return await self.limited(app, app.keeper.sweep("timer", unless_younger_than=TIMING.sweep_fresh_for))
 
     async def limited(self, app: App, work: Coroutine[Any, Any, object]) -> bool:
         """Do something that the host ends after five minutes, and the process with it."""

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def no_line_is_left_out() -> None:
     """As if a minute had gone by since the test before."""
-    telemetry._ration.cache_clear()
+    telemetry._rate_limit.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from local.doctor.finding import CannotCheck, Fault, Finding, Mark
 from local.doctor.patient import Patient, now
 from local.doctor.probe import NoWay, Trouble, look, proxy_hint
 from shared.errors import TokenUnavailable
-from shared.graph_errors import error_of
-from shared.graph_proof import Verb, Word, word_of
-from shared.http_client import Answer
+from shared.graph_errors import error_from_response
+from shared.graph_proof import GraphAction, Verdict, verdict_of
+from shared.http_client import Response
 
 PLACE_CALLS = {  # Graph: keepAlive page; the id of each is the same in all clouds
     "Calls.Initiate.All": "284383ee-7f6e-4e40-a2a8-e85dcb029101",
@@ -127,12 +127,12 @@ async def clock(patient: Patient) -> AsyncIterator[Finding]:
         yield CLOCK.found(f"the clock is {off.total_seconds():.0f} s {direction} Graph's")
 
 
-def judged(answer: Answer) -> Finding | None:
+def judged(answer: Response) -> Finding | None:
     """What Graph's answer to the question for a call that does not exist means; None for the healthy one."""
-    error = error_of(answer, now(), Verb.LOOK_UP)
+    error = error_from_response(answer, now(), GraphAction.LOOK_UP)
     told = f"{answer.status}{f'/{error.subcode}' if error.subcode else ''}"
     match answer.status:
-        case status if word_of(Verb.LOOK_UP, answer) is Word.STRANGER:
+        case status if verdict_of(GraphAction.LOOK_UP, answer) is Verdict.NOT_GRAPH:
             redirected = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
             what = f"a redirect ({status})" if redirected else f"{told} of something on the way"
             return NOT_GRAPH.found(f"{what} instead of an answer of the calls API")
@@ -162,7 +162,7 @@ def _a_call(patient: Patient) -> str:
     return f"{patient.settings.graph_root}/v1.0/communications/calls/{uuid.uuid4()}"
 
 
-def _date(answer: Answer) -> datetime:
+def _date(answer: Response) -> datetime:
     try:
         return parsedate_to_datetime(answer.headers["date"])
     except (KeyError, ValueError):

@@ -7,7 +7,7 @@ from local.doctor.checks_token import authority
 from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import Patient
 from local.doctor.probe import NoWay, look
-from shared.signing_keys import keys_url, usable_keys
+from shared.signing_keys import jwks_url, usable_keys
 from shared.token_kinds import entra_metadata_urls
 
 ISSUER = "https://api.botframework.com"  # MicrosoftDocs: calling bots' authentication
@@ -74,7 +74,7 @@ async def _keys_trouble(patient: Patient, metadata_url: str) -> str | None:
     """What is wrong on the way from the metadata to the keys."""
     try:
         document = await _document(patient, metadata_url)
-        found = keys_url(document, metadata_url, patient.settings.signing_key_hosts)
+        found = jwks_url(document, metadata_url, patient.settings.signing_key_hosts)
         usable_keys(await _document(patient, found), document)
     except NoWay as error:
         return str(error)

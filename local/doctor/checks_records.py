@@ -52,7 +52,7 @@ async def sweeps(patient: Patient) -> AsyncIterator[Finding]:
         if store is None:
             yield NEVER.found("there is no table of calls yet")
             return
-        marks = [await store.watermark(shard) for shard in range(SHARDS)]
+        marks = [await store.get_watermark(shard) for shard in range(SHARDS)]
     begun = [mark.sweep_started_at for mark in marks if mark]
     if not begun:
         yield NEVER.found("no shard has a watermark")

@@ -8,7 +8,7 @@ from local.doctor.check import check, fine
 from local.doctor.finding import Fault, Finding, Mark
 from local.doctor.patient import Patient
 from local.doctor.probe import NoWay, Trouble, look
-from shared.http_client import Answer
+from shared.http_client import Response
 from shared.views import HealthView
 
 PLAIN = Fault(
@@ -107,7 +107,7 @@ async def health(patient: Patient) -> AsyncIterator[Finding]:
         yield DEGRADED.found(told)
 
 
-def _judged(answer: Answer) -> Finding | None:
+def _judged(answer: Response) -> Finding | None:
     ours = "problem+json" in answer.headers.get("content-type", "")
     match answer.status:
         case HTTPStatus.UNAUTHORIZED if ours:

@@ -19,7 +19,7 @@ from local.doctor import (
 from local.doctor.check import Check
 from local.doctor.finding import CannotCheck, Finding, Mark
 from local.doctor.patient import Patient
-from shared.errors import place
+from shared.errors import traceback_summary
 
 CHECKS: tuple[Check, ...] = (
     checks_settings.settings,
@@ -94,5 +94,5 @@ async def _make(each: Check, patient: Patient) -> Result:
     except TimeoutError:
         found.append(Finding(Mark.SKIP, each.name, f"not done within {PATIENCE:.0f} s"))
     except Exception as error:  # noqa: BLE001 a check's own mistake must not hide what the others find
-        found.append(Finding(Mark.SKIP, each.name, f"unexpected {type(error).__name__} ({place(error)})"))
+        found.append(Finding(Mark.SKIP, each.name, f"unexpected {type(error).__name__} ({traceback_summary(error)})"))
     return Result(each, tuple(found))

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import httpx
 
-from shared.http_client import MAX_BODY, Answer
+from shared.http_client import MAX_RESPONSE_BODY, Response
 
 PATIENCE = 10.0  # seconds for one answer
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -44,7 +44,7 @@ def make_client() -> httpx.AsyncClient:
     )
 
 
-async def look(client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None) -> Answer:
+async def look(client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None) -> Response:
     """The answer, up to 256 KiB of it.
 
     Raises
@@ -58,9 +58,9 @@ async def look(client: httpx.AsyncClient, url: str, *, method: str = "GET", toke
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > MAX_BODY:
+                if len(body) > MAX_RESPONSE_BODY:
                     break
-            return Answer(response.status_code, response.headers, bytes(body))
+            return Response(response.status_code, response.headers, bytes(body))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
         raise _no_way(error) from error
 

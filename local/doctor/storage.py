@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from local.doctor.finding import CannotCheck
 from local.doctor.patient import Patient
-from shared.services import TABLE
-from shared.wakeups import QUEUE
+from shared.services import TABLE_NAME
+from shared.wakeups import QUEUE_NAME
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 _SCOPE = "https://storage.azure.com/.default"  # in all clouds
-POISON = f"{QUEUE}-poison"
+POISON = f"{QUEUE_NAME}-poison"
 
 
 class NoIdentity(Exception):
@@ -50,15 +50,15 @@ async def table_client(patient: Patient) -> AsyncIterator["TableClient"]:
     async with AsyncExitStack() as stack:
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
-            yield await stack.enter_async_context(TableClient.from_connection_string(connection, TABLE, **_ONCE))
+            yield await stack.enter_async_context(TableClient.from_connection_string(connection, TABLE_NAME, **_ONCE))
         else:
             account, credential = settings.calls_storage_table_service_uri, await _identity(patient, stack)
-            client = TableClient(account or "", TABLE, credential=credential, **_ONCE)
+            client = TableClient(account or "", TABLE_NAME, credential=credential, **_ONCE)
             yield await stack.enter_async_context(client)
 
 
 @asynccontextmanager
-async def queue_client(patient: Patient, name: str = QUEUE) -> AsyncIterator["QueueClient"]:
+async def queue_client(patient: Patient, name: str = QUEUE_NAME) -> AsyncIterator["QueueClient"]:
     """A queue, which may not be there yet. Raises as `table_client`."""
     from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 slow to import
 

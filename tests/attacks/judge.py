@@ -5,7 +5,7 @@ import re
 
 from azure.data.tables.aio import TableServiceClient
 
-from functions.problems import DISCREET, LATER
+from functions.problems import GENERIC_DETAILS, RETRY_LATER_DETAIL
 from tests.attacks.scene import Answer, Case, Request, Scene
 
 type Key = tuple[str, str, str]  # table, PartitionKey, RowKey
@@ -46,6 +46,6 @@ def assert_tells_nothing(case: Case, request: Request, answer: Answer, scene: Sc
     if text.startswith("{"):
         told = json.loads(text)
         assert told.keys() <= {"type", "title", "status", "detail"}
-        assert told["detail"] == DISCREET.get(told["status"], LATER)
+        assert told["detail"] == GENERIC_DETAILS.get(told["status"], RETRY_LATER_DETAIL)
     else:
         assert case.kind == "HTTP"

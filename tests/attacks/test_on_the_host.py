@@ -9,7 +9,7 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from local.stack import APP_ID, Options, Stack, running
-from shared.rows import PROGRESS, SWITCH, WATERMARK
+from shared.rows import PROGRESS_ROW, WATCHDOG_ROW, WATERMARK_ROW
 from tests.attacks.corpus import CASES
 from tests.attacks.judge import Ledger, assert_tells_nothing, secrets_of
 from tests.attacks.keys import ENTRA_KEYS, ENTRA_METADATA, OTHER_TENANT, Issuers
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(180)
 VICTIM = "9d0e4c2a-7f51-4b8e-a3d6-5c1f0b7e90f4"
 AT_ONCE = 4
 NO_SWEEPS = "0 0 0 1 1 *"
-OF_SWEEPS = {PROGRESS, WATERMARK, SWITCH}  # any request may notice that there was none, and begin one
+OF_SWEEPS = {PROGRESS_ROW, WATERMARK_ROW, WATCHDOG_ROW}  # any request may notice that there was none, and begin one
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from bench.sampler import group_of
 from bench.transactions import _kind
 from local.processes import Children, ProcessError
 from shared.calls import canonical_id
-from shared.notifications import parse
+from shared.notifications import parse_notifications
 from shared.settings import Settings
 from shared.store import shard_of
 
@@ -283,7 +283,7 @@ def test_ids_are_graphs_form_all_different_and_in_every_shard() -> None:
 
 
 def test_a_calls_notifications_are_read_by_the_app() -> None:
-    read = [parse(body) for body in notifications.bodies(next(call_ids(1)))]
+    read = [parse_notifications(body) for body in notifications.bodies(next(call_ids(1)))]
 
     assert [len(parsed.notifications) for parsed in read] == [1, 1, 1]
     assert not any(parsed.faults for parsed in read)

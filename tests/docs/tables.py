@@ -34,7 +34,7 @@ from shared.apps import BotApp
 from shared.entra_errors import ADVICE
 from shared.settings import Settings, setting_name
 from shared.telemetry import LogEvent, Metric
-from shared.termination import Cited, Entry, catalogue
+from shared.termination import CitedMeaning, CodeEntry, catalogue
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
@@ -167,7 +167,7 @@ def _posted() -> str:
     return "".join(map(_section, (entry for entry in catalogue().entries if entry.message or entry.threads)))
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: CodeEntry) -> str:
     title = f"{_codes_of(entry)}: {entry.message}" if entry.message else _codes_of(entry)
     threads = ", ".join(f"[{urlsplit(url).path.strip('/').replace('/issues/', '#')}]({url})" for url in entry.threads)
     lines = (
@@ -180,12 +180,12 @@ def _section(entry: Entry) -> str:
     return f"\n### {title}\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines)
 
 
-def _codes_of(entry: Entry) -> str:
+def _codes_of(entry: CodeEntry) -> str:
     code = "any code" if entry.code is None else str(entry.code)
     return code if entry.subcode is None else f"{code}/{entry.subcode}"
 
 
-def _searched(entry: Entry) -> str:
+def _searched(entry: CodeEntry) -> str:
     """The codes in the two ways in which people search for them: as Graph's two members, and as in its DiagCode."""
     if entry.subcode is None:
         return f"`{entry.code}` alone"
@@ -199,7 +199,7 @@ def _searched(entry: Entry) -> str:
 _EXPLAINED = ("symptom", "cause", "what to do", "whose doing", "again?", "category", "source")
 
 
-def _explained(row: Cited, symptom: str | None = None) -> tuple[str, ...]:
+def _explained(row: CitedMeaning, symptom: str | None = None) -> tuple[str, ...]:
     return (
         symptom or catalogue().symptoms[row.category],
         row.reason,

@@ -16,16 +16,16 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 import function_app
 from functions.http import ROUTES, Role, Route
-from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, KINDS, TYPE, problem
+from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, problem_response
 from shared import VERSION, notifications, paging, seals, views, wakeups
-from shared.callers import EVERYTHING
-from shared.calls import Source, Status
+from shared.callers import UNRESTRICTED
+from shared.calls import Status, TerminationSource
 from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
 from shared.explaining import Context, explain, explain_keep_alive
-from shared.graph_errors import error_of
-from shared.http_client import Answer
+from shared.graph_errors import error_from_response
+from shared.http_client import Response
 from shared.recording import RecordRequest
-from shared.renewal import NOT_ASKED, failure_of
+from shared.renewal import REASONS_NOT_ASKED, classify_failure
 from shared.rows import recent_key
 from shared.settings import load_settings
 from shared.validation import read_json
@@ -110,7 +110,7 @@ def test_a_section_tells_who_may_ask_and_what_may_come_back(route: Route) -> Non
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_a_section_names_every_parameter_and_member(route: Route) -> None:
     told = set(re.findall(r"`(\w+)`", section(API, f"{route.method} /api/{route.path}")))
-    wanted = {parameter.name for parameter in route.parameters if parameter.place == "query"}
+    wanted = {parameter.name for parameter in route.parameters if parameter.location == "query"}
     if route.request:
         wanted |= {field.alias or name for name, field in route.request.model_fields.items()}
     assert wanted <= told
@@ -124,14 +124,14 @@ def test_a_section_shows_a_request(route: Route) -> None:
 
 def test_every_status_of_an_error_is_explained() -> None:
     told = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
-    assert {kind.status for kind in (*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR)} == told
+    assert {kind.status for kind in (*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR)} == told
     assert {status for route in ROUTES for status in route.errors} <= told
 
 
 def test_every_type_of_a_problem_is_listed_as_it_comes() -> None:
     told = {(code(row[0])[0], int(row[1]), row[2]) for row in rows(section(API, "Types of problems"))}
-    kinds = {*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR}
-    assert told == {(TYPE + kind.name, kind.status, kind.title) for kind in kinds}
+    kinds = {*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR}
+    assert told == {(TYPE_PREFIX + kind.name, kind.status, kind.title) for kind in kinds}
 
 
 def test_every_role_is_explained() -> None:
@@ -165,9 +165,9 @@ def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
     told = json.loads(block.body)
     match block.kind:
         case "notifications":
-            assert notifications.parse(block.body.encode()).faults == ()
+            assert notifications.parse_notifications(block.body.encode()).faults == ()
         case "WakeUp":
-            assert _as_given(wakeups.parse(block.body), told) == told
+            assert _as_given(wakeups.parse_wake_up(block.body), told) == told
         case name:
             model: type[BaseModel] = getattr(views, name)
             shown = TypeAdapter(model).validate_python(told)
@@ -196,8 +196,8 @@ def test_the_problem_that_is_shown_is_the_one_that_comes() -> None:
 def test_the_refusal_of_graph_that_is_shown_is_the_one_that_comes() -> None:
     shown = [block for block in JSON_BLOCKS if block.kind == "Problem"][1]
     headers = httpx.Headers({"request-id": json.loads(shown.body)["graphRequestId"]})
-    refused = error_of(Answer(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
-    assert json.loads(problem(refused).get_body()) == json.loads(shown.body)
+    refused = error_from_response(Response(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
+    assert json.loads(problem_response(refused).get_body()) == json.loads(shown.body)
 
 
 def test_the_wrong_setting_that_is_shown_is_told_so() -> None:
@@ -235,7 +235,7 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
     place, _, seal = page["continuation"].partition(".")
-    assert place == paging._continuation(Status.ENDED, EVERYTHING, key)
+    assert place == paging._continuation(Status.ENDED, UNRESTRICTED, key)
     assert len(seal) == len(seals._mac(b"", place, "function key"))
 
 
@@ -258,7 +258,7 @@ def test_the_members_of_a_call_name_every_reason_of_a_failing_keep_alive_and_eve
     listed = section(API, "GET /api/calls/{callId}")
     (reasons,) = re.findall(r"^\| `lease\.failing\.reason` \|(.+)\|$", listed, re.MULTILINE)
     (sources,) = re.findall(r"^\| `termination\.source` \|(.+)\|$", listed, re.MULTILINE)
-    errors = [kind for kind, _ in KINDS if issubclass(kind, GraphError)] + GraphError.__subclasses__()
-    known = {failure_of(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
-    assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | NOT_ASKED
-    assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(Source)
+    errors = [kind for kind, _ in PROBLEM_TYPES if issubclass(kind, GraphError)] + GraphError.__subclasses__()
+    known = {classify_failure(error("")).reason for error in {*errors, TokenUnavailable, RuntimeError}}
+    assert set(re.findall("`([a-zA-Z]+)`", reasons)) == known | REASONS_NOT_ASKED
+    assert set(re.findall("`([a-zA-Z]+)`", sources)) == set(TerminationSource)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.leases import Failing, Lease, Timing, Watermark
-from shared.rows import SEAL, SWITCH
+from shared.leases import Lease, RenewalFailure, Timing, Watermark
+from shared.rows import CONTINUATION_KEY_ROW, WATCHDOG_ROW
 from shared.settings import Settings, setting_name
 from shared.termination import catalogue
 from tests.docs.documents import code, documents, read, rows, section
@@ -180,7 +180,7 @@ def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
     kinds = {kind for path in _modules("shared") for kind in _kinds(path)}
     kinds.remove("otherNotified")  # made, but not kept: participants come and go
     assert len(kinds) > 5
-    assert kinds == {name for name in told if name.isalpha() and name not in {SEAL, SWITCH}}
+    assert kinds == {name for name in told if name.isalpha() and name not in {CONTINUATION_KEY_ROW, WATCHDOG_ROW}}
 
 
 def test_the_example_of_the_watermark_comes_out_as_told() -> None:
@@ -202,11 +202,11 @@ def test_the_intervals_of_the_architecture_are_those_of_the_code() -> None:
     told = [row[1] for row in rows(section(read("docs/architecture.md"), "A sweep"))]
     retries = ", ".join(f"{timing.retry_delay(attempt, timing.lease) // minute}" for attempt in range(1, 6))
     spans = (
-        timing.fresh,
-        timing.skew,
-        timing.unseen,
-        timing.young,
-        timing.stale,
+        timing.sweep_fresh_for,
+        timing.max_clock_skew,
+        timing.watermark_blind_window,
+        timing.not_found_grace,
+        timing.sweep_stale_after,
         timing.renew_at_once_below,
         timing.at_risk_after,
     )
@@ -214,7 +214,7 @@ def test_the_intervals_of_the_architecture_are_those_of_the_code() -> None:
 
 
 def _failing(lease: Lease) -> Lease:
-    return replace(lease, failing=Failing(_at("12:00"), 1, _at("12:01"), "unavailable"))
+    return replace(lease, failing=RenewalFailure(_at("12:00"), 1, _at("12:01"), "unavailable"))
 
 
 def _at(clock: str) -> datetime:

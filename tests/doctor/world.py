@@ -28,11 +28,11 @@ from local.doctor.storage import POISON
 from local.doctor.veil import Veil
 from local.stack import APP_ID, ROOT, Stack, running
 from local.stack import Options as StackOptions
-from shared.calls import Call, Source, Termination
+from shared.calls import Call, Termination, TerminationSource
 from shared.entities import to_row
 from shared.leases import Watermark
-from shared.rows import WATERMARK, ended_key, recent_key, shard_key
-from shared.services import TABLE
+from shared.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
+from shared.services import TABLE_NAME
 from shared.store import SHARDS
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
@@ -72,7 +72,7 @@ class World:
         self._open = ExitStack()
         self._environment: dict[str, str | None] = {}
         connection = stack.storage.connection_string
-        self._table = TableClient.from_connection_string(connection, TABLE)
+        self._table = TableClient.from_connection_string(connection, TABLE_NAME)
         self._poison = QueueClient.from_connection_string(connection, POISON)
         self.az = FakeAz.install(folder / "az")
         key = {"x-functions-key": stack.function_key}
@@ -174,9 +174,9 @@ class World:
         row = to_row(Watermark(began, began))
         for shard in range(SHARDS):
             if age is None:
-                self._table.delete_entity(shard_key(shard), WATERMARK)
+                self._table.delete_entity(shard_key(shard), WATERMARK_ROW)
             else:
-                self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK, **row})
+                self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK_ROW, **row})
 
     def end_a_call(self, code: int, subcode: int) -> None:
         """A call that ended just now, on record."""
@@ -252,9 +252,9 @@ def skipped(results: list[Result]) -> dict[str, str]:
 
 def healthy_storage(method: str, path: str) -> Reply:
     """Tables and queues of an account: all shards were swept just now, and that is all there is."""
-    if f"RowKey eq '{WATERMARK}'" in unquote_plus(path):
+    if f"RowKey eq '{WATERMARK_ROW}'" in unquote_plus(path):
         at = datetime.now(UTC)
-        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK}
+        row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK_ROW}
         for name, value in to_row(Watermark(at, at)).items():
             row[name] = value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
             row |= {f"{name}@odata.type": "Edm.DateTime"} if isinstance(value, datetime) else {}
@@ -296,7 +296,7 @@ def running_world() -> Iterator[World]:
 
 
 def _termination(code: int, subcode: int) -> Termination:
-    return Termination(Source.NOTIFICATION, "keepAlive did not come", "keepalive", code, subcode)
+    return Termination(TerminationSource.NOTIFICATION, "keepAlive did not come", "keepalive", code, subcode)
 
 
 def _setting(name: str, value: str) -> Mapping[str, JsonValue]:

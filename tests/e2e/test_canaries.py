@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from local.stack import APP_ID, Options, Ports, Stack, running
-from shared.rows import SEAL, shard_key
+from shared.rows import CONTINUATION_KEY_ROW, shard_key
 from tests.e2e import guarded
 from tests.e2e.overheard import Overheard, listening_in
 from tests.functions.harness import about_call, about_operation
@@ -246,7 +246,7 @@ def _tables(connection: str) -> dict[str, str]:
 
 def _seal(connection: str) -> str:
     with TableServiceClient.from_connection_string(connection) as service:
-        return str(service.get_table_client("calls").get_entity(shard_key(0), SEAL)["key"])
+        return str(service.get_table_client("calls").get_entity(shard_key(0), CONTINUATION_KEY_ROW)["key"])
 
 
 def _queues(connection: str) -> str:

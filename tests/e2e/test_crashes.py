@@ -9,7 +9,7 @@ import pytest
 from azure.data.tables import TableClient, UpdateMode
 
 from local.stack import Options
-from shared.idempotency import WORKED_ON
+from shared.idempotency import IN_PROGRESS_TIMEOUT
 from tests.e2e.world import World, running
 
 pytestmark = pytest.mark.timeout(180)
@@ -155,7 +155,7 @@ def _age_the_claim(world: World, call_id: str) -> None:
     """Make the key as old as if the time had passed in which whoever has it could still be at work."""
     with TableClient.from_connection_string(world.stack.storage.connection_string, "calls") as table:
         (row,) = table.query_entities(f"RowKey gt 'idempotency|{call_id}|' and RowKey lt 'idempotency|{call_id}}}'")
-        row["beganAt"] -= WORKED_ON
+        row["beganAt"] -= IN_PROGRESS_TIMEOUT
         table.update_entity(row, mode=UpdateMode.MERGE)
 
 

@@ -96,7 +96,7 @@ async def whole_app(
 @pytest.fixture
 def app(whole_app: App, simulator: Simulator) -> App:  # noqa: ARG001 (it is cleaned for the test)
     """The app, with a tenant of this test's own."""
-    health._last = None  # what was seen in the test before
+    health._last_check = None  # what was seen in the test before
     whole_app.clock.ahead *= 0
     return replace(whole_app, tenant=str(uuid4()))
 

@@ -218,7 +218,7 @@ def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
 class KeeperAlone(Keeper):
     """Sweeps when it is asked to."""
 
-    def _sweep_beside(self) -> None:
+    def _start_background_sweep(self) -> None:
         """Do not."""
 
 
@@ -230,7 +230,7 @@ async def composed(
     clock = SystemClockAhead()
     parts = make(load_settings(env), clock)
     before = services._current
-    services.use(parts)
+    services.replace_services(parts)
     # A sweep beside a request would outlive the test that made its shards so old. It is tested with the keeper.
     beside = patch.object(services, "Keeper", KeeperAlone)
     try:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from functions.problems import LATER
+from functions.problems import RETRY_LATER_DETAIL
 from shared import health as shared_health
 from shared import services
 from shared.leases import Watermark
@@ -25,7 +25,7 @@ DEAD = (
 @pytest.fixture
 async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     """The app with a table of its own: health tells of all calls, of other tests' too."""
-    monkeypatch.setattr(services, "TABLE", f"health{uuid4().hex}")
+    monkeypatch.setattr(services, "TABLE_NAME", f"health{uuid4().hex}")
     async with app.configured() as alone:
         yield alone
 
@@ -149,7 +149,7 @@ async def test_settings_that_are_missing_are_named(
     monkeypatch.setenv("GRAPH_CREDENTIAL", "secret")
     monkeypatch.setenv("GRAPH_CERTIFICATE_PASSWORD", "a-secret")
     before = services._current
-    services.use(None)
+    services.replace_services(None)
     try:
         health: Any = await app.asked("GET", "health", expect=503, headers={})
         refused: Any = await app.asked("GET", "calls", expect=500)
@@ -161,7 +161,7 @@ async def test_settings_that_are_missing_are_named(
         assert "GRAPH_APP_ID is missing" in told
         assert "GRAPH_CLIENT_SECRET" in told
         assert "a-secret" not in told
-    assert (notified.status_code, notified.json()["detail"]) == (500, LATER)  # strangers may ask there
+    assert (notified.status_code, notified.json()["detail"]) == (500, RETRY_LATER_DETAIL)  # strangers may ask there
 
 
 async def test_the_process_composes_itself_from_its_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ async def test_the_process_composes_itself_from_its_environment(app: App, monkey
     monkeypatch.setenv("CALLS_STORAGE", app.storage)
     monkeypatch.setenv("KEEP_ALIVE_SCHEDULE", "0 */15 * * * *")
     before = services._current
-    services.use(None)
+    services.replace_services(None)
     try:
         first = services.services()
         assert services.services() is first

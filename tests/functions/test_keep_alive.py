@@ -8,7 +8,7 @@ import pytest
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from shared.leases import Watermark
-from shared.rows import WATERMARK, Put
+from shared.rows import WATERMARK_ROW, Put
 from shared.store import SHARDS
 from shared.wakeups import Sweep, SweepShard
 from tests.functions.harness import App, ago
@@ -21,7 +21,7 @@ async def old_call(app: App, swept_ago: float = 4) -> str:
     """A call that a sweep renews, though its registration did not; the last sweep was so many minutes ago."""
     then = app.clock.now() - timedelta(minutes=swept_ago)
     for shard in range(SHARDS):
-        put = Put(WATERMARK, Watermark(then, then))  # the store itself does not let an earlier one stand
+        put = Put(WATERMARK_ROW, Watermark(then, then))  # the store itself does not let an earlier one stand
         await app.parts.store._table.write(shard, [put])
     call_id = await app.simulator.call(app.tenant, ageSeconds=600)
     return await app.register(call_id, startedAt=ago(minutes=10))

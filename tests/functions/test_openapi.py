@@ -49,7 +49,7 @@ def test_management_routes_ask_for_the_key_and_the_others_do_not() -> None:
 
 def _takes_input(route: Route) -> bool:
     """Whether there is more to get wrong than an id: the host itself answers what is no segment of a path."""
-    return route.request is not None or any(parameter.place == "query" for parameter in route.parameters)
+    return route.request is not None or any(parameter.location == "query" for parameter in route.parameters)
 
 
 MODES = [
@@ -68,7 +68,7 @@ async def test_a_route_stands_whatever_it_is_sent_and_answers_as_it_says(
     call_id, operation_id = await app.register(), str(uuid4())
     await app.notify(about_operation(call_id, operation_id, status="running"))
     known = {"callId": call_id, "operationId": operation_id}
-    mine = {parameter.name: known[parameter.name] for parameter in route.parameters if parameter.place == "path"}
+    mine = {parameter.name: known[parameter.name] for parameter in route.parameters if parameter.location == "path"}
     await asyncio.to_thread(_fuzz, app.address, route, mode, None)
     if mine and mode is GenerationMode.POSITIVE:
         await asyncio.to_thread(_fuzz, app.address, route, mode, mine)

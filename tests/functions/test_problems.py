@@ -7,10 +7,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, KINDS, TYPE, Kind
-from shared.calls import KeyedRequest
+from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, ProblemType
+from shared.calls import IdempotencyRecord
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
-from shared.idempotency import key_of
+from shared.idempotency import parse_key
 from shared.services import Services
 from shared.store import Change
 from shared.table_store import TableCallStore
@@ -123,9 +123,11 @@ async def _(app: App) -> httpx.Response:
 @leads_to("request-in-progress")
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
-    key = key_of(KEYED["Idempotency-Key"], "function key", "hangup")
+    key = parse_key(KEYED["Idempotency-Key"], "function key", "hangup")
     assert key is not None
-    await app.parts.store.claim_key(call_id, key.name, KeyedRequest(key.fingerprint, app.clock.now()), None)
+    await app.parts.store.claim_idempotency_key(
+        call_id, key.name, IdempotencyRecord(key.fingerprint, app.clock.now()), None
+    )
     return await app.http.post(f"/api/calls/{call_id}/hangup", headers=KEYED)
 
 
@@ -134,7 +136,7 @@ async def _(app: App) -> httpx.Response:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, dropConnection=True)
     first = await app.asked("POST", f"calls/{call_id}/record", expect=409, headers=KEYED)
-    assert first["type"] == TYPE + "outcome-unknown"
+    assert first["type"] == TYPE_PREFIX + "outcome-unknown"
     return await app.http.post(f"/api/calls/{call_id}/record", headers=KEYED)
 
 
@@ -226,14 +228,14 @@ async def _(app: App) -> httpx.Response:
     return await with_fault(app, dropConnection=True)
 
 
-ALL = list(dict.fromkeys([*(kind for _, kind in KINDS), GRAPH_TIMEOUT, INTERNAL_ERROR]))
+ALL = list(dict.fromkeys([*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR]))
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
-async def test_a_request_leads_to_it_with_its_type_status_and_title(app: App, kind: Kind) -> None:
+async def test_a_request_leads_to_it_with_its_type_status_and_title(app: App, kind: ProblemType) -> None:
     answer = await CASES[kind.name](app)
     problem = answer.json()
-    assert (problem["type"], problem["title"], problem["status"]) == (TYPE + kind.name, kind.title, kind.status)
+    assert (problem["type"], problem["title"], problem["status"]) == (TYPE_PREFIX + kind.name, kind.title, kind.status)
     assert (answer.status_code, answer.headers["content-type"]) == (kind.status, "application/problem+json")
     assert problem["detail"]
     if kind.status == 401:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from pydantic import JsonValue
 
-from shared.views import METADATA_KEYS, METADATA_SIZE
+from shared.views import MAX_METADATA_KEYS, MAX_METADATA_SIZE
 from tests.functions.harness import KEY, App, about_call, ago
 
 OTHER = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"
@@ -237,7 +237,7 @@ async def test_the_tenant_may_be_left_out_where_a_setting_names_it(app: App) -> 
 
 
 async def test_metadata_is_taken_up_to_its_limits(app: App) -> None:
-    fits: dict[str, JsonValue] = {f"key-{number}": "x" for number in range(METADATA_KEYS)}
+    fits: dict[str, JsonValue] = {f"key-{number}": "x" for number in range(MAX_METADATA_KEYS)}
     await app.register(metadata=fits)
     large: dict[str, JsonValue] = {f"key-{number}": "😀" * 4000 for number in range(4)}
     await app.register(metadata=large)
@@ -248,8 +248,8 @@ async def test_metadata_is_taken_up_to_its_limits(app: App) -> None:
 @pytest.mark.parametrize(
     "metadata",
     [
-        {f"key-{number}": "x" for number in range(METADATA_KEYS + 1)},
-        {f"key-{number}": "x" * 4096 for number in range(METADATA_SIZE // 4096)},
+        {f"key-{number}": "x" for number in range(MAX_METADATA_KEYS + 1)},
+        {f"key-{number}": "x" * 4096 for number in range(MAX_METADATA_SIZE // 4096)},
         {"key": "x" * 4097},
         {"k" * 129: "x"},
         {"key": "\x7f"},
@@ -266,14 +266,14 @@ async def test_metadata_beyond_its_limits_is_refused(app: App, metadata: dict[st
 
 
 async def test_metadata_does_not_grow_beyond_its_limits_by_registering_again(app: App) -> None:
-    call_id = await app.register(metadata={f"key-{number}": "x" for number in range(METADATA_KEYS)})
+    call_id = await app.register(metadata={f"key-{number}": "x" for number in range(MAX_METADATA_KEYS)})
     problem: Any = await app.asked(
         "PUT", f"calls/{call_id}", {"tenantId": app.tenant, "metadata": {"one-more": "x"}}, expect=400
     )
     assert problem["errors"][0]["pointer"] == "/metadata"
     await app.register(call_id, metadata={"key-1": "other words"}, expect=200)
     call: Any = await app.asked("GET", f"calls/{call_id}")
-    assert len(call["metadata"]) == METADATA_KEYS
+    assert len(call["metadata"]) == MAX_METADATA_KEYS
     assert call["metadata"]["key-1"] == "x"
 
 

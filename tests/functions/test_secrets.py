@@ -67,7 +67,7 @@ async def test_no_secret_is_told_in_success_or_failure(
         await _fail(keeper, call_id, tokens[0])
         graph_tokens = keeper.parts.graph._tokens
         assert isinstance(graph_tokens, GraphTokens)
-        tokens += [known.token.token for known in graph_tokens._tenants.values() if known.token]
+        tokens += [known.token.token for known in graph_tokens._cache.values() if known.token]
     async with app.configured(CALLS_STORAGE=DEAD_STORAGE) as cut_off:
         for path in ("calls", f"calls/{call_id}", "health"):
             await cut_off.ask("GET", path, expect=503)

@@ -117,7 +117,7 @@ async def test_a_process_that_dies_is_no_reason_to_record_again(app: App) -> Non
     call_id = await app.register()
 
     class Dying(TableCallStore):
-        async def settle_key(self, *_: object) -> None:
+        async def settle_idempotency_key(self, *_: object) -> None:
             """The process is gone by then."""
 
     dying = Dying.__new__(Dying)

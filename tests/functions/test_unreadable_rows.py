@@ -20,7 +20,7 @@ from tests.functions.harness import KEY, App, about_call, about_operation, askin
 @pytest.fixture
 async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     """The app with a table of its own: other tests shall not meet these rows."""
-    monkeypatch.setattr(services, "TABLE", f"rows{uuid4().hex}")
+    monkeypatch.setattr(services, "TABLE_NAME", f"rows{uuid4().hex}")
     async with app.configured() as alone:
         yield alone
 

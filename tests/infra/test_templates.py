@@ -8,8 +8,8 @@ import pytest
 import tree_sitter_bicep
 from tree_sitter import Language, Parser
 
-from shared.services import TABLE
-from shared.wakeups import QUEUE
+from shared.services import TABLE_NAME
+from shared.wakeups import QUEUE_NAME
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.published import available
@@ -124,7 +124,7 @@ def _module(name: str) -> Declaration:
 
 
 def test_the_tables_and_queues_of_the_app_are_made() -> None:
-    for param, wanted in (("tables", {TABLE}), ("queues", {QUEUE, f"{QUEUE}-poison"})):
+    for param, wanted in (("tables", {TABLE_NAME}), ("queues", {QUEUE_NAME, f"{QUEUE_NAME}-poison"})):
         made = at(MAIN, _module("callsStorage").body, f"params.{param}")
         assert {plain(item) for item in walk(made) if isinstance(item, Text)} == wanted
 

@@ -90,7 +90,7 @@ class Parts(Services):
         self.graph = VirtualGraph(clock)  # type: ignore[assignment]
         self.queue = VirtualQueue(clock)  # type: ignore[assignment]
 
-    def _verifier(self, *_: object) -> TokenVerifier:
+    def _make_verifier(self, *_: object) -> TokenVerifier:
         return cast("TokenVerifier", Verifier())
 
 

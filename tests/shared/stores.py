@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from random import Random
 
-from shared.callers import EVERYTHING, Scope
-from shared.calls import Call, Event, Source, Status, Termination
+from shared.callers import UNRESTRICTED, Scope
+from shared.calls import Call, Event, Status, Termination, TerminationSource
 from shared.errors import StoreConflict
 from shared.leases import Lease
 from shared.memory_store import MemoryCallStore
@@ -17,7 +17,7 @@ from shared.store import CallStore, Change, Stored, shard_of
 NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TENANT = "3f0c7a9e-55aa-4d0e-9d4c-0a6a4f0f7b11"
-END = Termination(Source.NOTIFICATION, "The lease lapsed.", "keepAlive", 408, 8537, message="Call ended")
+END = Termination(TerminationSource.NOTIFICATION, "The lease lapsed.", "keepAlive", 408, 8537, message="Call ended")
 
 
 class GivingWay(MemoryCallStore):
@@ -50,7 +50,7 @@ def ended(call: Call, at: datetime = NOW) -> Call:
 
 
 def told(kind: str, at: datetime = NOW, **detail: str) -> Event:
-    return Event(kind, at, detail, told=True)
+    return Event(kind, at, detail, from_notification=True)
 
 
 def ids_in(shard: int) -> Iterator[str]:
@@ -84,7 +84,7 @@ async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:
     return await asyncio.gather(*map(stands, changes))
 
 
-async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scope = EVERYTHING) -> list[list[Call]]:
+async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scope = UNRESTRICTED) -> list[list[Call]]:
     """All pages of a list."""
     pages, continuation = [], None
     while True:

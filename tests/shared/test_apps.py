@@ -23,7 +23,7 @@ def settings(*apps: object, **more: str) -> Settings:
 def test_without_a_list_the_one_app_is_that_of_graph_app_id() -> None:
     apps = load_settings({**LEAST, "GRAPH_CREDENTIAL": "secret", "GRAPH_CLIENT_SECRET": "s"}).apps
 
-    assert not apps.several
+    assert not apps.has_several
     assert apps.get(None) is apps.get(FIRST.upper()) is apps.default
     assert (apps.default.app_id, apps.default.tenant_id, apps.default.credential) == (FIRST, THIRD, "secret")
     assert apps.get(SECOND) is None
@@ -51,7 +51,9 @@ def test_each_app_has_its_own_credential_tenant_and_audience() -> None:
     assert third is not None
     assert third.certificate_password is not None
     assert (third.certificate_path, third.certificate_password.get_secret_value()) == ("/secrets/third.pfx", "two")
-    assert {audience: apps.of_audience(audience) for audience in (*apps.audiences, f"API://{THIRD}", "none")} == {
+    assert {
+        audience: apps.app_id_of_audience(audience) for audience in (*apps.audiences, f"API://{THIRD}", "none")
+    } == {
         FIRST: FIRST,
         SECOND: SECOND,
         f"api://{THIRD}": THIRD,
@@ -62,14 +64,14 @@ def test_each_app_has_its_own_credential_tenant_and_audience() -> None:
 
 
 def test_an_empty_list_is_no_further_app() -> None:
-    assert not settings().apps.several
+    assert not settings().apps.has_several
 
 
 def test_a_call_that_says_no_app_is_the_firsts() -> None:
     now, apps = SystemClock().now(), settings({"appId": SECOND, "credential": "federated"}).apps
 
-    assert apps.owned(Call("a", "t", "x", now, now)).app_id == FIRST
-    assert apps.owned(Call("a", "t", "x", now, now, app_id=SECOND)).app_id == SECOND
+    assert apps.with_app_id(Call("a", "t", "x", now, now)).app_id == FIRST
+    assert apps.with_app_id(Call("a", "t", "x", now, now, app_id=SECOND)).app_id == SECOND
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def write(path: Path, pair: Pair, encryption: KeySerializationEncryption | None 
 
 
 def test_an_assertion_is_as_entra_wants_it(tmp_path: Path, pairs: list[Pair]) -> None:
-    made = BotCertificate(str(write(tmp_path / "bot.pem", pairs[0])), None).assertion(APP, AUDIENCE)
+    made = BotCertificate(str(write(tmp_path / "bot.pem", pairs[0])), None).sign_assertion(APP, AUDIENCE)
 
     claims = jwt.decode(made, pairs[0][0].public_key(), ["PS256"], audience=AUDIENCE)
     digest = hashlib.sha256(pairs[0][1].public_bytes(Encoding.DER)).digest()
@@ -60,7 +60,7 @@ def test_an_assertion_is_as_entra_wants_it(tmp_path: Path, pairs: list[Pair]) ->
 def test_each_assertion_has_an_id_of_its_own(tmp_path: Path, pairs: list[Pair]) -> None:
     certificate = BotCertificate(str(write(tmp_path / "bot.pem", pairs[0])), None)
 
-    made = [certificate.assertion(APP, AUDIENCE) for _ in range(2)]
+    made = [certificate.sign_assertion(APP, AUDIENCE) for _ in range(2)]
 
     ids = {jwt.decode(each, options={"verify_signature": False})["jti"] for each in made}
     assert len(ids) == 2
@@ -69,14 +69,14 @@ def test_each_assertion_has_an_id_of_its_own(tmp_path: Path, pairs: list[Pair]) 
 def test_the_file_is_read_again_only_if_it_has_changed(tmp_path: Path, pairs: list[Pair]) -> None:
     path = write(tmp_path / "bot.pem", pairs[0])
     certificate, read_at = BotCertificate(str(path), None), path.stat().st_mtime_ns
-    certificate.assertion(APP, AUDIENCE)
+    certificate.sign_assertion(APP, AUDIENCE)
 
     write(path, pairs[1])
     os.utime(path, ns=(read_at, read_at))
-    jwt.decode(certificate.assertion(APP, AUDIENCE), pairs[0][0].public_key(), ["PS256"], audience=AUDIENCE)
+    jwt.decode(certificate.sign_assertion(APP, AUDIENCE), pairs[0][0].public_key(), ["PS256"], audience=AUDIENCE)
 
     os.utime(path, ns=(read_at + 1_000_000, read_at + 1_000_000))
-    jwt.decode(certificate.assertion(APP, AUDIENCE), pairs[1][0].public_key(), ["PS256"], audience=AUDIENCE)
+    jwt.decode(certificate.sign_assertion(APP, AUDIENCE), pairs[1][0].public_key(), ["PS256"], audience=AUDIENCE)
 
 
 @pytest.mark.parametrize("form", ["pem", "pkcs12"])
@@ -87,11 +87,11 @@ def test_a_password_opens_it(tmp_path: Path, pairs: list[Pair], form: str) -> No
     else:
         path.write_bytes(pkcs12.serialize_key_and_certificates(b"bot", *pairs[0], None, locked))
 
-    made = BotCertificate(str(path), "p4ssword").assertion(APP, AUDIENCE)
+    made = BotCertificate(str(path), "p4ssword").sign_assertion(APP, AUDIENCE)
 
     assert jwt.decode(made, pairs[0][0].public_key(), ["PS256"], audience=AUDIENCE)
     with pytest.raises(ValueError, match=r"(?i)password") as caught:
-        BotCertificate(str(path), "wr0ng").assertion(APP, AUDIENCE)
+        BotCertificate(str(path), "wr0ng").sign_assertion(APP, AUDIENCE)
     assert "wr0ng" not in str(caught.value)
 
 
@@ -101,4 +101,4 @@ def test_a_key_that_is_not_rsa_is_refused(tmp_path: Path, pairs: list[Pair]) -> 
     path.write_bytes(key + pairs[0][1].public_bytes(Encoding.PEM))
 
     with pytest.raises(ValueError, match="RSA key"):
-        BotCertificate(str(path), None).assertion(APP, AUDIENCE)
+        BotCertificate(str(path), None).sign_assertion(APP, AUDIENCE)

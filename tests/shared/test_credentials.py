@@ -25,16 +25,16 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import load_pem_x509_certificate
 
 from shared import credentials
-from shared.bot_credentials import BESIDE_SWEEPS
+from shared.bot_credentials import TOKEN_CONNECTIONS_BESIDE_SWEEPS
 from shared.credentials import (
-    BEFORE_EXPIRY,
-    FAILURE_PAUSE,
-    MAX_TENANTS,
-    REFRESH_PAUSE,
-    RENEWAL_PAUSE,
+    FAILURE_BACKOFF,
+    FORCED_REFRESH_COOLDOWN,
+    MAX_CACHED_TOKENS,
+    RENEW_BEFORE_EXPIRY,
+    RENEWAL_COOLDOWN,
     GraphTokens,
 )
-from shared.entra_errors import ADVICE, advice
+from shared.entra_errors import ADVICE, advice_for
 from shared.errors import SettingsInvalid, TokenUnavailable
 from shared.settings import load_settings
 
@@ -132,14 +132,14 @@ async def make(serve: Serve, entra: Entra, clock: SteppedClock, trusted: ssl.SSL
     made = []
     authority = entra.address = await serve(entra.answer, trusted)
 
-    def tokens(max_tenants: int = MAX_TENANTS, **env: str) -> GraphTokens:
+    def tokens(max_tenants: int = MAX_CACHED_TOKENS, **env: str) -> GraphTokens:
         least = {
             "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
             "GRAPH_APP_ID": APP,
             "CALLS_STORAGE": "x",
             "AZURE_AUTHORITY_HOST": authority,
         }
-        made.append(GraphTokens(load_settings({**least, **env}), clock, max_tenants=max_tenants))
+        made.append(GraphTokens(load_settings({**least, **env}), clock, max_cached_tokens=max_tenants))
         return made[-1]
 
     yield tokens
@@ -297,7 +297,7 @@ async def test_shortly_before_the_expiry_a_new_token_is_asked_for(
 ) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    clock.time += timedelta(seconds=3599) - BEFORE_EXPIRY
+    clock.time += timedelta(seconds=3599) - RENEW_BEFORE_EXPIRY
     assert await tokens.get(TENANT) == "token-1"
     clock.time += timedelta(seconds=2)
 
@@ -313,7 +313,7 @@ async def test_where_the_same_old_token_comes_again_there_is_a_pause(
     tokens = make(**SECRET)
 
     assert {await tokens.get(TENANT) for _ in range(100)} == {"token-1"}
-    clock.time += RENEWAL_PAUSE
+    clock.time += RENEWAL_COOLDOWN
     assert {await tokens.get(TENANT) for _ in range(100)} == {"token-2"}
     assert len(entra.asked) == 2
 
@@ -321,12 +321,12 @@ async def test_where_the_same_old_token_comes_again_there_is_a_pause(
 async def test_a_thousand_refusals_become_one_new_token(make: Make, entra: Entra, clock: SteppedClock) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    clock.time += REFRESH_PAUSE
+    clock.time += FORCED_REFRESH_COOLDOWN
 
     renewed = await asyncio.gather(*(tokens.get(TENANT, refresh=True) for _ in range(1000)))
 
     assert set(renewed) == {"token-2"}
-    clock.time += REFRESH_PAUSE
+    clock.time += FORCED_REFRESH_COOLDOWN
     assert await tokens.get(TENANT, refresh=True) == "token-3"
     assert len(entra.asked) == 3
 
@@ -335,7 +335,7 @@ async def test_a_refresh_of_one_tenant_leaves_the_others(make: Make, entra: Entr
     tokens = make(**SECRET)
     await tokens.get(TENANT)
     await tokens.get(OTHER)
-    clock.time += REFRESH_PAUSE
+    clock.time += FORCED_REFRESH_COOLDOWN
 
     await tokens.get(TENANT, refresh=True)
 
@@ -362,7 +362,7 @@ async def test_a_refusal_says_what_to_do_and_repeats_nothing(make: Make, entra: 
     with pytest.raises(TokenUnavailable) as caught:
         await make(**SECRET).get(TENANT)
 
-    assert str(caught.value).endswith(f"with {code}. {advice(code)}")
+    assert str(caught.value).endswith(f"with {code}. {advice_for(code)}")
     assert "s3cret" not in str(caught.value)
 
 
@@ -415,7 +415,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nobody_waits_for_it(
     entra.lifetime = 290  # to be renewed at once, and still good
     tokens = make(**SECRET)
     assert await tokens.get(TENANT) == "token-1"
-    clock.time += RENEWAL_PAUSE
+    clock.time += RENEWAL_COOLDOWN
 
     entra.hangs = asyncio.Event()
     renewing = asyncio.create_task(tokens.get(TENANT))
@@ -430,13 +430,13 @@ async def test_a_token_that_is_still_good_outlives_an_outage(
 ) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    monkeypatch.setattr(credentials, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(credentials, "_REQUEST_TIMEOUT", timedelta(seconds=0.1))
     entra.hangs = asyncio.Event()
-    clock.time += timedelta(seconds=3660) - BEFORE_EXPIRY  # it was issued a moment later than this clock says
+    clock.time += timedelta(seconds=3660) - RENEW_BEFORE_EXPIRY  # it was issued a moment later than this clock says
 
     assert [await tokens.get(TENANT) for _ in range(3)] == ["token-1"] * 3
     assert len(entra.asked) == 2
-    clock.time += BEFORE_EXPIRY
+    clock.time += RENEW_BEFORE_EXPIRY
     with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none \(TimeoutError\)"):
         await tokens.get(TENANT)
 
@@ -453,7 +453,7 @@ async def test_the_longer_it_fails_the_less_it_is_asked(make: Make, entra: Entra
     entra.broken = None
     clock.time += timedelta(minutes=1)
     await tokens.get(TENANT)
-    assert tokens._tenants[APP, TENANT].failures == 0
+    assert tokens._cache[APP, TENANT].failures == 0
 
 
 class TestManyTenants:
@@ -465,7 +465,7 @@ class TestManyTenants:
         found = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
 
         assert len(set(found)) == 300
-        assert len(entra.peers) <= 12 + BESIDE_SWEEPS
+        assert len(entra.peers) <= 12 + TOKEN_CONNECTIONS_BESIDE_SWEEPS
         again = await asyncio.gather(*(tokens.get(tenant(number)) for number in range(300)))
         assert again == found
         assert len(entra.asked) == 300
@@ -513,7 +513,7 @@ class TestManyTenants:
         for number in (1, 2, 1, 3):
             await tokens.get(tenant(number))
 
-        assert [known.tenant_id for known in tokens._tenants.values()] == [tenant(1), tenant(3)]
+        assert [known.tenant_id for known in tokens._cache.values()] == [tenant(1), tenant(3)]
         await tokens.get(tenant(1))
         assert len(entra.asked) == 3
         await tokens.get(tenant(2))
@@ -531,7 +531,7 @@ class TestManyTenants:
 
         assert len(entra.asked) == 2
         await tokens.get(tenant(3))
-        assert len(tokens._tenants) == 1
+        assert len(tokens._cache) == 1
 
     async def test_those_that_nobody_asks_for_any_more_are_forgotten(
         self, make: Make, entra: Entra, clock: SteppedClock
@@ -548,7 +548,7 @@ class TestManyTenants:
         for number in (100, 101):
             await tokens.get(tenant(number))
 
-        assert [known.tenant_id for known in tokens._tenants.values()] == [tenant(100), tenant(101)]
+        assert [known.tenant_id for known in tokens._cache.values()] == [tenant(100), tenant(101)]
 
     async def test_a_certificate_is_read_once_for_all(
         self, make: Make, tls: tuple[ssl.SSLContext, Path], tmp_path: Path
@@ -587,7 +587,7 @@ async def test_a_failure_is_told_again_without_asking(make: Make, entra: Entra, 
     assert len(entra.asked) == 1
 
     entra.broken = None
-    clock.time += FAILURE_PAUSE
+    clock.time += FAILURE_BACKOFF
     assert await tokens.get(TENANT) == "token-2"
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.calls import Call, Event, Hangup, Operation, Source, Termination
-from shared.columns import MOST_OF_A_REASON
+from shared.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
+from shared.columns import MAX_REASON_LENGTH
 from shared.entities import (
     SWEEP_COLUMNS,
     readable_lease,
@@ -20,7 +20,7 @@ from shared.entities import (
     to_row,
     to_watermark,
 )
-from shared.leases import Failing, Lease, Progress, Watermark
+from shared.leases import Lease, Progress, RenewalFailure, Watermark
 from shared.rows import call_key, recent_key
 
 COLUMN = 32_768  # Table Storage: UTF-16 units of a text property
@@ -34,7 +34,9 @@ keys = st.text(
 numbers = st.integers(-(10**30), 10**30)
 zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=8))])
 times = st.datetimes(datetime(1602, 1, 1), datetime(9000, 1, 1), timezones=zones)  # noqa: DTZ001 (bounds must be naive)
-failings = st.builds(Failing, times, st.integers(0, 10**6), times, texts, st.none() | numbers, st.none() | numbers)
+failings = st.builds(
+    RenewalFailure, times, st.integers(0, 10**6), times, texts, st.none() | numbers, st.none() | numbers
+)
 calls = st.builds(
     Call,
     id=keys,
@@ -54,7 +56,7 @@ calls = st.builds(
     termination=st.none()
     | st.builds(
         Termination,
-        source=st.sampled_from(Source),
+        source=st.sampled_from(TerminationSource),
         reason=texts,
         category=texts,
         code=st.none() | numbers,
@@ -91,7 +93,7 @@ events = st.builds(
     kind=texts,
     at=times,
     detail=st.dictionaries(texts, texts | numbers | st.booleans() | st.none(), max_size=4),
-    told=st.booleans(),
+    from_notification=st.booleans(),
 )
 counts = st.integers(0, 2**31 - 1)
 some_ids = st.frozensets(keys, max_size=50)
@@ -106,9 +108,9 @@ LARGEST = Call(
     NOW,
     NOW,
     metadata={"\x00": "\x01" * 16_000},  # the API takes 16 kB
-    failing=Failing(NOW, 1, NOW, "\x01" * MOST_OF_A_REASON),
+    failing=RenewalFailure(NOW, 1, NOW, "\x01" * MAX_REASON_LENGTH),
     ended_at=NOW,
-    termination=Termination(Source.NOTIFICATION, "reason", "category", message="\U0001f600" * 32_768),
+    termination=Termination(TerminationSource.NOTIFICATION, "reason", "category", message="\U0001f600" * 32_768),
     app_id="app",
 )
 
@@ -138,10 +140,10 @@ def test_a_lease_needs_only_its_columns_and_takes_none_for_a_missing_one(call: C
 
 
 def test_a_reason_that_is_too_long_is_cut_rather_than_lost() -> None:
-    call = Call("a", "tenant", "established", NOW, NOW, failing=Failing(NOW, 1, NOW, "x" * 99_999))
+    call = Call("a", "tenant", "established", NOW, NOW, failing=RenewalFailure(NOW, 1, NOW, "x" * 99_999))
     lease: Lease = to_lease({**to_row(call), "RowKey": "active|a"})
     assert lease.failing is not None
-    assert lease.failing.reason == "x" * MOST_OF_A_REASON
+    assert lease.failing.reason == "x" * MAX_REASON_LENGTH
 
 
 @given(operations)

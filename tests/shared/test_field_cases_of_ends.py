@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from shared.calls import Call, canonical_id
 from shared.leases import Timing
 from shared.lifecycle import Registration, notified, registered
-from shared.notifications import parse
+from shared.notifications import parse_notifications
 from shared.views import call_view
 
 FOLDER = Path(__file__).parents[1] / "data" / "field-cases"
@@ -48,7 +48,7 @@ def recorded(case: dict[str, JsonValue]) -> dict[str, JsonValue]:
     tenant = str(put["tenantId"])
     call: Call = registered(None, Registration(call_id, tenant), NOON)
     for body in bodies:
-        parsed = parse(json.dumps(body).encode())
+        parsed = parse_notifications(json.dumps(body).encode())
         assert parsed.faults == ()
         for notification in parsed.notifications:
             call = notified(call, notification, tenant, NOON)

@@ -14,9 +14,9 @@ from aiohttp import web
 from shared import errors
 from shared.errors import GraphError, InvalidRequest, TokenUnavailable
 from shared.graph import GraphCall, GraphCalls, StartedOperation
-from shared.graph_errors import as_integer, retry_after
-from shared.http_client import MAX_BODY, make_http_client
-from shared.recording import RecordRequest, callers_context
+from shared.graph_errors import as_integer, parse_retry_after
+from shared.http_client import MAX_RESPONSE_BODY, make_http_client
+from shared.recording import RecordRequest, caller_context
 from shared.settings import load_settings
 from shared.validation import read_json
 
@@ -183,7 +183,7 @@ async def test_any_2xx_renews(serve: Serve, connect: Connect, status: int) -> No
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nrequest-id: r-1\r\ncontent-length: 100\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\nrequest-id: r-1\r\ncontent-length: 9999999\r\n\r\n" + b"x" * MAX_BODY * 2,
+        b"HTTP/1.1 200 OK\r\nrequest-id: r-1\r\ncontent-length: 9999999\r\n\r\n" + b"x" * MAX_RESPONSE_BODY * 2,
     ],
     ids=["broken off", "huge"],
 )
@@ -460,7 +460,7 @@ async def test_messages_hold_no_secret_and_stay_short(
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value, NOW) == seconds
+    assert parse_retry_after(value, NOW) == seconds
 
 
 async def test_throttling_says_how_long_to_wait(serve: Serve, connect: Connect) -> None:
@@ -496,7 +496,7 @@ async def test_a_recording_is_asked_for_in_graphs_words(serve: Serve, connect: C
     assert await graph.record(CALL, TENANT, request) == StartedOperation(OPERATION, "running", "mine")
     assert seen[0].raw_path == f"/v1.0/communications/calls/{CALL}/recordResponse"
     sent = await seen[0].json()
-    assert callers_context(sent.pop("clientContext")) is None
+    assert caller_context(sent.pop("clientContext")) is None
     assert sent == {"playBeep": False, "stopTones": ["#"]}
 
 
@@ -509,9 +509,9 @@ async def test_each_recording_has_a_client_context_of_the_caller_or_of_our_own(s
         await graph.record(CALL, TENANT, read_json(RecordRequest, body, context="recordResponse"))
 
     *own, mine = [(await request.json())["clientContext"] for request in seen]
-    assert mine == callers_context(mine) == "mine"
+    assert mine == caller_context(mine) == "mine"
     assert len(set(own)) == len(own) == 4
-    assert all(context and callers_context(context) is None for context in own)
+    assert all(context and caller_context(context) is None for context in own)
 
 
 async def test_a_recording_may_be_over_at_once(serve: Serve, connect: Connect) -> None:

@@ -4,9 +4,9 @@ import pytest
 from multidict import CIMultiDict
 
 from shared.errors import GraphCallNotFound, GraphForbidden, GraphNotReached, GraphRejected, GraphUnavailable
-from shared.graph_errors import error_of
-from shared.graph_proof import Verb, Word, word_of
-from shared.http_client import Answer
+from shared.graph_errors import error_from_response
+from shared.graph_proof import GraphAction, Verdict, verdict_of
+from shared.http_client import Response
 from tests.support.virtual import VirtualClock
 
 MARK = {"request-id": "5d0b1a44-6c0f-4f0e-9d3c-2b8a7c1e6f90"}
@@ -16,11 +16,11 @@ GONE = b'{"error": {"code": "8522", "message": "Call not found."}}'
 SIGNED = b'{"error": {"code": "8522", "innerError": {"request-id": "5d0b1a44"}}}'
 KONG = b'{"message": "no Route matched with those values"}'
 NO_SEGMENT = b'{"error": {"code": "BadRequest", "message": "Resource not found for the segment \'v1.0\'."}}'
-DONE, REFUSED, STRANGER, UNCLEAR = Word.DONE, Word.REFUSED, Word.STRANGER, Word.UNCLEAR
+DONE, REFUSED, STRANGER, UNCLEAR = Verdict.DONE, Verdict.REFUSED, Verdict.NOT_GRAPH, Verdict.UNCLEAR
 
 
-def answer(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
-    return Answer(status, CIMultiDict(headers or {}), body)
+def answer(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Response:
+    return Response(status, CIMultiDict(headers or {}), body)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,12 @@ def answer(status: int, headers: dict[str, str] | None = None, body: bytes = b""
         *((answer(status, MARK), (UNCLEAR,) * 4) for status in (408, 500, 502, 503, 504)),
         *((answer(status, HTML, PAGE), (UNCLEAR,) * 4) for status in (500, 502, 503, 504)),
     ],
-    ids=lambda value: f"{value.status} {dict(value.headers)} {value.body[:30]!r}" if isinstance(value, Answer) else "",
+    ids=lambda value: (
+        f"{value.status} {dict(value.headers)} {value.body[:30]!r}" if isinstance(value, Response) else ""
+    ),
 )
-def test_each_answer_is_worth_what_the_table_says(given: Answer, words: tuple[Word, ...]) -> None:
-    assert tuple(word_of(verb, given) for verb in Verb) == words
+def test_each_answer_is_worth_what_the_table_says(given: Response, words: tuple[Verdict, ...]) -> None:
+    assert tuple(verdict_of(verb, given) for verb in GraphAction) == words
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_each_answer_is_worth_what_the_table_says(given: Answer, words: tuple[Wo
         (answer(200, HTML, PAGE), GraphNotReached),
         (answer(200), GraphUnavailable),
     ],
-    ids=lambda value: f"{value.status} {dict(value.headers)}" if isinstance(value, Answer) else value.__name__,
+    ids=lambda value: f"{value.status} {dict(value.headers)}" if isinstance(value, Response) else value.__name__,
 )
-def test_each_answer_becomes_one_error(given: Answer, kind: type[Exception]) -> None:
-    assert type(error_of(given, VirtualClock().now())) is kind
+def test_each_answer_becomes_one_error(given: Response, kind: type[Exception]) -> None:
+    assert type(error_from_response(given, VirtualClock().now())) is kind

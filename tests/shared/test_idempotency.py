@@ -5,21 +5,29 @@ from datetime import timedelta
 
 import pytest
 
-from shared.calls import Answered, Call, Event, KeyedRequest
+from shared.calls import Call, Event, IdempotencyRecord, StoredResponse
 from shared.errors import (
     CallKeeperError,
     GraphForbidden,
     GraphNotReached,
     GraphThrottled,
+    IdempotencyKeyReused,
     InvalidRequest,
-    KeyReused,
-    NotNoted,
     OutcomeUnknown,
+    RecordingNotPersisted,
     RequestInProgress,
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.idempotency import KEY_LIFETIME, REPEATED_WITHIN, WORKED_ON, Key, Once, implied_key, key_of
+from shared.idempotency import (
+    IMPLIED_KEY_TTL,
+    IN_PROGRESS_TIMEOUT,
+    RECORD_TTL,
+    IdempotencyHandler,
+    IdempotencyKey,
+    implied_key,
+    parse_key,
+)
 from shared.memory_store import MemoryCallStore
 from shared.store import Change, Stored
 from tests.support.virtual import VirtualClock
@@ -27,8 +35,8 @@ from tests.support.virtual import VirtualClock
 SECOND = timedelta(seconds=1)
 
 
-def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> Key:
-    found = key_of(header, caller, request)
+def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> IdempotencyKey:
+    found = parse_key(header, caller, request)
     assert found is not None
     return found
 
@@ -46,11 +54,11 @@ class Work:
         if self.world:
             await self.world.write("recordRequested")
 
-    async def __call__(self) -> Answered:
+    async def __call__(self) -> StoredResponse:
         await self.begin()
         if self.failures:
             raise self.failures.pop(0)
-        return Answered(202, f'{{"time": {self.done}}}', "/somewhere")
+        return StoredResponse(202, f'{{"time": {self.done}}}', "/somewhere")
 
 
 class World:
@@ -63,10 +71,10 @@ class World:
         call = before.value if before else Call("call", "tenant", "established", now, now)
         await self.store.commit(Change(before, call, (Event(kind, now),)))
 
-    async def ask(self, work: Work, a_key: Key, *, repeatable: bool = False) -> Answered:
+    async def ask(self, work: Work, a_key: IdempotencyKey, *, repeatable: bool = False) -> StoredResponse:
         work.world = self
-        once = Once(self.store, self.clock, "recordRequested", repeatable)
-        return await once.answer("call", a_key, work)
+        once = IdempotencyHandler(self.store, self.clock, "recordRequested", repeatable)
+        return await once.handle("call", a_key, work)
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def world() -> World:
 async def test_the_same_request_gets_the_same_answer_and_is_done_once(world: World) -> None:
     work = Work()
     first = await world.ask(work, key())
-    await world.clock.advance(KEY_LIFETIME - SECOND)
+    await world.clock.advance(RECORD_TTL - SECOND)
     assert await world.ask(work, key()) == first
     assert work.done == 1
 
@@ -86,7 +94,7 @@ async def test_another_request_with_the_same_key_is_refused_and_not_done(world: 
     work = Work()
     await world.ask(work, key())
     for other in ('record {"playBeep": false}', "hangup"):
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await world.ask(work, key(request=other))
     assert work.done == 1
 
@@ -101,7 +109,7 @@ async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
 async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
     work = Work()
     await world.ask(work, key())
-    await world.clock.advance(KEY_LIFETIME)
+    await world.clock.advance(RECORD_TTL)
     await world.ask(work, key(request="hangup"))
     assert work.done == 2
 
@@ -110,7 +118,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             begun.set()
             await go_on.wait()
             return await super().__call__()
@@ -120,7 +128,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
     await begun.wait()
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await world.ask(work, key(request="hangup"))
     go_on.set()
     assert await first == await world.ask(work, key())
@@ -129,15 +137,15 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
 
 async def test_of_many_at_once_one_is_done(world: World) -> None:
     class GivingWay(MemoryCallStore):
-        async def keyed(self, call_id: str, name: str) -> Stored[KeyedRequest] | None:
-            found = await super().keyed(call_id, name)
+        async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
+            found = await super().get_idempotency_record(call_id, name)
             await asyncio.sleep(0)
             return found
 
     world, work = World(GivingWay()), Work()
     answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
     assert work.done == 1
-    assert sum(isinstance(answer, Answered) for answer in answers) == 1
+    assert sum(isinstance(answer, StoredResponse) for answer in answers) == 1
     assert sum(isinstance(answer, RequestInProgress) for answer in answers) == 8
 
 
@@ -162,7 +170,7 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
 
 @pytest.mark.parametrize(
     "error",
-    [OutcomeUnknown("Read the operations."), NotNoted("x"), RuntimeError("x")],
+    [OutcomeUnknown("Read the operations."), RecordingNotPersisted("x"), RuntimeError("x")],
     ids=["outcome unknown", "recording not persisted", "unexpected error"],
 )
 async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
@@ -188,7 +196,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     world: World, *, repeatable: bool
 ) -> None:
     class Dying(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             if self.done == 0:
                 await self.begin()
                 raise Killed
@@ -197,7 +205,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     work = Dying()
     with pytest.raises(Killed):
         await world.ask(work, key(), repeatable=repeatable)
-    await world.clock.advance(WORKED_ON - SECOND)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
     with pytest.raises(RequestInProgress):
         await world.ask(work, key(), repeatable=repeatable)
     await world.clock.advance(SECOND)
@@ -211,8 +219,8 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
 
 async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
-        async def settle_key(
-            self, call_id: str, name: str, claimed: Stored[KeyedRequest], request: KeyedRequest | None
+        async def settle_idempotency_key(
+            self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
         ) -> None:
             raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
 
@@ -220,7 +228,7 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_i
     assert (await world.ask(work, key())).status == 202
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
-    await world.clock.advance(WORKED_ON)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT)
     with pytest.raises(OutcomeUnknown):
         await world.ask(work, key())
     assert work.done == 1
@@ -241,7 +249,7 @@ async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it
     work = DyingEarly()
     with pytest.raises(Killed):
         await world.ask(work, key())
-    await world.clock.advance(WORKED_ON - SECOND)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())
     await world.clock.advance(SECOND)
@@ -258,13 +266,13 @@ async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answer
     assert work.done == 3
 
 
-@pytest.mark.parametrize("error", [OutcomeUnknown("x"), NotNoted("x"), RuntimeError("x")])
+@pytest.mark.parametrize("error", [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")])
 async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
     """A stock client repeats a POST three times within ten minutes at most."""
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, WITHOUT)
-    for wait in (SECOND, timedelta(seconds=180), REPEATED_WITHIN - timedelta(seconds=182)):
+    for wait in (SECOND, timedelta(seconds=180), IMPLIED_KEY_TTL - timedelta(seconds=182)):
         await world.clock.advance(wait)
         with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await world.ask(work, WITHOUT)
@@ -281,7 +289,7 @@ async def test_without_a_key_two_at_once_are_one(world: World) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Work):
-        async def __call__(self) -> Answered:
+        async def __call__(self) -> StoredResponse:
             begun.set()
             await go_on.wait()
             return await super().__call__()
@@ -300,11 +308,11 @@ async def test_without_a_key_two_at_once_are_one(world: World) -> None:
     "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
 )
 def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
-    assert key_of(header, "bot", "x") is not None
+    assert parse_key(header, "bot", "x") is not None
 
 
 def test_without_the_header_there_is_no_key() -> None:
-    assert key_of(None, "bot", "x") is None
+    assert parse_key(None, "bot", "x") is None
 
 
 @pytest.mark.parametrize(
@@ -316,5 +324,5 @@ def test_without_the_header_there_is_no_key() -> None:
 )
 def test_what_is_no_such_string_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        key_of(header, "bot", "x")
+        parse_key(header, "bot", "x")
     assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.calls import canonical_id
 from shared.errors import InvalidRequest
-from shared.notifications import parse
+from shared.notifications import parse_notifications
 
 HYPHENATED = "2e1a0b00-2db4-4022-9570-243709c565ab"
 
@@ -71,5 +71,5 @@ def test_an_id_that_can_be_registered_can_be_told_of_and_no_other(text: str) -> 
     with suppress(InvalidRequest):
         registered = canonical_id(text)
     url = f"/communications/calls/{quote(text, safe='', errors='surrogatepass')}"
-    (told,) = parse(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
+    (told,) = parse_notifications(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
     assert registered == (told and told.call_id)

@@ -15,13 +15,20 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.errors import Forbidden, KeysUnavailable, Unauthenticated
+from shared.errors import Forbidden, SigningKeysUnavailable, Unauthenticated
 from shared.http_client import HttpClient, make_http_client
 from shared.identifiers import lower_guids
-from shared.inbound import LEEWAY, MAX_TOKEN, Claims, TokenVerifier
+from shared.inbound import LEEWAY, MAX_TOKEN_LENGTH, Claims, TokenVerifier
 from shared.key_binding import ENTRA_V1_ISSUER
 from shared.settings import load_settings
-from shared.signing_keys import FRESH, PAUSE, PAUSE_WITHOUT_KEYS, SigningKeys, keys_url, usable_keys
+from shared.signing_keys import (
+    FIRST_FETCH_COOLDOWN,
+    REFRESH_AFTER,
+    REFRESH_COOLDOWN,
+    SigningKeys,
+    jwks_url,
+    usable_keys,
+)
 from shared.token_kinds import TokenKind
 
 type Serve = Callable[..., Awaitable[str]]
@@ -149,7 +156,7 @@ def verifier_of(
     callers: frozenset[str] | None = None,
 ) -> TokenVerifier:
     """A verifier of one kind of token."""
-    kind = TokenKind("test", issuers, frozenset(map(lower_guids, audiences)), keys, callers, any_tenant=True)
+    kind = TokenKind("test", issuers, frozenset(map(lower_guids, audiences)), keys, callers, is_for_any_tenant=True)
     return TokenVerifier((kind,), clock)
 
 
@@ -218,7 +225,7 @@ async def test_what_differs_in_form_alone_is_taken(verifier: TokenVerifier, chan
         ("Bearer a.b.c", "not a signed token"),
         ("Bearer a.b c.d", "not a token"),
         ("Bearer é.é.é", "not a token"),
-        (f"Bearer {'x' * (MAX_TOKEN + 1)}", "not a token"),
+        (f"Bearer {'x' * (MAX_TOKEN_LENGTH + 1)}", "not a token"),
         (f"Bearer {_base64(b'[' * 12_000)}.e30.e30", "not a signed token"),
         (f"Bearer {_base64(b'[]')}.e30.e30", "not a signed token"),
     ],
@@ -382,9 +389,9 @@ async def settled() -> None:
 async def test_keys_are_fetched_once_an_hour_and_nobody_waits_for_it(
     verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
 ) -> None:
-    later = claims(exp=int((START + 3 * FRESH).timestamp()))
+    later = claims(exp=int((START + 3 * REFRESH_AFTER).timestamp()))
     await asyncio.gather(*(verifier.verify(bearer(later)) for _ in range(20)))
-    clock.time += FRESH - timedelta(seconds=1)
+    clock.time += REFRESH_AFTER - timedelta(seconds=1)
     await verifier.verify(bearer(later))
     assert issuer.fetched == 1
 
@@ -400,7 +407,7 @@ async def test_a_new_key_is_found_when_a_token_names_it(
 ) -> None:
     await verifier.verify(bearer())
     issuer.keys = [jwk("second", SECOND)]
-    clock.time += PAUSE
+    clock.time += REFRESH_COOLDOWN
 
     await verifier.verify(bearer(kid="second", key=SECOND))
 
@@ -411,7 +418,7 @@ async def test_unknown_keys_cost_one_fetch_a_minute(
     verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
 ) -> None:
     await verifier.verify(bearer())
-    clock.time += PAUSE
+    clock.time += REFRESH_COOLDOWN
     unknown = [bearer(kid=f"unknown-{number}") for number in range(100)]
 
     outcomes = await asyncio.gather(*map(verifier.verify, unknown), return_exceptions=True)
@@ -426,11 +433,11 @@ async def test_keys_at_hand_last_through_an_outage(
 ) -> None:
     await verifier.verify(bearer())
     issuer.broken = status
-    clock.time += 3 * FRESH
+    clock.time += 3 * REFRESH_AFTER
 
     await verifier.verify(bearer(claims(exp=int(clock.time.timestamp()))))
 
-    with pytest.raises(KeysUnavailable, match="not known"):  # it may be a new one: asked again, it may be found
+    with pytest.raises(SigningKeysUnavailable, match="not known"):  # it may be a new one: asked again, it may be found
         await verifier.verify(bearer(kid="second"))
 
 
@@ -474,7 +481,7 @@ async def test_a_document_that_does_not_answer_holds_up_nobody_whose_key_another
     for _ in range(3):  # the very first, who has to wait for the keys of the other; and then each minute
         await verifier.verify(bearer(claims(exp=int(clock.time.timestamp()) + 60)))
         await held.reached.wait()
-        clock.time += PAUSE
+        clock.time += REFRESH_COOLDOWN
     held.let_go.set()
     await settled()
 
@@ -484,7 +491,7 @@ async def test_an_outage_is_not_asked_about_again_at_once(
 ) -> None:
     await verifier.verify(bearer())
     issuer.broken = 500
-    clock.time += FRESH
+    clock.time += REFRESH_AFTER
     token = bearer(claims(exp=int(clock.time.timestamp())))
 
     for _ in range(2):
@@ -492,7 +499,7 @@ async def test_an_outage_is_not_asked_about_again_at_once(
         await settled()
     assert caplog.text.count("signing_keys.fetch.failed") == 1
 
-    clock.time += PAUSE
+    clock.time += REFRESH_COOLDOWN
     issuer.broken = None
     await verifier.verify(token)
     await settled()
@@ -503,14 +510,14 @@ async def test_without_any_keys_it_is_our_trouble_and_not_the_tokens(
     verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
 ) -> None:
     issuer.broken = 500
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
     issuer.broken = None
-    with pytest.raises(KeysUnavailable):  # it is not asked again at once
+    with pytest.raises(SigningKeysUnavailable):  # it is not asked again at once
         await verifier.verify(bearer())
 
-    clock.time += PAUSE_WITHOUT_KEYS
+    clock.time += FIRST_FETCH_COOLDOWN
     await verifier.verify(bearer())
 
 
@@ -528,11 +535,11 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
     verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
     await verifier.verify(bearer())
-    with pytest.raises(KeysUnavailable, match="not known"):
+    with pytest.raises(SigningKeysUnavailable, match="not known"):
         await verifier.verify(bearer(kid="second", key=SECOND))
 
     other.broken, issuer.broken = None, 500
-    clock.time += PAUSE
+    clock.time += REFRESH_COOLDOWN
     await verifier.verify(bearer(kid="second", key=SECOND))
     await verifier.verify(bearer())
 
@@ -541,7 +548,7 @@ async def test_of_several_issuers_one_that_fails_spoils_no_other(
 async def test_keys_come_from_trusted_addresses_alone(verifier: TokenVerifier, issuer: Issuer, jwks_uri: str) -> None:
     issuer.jwks_uri = jwks_uri
 
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
 
@@ -557,21 +564,21 @@ async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
     if taken:
         await verifier.verify(bearer())
         return
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
     assert issuer.fetched == 0
 
 
 def test_a_host_that_is_not_named_is_told_with_the_setting() -> None:
     with pytest.raises(ValueError, match=r"another host or port, at keys\.example, which SIGNING_KEY_HOSTS does not"):
-        keys_url({"jwks_uri": "https://keys.example/1"}, "https://metadata.example/1")
+        jwks_url({"jwks_uri": "https://keys.example/1"}, "https://metadata.example/1")
 
 
 def test_another_port_is_another_server() -> None:
     with pytest.raises(ValueError, match="another host or port"):
-        keys_url({"jwks_uri": "https://metadata.example:8443/1"}, "https://metadata.example/1")
+        jwks_url({"jwks_uri": "https://metadata.example:8443/1"}, "https://metadata.example/1")
     for same in ("https://metadata.example:443/1", "https://METADATA.example/1"):
-        assert keys_url({"jwks_uri": same}, "https://metadata.example/1") == same
+        assert jwks_url({"jwks_uri": same}, "https://metadata.example/1") == same
 
 
 def test_a_key_need_not_say_what_it_is_for() -> None:
@@ -672,11 +679,11 @@ async def test_while_a_document_was_never_loaded_an_issuer_that_no_key_owns_is_u
     verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH))
 
     await verifier.verify(bearer())  # this issuer has its keys
-    with pytest.raises(KeysUnavailable, match="Not all keys"):
+    with pytest.raises(SigningKeysUnavailable, match="Not all keys"):
         await verifier.verify(bearer(claims(iss=GRAPH)))
 
     missing.broken = None
-    clock.time += PAUSE
+    clock.time += REFRESH_COOLDOWN
     later = claims(iss=GRAPH, exp=int(clock.time.timestamp()) + 60)
     await verifier.verify(bearer(later, key=SECOND, kid="second"))
     assert "not one of its issuer" in await refused(verifier, bearer(later))
@@ -710,7 +717,7 @@ async def test_a_document_that_was_never_loaded_is_asked_for_again_soon_and_then
     urls = (await serve(issuer.answer) + "/metadata", await serve(answer) + "/metadata")
     keys = SigningKeys(urls, client, clock)
     for _ in range(300):
-        await keys.load(timedelta(seconds=10))
+        await keys.load_missing(timedelta(seconds=10))
         clock.time += timedelta(seconds=1)
 
     assert asked == [0, 5, 15, 35, 75, 135, 195, 255]
@@ -721,13 +728,13 @@ async def test_a_fetch_that_is_cancelled_holds_up_no_later_one(
 ) -> None:
     held = Held(issuer)
     keys = SigningKeys((await serve(held.answer) + "/metadata",), client, clock)
-    await keys.load(timedelta())
+    await keys.load_missing(timedelta())
     await held.reached.wait()
     (task,) = (task for task in asyncio.all_tasks() if task.get_name().startswith("signing keys"))
     task.cancel()
     await asyncio.wait([task])
     held.let_go.set()
-    clock.time += PAUSE_WITHOUT_KEYS
+    clock.time += FIRST_FETCH_COOLDOWN
 
     assert await keys.get("first")
 
@@ -762,7 +769,7 @@ async def test_the_first_kind_that_knows_the_issuer_judges_the_token(
         return SigningKeys((f"{url}/metadata",), client, clock)
 
     strict_keys, lax_keys = keys(await serve(entra.answer)), keys(await serve(issuer.answer))
-    strict = TokenKind("strict", (ANY_V2,), frozenset({APP}), strict_keys, frozenset({CALLER}), any_tenant=True)
+    strict = TokenKind("strict", (ANY_V2,), frozenset({APP}), strict_keys, frozenset({CALLER}), is_for_any_tenant=True)
     lax = TokenKind("lax", (ISSUER, V2), frozenset({APP}), lax_keys)
     verifier = TokenVerifier((strict, lax), clock)
 
@@ -892,7 +899,7 @@ async def test_only_rsa_keys_for_signatures_of_a_good_size_count(
 ) -> None:
     issuer.keys = keys
 
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(SigningKeysUnavailable):
         await verifier.verify(bearer())
 
 
@@ -934,7 +941,7 @@ async def test_nobody_waits_for_old_keys_to_be_fetched_again(
 
     verifier = verifier_of(SigningKeys((await serve(answer) + "/metadata",), client, clock), clock)
     await verifier.verify(bearer())
-    clock.time += FRESH
+    clock.time += REFRESH_AFTER
     token = bearer(claims(exp=int(clock.time.timestamp())))
     await verifier.verify(token)
     await reached.wait()

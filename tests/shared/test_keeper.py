@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import shard as shard_module
-from shared.calls import Call, Source, Status
+from shared.calls import Call, Status, TerminationSource
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -21,12 +21,12 @@ from shared.errors import (
 )
 from shared.graph import GraphCall
 from shared.keeper import Keeper
-from shared.leases import Lease, Progress, Switch, Timing, Watermark
+from shared.leases import Lease, Progress, TenantApp, Timing, WatchdogState, Watermark
 from shared.memory_store import MemoryCallStore
-from shared.pace import Pace
+from shared.pace import RateLimiter
 from shared.renewal import Renewer
 from shared.store import SHARDS, Change, Stored, shard_of
-from shared.sweep import Plan
+from shared.sweep import SweepConfig
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue, settle
 
@@ -73,11 +73,11 @@ class World:
             await self.clock.run(self.keeper.handle(message))
 
 
-def make_world(plan: Plan | None = None) -> World:
+def make_world(plan: SweepConfig | None = None) -> World:
     clock = VirtualClock()
     store = MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
-    plan = plan or Plan()
+    plan = plan or SweepConfig()
     renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
     return World(clock, store, queue, graph, Keeper(store, renewer, clock, plan))
 
@@ -115,7 +115,7 @@ async def test_the_watermark_proves_the_renewal_of_calls_that_were_there_before_
     started = world.clock.now()
     await world.sweep()
 
-    watermark = await world.store.watermark(shard_of("old"))
+    watermark = await world.store.get_watermark(shard_of("old"))
     assert watermark is not None
     lease = (await world.record("old")).lease
     assert lease.last_renewal(watermark, Timing()) == started
@@ -129,7 +129,7 @@ async def test_the_watermark_proves_the_renewal_of_a_call_that_was_on_record_fiv
     await world.call("young", age=age)
     await world.sweep()
 
-    watermark = await world.store.watermark(shard_of("young"))
+    watermark = await world.store.get_watermark(shard_of("young"))
     assert watermark is not None
     lease = (await world.record("young")).lease
     proved = watermark.sweep_started_at if is_proved else lease.started_at
@@ -145,7 +145,7 @@ async def test_a_call_that_graph_does_not_know_is_ended_by_the_sweep(world: Worl
     call = await world.record("gone")
     assert call.status is Status.ENDED
     assert call.termination is not None
-    assert call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert call.termination.source is TerminationSource.KEEP_ALIVE_NOT_FOUND
     assert (call.termination.code, call.termination.subcode) == (None, None)
     assert call.ended_at == world.clock.now()
 
@@ -217,7 +217,10 @@ async def test_a_failing_call_is_retried_after_1_2_4_8_and_8_minutes_until_it_su
     call = await world.record("call")
     assert call.failing is None
     assert call.renewed_at == world.clock.now()
-    assert [event.kind for event in await world.store.events("call")][-2:] == ["keepAliveFailing", "keepAliveRecovered"]
+    assert [event.kind for event in await world.store.list_events("call")][-2:] == [
+        "keepAliveFailing",
+        "keepAliveRecovered",
+    ]
 
 
 async def test_a_sweep_does_not_begin_a_second_chain_of_retries(world: World) -> None:
@@ -286,7 +289,7 @@ async def test_a_failing_call_keeps_its_last_proved_renewal(world: World) -> Non
     await world.clock.advance(15 * MINUTE)
     world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
     await world.sweep()
-    watermark = await world.store.watermark(shard_of("call"))
+    watermark = await world.store.get_watermark(shard_of("call"))
     assert (await world.record("call")).lease.last_renewal(watermark, Timing()) == renewed
 
 
@@ -320,7 +323,7 @@ async def test_after_45_minutes_without_success_the_call_is_looked_up_before_it_
     call = await world.record("call")
     assert call.status is Status.ENDED
     assert call.termination is not None
-    assert call.termination.source is Source.LOOKUP_NOT_FOUND
+    assert call.termination.source is TerminationSource.LOOKUP_NOT_FOUND
 
 
 async def test_a_lookup_that_tells_the_end_tells_its_reason_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +372,8 @@ async def test_another_app_of_a_throttled_tenant_does_not_wait(world: World) -> 
     await world.sweep()
 
     assert [len(world.graph.calls[call].keep_alives) for call in ("hers", "his")] == [0, 1]
-    assert world.keeper._renewer.tenants.slowed((TENANT, "app-a"))
-    assert not world.keeper._renewer.tenants.slowed((TENANT, "app-b"))
+    assert world.keeper._renewer.backoff.current(TenantApp(TENANT, "app-a"))
+    assert not world.keeper._renewer.backoff.current(TenantApp(TENANT, "app-b"))
 
 
 async def test_a_tenant_throttled_for_good_gets_retries_after_retry_after(world: World) -> None:
@@ -395,7 +398,7 @@ async def test_the_retries_of_a_throttled_tenant_do_not_come_all_at_once(world: 
 
 
 async def test_no_more_requests_are_in_flight_than_allowed() -> None:
-    world = make_world(Plan(concurrency=5))
+    world = make_world(SweepConfig(concurrency=5))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -408,7 +411,7 @@ async def test_no_more_requests_are_in_flight_than_allowed() -> None:
 
 
 async def test_the_calls_with_the_earliest_deadline_go_first() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
     order: list[str] = []
 
     async def note(_operation: str, call_id: str) -> None:
@@ -423,7 +426,7 @@ async def test_the_calls_with_the_earliest_deadline_go_first() -> None:
 
 
 async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_writes_the_watermark() -> None:
-    world = make_world(Plan(concurrency=2, budget=10 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(concurrency=2, budget=10 * timedelta(seconds=1)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -435,11 +438,11 @@ async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_
     began = world.clock.now()
 
     await world.sweep()
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     assert sum(len(call.keep_alives) for call in world.graph.calls.values()) == 20
 
     await world.drain()
-    watermark = await world.store.watermark(5)
+    watermark = await world.store.get_watermark(5)
     assert watermark is not None
     assert watermark.sweep_started_at == began
     assert watermark.renewed == 45
@@ -449,7 +452,7 @@ async def test_a_sweep_out_of_time_hands_the_rest_to_the_queue_and_only_its_end_
 async def test_a_fresh_shard_is_left_alone_unless_an_operator_asks(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     assert world.graph.requests["keepAlive"] == 1
     await world.sweep()
     assert world.graph.requests["keepAlive"] == 2
@@ -493,7 +496,7 @@ async def test_a_retry_taken_by_a_clock_that_is_behind_leaves_the_next_one(world
 async def test_the_dead_mans_switch_does_nothing_while_the_timer_lives(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
     for _ in range(8):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         for _ in range(15):
             await world.clock.advance(MINUTE)
             await world.drain()
@@ -514,27 +517,27 @@ async def test_one_stale_shard_is_enough_for_the_switch_to_sweep_all(world: Worl
 
 async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_once_a_minute(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
-    await world.keeper.notice()
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
+    await world.keeper.check_for_stale_sweeps()
     assert [message for _, message in world.queue.waiting()] == [Sweep(wake_up="request")]
     await world.drain()
     assert world.graph.requests["keepAlive"] == 1
     await world.clock.advance(2 * MINUTE)
     world.queue.messages.clear()
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
     assert not world.queue.messages
 
 
 @pytest.mark.parametrize("ages", [(26, 15), None])
 async def test_where_the_queue_hands_nothing_out_the_process_of_a_request_sweeps(ages: tuple[int, int] | None) -> None:
-    world = make_world(Plan(fan_out_above=0))
+    world = make_world(SweepConfig(fan_out_threshold=0))
     for number in range(100):
         await world.call(f"call-{number}", age=30 * MINUTE)
     for shard in range(SHARDS if ages else 0):
         swept_at = world.clock.now() - (ages or ())[shard > 0] * MINUTE
         await world.store.put_watermark(shard, Watermark(swept_at, swept_at, renewed=6))
     for _ in range(1 if ages else 6):
-        await world.keeper.notice()
+        await world.keeper.check_for_stale_sweeps()
         await world.clock.advance(MINUTE)
     assert {len(call.keep_alives) for call in world.graph.calls.values()} == {1}
     assert not [message for _, message in world.queue.waiting() if isinstance(message, SweepShard)]
@@ -545,7 +548,7 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     for number in range(100):
         await world.call(f"call-{number}", age=10 * MINUTE)
     renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
-    others = [Keeper(world.store, renewer, world.clock, Plan()) for _ in range(3)]
+    others = [Keeper(world.store, renewer, world.clock, SweepConfig()) for _ in range(3)]
 
     async def slow(*_: str) -> None:
         await world.clock.sleep(90)
@@ -554,32 +557,32 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     world.queue.broken = True
     for _ in range(9):
         for keeper in (world.keeper, *others):
-            await keeper.notice()
+            await keeper.check_for_stale_sweeps()
             await world.clock.advance(timedelta(seconds=10))
-    assert world.graph.requests["keepAlive"] == Plan().concurrency
+    assert world.graph.requests["keepAlive"] == SweepConfig().concurrency
 
 
 async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def away() -> Switch | None:
+    async def away() -> WatchdogState | None:
         raise StoreUnavailable("away (test)")
 
     await world.call("call", age=10 * MINUTE)
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "switch", away)
+        patch.setattr(world.store, "get_watchdog_state", away)
         for _ in range(6):
-            await world.keeper.notice()
+            await world.keeper.check_for_stale_sweeps()
             await world.clock.advance(MINUTE)
     assert not world.graph.requests
     assert [record.message for record in caplog.records if "state_access" in record.message]
-    await world.keeper.notice()
+    await world.keeper.check_for_stale_sweeps()
     await world.clock.advance(MINUTE)
     assert world.graph.requests["keepAlive"] == 1
 
 
 async def test_above_a_threshold_the_timer_puts_one_message_a_shard_on_the_queue() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(30):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await world.sweep("timer")  # nothing is known of their number yet
@@ -605,10 +608,10 @@ class BrokenStore(MemoryCallStore):
             raise StoreUnavailable("Table Storage does not answer (test).")
         await super().commit(change)
 
-    async def watermark(self, shard: int) -> Watermark | None:
+    async def get_watermark(self, shard: int) -> Watermark | None:
         if shard in self.reads_of_shard_fail:
             raise StoreUnavailable("Table Storage does not answer (test).")
-        return await super().watermark(shard)
+        return await super().get_watermark(shard)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         if shard in self.reads_of_shard_fail:
@@ -629,15 +632,15 @@ class ReadOnlyStore(MemoryCallStore):
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:  # noqa: ARG002
         raise StoreUnavailable(f"may not write {shard} {watermark} (test)")
 
-    async def put_switch(self, switch: Switch) -> None:
-        raise StoreUnavailable(f"may not write {switch} (test)")
+    async def put_watchdog_state(self, state: WatchdogState) -> None:
+        raise StoreUnavailable(f"may not write {state} (test)")
 
 
 def make_broken() -> tuple[World, BrokenStore]:
     world, store = make_world(), BrokenStore()
     world.store = store
     renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
     return world, store
 
 
@@ -652,7 +655,7 @@ async def test_of_what_could_not_be_written_the_watermark_says_nothing_and_it_is
     await world.sweep()
 
     assert all(len(world.graph.calls[call_id].keep_alives) == 1 for call_id in ids[1:])
-    watermark = await store.watermark(7)
+    watermark = await store.get_watermark(7)
     assert watermark is not None
     assert watermark.unwritten == {ids[0]}
     lease = (await world.record(ids[0])).lease
@@ -672,12 +675,12 @@ async def test_a_shard_of_which_much_could_not_be_written_gets_no_watermark_and_
     world.graph.faults["*"] = raising(GraphUnavailable("503", status=503), times=55)
     store.commits_fail = True
     await world.sweep()
-    assert await store.watermark(7) is None
+    assert await store.get_watermark(7) is None
     store.commits_fail = False
     for _ in range(15):
         await world.clock.advance(MINUTE)
         await world.drain()
-    assert await store.watermark(7) is not None
+    assert await store.get_watermark(7) is not None
     assert all(world.graph.calls[call_id].keep_alives for call_id in ids)
 
 
@@ -693,7 +696,7 @@ async def test_a_call_that_can_never_be_written_does_not_set_off_a_storm() -> No
         before = world.graph.requests["keepAlive"]
         for minute in range(60):
             if minute % 15 == 0:
-                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
             await world.drain()
             await world.clock.advance(MINUTE)
         asked.append(world.graph.requests["keepAlive"] - before)
@@ -715,7 +718,7 @@ async def test_switches_that_are_left_many_times_are_one_chain(world: World, tim
 
 
 async def test_with_the_queue_away_the_timer_sweeps_itself_instead_of_fanning_out() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(30):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await world.sweep("timer")
@@ -732,7 +735,7 @@ def test_a_call_that_came_about_the_time_of_a_sweep_keeps_its_place_behind_older
     old, new = (Lease(name, TENANT, began, began) for name, began in (("b", swept_at - HOUR), ("a", swept_at - before)))
     for later in (timedelta(), 30 * MINUTE):
         watermark = Watermark(swept_at + later, swept_at + later)
-        assert old.place(watermark, Timing()) < new.place(watermark, Timing())
+        assert old.sweep_position(watermark, Timing()) < new.sweep_position(watermark, Timing())
 
 
 def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -> None:
@@ -740,11 +743,11 @@ def test_a_call_that_nobody_renewed_for_long_goes_first_however_late_it_came() -
     swept = Lease("a", TENANT, swept_at - HOUR, swept_at - HOUR)
     late = Lease("b", TENANT, swept_at, swept_at - 10 * MINUTE)
     watermark = Watermark(swept_at, swept_at)
-    assert late.place(watermark, Timing()) < swept.place(watermark, Timing())
+    assert late.sweep_position(watermark, Timing()) < swept.sweep_position(watermark, Timing())
 
 
 async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_next_tick() -> None:
-    world = make_world(Plan(concurrency=2, budget=timedelta(seconds=10)))
+    world = make_world(SweepConfig(concurrency=2, budget=timedelta(seconds=10)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -754,7 +757,7 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
     world.graph.faults["*"] = slow
     world.queue.broken = True
     for _ in range(2):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.clock.advance(15 * MINUTE)
     assert all(call.keep_alives for call in world.graph.calls.values())
 
@@ -763,9 +766,11 @@ async def test_without_the_queue_a_sweep_that_runs_out_of_time_goes_on_at_the_ne
 async def test_a_sweep_that_ran_out_of_time_long_ago_is_begun_anew(world: World, minutes: int, goes_on: bool) -> None:
     await world.call("call", age=10 * MINUTE)
     began, last = world.clock.now() - minutes * MINUTE, world.clock.now() + HOUR
-    await world.store.put_progress(shard_of("call"), Progress(began, under=None, after=(last, last, "~"), renewed=1))
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
-    watermark = await world.store.watermark(shard_of("call"))
+    await world.store.put_progress(
+        shard_of("call"), Progress(began, base_watermark_at=None, cursor=(last, last, "~"), renewed=1)
+    )
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
+    watermark = await world.store.get_watermark(shard_of("call"))
     assert watermark is not None
     assert watermark.sweep_started_at == (began if goes_on else world.clock.now())
     assert len(world.graph.calls["call"].keep_alives) == (0 if goes_on else 1)
@@ -788,13 +793,13 @@ async def test_a_switch_that_could_not_be_left_as_a_sweep_began_is_left_as_it_en
 async def live(world: World, minutes: int, *, timer: bool) -> None:
     for minute in range(minutes):
         if timer and minute % 15 == 0:
-            await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+            await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
 
 
 async def test_after_fanning_out_the_dead_mans_switch_still_has_a_successor() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(60):
         await world.call(f"call-{number}", age=10 * MINUTE)
     await live(world, 16, timer=True)
@@ -828,7 +833,7 @@ async def test_calls_that_are_refused_for_ever_do_not_starve_the_others_of_their
 
 
 async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> None:
-    plan = Plan(concurrency=8)
+    plan = SweepConfig(concurrency=8)
     world = make_world(plan)
 
     async def slow(_operation: str, _call_id: str) -> None:
@@ -844,7 +849,7 @@ async def test_many_sweeps_at_once_share_the_slots_and_still_end_in_time() -> No
 
 
 async def test_a_renewal_outside_of_sweeps_does_not_wait_for_their_slots() -> None:
-    world = make_world(Plan(concurrency=2))
+    world = make_world(SweepConfig(concurrency=2))
 
     async def slow(_operation: str, call_id: str) -> None:
         if call_id.startswith("swept"):
@@ -864,13 +869,13 @@ async def test_a_renewal_outside_of_sweeps_does_not_wait_for_their_slots() -> No
 
 
 async def test_what_a_sweep_asks_of_graph_lets_other_requests_go_first() -> None:
-    world, pace = make_world(), Pace(1000)
+    world, pace = make_world(), RateLimiter(1000)
     lanes: dict[tuple[str, str], bool] = {}
 
     async def note(operation: str, call_id: str) -> None:
-        before = pace._sweeps.sent
+        before = pace._sweeps.outstanding
         async with pace.permit():
-            lanes[operation, call_id] = pace._sweeps.sent > before
+            lanes[operation, call_id] = pace._sweeps.outstanding > before
         if call_id == "lapsing":
             raise GraphUnavailable("away")
 
@@ -897,11 +902,11 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
     store.copy_of(world.store)
     world.store = store
     renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, Plan())
+    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
     for _ in range(180):
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
-                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+                await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.drain(world.clock.now())  # handling one may take minutes, and the next be due by then
         await world.clock.advance(MINUTE)
     assert len(world.queue.messages) < 500  # they were 150,000 after two hours when each failure left its own
@@ -915,7 +920,7 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
         await world.clock.sleep(10)
         raise StoreUnavailable("no answer (test)")
 
-    store.watermark = store.put_switch = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
+    store.get_watermark = store.put_watchdog_state = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
     began = world.clock.now()
     with pytest.raises(StoreUnavailable):
         await world.sweep("timer")
@@ -927,7 +932,7 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
 
 
 async def test_a_shard_that_takes_half_an_hour_leaves_none_of_its_calls_out() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(30)
@@ -940,7 +945,7 @@ async def test_a_shard_that_takes_half_an_hour_leaves_none_of_its_calls_out() ->
 
 
 async def test_a_tenant_that_hangs_does_not_hold_up_the_calls_of_others() -> None:
-    world = make_world(Plan(concurrency=8))
+    world = make_world(SweepConfig(concurrency=8))
 
     async def hang(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(10)
@@ -986,8 +991,8 @@ async def test_noticing_never_fails_and_never_takes_long(world: World, monkeypat
     async def broken(_shard: int) -> Watermark | None:
         raise ValueError("a damaged row")
 
-    monkeypatch.setattr(world.store, "watermark", broken)
-    await world.keeper.notice()
+    monkeypatch.setattr(world.store, "get_watermark", broken)
+    await world.keeper.check_for_stale_sweeps()
 
 
 async def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_is_swept_again() -> None:
@@ -1028,7 +1033,7 @@ async def test_a_sweep_that_reaches_no_shard_fails_so_that_the_host_sees_it() ->
 
 @pytest.mark.parametrize("keep_alives_before_death", range(0, 12, 3))
 async def test_a_sweep_that_dies_anywhere_is_made_good_by_the_next(keep_alives_before_death: int) -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
     for number in range(10):
         await world.call(f"call-{number}", age=20 * MINUTE)
     task: asyncio.Task[object]
@@ -1070,7 +1075,7 @@ async def test_ended_calls_are_purged_after_their_retention(world: World) -> Non
     await world.clock.advance(timedelta(days=2))
     await world.sweep()
     assert await world.store.get("old") is None
-    assert await world.store.events("old") == []
+    assert await world.store.list_events("old") == []
 
 
 async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -1085,7 +1090,7 @@ async def test_the_smallest_margin_is_told_with_the_sweep(world: World, caplog: 
 
 
 async def test_a_tenant_that_answers_slowly_does_not_hold_up_the_others() -> None:
-    world = make_world(Plan(concurrency=8))
+    world = make_world(SweepConfig(concurrency=8))
     done: dict[str, datetime] = {}
 
     async def answer(_operation: str, call_id: str) -> None:
@@ -1106,7 +1111,7 @@ async def test_a_tenant_that_answers_slowly_does_not_hold_up_the_others() -> Non
 
 
 async def test_what_a_slow_tenant_left_undone_is_handed_over_and_done() -> None:
-    world = make_world(Plan(concurrency=4, budget=20 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(concurrency=4, budget=20 * timedelta(seconds=1)))
 
     async def answer(_operation: str, call_id: str) -> None:
         await world.clock.sleep(9 if call_id.startswith("slow") else 0.2)
@@ -1117,12 +1122,12 @@ async def test_what_a_slow_tenant_left_undone_is_handed_over_and_done() -> None:
     world.graph.faults["*"] = answer
     began = world.clock.now()
     await world.sweep()
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     assert all(world.graph.calls[call_id].keep_alives for call_id in ids[:30] if call_id.startswith("quick"))
 
     for _ in range(3):
         await world.drain()
-    watermark = await world.store.watermark(5)
+    watermark = await world.store.get_watermark(5)
     assert watermark is not None
     assert watermark.sweep_started_at == began
     assert all(call.keep_alives for call in world.graph.calls.values())
@@ -1150,8 +1155,8 @@ async def test_sweeps_begin_with_another_shard_each_time() -> None:
 async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other(
     most: int, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "MOST_IN_HAND", most)
-    world = make_world(Plan(concurrency=64))
+    monkeypatch.setattr(shard_module, "MAX_LEASES_IN_MEMORY", most)
+    world = make_world(SweepConfig(concurrency=64))
 
     async def slow(_operation: str, call_id: str) -> None:
         in_hand[shard_of(call_id)] += 1
@@ -1170,7 +1175,7 @@ async def test_small_shards_are_swept_all_at_once_large_ones_one_after_the_other
 
 
 async def test_requests_do_not_pile_up_sweeps_while_one_is_under_way() -> None:
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(5)
@@ -1207,7 +1212,7 @@ async def test_a_sweep_that_died_has_a_successor_and_requests_are_heard_again() 
 
 
 async def test_where_the_queue_stands_still_the_timer_alone_keeps_a_large_fleet() -> None:
-    world = make_world(Plan(fan_out_above=10))
+    world = make_world(SweepConfig(fan_out_threshold=10))
     for number in range(60):
         await world.call(f"call-{number}", age=10 * MINUTE)
     for _ in range(180):
@@ -1223,7 +1228,7 @@ async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
     await world.clock.advance(swept_ago * MINUTE)
-    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, Plan())  # another process
+    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, SweepConfig())  # another process
     world.queue.broken = True
     with pytest.raises(StoreUnavailable):
         await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))
@@ -1258,7 +1263,7 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
         renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
         world.clock.set(world.clock.now() + 20 * MINUTE)
         world.graph.faults["call"] = raising(GraphUnavailable("503 (test)", status=503))
-        await Keeper(world.store, renewer, world.clock, Plan()).sweep("timer")
+        await Keeper(world.store, renewer, world.clock, SweepConfig()).sweep("timer")
         del world.graph.faults["call"]
 
     asked_at = world.clock.now()
@@ -1268,7 +1273,7 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
     call = await world.record("call")
     assert call.failing
     assert call.renewed_at == asked_at
-    assert call.lease.last_renewal(await world.store.watermark(shard_of("call")), Timing()) == asked_at
+    assert call.lease.last_renewal(await world.store.get_watermark(shard_of("call")), Timing()) == asked_at
 
 
 async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_the_one_it_mends(world: World) -> None:
@@ -1285,7 +1290,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
             world.store,
             Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
             world.clock,
-            Plan(),
+            SweepConfig(),
         )
         await keeper.sweep("timer")
         assert (await world.record("call")).failing is None
@@ -1302,7 +1307,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
 
 async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
     """One sweep may take several ticks: who is first in one and last in the next waits for three of them."""
-    world = make_world(Plan(concurrency=1))
+    world = make_world(SweepConfig(concurrency=1))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1319,7 +1324,7 @@ async def test_a_later_sweep_keeps_those_first_who_were_first() -> None:
 
 
 async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next_tick() -> None:
-    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=20)))
+    world = make_world(SweepConfig(concurrency=1, budget=timedelta(seconds=20)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1328,15 +1333,15 @@ async def test_an_operators_sweep_does_not_set_back_one_that_goes_on_at_the_next
         await world.call(call_id, age=10 * MINUTE)
     world.graph.faults["*"] = slow
     world.queue.broken = True
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     await world.clock.run(world.keeper.sweep("operator", budget=timedelta(seconds=5)))
     await world.clock.advance(15 * MINUTE)
-    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+    await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
     assert all(call.keep_alives for call in world.graph.calls.values())
 
 
 async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed_over() -> None:
-    world = make_world(Plan(budget=20 * timedelta(seconds=1)))
+    world = make_world(SweepConfig(budget=20 * timedelta(seconds=1)))
     ids = [call_id for call_id in map("call-{}".format, range(20_000)) if shard_of(call_id) == 5]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
@@ -1351,16 +1356,16 @@ async def test_writing_down_what_was_put_off_ends_in_time_and_the_rest_is_handed
     began = world.clock.now()
     await world.sweep("timer")
     assert world.clock.now() - began < timedelta(seconds=40)
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     for _ in range(12):
         await world.drain()
         await world.clock.advance(MINUTE)
-    assert await world.store.watermark(5) is not None
+    assert await world.store.get_watermark(5) is not None
 
 
 async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.shard.MOST_IN_HAND", 1)
-    world = make_world(Plan(concurrency=1, budget=timedelta(seconds=10)))
+    monkeypatch.setattr("shared.shard.MAX_LEASES_IN_MEMORY", 1)
+    world = make_world(SweepConfig(concurrency=1, budget=timedelta(seconds=10)))
 
     async def slow(_operation: str, _call_id: str) -> None:
         await world.clock.sleep(1)
@@ -1370,7 +1375,7 @@ async def test_the_shards_that_were_left_out_come_first_in_the_next_sweep(monkey
     world.graph.faults["*"] = slow
     world.queue.broken = True
     for _ in range(10):
-        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().fresh))
+        await world.clock.run(world.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
         await world.clock.advance(4 * MINUTE)
     assert all(call.keep_alives for call in world.graph.calls.values())
 
@@ -1385,7 +1390,7 @@ async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
         world.store,
         Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
         world.clock,
-        Plan(budget=timedelta(milliseconds=20)),
+        SweepConfig(budget=timedelta(milliseconds=20)),
     )
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
     assert tally.purged == 0
@@ -1412,12 +1417,12 @@ async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
     ahead = world.clock.now() + timedelta(hours=3)
     for shard in range(SHARDS):
         await world.store.put_watermark(shard, Watermark(ahead, ahead))
-    await world.store.put_switch(Switch(ahead, ahead))
+    await world.store.put_watchdog_state(WatchdogState(ahead, ahead))
 
     await world.clock.run(world.keeper.handle(Sweep(wake_up="request")))
 
     assert all(call.keep_alives for call in world.graph.calls.values())
-    assert await world.store.watermark(5) == Watermark(world.clock.now(), world.clock.now(), 4)
+    assert await world.store.get_watermark(5) == Watermark(world.clock.now(), world.clock.now(), 4)
 
 
 @pytest.mark.parametrize("wake_up", ["operator", "timer"])
@@ -1427,7 +1432,7 @@ async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_
             world.store,
             Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
             world.clock,
-            Plan(),
+            SweepConfig(),
         )
         await world.clock.run(other.sweep(wake_up))
         await world.clock.advance(4 * MINUTE)
@@ -1436,8 +1441,8 @@ async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_
 
 
 async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.sweep.BREAK_OFF", timedelta(milliseconds=50))
-    world = make_world(Plan(concurrency=4, budget=timedelta(milliseconds=50)))
+    monkeypatch.setattr("shared.sweep.CANCEL_GRACE", timedelta(milliseconds=50))
+    world = make_world(SweepConfig(concurrency=4, budget=timedelta(milliseconds=50)))
     ids = [call_id for call_id in map("call-{}".format, range(100)) if shard_of(call_id) == 5]
     for call_id in ids:
         await world.call(call_id, age=10 * MINUTE)
@@ -1449,18 +1454,18 @@ async def test_what_hangs_beyond_the_budget_is_broken_off_and_handed_over(monkey
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
 
     assert (tally.renewed, tally.handed_over) == (len(ids) - 1, 1)
-    assert await world.store.watermark(5) is None
+    assert await world.store.get_watermark(5) is None
     del world.graph.faults[ids[1]]
     await world.drain()
     assert len(world.graph.calls[ids[1]].keep_alives) == 1
-    assert await world.store.watermark(5) is not None
+    assert await world.store.get_watermark(5) is not None
 
 
 async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shard_module, "BREAK_OFF", timedelta(milliseconds=50))
-    world = make_world(Plan(budget=timedelta(milliseconds=50)))
+    monkeypatch.setattr(shard_module, "CANCEL_GRACE", timedelta(milliseconds=50))
+    world = make_world(SweepConfig(budget=timedelta(milliseconds=50)))
     scan = world.store.scan
 
     async def slow(shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
@@ -1477,7 +1482,7 @@ async def test_a_shard_whose_pages_come_too_slowly_is_broken_off_and_swept_again
 
 
 async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by_side() -> None:
-    world = make_world(Plan(budget=timedelta()))
+    world = make_world(SweepConfig(budget=timedelta()))
     send, in_flight, most = world.queue.send, 0, 0
 
     async def slow(message: WakeUp, delay: timedelta = timedelta()) -> None:
@@ -1497,7 +1502,7 @@ async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by
 async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.keeper.PURGE_LIMIT", 2)
+    monkeypatch.setattr("shared.keeper.PURGE_BATCH_SIZE", 2)
     left, asked = [2, 2, 1], 0
 
     async def purge(shard: int, _before: datetime, _limit: int) -> int:

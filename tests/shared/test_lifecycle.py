@@ -6,24 +6,24 @@ from itertools import permutations
 
 import pytest
 
-from shared.calls import Call, Hangup, Operation, Source, Status, Termination
+from shared.calls import Call, Hangup, Operation, Status, Termination, TerminationSource
 from shared.errors import Conflict, Forbidden
 from shared.graph import StartedOperation
-from shared.leases import Failing
+from shared.leases import RenewalFailure
 from shared.lifecycle import (
     Registration,
-    failing,
-    gone,
+    call_gone,
     hung_up,
+    notification_event,
     notified,
     operation_notified,
     operation_requested,
     registered,
+    renewal_failed,
     renewed,
-    story,
 )
-from shared.merging import richer
-from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, Result
+from shared.merging import better_termination
+from shared.notifications import CallNotification, Notification, OperationNotification, OtherNotification, ResultInfo
 from tests.support.events import EventFile, readable
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ MINUTE = timedelta(minutes=1)
 CALL = "3f6c1d20-8a44-4b0e-9d52-0b7e5a91c001"
 TENANT = "9c1d6b70-2f83-4f1d-8a45-bb8e6f72a501"
 OTHER_TENANT = "9c1d6b70-2f83-4f1d-8a45-bb8e6f72a502"
-FAILURE = Failing(NOON, attempts=1, retry_at=NOON + MINUTE, reason="unavailable", status=503)
+FAILURE = RenewalFailure(NOON, attempts=1, retry_at=NOON + MINUTE, reason="unavailable", status=503)
 
 
 def state(word: str) -> CallNotification:
@@ -41,7 +41,7 @@ def state(word: str) -> CallNotification:
 def end(
     code: int | None = None, subcode: int | None = None, *, raw_code: str | None = None, message: str | None = None
 ) -> CallNotification:
-    result = Result(code, subcode, raw_code, message=message)
+    result = ResultInfo(code, subcode, raw_code, message=message)
     return CallNotification(CALL, deleted=True, state="terminated", result=result)
 
 
@@ -146,7 +146,7 @@ def test_a_call_was_established_if_it_ever_was() -> None:
 
 
 def test_a_failed_transfer_is_no_end() -> None:
-    failed = CallNotification(CALL, deleted=False, state="established", result=Result(500, 7000))
+    failed = CallNotification(CALL, deleted=False, state="established", result=ResultInfo(500, 7000))
     call = after(state("transferring"), failed)
 
     assert (call.status, call.state, call.termination) == (Status.ACTIVE, "established", None)
@@ -256,9 +256,9 @@ def test_a_hang_up_that_came_too_late_explains_no_end() -> None:
 
 
 def test_a_call_found_gone_after_our_own_hang_up_ended_with_it() -> None:
-    call = gone(
+    call = call_gone(
         hung_up(after(state("established")), "bot A", NOON + MINUTE, not_found=False),
-        Source.KEEP_ALIVE_NOT_FOUND,
+        TerminationSource.KEEP_ALIVE_NOT_FOUND,
         NOON + 2 * MINUTE,
     )
 
@@ -267,12 +267,14 @@ def test_a_call_found_gone_after_our_own_hang_up_ended_with_it() -> None:
 
 
 def test_a_call_that_was_gone_already_says_who_hung_up() -> None:
-    call = gone(
-        hung_up(after(state("established")), "bot A", NOON, not_found=True), Source.KEEP_ALIVE_NOT_FOUND, NOON + MINUTE
+    call = call_gone(
+        hung_up(after(state("established")), "bot A", NOON, not_found=True),
+        TerminationSource.KEEP_ALIVE_NOT_FOUND,
+        NOON + MINUTE,
     )
 
     assert "gone already when bot A hung up" in why(call).reason
-    assert (why(call).source, call.ended_at) == (Source.HANGUP_NOT_FOUND, NOON + MINUTE)
+    assert (why(call).source, call.ended_at) == (TerminationSource.HANGUP_NOT_FOUND, NOON + MINUTE)
 
 
 def test_of_two_hang_ups_the_one_that_graph_accepted_counts() -> None:
@@ -345,7 +347,7 @@ def test_a_tombstone_stays_ended_and_gets_what_was_missing() -> None:
 
 def test_a_tombstone_of_another_tenant_says_nothing_of_the_call() -> None:
     known = replace(after(state("established")), renewed_at=NOON, metadata={"room": "1"})
-    for tombstone in (after(end(200, 5010)), gone(known, Source.KEEP_ALIVE_NOT_FOUND, NOON)):
+    for tombstone in (after(end(200, 5010)), call_gone(known, TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON)):
         later = NOON + 2 * MINUTE
         call = registered(tombstone, Registration(CALL, OTHER_TENANT, NOON, {"room": "2"}), later)
 
@@ -365,38 +367,41 @@ def test_a_renewal_moves_the_lease_forward_and_never_back() -> None:
 
 
 def test_a_failure_keeps_its_first_time_and_writes_the_last_renewal_down() -> None:
-    first = failing(after(state("established")), FAILURE, NOON - 9 * MINUTE)
+    first = renewal_failed(after(state("established")), FAILURE, NOON - 9 * MINUTE)
     again = replace(FAILURE, since=NOON + MINUTE, attempts=2, status=504)
-    second = failing(first, again, NOON - 20 * MINUTE)
+    second = renewal_failed(first, again, NOON - 20 * MINUTE)
 
     assert (first.failing, first.renewed_at) == (FAILURE, NOON - 9 * MINUTE)
     assert (second.failing, second.renewed_at) == (replace(again, since=NOON), NOON - 9 * MINUTE)
 
 
 def test_a_renewal_ends_a_failure() -> None:
-    call = renewed(failing(after(state("established")), FAILURE, NOON), NOON + MINUTE)
+    call = renewed(renewal_failed(after(state("established")), FAILURE, NOON), NOON + MINUTE)
 
     assert (call.failing, call.renewed_at) == (None, NOON + MINUTE)
 
 
 def test_an_end_ends_a_failure() -> None:
-    assert after(end(200, 5010), call=failing(after(state("hold")), FAILURE, NOON)).failing is None
+    assert after(end(200, 5010), call=renewal_failed(after(state("hold")), FAILURE, NOON)).failing is None
 
 
 def test_an_ended_call_is_neither_renewed_nor_failing_nor_hung_up() -> None:
     ended = after(end(200, 5010))
 
     assert renewed(ended, NOON) is ended
-    assert failing(ended, FAILURE, NOON) is ended
+    assert renewal_failed(ended, FAILURE, NOON) is ended
     assert hung_up(ended, "bot", NOON, not_found=True) is ended
 
 
 # Gone, and hung up
 
 
-@pytest.mark.parametrize("source", [Source.KEEP_ALIVE_NOT_FOUND, Source.LOOKUP_NOT_FOUND, Source.HANGUP_NOT_FOUND])
-def test_a_call_that_is_gone_has_ended_without_a_reason(source: Source) -> None:
-    call = gone(after(state("established")), source, NOON + MINUTE)
+@pytest.mark.parametrize(
+    "source",
+    [TerminationSource.KEEP_ALIVE_NOT_FOUND, TerminationSource.LOOKUP_NOT_FOUND, TerminationSource.HANGUP_NOT_FOUND],
+)
+def test_a_call_that_is_gone_has_ended_without_a_reason(source: TerminationSource) -> None:
+    call = call_gone(after(state("established")), source, NOON + MINUTE)
 
     assert (call.status, call.state, call.ended_at) == (Status.ENDED, "terminated", NOON + MINUTE)
     assert (why(call).source, why(call).category, why(call).code) == (source, "unknown", None)
@@ -404,16 +409,19 @@ def test_a_call_that_is_gone_has_ended_without_a_reason(source: Source) -> None:
 
 def test_a_late_notification_tells_why_a_call_was_gone() -> None:
     call = notified(
-        gone(after(state("hold")), Source.KEEP_ALIVE_NOT_FOUND, NOON), end(200, 5010), TENANT, NOON + MINUTE
+        call_gone(after(state("hold")), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON),
+        end(200, 5010),
+        TENANT,
+        NOON + MINUTE,
     )
 
-    assert (why(call).source, why(call).category, call.ended_at) == (Source.NOTIFICATION, "empty", NOON)
+    assert (why(call).source, why(call).category, call.ended_at) == (TerminationSource.NOTIFICATION, "empty", NOON)
 
 
 def test_a_late_404_takes_no_reason_away() -> None:
     ended = after(end(200, 5010))
 
-    assert gone(ended, Source.LOOKUP_NOT_FOUND, NOON + MINUTE) == ended
+    assert call_gone(ended, TerminationSource.LOOKUP_NOT_FOUND, NOON + MINUTE) == ended
 
 
 def test_a_hang_up_is_under_way_until_the_end_is_told() -> None:
@@ -434,26 +442,28 @@ def test_the_first_who_hung_up_stays_and_a_404_of_the_second_is_kept() -> None:
 @pytest.mark.parametrize(
     ("not_found", "found_by", "source"),
     [
-        (True, Source.KEEP_ALIVE_NOT_FOUND, Source.HANGUP_NOT_FOUND),
-        (False, Source.KEEP_ALIVE_NOT_FOUND, Source.KEEP_ALIVE_NOT_FOUND),
-        (True, Source.LOOKUP_NOT_FOUND, Source.LOOKUP_NOT_FOUND),
+        (True, TerminationSource.KEEP_ALIVE_NOT_FOUND, TerminationSource.HANGUP_NOT_FOUND),
+        (False, TerminationSource.KEEP_ALIVE_NOT_FOUND, TerminationSource.KEEP_ALIVE_NOT_FOUND),
+        (True, TerminationSource.LOOKUP_NOT_FOUND, TerminationSource.LOOKUP_NOT_FOUND),
     ],
 )
-def test_a_404_of_the_hang_up_is_the_source_of_the_end(not_found: bool, found_by: Source, source: Source) -> None:
-    call = gone(hung_up(after(state("established")), "bot", NOON, not_found=not_found), found_by, NOON + MINUTE)
+def test_a_404_of_the_hang_up_is_the_source_of_the_end(
+    not_found: bool, found_by: TerminationSource, source: TerminationSource
+) -> None:
+    call = call_gone(hung_up(after(state("established")), "bot", NOON, not_found=not_found), found_by, NOON + MINUTE)
 
     assert why(call).source is source
 
 
 def test_of_two_sources_a_notification_is_the_better() -> None:
-    poor = Termination(Source.NOTIFICATION, "-", "unknown")
-    sources = list(Source)
+    poor = Termination(TerminationSource.NOTIFICATION, "-", "unknown")
+    sources = list(TerminationSource)
 
-    assert sources[0] is Source.NOTIFICATION
+    assert sources[0] is TerminationSource.NOTIFICATION
     for place, source in enumerate(sources):
         for other in sources[place:]:
             one, two = replace(poor, source=source), replace(poor, source=other)
-            assert richer(one, two).source is richer(two, one).source is source
+            assert better_termination(one, two).source is better_termination(two, one).source is source
 
 
 # Operations
@@ -466,7 +476,7 @@ def done(status: str | None, *, code: int | None = None, place: str | None = Non
 def told(
     status: str | None, *, code: int | None = None, place: str | None = None, deleted: bool = True
 ) -> OperationNotification:
-    result = Result(code) if code else None
+    result = ResultInfo(code) if code else None
     return OperationNotification(
         CALL, "1", "recordOperation", deleted, status, result, recording_location=place, client_context="context"
     )
@@ -500,7 +510,7 @@ def test_a_notification_that_comes_before_the_request_is_written_down_loses_noth
 def test_an_answer_may_be_the_end_of_a_recording_already() -> None:
     operation = operation_requested(None, CALL, started("failed", code=400, subcode=8508), "bot", NOON)
 
-    assert (operation.finished, operation.finished_at, operation.code, operation.subcode) == (True, NOON, 400, 8508)
+    assert (operation.is_finished, operation.finished_at, operation.code, operation.subcode) == (True, NOON, 400, 8508)
 
 
 def test_the_first_request_of_an_operation_stays() -> None:
@@ -607,9 +617,9 @@ def test_the_end_of_an_operation_is_not_the_end_of_the_call() -> None:
 
 
 def test_a_story_tells_state_and_codes_and_keeps_the_message_to_itself() -> None:
-    event = story(end(200, 5010, message="secret", raw_code="x"), NOON)
+    event = notification_event(end(200, 5010, message="secret", raw_code="x"), NOON)
 
-    assert (event.kind, event.at, event.told) == ("callNotified", NOON, True)
+    assert (event.kind, event.at, event.from_notification) == ("callNotified", NOON, True)
     assert event.detail == {
         "state": "terminated",
         "changeType": "deleted",
@@ -623,7 +633,7 @@ def test_a_story_tells_of_an_operation_without_its_place_and_token() -> None:
     notification = replace(told("completed", code=200, place="secret"), recording_access_token="secret")
     notification = replace(notification, completion_reason="stopToneDetected")
 
-    assert story(notification, NOON).detail == {
+    assert notification_event(notification, NOON).detail == {
         "operationId": "1",
         "kind": "recordOperation",
         "status": "completed",
@@ -634,14 +644,14 @@ def test_a_story_tells_of_an_operation_without_its_place_and_token() -> None:
 
 
 def test_a_story_tells_of_other_resources_by_name() -> None:
-    event = story(OtherNotification(CALL, "participants", "updated"), NOON)
+    event = notification_event(OtherNotification(CALL, "participants", "updated"), NOON)
 
     assert (event.kind, event.detail) == ("otherNotified", {"resource": "participants", "changeType": "updated"})
 
 
 def test_a_notification_told_twice_is_one_line_of_the_story() -> None:
-    assert story(IN_CATALOGUE, NOON).digest == story(IN_CATALOGUE, NOON + MINUTE).digest
-    assert story(IN_CATALOGUE, NOON).digest != story(NOTHING, NOON).digest
+    assert notification_event(IN_CATALOGUE, NOON).digest == notification_event(IN_CATALOGUE, NOON + MINUTE).digest
+    assert notification_event(IN_CATALOGUE, NOON).digest != notification_event(NOTHING, NOON).digest
 
 
 def test_records_cannot_be_changed_in_place() -> None:
@@ -652,7 +662,7 @@ def test_records_cannot_be_changed_in_place() -> None:
 class TestToldWhileTerminating:
     """Graph may tell the codes on the way to the end, and nothing at the end itself."""
 
-    EARLY = CallNotification(CALL, deleted=False, state="terminating", result=Result(200, 7000))
+    EARLY = CallNotification(CALL, deleted=False, state="terminating", result=ResultInfo(200, 7000))
 
     def test_it_is_the_reason_if_the_end_tells_nothing_in_either_order(self) -> None:
         for items in ((self.EARLY, end()), (end(), self.EARLY)):
@@ -670,5 +680,5 @@ class TestToldWhileTerminating:
         assert (call.status, call.state) == (Status.ACTIVE, "terminating")
 
     def test_it_is_the_reason_of_a_call_that_is_found_gone(self) -> None:
-        told = why(gone(after(self.EARLY), Source.KEEP_ALIVE_NOT_FOUND, NOON))
+        told = why(call_gone(after(self.EARLY), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON))
         assert (told.code, told.subcode) == (200, 7000)

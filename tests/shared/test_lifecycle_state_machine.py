@@ -12,22 +12,22 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shared.calls import Call, Operation, Source, Status, Termination
+from shared.calls import Call, Operation, Status, Termination, TerminationSource
 from shared.errors import Conflict, Forbidden
-from shared.explaining import certainty, explain
-from shared.leases import Failing
+from shared.explaining import explain, explanation_rank
+from shared.leases import RenewalFailure
 from shared.lifecycle import (
     Registration,
-    failing,
-    gone,
+    call_gone,
     hung_up,
     notified,
     operation_notified,
     registered,
+    renewal_failed,
     renewed,
 )
-from shared.merging import ESTABLISHED, NO_STATE, richer, settled
-from shared.notifications import CallNotification, OperationNotification, parse
+from shared.merging import ESTABLISHED, NO_STATE, better_termination, pick_stable
+from shared.notifications import CallNotification, OperationNotification, parse_notifications
 from tests.support.events import readable
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -55,7 +55,7 @@ def items_of_the_event_files() -> list[Item]:
     found = [item for file in readable() for item in json.loads(file.body).get("value", []) if isinstance(item, dict)]
     for item in found:
         item |= {name: own(item[name]) for name in ("resource", "resourceUrl") if isinstance(item.get(name), str)}
-    return [item for item in found if parse(body([item])).notifications]
+    return [item for item in found if parse_notifications(body([item])).notifications]
 
 
 def body(items: Sequence[Item]) -> bytes:
@@ -114,7 +114,7 @@ ends: st.SearchStrategy[Item] = st.fixed_dictionaries(
 
 
 def test_the_event_files_give_many_notifications_of_one_call() -> None:
-    told = [notification for item in EVENTS for notification in parse(body([item])).notifications]
+    told = [notification for item in EVENTS for notification in parse_notifications(body([item])).notifications]
 
     assert len(told) > 60
     assert {notification.call_id for notification in told} == {CALL}
@@ -133,7 +133,7 @@ class OnRecord:
     def posted(self, batch: Sequence[Item], at: datetime) -> "OnRecord":
         """After a POST of the webhook."""
         call, operation = self.call, self.operation
-        for notification in parse(body(batch)).notifications:
+        for notification in parse_notifications(body(batch)).notifications:
             call = notified(call, notification, TENANT, at)
             if isinstance(notification, OperationNotification) and notification.operation_id == "1":
                 operation = operation_notified(operation, notification, at)
@@ -220,12 +220,14 @@ def test_every_pair_of_events_agrees_in_both_orders(first: Item) -> None:
 
 def terminations(told: Iterable[Item]) -> list[Termination]:
     found = [
-        notified(None, note, TENANT, NOON).termination for item in told for note in parse(body([item])).notifications
+        notified(None, note, TENANT, NOON).termination
+        for item in told
+        for note in parse_notifications(body([item])).notifications
     ]
     return [termination for termination in found if termination]
 
 
-found_gone = st.sampled_from(list(Source)[1:]).map(
+found_gone = st.sampled_from(list(TerminationSource)[1:]).map(
     lambda source: Termination(source, explain(None, None).reason, "unknown")
 )
 any_end = st.one_of(ends.map(lambda item: terminations([item])[0]), found_gone)
@@ -235,19 +237,21 @@ any_end = st.one_of(ends.map(lambda item: terminations([item])[0]), found_gone)
 def test_the_merge_of_ends_is_commutative_associative_and_idempotent(
     one: Termination, two: Termination, three: Termination
 ) -> None:
-    assert richer(one, two) == richer(two, one)
-    assert richer(richer(one, two), three) == richer(one, richer(two, three))
-    assert richer(one, one) == one
-    assert richer(richer(one, two), two) == richer(one, two)
+    assert better_termination(one, two) == better_termination(two, one)
+    assert better_termination(better_termination(one, two), three) == better_termination(
+        one, better_termination(two, three)
+    )
+    assert better_termination(one, one) == one
+    assert better_termination(better_termination(one, two), two) == better_termination(one, two)
 
 
 def _is_precise(end: Termination) -> bool:
-    return certainty(end.code, end.subcode, None) == 0
+    return explanation_rank(end.code, end.subcode, None) == 0
 
 
 @given(any_end, any_end)
 def test_a_merge_never_loses_what_is_in_the_catalogue(one: Termination, two: Termination) -> None:
-    merged = richer(one, two)
+    merged = better_termination(one, two)
     known = [end for end in (one, two) if _is_precise(end)]
 
     assume(known)
@@ -265,9 +269,9 @@ def test_the_merge_of_operations_agrees_in_any_order_and_grouping(one: Item, two
 
 @given(st.none() | st.text(max_size=3), st.none() | st.text(max_size=3))
 def test_of_two_words_the_same_one_stays_in_any_order(one: str | None, two: str | None) -> None:
-    assert settled(one, two) == settled(two, one)
-    assert settled(one, two) in {one, two}
-    assert (settled(one, two) is None) == (one is None and two is None)
+    assert pick_stable(one, two) == pick_stable(two, one)
+    assert pick_stable(one, two) in {one, two}
+    assert (pick_stable(one, two) is None) == (one is None and two is None)
 
 
 GONE: Item = {"changeType": "deleted", "resourceUrl": URL}
@@ -296,6 +300,7 @@ class LifeOfACall(RuleBasedStateMachine):
         self.established = False
         self.ended_at: datetime | None = None
         self.told: list[Termination] = []
+        self.told_early = False  # a reason came while the call was terminating
         self.found_gone = False
         self.hung_up_by: str | None = None
         self.accepted_at: datetime | None = None
@@ -323,16 +328,18 @@ class LifeOfACall(RuleBasedStateMachine):
     @rule(batch=st.lists(items, min_size=1, max_size=3))
     def notify(self, batch: list[Item]) -> None:
         self.seen += batch
-        for notification in parse(body(batch)).notifications:
+        for notification in parse_notifications(body(batch)).notifications:
             self.call = notified(self.call, notification, TENANT, self.now)
             if not isinstance(notification, CallNotification):
                 continue
             self.established |= notification.state in ESTABLISHED
+            alone = notified(None, notification, TENANT, self.now).termination
             if notification.deleted or notification.state == "terminated":
                 self.end()
-                alone = notified(None, notification, TENANT, self.now).termination
                 assert alone
                 self.told.append(alone)
+            else:
+                self.told_early |= alone is not None
 
     @rule()
     def everything_is_told_again(self) -> None:
@@ -365,7 +372,7 @@ class LifeOfACall(RuleBasedStateMachine):
 
     @rule(item=items)
     def another_tenant_notifies(self, item: Item) -> None:
-        for notification in parse(body([item])).notifications:
+        for notification in parse_notifications(body([item])).notifications:
             with pytest.raises(Forbidden):
                 notified(self.call, notification, OTHER_TENANT, self.now)
 
@@ -379,15 +386,15 @@ class LifeOfACall(RuleBasedStateMachine):
     def keep_alive_fails(self) -> None:
         before = self.known
         attempts = before.failing.attempts + 1 if before.failing else 1
-        failure = Failing(self.now, attempts, self.now + MINUTE, "unavailable", 503)
-        self.call = failing(before, failure, before.renewed_at or before.started_at)
+        failure = RenewalFailure(self.now, attempts, self.now + MINUTE, "unavailable", 503)
+        self.call = renewal_failed(before, failure, before.renewed_at or before.started_at)
         if self.call.failing:
             assert self.call.failing.attempts == attempts
             assert self.call.failing.since == (before.failing.since if before.failing else self.now)
 
-    @rule(source=st.sampled_from(list(Source)[1:]))
-    def is_found_gone(self, source: Source) -> None:
-        self.call = gone(self.known, source, self.now)
+    @rule(source=st.sampled_from(list(TerminationSource)[1:]))
+    def is_found_gone(self, source: TerminationSource) -> None:
+        self.call = call_gone(self.known, source, self.now)
         self.found_gone = True
         self.end(self.accepted_at)
 
@@ -407,7 +414,7 @@ class LifeOfACall(RuleBasedStateMachine):
         assert self.call.ended_at == self.ended_at
         assert (self.call.status is Status.ENDED) == (self.ended_at is not None)
         assert (self.call.state == "terminated") == (self.ended_at is not None)
-        assert (self.call.termination is None) == (self.ended_at is None)
+        assert (self.call.termination is None) == (self.ended_at is None and not self.told_early)
         assert self.ended_at is None or self.call.failing is None
 
     @invariant()
@@ -421,8 +428,9 @@ class LifeOfACall(RuleBasedStateMachine):
             )
         if self.accepted_at is not None:
             assert self.call.termination.reason == f"Hung up through Call Keeper by {self.hung_up_by}."
-        assert (self.call.termination.source is Source.NOTIFICATION) == bool(self.told)
-        assert self.told or self.found_gone
+        is_told = bool(self.told) or self.told_early
+        assert (self.call.termination.source is TerminationSource.NOTIFICATION) == is_told
+        assert is_told or self.found_gone
 
     @invariant()
     def what_was_once_true_stays_true(self) -> None:

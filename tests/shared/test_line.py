@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from shared.leases import Account, Lease
-from shared.line import Hand, Held, Line
+from shared.leases import Lease, TenantApp
+from shared.line import LeaseBudget, LeaseReservation, TenantFairQueue
 from tests.shared.stores import NOW
 
 
@@ -15,21 +15,23 @@ def lease(number: int, tenant: str) -> Lease:
     return Lease(f"call-{number:03}", tenant, NOW, NOW)
 
 
-def taken(line: Line) -> list[str]:
-    return [lease.call_id for _ in range(len(line)) if (lease := line.take())]
+def taken(line: TenantFairQueue) -> list[str]:
+    return [lease.call_id for _ in range(len(line)) if (lease := line.pop())]
 
 
 def test_with_room_for_all_the_order_is_kept() -> None:
     leases = [lease(number, "ab"[number % 2]) for number in range(10)]
-    line = Line(leases, lambda _account: True)
+    line = TenantFairQueue(leases, lambda _account: True)
     assert taken(line) == [each.call_id for each in leases]
     assert not line
-    assert line.take() is None
+    assert line.pop() is None
 
 
 def test_a_tenant_without_room_is_passed_over_and_goes_first_when_there_is_room_again() -> None:
     full = {("a", None)}
-    line = Line([lease(number, "aab"[number % 3]) for number in range(6)], lambda account: account not in full)
+    line = TenantFairQueue(
+        [lease(number, "aab"[number % 3]) for number in range(6)], lambda account: account not in full
+    )
 
     assert taken(line) == ["call-002", "call-005"]
     assert len(line) == 4
@@ -41,24 +43,24 @@ def test_a_tenant_without_room_is_passed_over_and_goes_first_when_there_is_room_
 def test_each_is_taken_once_and_within_a_tenant_in_order(seed: int) -> None:
     random = Random(seed)
     leases = [lease(number, random.choice("abc")) for number in range(60)]
-    line = Line(leases, lambda _account: random.random() < 0.5)
-    order: dict[Account, list[str]] = {}
+    line = TenantFairQueue(leases, lambda _account: random.random() < 0.5)
+    order: dict[TenantApp, list[str]] = {}
     while line:
-        if one := line.take():
-            order.setdefault(one.account, []).append(one.call_id)
-            assert {each.call_id for each in line.rest()}.isdisjoint(order[one.account])
+        if one := line.pop():
+            order.setdefault(one.tenant_app, []).append(one.call_id)
+            assert {each.call_id for each in line.remaining()}.isdisjoint(order[one.tenant_app])
 
     assert Counter(call_id for ids in order.values() for call_id in ids) == Counter(each.call_id for each in leases)
     assert all(ids == sorted(ids) for ids in order.values())
 
 
 async def test_a_shard_is_read_when_few_of_those_at_hand_are_not_done() -> None:
-    hand, read = Hand(3), []
+    hand, read = LeaseBudget(3), []
 
-    async def sweep(number: int) -> Held:
-        async with hand.turn():
+    async def sweep(number: int) -> LeaseReservation:
+        async with hand.wait_for_capacity():
             read.append(number)
-            return hand.take(4)
+            return hand.reserve(4)
 
     sweeps = [asyncio.create_task(sweep(number)) for number in range(3)]
     first = await sweeps[0]
@@ -66,7 +68,7 @@ async def test_a_shard_is_read_when_few_of_those_at_hand_are_not_done() -> None:
     assert read == [0]
 
     for left in (3, 2):
-        first.one_done()
+        first.release_one()
         await asyncio.sleep(0.01)
         assert read == ([0] if left == 3 else [0, 1])
     first.release()
@@ -79,8 +81,8 @@ async def test_a_shard_is_read_when_few_of_those_at_hand_are_not_done() -> None:
 
 
 def test_those_that_are_put_back_are_left() -> None:
-    line = Line([lease(number, "a") for number in range(3)], lambda _account: True)
-    first = line.take()
+    line = TenantFairQueue([lease(number, "a") for number in range(3)], lambda _account: True)
+    first = line.pop()
     assert first
-    line.put_back([first])
-    assert {each.call_id for each in line.rest()} == {"call-000", "call-001", "call-002"}
+    line.requeue([first])
+    assert {each.call_id for each in line.remaining()} == {"call-000", "call-001", "call-002"}

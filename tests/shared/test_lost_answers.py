@@ -11,12 +11,12 @@ import pytest
 
 from shared import telemetry
 from shared.apps import Apps, BotApp
-from shared.calls import Answered, Call, KeyedRequest
+from shared.calls import Call, IdempotencyRecord, StoredResponse
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph import StartedOperation
-from shared.idempotency import Once, implied_key, key_of
+from shared.idempotency import IdempotencyHandler, implied_key, parse_key
 from shared.inbound import Claims, TokenVerifier
-from shared.leases import Progress, Switch, Timing, Watermark
+from shared.leases import Progress, Timing, WatchdogState, Watermark
 from shared.management import Management
 from shared.memory_store import MemoryCallStore, _Shard
 from shared.recording import RecordRequest
@@ -24,7 +24,7 @@ from shared.renewal import Outcome, Renewer
 from shared.rows import Put, Write
 from shared.store import Change, Stored, retry_conflicts, shard_of
 from shared.wakeups import Renew, WakeUp
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -100,7 +100,7 @@ class World:
         self.renewer = Renewer(self.store, self.graph, self.queue, self.clock, timing)
         self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, apps=APPS)
         verifier = cast("TokenVerifier", Trusting())
-        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, Admitted(), apps=APPS)
+        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
 
     async def register(self) -> tuple[Call, bool]:
         if "call" not in self.graph.calls:
@@ -110,7 +110,7 @@ class World:
         return shown.call, new
 
     async def story(self, beginning: str = "") -> list[str]:
-        return [event.kind for event in await self.store.events("call") if event.kind.startswith(beginning)]
+        return [event.kind for event in await self.store.list_events("call") if event.kind.startswith(beginning)]
 
     async def call(self) -> Call:
         stored = await self.store.get("call")
@@ -136,7 +136,7 @@ async def test_an_end_by_notification_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Call] = []
-    monkeypatch.setattr(telemetry, "tell_end", told.append)
+    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
     await world.register()
     body = (
         b'{"value": [{"changeType": "deleted", "resourceUrl": "/communications/calls/call", "resourceData": '
@@ -154,7 +154,7 @@ async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Call] = []
-    monkeypatch.setattr(telemetry, "tell_end", told.append)
+    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
     world.store.lose(0, loss)
@@ -189,7 +189,7 @@ async def test_a_recording_is_noted_and_told_as_begun(world: World, loss: type[E
     await world.register()
     world.store.lose(1, loss)
     _, operation = await world.management.record("call", RecordRequest(), "somebody")
-    assert [known.id for known in await world.store.operations("call")] == [operation.id]
+    assert [known.id for known in await world.store.list_operations("call")] == [operation.id]
     assert await world.story("record") == ["recordRequested", "recordAnswered"]
     assert world.graph.recordings == 1
 
@@ -255,12 +255,12 @@ async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retr
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_watermark_progress_switch_and_secret_are_written_again_or_there(loss: type[Exception]) -> None:
     store, now = LosingStore(), VirtualClock().now()
-    watermark, progress, switch = Watermark(now, now), Progress(now, None), Switch(now, now)
+    watermark, progress, switch = Watermark(now, now), Progress(now, None), WatchdogState(now, now)
     writes = (
         lambda: store.put_watermark(0, watermark),
         lambda: store.put_progress(0, progress),
-        lambda: store.put_switch(switch),
-        store.secret,
+        lambda: store.put_watchdog_state(switch),
+        store.get_continuation_key,
     )
     for write in writes:
         store.lose(0, loss)
@@ -270,9 +270,9 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
                 break
             except StoreUnavailable:
                 assert loss is StoreUnavailable
-    assert await store.watermark(0) == watermark
-    assert await store.switch() == switch
-    assert await store.secret() == await store.secret()
+    assert await store.get_watermark(0) == watermark
+    assert await store.get_watchdog_state() == switch
+    assert await store.get_continuation_key() == await store.get_continuation_key()
     assert [record async for record in store.scan(0) if isinstance(record, Progress)] == [progress]
 
 
@@ -280,32 +280,36 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
 @pytest.mark.parametrize("number", [0, 1], ids=["claim", "settlement"])
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: int, *, repeatable: bool) -> None:
-    once = Once(world.store, world.clock, "recordRequested", repeatable)
-    key = key_of('"one"', "bot", "record {}")
+    once = IdempotencyHandler(world.store, world.clock, "recordRequested", repeatable)
+    key = parse_key('"one"', "bot", "record {}")
     assert key is not None
     done: list[int] = []
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         done.append(1)
-        return Answered(202, "{}")
+        return StoredResponse(202, "{}")
 
     world.store.lose(number, loss)
-    assert (await once.answer("call", key, act)).status == 202
-    assert (await once.answer("call", key, act)).status == 202
+    assert (await once.handle("call", key, act)).status == 202
+    assert (await once.handle("call", key, act)).status == 202
     assert len(done) == 1
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 async def test_an_implied_key_is_given_back(world: World, loss: type[Exception]) -> None:
-    once, key, done = Once(world.store, world.clock, "recordRequested", repeatable=False), implied_key("bot", "x"), []
+    once, key, done = (
+        IdempotencyHandler(world.store, world.clock, "recordRequested", is_repeatable=False),
+        implied_key("bot", "x"),
+        [],
+    )
 
-    async def act() -> Answered:
+    async def act() -> StoredResponse:
         done.append(1)
-        return Answered(202, "{}")
+        return StoredResponse(202, "{}")
 
     for number in (0, 1, 0):
         world.store.lose(number, loss)
-        await once.answer("call", key, act)
+        await once.handle("call", key, act)
     assert len(done) == 3
 
 
@@ -313,18 +317,18 @@ async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None
     class Quicker(LosingStore):
         """Somebody else takes the key between our read and our claim."""
 
-        async def claim_key(
-            self, call_id: str, name: str, request: KeyedRequest, before: Stored[KeyedRequest] | None
+        async def claim_idempotency_key(
+            self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
         ) -> None:
-            await super().claim_key(call_id, name, replace(request, claim="another's"), before)
-            await super().claim_key(call_id, name, request, before)
+            await super().claim_idempotency_key(call_id, name, replace(request, claim_id="another's"), before)
+            await super().claim_idempotency_key(call_id, name, request, before)
 
-    async def never() -> Answered:
+    async def never() -> StoredResponse:
         raise AssertionError
 
-    once = Once(Quicker(), world.clock, "recordRequested", repeatable=False)
+    once = IdempotencyHandler(Quicker(), world.clock, "recordRequested", is_repeatable=False)
     with pytest.raises(RequestInProgress):
-        await once.answer("call", implied_key("bot", "x"), never)
+        await once.handle("call", implied_key("bot", "x"), never)
 
 
 async def test_a_purge_is_done_by_the_next(world: World) -> None:

@@ -9,20 +9,20 @@ import pytest
 
 from shared import telemetry
 from shared.apps import Apps, BotApp
-from shared.calls import Call, Source, Status
+from shared.calls import Call, Status, TerminationSource
 from shared.clock import SystemClock
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph import GraphCall, StartedOperation
 from shared.inbound import Claims, TokenVerifier
 from shared.leases import Timing, Watermark
-from shared.lifecycle import gone
+from shared.lifecycle import call_gone
 from shared.management import Management
 from shared.memory_store import MemoryCallStore
 from shared.recording import RecordRequest
 from shared.renewal import Renewer
 from shared.store import Change, shard_of
 from shared.wakeups import Renew
-from shared.webhook import Admitted, Webhook
+from shared.webhook import SenderAllowList, Webhook
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -40,7 +40,9 @@ class EndingGraph:
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 (the protocol's)
         stored = await self._store.get(call_id)
         assert stored is not None
-        await self._store.commit(Change(stored, gone(stored.value, Source.KEEP_ALIVE_NOT_FOUND, self._clock.now())))
+        await self._store.commit(
+            Change(stored, call_gone(stored.value, TerminationSource.KEEP_ALIVE_NOT_FOUND, self._clock.now()))
+        )
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
@@ -82,11 +84,11 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
     assert shown.call.status is Status.ENDED
     assert shown.call.hangup is not None
     assert shown.call.termination is not None
-    assert shown.call.termination.source is Source.KEEP_ALIVE_NOT_FOUND
+    assert shown.call.termination.source is TerminationSource.KEEP_ALIVE_NOT_FOUND
     assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
     ends = [vars(record)["category"] for record in caplog.records if vars(record).get("event") == "call.ended"]
     assert ends[-1:] == ["byBot"]  # more became known of the end
-    told = [(event.kind, event.detail) for event in await store.events("call")]
+    told = [(event.kind, event.detail) for event in await store.list_events("call")]
     assert told[-2:] == [
         ("hangupRequested", {"requestedBy": "somebody"}),
         ("hangupAnswered", {"requestedBy": "somebody", "outcome": "accepted"}),
@@ -95,7 +97,9 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, Admitted(), apps=APPS)
+    webhook = Webhook(
+        Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, SenderAllowList(), apps=APPS
+    )
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)

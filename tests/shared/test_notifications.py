@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 
 from shared.calls import canonical_id
 from shared.errors import InvalidRequest, PayloadTooLarge
-from shared.lifecycle import story
+from shared.lifecycle import notification_event
 from shared.notifications import (
     MAX_FAULTS,
     MAX_NOTIFICATIONS,
-    MAX_REQUEST_ID,
+    MAX_REQUEST_ID_LENGTH,
     CallNotification,
     LegacyFormat,
     OperationNotification,
     OtherNotification,
-    Parsed,
+    ParsedBody,
     RequestIds,
-    Result,
-    parse,
+    ResultInfo,
+    parse_notifications,
 )
-from shared.payload import MAX_DEPTH, MAX_MESSAGE
+from shared.payload import MAX_DEPTH, MAX_MESSAGE_LENGTH
 from tests.support.events import EventFile, event_files, readable, shown
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -37,9 +37,9 @@ def body(*items: object) -> bytes:
     return json.dumps({"value": items}).encode()
 
 
-def ended_with(**result: object) -> Result | None:
+def ended_with(**result: object) -> ResultInfo | None:
     item = {"changeType": "deleted", "resourceUrl": URL, "resourceData": {"resultInfo": result}}
-    (notification,) = parse(body(item)).notifications
+    (notification,) = parse_notifications(body(item)).notifications
     assert isinstance(notification, CallNotification)
     return notification.result
 
@@ -75,7 +75,7 @@ def test_no_secret_and_no_personal_data_survives(file: EventFile) -> None:
 @pytest.mark.parametrize("file", readable(), ids=lambda file: file.name)
 def test_no_recordings_place_or_token_is_in_a_repr_or_in_a_story(file: EventFile) -> None:
     for notification in file.parsed().notifications:
-        told = repr(notification) + repr(story(notification, NOON))
+        told = repr(notification) + repr(notification_event(notification, NOON))
         assert "token-1" not in told
         assert "file.example.com" not in told
 
@@ -111,10 +111,10 @@ def test_no_recordings_place_or_token_is_in_a_repr_or_in_a_story(file: EventFile
 def test_a_code_is_a_number_where_it_can_be_and_else_text(written: str, code: int | None, raw: str | None) -> None:
     item = {"resourceUrl": URL, "resourceData": {"resultInfo": {"code": "CODE", "subcode": 1}}}
 
-    (notification,) = parse(body(item).replace(b'"CODE"', written.encode())).notifications
+    (notification,) = parse_notifications(body(item).replace(b'"CODE"', written.encode())).notifications
 
     assert isinstance(notification, CallNotification)
-    assert notification.result == Result(code, 1, raw)
+    assert notification.result == ResultInfo(code, 1, raw)
 
 
 @pytest.mark.parametrize(
@@ -130,46 +130,48 @@ def test_a_code_is_a_number_where_it_can_be_and_else_text(written: str, code: in
     ],
 )
 def test_a_diagnosis_in_the_message_gives_the_subcode_where_no_field_does(message: str, subcode: int | None) -> None:
-    assert ended_with(message=message) == Result(subcode=subcode, message=message)
-    assert ended_with(code=200, message=message) == Result(200, subcode, message=message)
-    assert ended_with(subcode=1, message=message) == Result(subcode=1, message=message)
-    assert ended_with(subcode="none", message=message) == Result(raw_subcode="none", message=message)
+    assert ended_with(message=message) == ResultInfo(subcode=subcode, message=message)
+    assert ended_with(code=200, message=message) == ResultInfo(200, subcode, message=message)
+    assert ended_with(subcode=1, message=message) == ResultInfo(subcode=1, message=message)
+    assert ended_with(subcode="none", message=message) == ResultInfo(raw_subcode="none", message=message)
 
 
 def test_of_two_spellings_of_a_name_the_documented_one_counts_unless_it_is_null() -> None:
-    assert ended_with(subCode=7000, subcode=5010) == Result(subcode=5010)
-    assert ended_with(subCode=7000, subcode=None) == Result(subcode=7000)
+    assert ended_with(subCode=7000, subcode=5010) == ResultInfo(subcode=5010)
+    assert ended_with(subCode=7000, subcode=None) == ResultInfo(subcode=7000)
 
 
 @pytest.mark.parametrize("letter", ["a", "ä", "漢"])
 def test_a_message_that_fits_storage_is_kept_whole(letter: str) -> None:
-    assert ended_with(message=letter * MAX_MESSAGE) == Result(message=letter * MAX_MESSAGE)
+    assert ended_with(message=letter * MAX_MESSAGE_LENGTH) == ResultInfo(message=letter * MAX_MESSAGE_LENGTH)
 
 
 def test_a_longer_message_is_cut_and_marked() -> None:
-    assert ended_with(message="a" * (MAX_MESSAGE + 1)) == Result(message="a" * MAX_MESSAGE, message_truncated=True)
+    assert ended_with(message="a" * (MAX_MESSAGE_LENGTH + 1)) == ResultInfo(
+        message="a" * MAX_MESSAGE_LENGTH, message_truncated=True
+    )
 
 
 def test_a_message_is_measured_in_utf_16_and_no_character_is_cut_in_two() -> None:
-    result = ended_with(message="a" + "😀" * MAX_MESSAGE)
+    result = ended_with(message="a" + "😀" * MAX_MESSAGE_LENGTH)
 
-    assert result == Result(message="a" + "😀" * (MAX_MESSAGE // 2 - 1), message_truncated=True)
+    assert result == ResultInfo(message="a" + "😀" * (MAX_MESSAGE_LENGTH // 2 - 1), message_truncated=True)
 
 
 def test_a_diagnosis_is_found_behind_the_cut() -> None:
-    result = ended_with(message="a" * MAX_MESSAGE + " DiagCode: 0#5010.@")
+    result = ended_with(message="a" * MAX_MESSAGE_LENGTH + " DiagCode: 0#5010.@")
 
     assert result is not None
     assert (result.subcode, result.message_truncated) == (5010, True)
 
 
 def test_half_a_character_and_control_characters_are_replaced() -> None:
-    assert ended_with(message="a\ud800b\udc00c\x00d\te") == Result(message="a\ufffdb\ufffdc\ufffdd\te")
+    assert ended_with(message="a\ud800b\udc00c\x00d\te") == ResultInfo(message="a\ufffdb\ufffdc\ufffdd\te")
 
 
 def test_a_place_or_token_that_is_too_long_is_dropped_as_half_of_it_is_good_for_nothing() -> None:
-    data = {"recordingLocation": "https://file.example.com/" + "a" * MAX_MESSAGE, "recordingAccessToken": "t"}
-    (operation,) = parse(body({"resourceUrl": f"{URL}/operations/1", "resourceData": data})).notifications
+    data = {"recordingLocation": "https://file.example.com/" + "a" * MAX_MESSAGE_LENGTH, "recordingAccessToken": "t"}
+    (operation,) = parse_notifications(body({"resourceUrl": f"{URL}/operations/1", "resourceData": data})).notifications
 
     assert isinstance(operation, OperationNotification)
     assert (operation.recording_location, operation.recording_access_token) == (None, "t")
@@ -180,9 +182,9 @@ def test_why_a_recording_ended_is_told_by_the_subcode_where_no_field_tells(code:
     reasons = "operationCanceled maxSilenceTimeout initialSilenceTimeout playPromptFailed playBeepFailed"
     reasons += " mediaReceiveTimeout stopToneDetected maxRecordDurationReached"
     item: dict[str, object] = {"resourceUrl": f"{URL}/operations/1", "resourceData": {"resultInfo": {"subcode": code}}}
-    (derived,) = parse(body(item)).notifications
+    (derived,) = parse_notifications(body(item)).notifications
     item["resourceData"] = {"resultInfo": {"subcode": code}, "completionReason": "StopToneDetected"}
-    (explicit,) = parse(body(item)).notifications
+    (explicit,) = parse_notifications(body(item)).notifications
 
     assert isinstance(derived, OperationNotification)
     assert isinstance(explicit, OperationNotification)
@@ -216,19 +218,19 @@ def test_why_a_recording_ended_is_told_by_the_subcode_where_no_field_tells(code:
 )
 def test_what_cannot_be_read_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        parse(raw)
+        parse_notifications(raw)
     assert type(refusal.value) is InvalidRequest
 
 
 def test_a_refusal_does_not_repeat_what_was_sent() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        parse(b'{"value": [{"token": "secret"]}')
+        parse_notifications(b'{"value": [{"token": "secret"]}')
     assert "secret" not in str(refusal.value)
     assert refusal.value.__cause__ is None
 
 
 def test_a_byte_order_mark_does_no_harm() -> None:
-    assert parse(b"\xef\xbb\xbf" + body()) == Parsed((), ())
+    assert parse_notifications(b"\xef\xbb\xbf" + body()) == ParsedBody((), ())
 
 
 @pytest.mark.parametrize(
@@ -257,28 +259,28 @@ def test_an_item_without_a_good_id_is_a_fault_and_the_rest_is_taken(url: object)
     bad = {"changeType": "deleted", "resourceUrl": url, "resourceData": {"state": "terminated"}}
     good = {"changeType": "updated", "resourceUrl": URL, "resourceData": {"state": "established"}}
 
-    parsed = parse(body(bad, good, bad))
+    parsed = parse_notifications(body(bad, good, bad))
 
     assert parsed.notifications == (CallNotification(CALL, deleted=False, state="established"),)
     assert [fault.split(":")[0] for fault in parsed.faults] == ["value[0]", "value[2]"]
 
 
 def test_an_id_is_decoded_once_and_no_more() -> None:
-    parsed = parse(body({"resourceUrl": "/communications/calls/a%253Ab"}))
+    parsed = parse_notifications(body({"resourceUrl": "/communications/calls/a%253Ab"}))
     assert parsed.notifications == ()  # what is left, `a%3Ab`, is no id: storage refuses the percent sign
 
-    assert parse(body({"resourceUrl": "/communications/calls/a%3Ab"})).notifications[0].call_id == "a:b"
+    assert parse_notifications(body({"resourceUrl": "/communications/calls/a%3Ab"})).notifications[0].call_id == "a:b"
 
 
 def test_an_operation_with_a_bad_id_is_a_fault() -> None:
-    parsed = parse(body({"resourceUrl": f"{URL}/operations/a%2Fb", "changeType": "deleted"}))
+    parsed = parse_notifications(body({"resourceUrl": f"{URL}/operations/a%2Fb", "changeType": "deleted"}))
 
     assert parsed.notifications == ()
     assert len(parsed.faults) == 1
 
 
 def test_an_unknown_resource_of_a_call_is_kept_by_its_name_alone() -> None:
-    parsed = parse(body({"resourceUrl": f"{URL}/NewThings/secret-id/more", "changeType": "Created"}))
+    parsed = parse_notifications(body({"resourceUrl": f"{URL}/NewThings/secret-id/more", "changeType": "Created"}))
 
     assert parsed.notifications == (OtherNotification(CALL, "newThings", "created"),)
 
@@ -286,14 +288,14 @@ def test_an_unknown_resource_of_a_call_is_kept_by_its_name_alone() -> None:
 def test_a_list_of_several_states_is_taken_in_its_order() -> None:
     states = ["established", "hold", "established", "established"]
     data: list[object] = [{"state": state} for state in states]
-    parsed = parse(body({"resourceUrl": URL, "resourceData": [*data, 5]}))
+    parsed = parse_notifications(body({"resourceUrl": URL, "resourceData": [*data, 5]}))
 
     told = [item.state for item in parsed.notifications if isinstance(item, CallNotification)]
     assert told == ["established", "hold", "established"]
 
 
 def test_what_is_said_a_hundred_thousand_times_on_end_counts_once() -> None:
-    parsed = parse(body({"resourceUrl": URL, "resourceData": [{}] * 100_000}))
+    parsed = parse_notifications(body({"resourceUrl": URL, "resourceData": [{}] * 100_000}))
 
     assert parsed.notifications == (CallNotification(CALL, deleted=False),)
 
@@ -302,17 +304,17 @@ def test_what_is_said_a_hundred_thousand_times_on_end_counts_once() -> None:
 def test_a_body_of_too_many_is_refused_before_they_cost_anything(where: str) -> None:
     many = [{"resourceUrl": f"{URL[:-4]}{number:04}"} for number in range(MAX_NOTIFICATIONS + 1)]
     halves: list[object] = [{"resourceUrl": URL, "resourceData": [{"state": f"s{n}"} for n in range(600)]}] * 2
-    assert len(parse(body(*many[1:])).notifications) == MAX_NOTIFICATIONS
+    assert len(parse_notifications(body(*many[1:])).notifications) == MAX_NOTIFICATIONS
 
     with pytest.raises(PayloadTooLarge):
-        parse(body(*(many if where == "items" else halves)))
+        parse_notifications(body(*(many if where == "items" else halves)))
 
 
 @pytest.mark.parametrize(("path", "taken"), [("", False), ("/operations", False), ("/participants", True)])
 def test_an_item_of_too_many_entities_is_a_fault_unless_it_is_a_roster(path: str, taken: bool) -> None:
     data = [{"id": str(number)} for number in range(MAX_NOTIFICATIONS + 1)]
 
-    parsed = parse(body({"resourceUrl": URL + path, "resourceData": data}))
+    parsed = parse_notifications(body({"resourceUrl": URL + path, "resourceData": data}))
 
     assert (len(parsed.notifications), len(parsed.faults)) == ((1, 0) if taken else (0, 1))
 
@@ -323,25 +325,29 @@ def test_an_item_of_too_many_entities_is_a_fault_unless_it_is_a_roster(path: str
 def test_json_may_be_so_deep_and_no_deeper(depth: int, taken: bool) -> None:
     raw = b'{"x": ' + b"[" * depth + b"]" * depth + b', "value": []}'
     if taken:
-        assert parse(raw) == Parsed((), ())
+        assert parse_notifications(raw) == ParsedBody((), ())
         return
     with pytest.raises(InvalidRequest, match="deep"):
-        parse(raw)
+        parse_notifications(raw)
 
 
 def test_brackets_in_text_have_no_depth() -> None:
-    assert parse(json.dumps({"value": [], "x": '[{"\\\\' * 200, "y": [[]] * 200}).encode()) == Parsed((), ())
+    assert parse_notifications(json.dumps({"value": [], "x": '[{"\\\\' * 200, "y": [[]] * 200}).encode()) == ParsedBody(
+        (), ()
+    )
 
 
 def test_the_faults_of_a_body_are_bounded() -> None:
-    parsed = parse(body(*[1] * 1000))
+    parsed = parse_notifications(body(*[1] * 1000))
 
     assert len(parsed.faults) == MAX_FAULTS + 1
     assert parsed.faults[-1] == "and 980 more"
 
 
 def test_an_unknown_state_is_bounded() -> None:
-    (notification,) = parse(body({"resourceUrl": URL, "resourceData": {"state": "S" * 1000}})).notifications
+    (notification,) = parse_notifications(
+        body({"resourceUrl": URL, "resourceData": {"state": "S" * 1000}})
+    ).notifications
 
     assert isinstance(notification, CallNotification)
     assert notification.state == "s" + "S" * 99
@@ -377,26 +383,26 @@ items = st.fixed_dictionaries(
 )
 
 
-def read_or_refuse(raw: bytes) -> Parsed:
+def read_or_refuse(raw: bytes) -> ParsedBody:
     try:
-        return parse(raw)
+        return parse_notifications(raw)
     except (InvalidRequest, LegacyFormat):
-        return Parsed((), ())
+        return ParsedBody((), ())
 
 
 @given(st.binary(max_size=200) | st.text().map(str.encode))
 @example(b'{"value": [' + b'{"resourceData":' * 5000)
 def test_no_bytes_do_harm(raw: bytes) -> None:
-    assert isinstance(read_or_refuse(raw), Parsed)
+    assert isinstance(read_or_refuse(raw), ParsedBody)
 
 
 @given(st.one_of(anything, shaped, st.fixed_dictionaries({"value": st.lists(items | shaped, max_size=5)})))
 def test_no_json_does_harm_and_all_that_is_kept_fits_storage(content: object) -> None:
     for notification in read_or_refuse(json.dumps(content).encode()).notifications:
         assert canonical_id(notification.call_id) == notification.call_id
-        assert story(notification, NOON).digest
+        assert notification_event(notification, NOON).digest
         for text in texts(asdict(notification)):
-            assert len(text.encode("utf-16-le")) <= 2 * MAX_MESSAGE  # raises for half a character
+            assert len(text.encode("utf-16-le")) <= 2 * MAX_MESSAGE_LENGTH  # raises for half a character
             assert "\x00" not in text
 
 
@@ -412,9 +418,9 @@ def texts(value: object) -> list[str]:
 
 def test_the_ids_of_a_request_are_bounded_and_become_text_that_storage_takes() -> None:
     headers = {"Scenario-Id": " \ud800\x00scenario ", "X-Microsoft-Skype-Chain-ID": "c" * 1000}
-    ids = RequestIds.of(headers)
+    ids = RequestIds.from_headers(headers)
 
     assert ids.scenario_id == "\ufffd\ufffdscenario"
-    assert ids.chain_id == "c" * MAX_REQUEST_ID
-    assert RequestIds.of({}) == RequestIds()
-    assert RequestIds.of({"Scenario-Id": "  "}) == RequestIds()
+    assert ids.chain_id == "c" * MAX_REQUEST_ID_LENGTH
+    assert RequestIds.from_headers({}) == RequestIds()
+    assert RequestIds.from_headers({"Scenario-Id": "  "}) == RequestIds()

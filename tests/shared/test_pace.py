@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.pace import Pace, of_a_sweep
+from shared.pace import RateLimiter, sweep_requests
 from soak.loop import run
 
 
@@ -17,7 +17,7 @@ from soak.loop import run
 class Arrivals:
     """What arrived, in order: when, of which kind, and its number."""
 
-    pace: Pace
+    pace: RateLimiter
     seen: list[tuple[float, str, int]] = field(default_factory=list)
 
     async def one(self, number: int = 0, kind: str = "other", seconds: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class Arrivals:
     def many(self, count: int, kind: str = "other", seconds: float = 0.0) -> list[asyncio.Task[None]]:
         if kind == "other":
             return [asyncio.create_task(self.one(number, kind, seconds)) for number in range(count)]
-        with of_a_sweep():
+        with sweep_requests():
             return [asyncio.create_task(self.one(number, kind, seconds)) for number in range(count)]
 
     def kinds(self, since: float = 0.0, until: float = float("inf")) -> list[str]:
@@ -47,7 +47,7 @@ def in_virtual_time(work: Coroutine[Any, Any, None]) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_more_arrive_in_any_second_than_are_set_and_none_is_forgotten(seed: int) -> None:
     async def work() -> None:
-        random, arrivals = Random(seed), Arrivals(Pace(30))
+        random, arrivals = Random(seed), Arrivals(RateLimiter(30))
         tasks: list[asyncio.Task[None]] = []
         for _ in range(20):
             kind, count = random.choice(["other", "sweep"]), random.randrange(40)
@@ -60,7 +60,11 @@ def test_no_more_arrive_in_any_second_than_are_set_and_none_is_forgotten(seed: i
         assert arrivals.most_in_a_second() <= 30
         assert len(arrivals.seen) >= len([task for task in tasks if not task.cancelled()])
         await asyncio.sleep(2)
-        assert (arrivals.pace._free, arrivals.pace._sweeps.sent, arrivals.pace._others.sent) == (30, 0, 0)
+        assert (arrivals.pace._free_permits, arrivals.pace._sweeps.outstanding, arrivals.pace._others.outstanding) == (
+            30,
+            0,
+            0,
+        )
 
     in_virtual_time(work())
 
@@ -68,7 +72,7 @@ def test_no_more_arrive_in_any_second_than_are_set_and_none_is_forgotten(seed: i
 @pytest.mark.parametrize("kind", ["other", "sweep"])
 def test_requests_of_a_kind_go_in_the_order_in_which_they_came(kind: str) -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(30))
+        arrivals = Arrivals(RateLimiter(30))
         await asyncio.gather(*arrivals.many(100, kind))
 
         assert [number for _, _, number in arrivals.seen] == list(range(100))
@@ -78,7 +82,7 @@ def test_requests_of_a_kind_go_in_the_order_in_which_they_came(kind: str) -> Non
 
 def test_other_requests_go_before_all_of_a_sweeps_that_wait() -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(20))
+        arrivals = Arrivals(RateLimiter(20))
         tasks = arrivals.many(200, "sweep")
         await asyncio.sleep(0.5)
         assert arrivals.kinds() == ["sweep"] * 18
@@ -96,7 +100,7 @@ def test_other_requests_go_before_all_of_a_sweeps_that_wait() -> None:
 
 def test_a_sweep_alone_has_nine_tenths_of_the_rate() -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(500))
+        arrivals = Arrivals(RateLimiter(500))
         await asyncio.gather(*arrivals.many(4500, "sweep"))
 
         assert arrivals.most_in_a_second() == 450
@@ -107,7 +111,7 @@ def test_a_sweep_alone_has_nine_tenths_of_the_rate() -> None:
 
 def test_a_sweep_keeps_half_of_the_rate_however_many_others_there_are() -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(100))
+        arrivals = Arrivals(RateLimiter(100))
         tasks = arrivals.many(2000) + arrivals.many(500, "sweep")
         await asyncio.gather(*tasks)
 
@@ -121,7 +125,7 @@ def test_a_sweep_keeps_half_of_the_rate_however_many_others_there_are() -> None:
 @pytest.mark.parametrize("rate", [1, 2, 3])
 def test_at_the_lowest_rates_both_kinds_get_through(rate: int) -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(rate))
+        arrivals = Arrivals(RateLimiter(rate))
         await asyncio.gather(*arrivals.many(5, "sweep"), *arrivals.many(5))
 
         assert arrivals.most_in_a_second() == rate
@@ -132,7 +136,7 @@ def test_at_the_lowest_rates_both_kinds_get_through(rate: int) -> None:
 
 def test_a_request_that_gives_up_or_fails_does_not_hold_up_the_others() -> None:
     async def work() -> None:
-        pace = Pace(1)
+        pace = RateLimiter(1)
 
         async def one() -> None:
             async with pace.permit():
@@ -151,13 +155,13 @@ def test_a_request_that_gives_up_or_fails_does_not_hold_up_the_others() -> None:
 
 def test_a_request_that_gives_up_as_it_is_let_through_leaves_its_place_to_the_next_at_once() -> None:
     async def work() -> None:
-        arrivals = Arrivals(Pace(1))
+        arrivals = Arrivals(RateLimiter(1))
         await arrivals.one()
         giving_up, waiting = arrivals.many(2)
         await asyncio.sleep(0)
-        arrivals.pace._take_back(arrivals.pace._others)  # as when the second is over
-        arrivals.pace._freed_at.clear()
-        arrivals.pace._admit()
+        arrivals.pace._return_permit(arrivals.pace._others)  # as when the second is over
+        arrivals.pace._returns_due.clear()
+        arrivals.pace._grant_permits()
         giving_up.cancel()
         with suppress(asyncio.CancelledError):
             await giving_up
@@ -170,13 +174,13 @@ def test_a_request_that_gives_up_as_it_is_let_through_leaves_its_place_to_the_ne
 
 def test_what_a_sweep_starts_is_the_sweeps_and_nothing_else() -> None:
     async def work() -> None:
-        pace = Pace(10)
+        pace = RateLimiter(10)
 
         async def one() -> tuple[int, int]:
             async with pace.permit():
-                return pace._sweeps.sent, pace._others.sent
+                return pace._sweeps.outstanding, pace._others.outstanding
 
-        with of_a_sweep():
+        with sweep_requests():
             assert await asyncio.create_task(one()) == (1, 0)
         assert await one() == (1, 1)
 

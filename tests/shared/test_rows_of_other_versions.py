@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import entities
-from shared.calls import Call, Event, Hangup, Operation, Source, Termination
+from shared.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
 from shared.cells import Row
 from shared.entities import SWEEP_COLUMNS, readable_lease, to_call, to_event, to_operation, to_row
 from shared.errors import RowUnreadable
-from shared.leases import Failing, Timing, Watermark
+from shared.leases import RenewalFailure, Timing, Watermark
 from shared.rows import call_key, recent_key
 from shared.views import EventView, call_view, operation_view
 
@@ -29,7 +29,7 @@ ACTIVE = Call(
     registered_at=NOW,
     metadata={"queue": "support"},
     renewed_at=NOW,
-    failing=Failing(NOW, 2, NOW, "unavailable", 503),
+    failing=RenewalFailure(NOW, 2, NOW, "unavailable", 503),
     hangup=Hangup(NOW, "somebody"),
     app_id="an-app",
 )
@@ -38,7 +38,7 @@ ENDED = replace(
     state="terminated",
     failing=None,
     ended_at=NOW,
-    termination=Termination(Source.NOTIFICATION, "The bot ended it.", "byBot", 200, 7000),
+    termination=Termination(TerminationSource.NOTIFICATION, "The bot ended it.", "byBot", 200, 7000),
 )
 OPERATION = Operation(
     "an-operation", "a-call", "recordOperation", "running", NOW, requested_at=NOW, requested_by="somebody", code=200
@@ -87,7 +87,7 @@ class TestDamage:
         lease = junk | st.sampled_from([whole.replace(NAIVE + "Z", other) for other in (NAIVE, TOO_LATE)])
         row |= {"lease": data.draw(lease), "tenantId": data.draw(junk | st.just("a-tenant"))}
         if found := readable_lease(row):
-            found.place(Watermark(NOW, NOW), Timing())
+            found.sweep_position(Watermark(NOW, NOW), Timing())
             found.expires_at(Watermark(NOW, NOW), Timing())
         else:
             assert not isinstance(row["tenantId"], str) or not row["tenantId"]
@@ -112,7 +112,7 @@ class TestDamage:
     @unhurried
     @given(st.data())
     @pytest.mark.parametrize(
-        "read", [entities.to_watermark, entities.to_progress, entities.to_switch, entities.to_secret]
+        "read", [entities.to_watermark, entities.to_progress, entities.to_watchdog_state, entities.to_continuation_key]
     )
     def test_the_rows_of_a_shard_are_read_or_count_as_none(
         self, read: Callable[[Row], object], data: st.DataObject
@@ -122,14 +122,14 @@ class TestDamage:
         row = dict.fromkeys(times, NOW) | {
             name: data.draw(junk) for name in data.draw(st.sets(st.sampled_from(columns)))
         }
-        entities.if_readable(read, row)
+        entities.read_or_none(read, row)
 
     @pytest.mark.parametrize("name", ["fingerprint", "beganAt", "answered"])
     def test_an_idempotency_record_is_read_whole_or_not_at_all(self, name: str) -> None:
         row: dict[str, object] = {"RowKey": "idempotency|a-call|key", "fingerprint": "f", "beganAt": NOW}
-        assert entities.to_keyed(row).fingerprint == "f"
+        assert entities.to_idempotency_record(row).fingerprint == "f"
         with pytest.raises(RowUnreadable, match="idempotency"):
-            entities.to_keyed(row | {name: "{" if name == "answered" else None})
+            entities.to_idempotency_record(row | {name: "{" if name == "answered" else None})
 
     def test_the_end_of_a_call_is_told_by_the_key_of_its_row_in_the_list(self) -> None:
         row = row_of(ENDED) | {"endedAt": "soon"}
@@ -197,14 +197,16 @@ class TestNewerVersion:
 
     def test_an_account_of_the_end_that_cannot_be_read_is_not_replaced_by_a_later_one(self) -> None:
         row = row_of(ENDED) | {"termination": self.NEWER_END}
-        later = replace(to_call(row), termination=Termination(Source.NOTIFICATION, "Other.", "network", 500, 1))
+        later = replace(
+            to_call(row), termination=Termination(TerminationSource.NOTIFICATION, "Other.", "network", 500, 1)
+        )
         assert to_row(later, row)["termination"] == self.NEWER_END
 
     @pytest.mark.parametrize("failing", ["{", '{"since": "2026-03-02T08:00:00"}'])
     def test_the_state_of_renewals_is_made_anew(self, failing: str) -> None:
         row = row_of(ACTIVE) | {"failing": failing, "lease": "{", "renewedAt": "soon"}
         found = to_call(row)
-        again = replace(found, failing=Failing(NOW, 1, NOW, "throttled"), renewed_at=NOW)
+        again = replace(found, failing=RenewalFailure(NOW, 1, NOW, "throttled"), renewed_at=NOW)
         written = {**to_row(again, row), "RowKey": row["RowKey"]}
         assert to_call(written) == replace(again, unreadable=())
         assert readable_lease(written) == again.lease

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from shared.callers import EVERYTHING, Scope
+from shared.callers import UNRESTRICTED, Scope
 from shared.errors import SettingsInvalid
 from shared.settings import Settings, load_settings, setting_name
 
@@ -292,7 +292,7 @@ def with_callers(text: str) -> Settings:
 def test_callers_are_bound_by_their_client_ids() -> None:
     settings = with_callers(f'{{"{APP.upper()}": {{"tenants": ["{TENANT.upper()}"]}}, "*": "all"}}')
 
-    assert settings.management_callers == {APP: Scope(frozenset({TENANT})), "*": EVERYTHING}
+    assert settings.management_callers == {APP: Scope(frozenset({TENANT})), "*": UNRESTRICTED}
 
 
 def test_callers_are_bound_to_apps_alone_or_with_tenants() -> None:

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableClient
 
-from shared.callers import EVERYTHING, MOST_BONDS, Scope
-from shared.calls import Answered, Call, Event, KeyedRequest, Operation, Status
+from shared.callers import MAX_SCOPE_IDS, UNRESTRICTED, Scope
+from shared.calls import Call, Event, IdempotencyRecord, Operation, Status, StoredResponse
 from shared.errors import InvalidRequest, StoreConflict
-from shared.leases import Failing, Lease, Progress, Switch, Watermark
+from shared.leases import Lease, Progress, RenewalFailure, WatchdogState, Watermark
 from shared.store import SHARDS, CallStore, Change, Stored, shard_of, update
 from shared.table import CLIENT_OPTIONS
 from shared.table_store import TableCallStore
@@ -52,16 +52,16 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[CallStore]:
 async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> None:
     assert await store.get("call") is None
     assert await store.get_operation("call", "operation") is None
-    assert await store.events("call") == []
-    assert await store.operations("call") == []
-    assert await store.watermark(3) is None
+    assert await store.list_events("call") == []
+    assert await store.list_operations("call") == []
+    assert await store.get_watermark(3) is None
     assert await leases(store, 3) == []
     assert await store.purge(3, NOW, 10) == 0
 
 
 @pytest.mark.parametrize("call_id", ["call", ODD, "0a1b2c3d-0000-4000-8000-1234567890ab"])
 async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: CallStore, call_id: str) -> None:
-    failing = Failing(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
+    failing = RenewalFailure(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
     call = replace(a_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
     operation = Operation(ODD, call_id, "record", "running", NOW, recording_access_token="secret")
     await store.commit(Change(None, call, (told("state", state="established"),), ((None, operation),)))
@@ -73,7 +73,7 @@ async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: 
     assert (await read(store, call_id)).value == ended(call)
     assert await leases(store, shard_of(call_id)) == []
     assert await where(store, call_id) == [Status.ENDED]
-    assert await store.operations(call_id) == [operation]
+    assert await store.list_operations(call_id) == [operation]
 
 
 async def test_what_is_long_is_kept_whole(store: CallStore) -> None:
@@ -84,7 +84,7 @@ async def test_what_is_long_is_kept_whole(store: CallStore) -> None:
     )
     await store.commit(Change(None, replace(ended(call), termination=end), (), ((None, operation),)))
     assert (await read(store)).value == replace(ended(call), termination=end)
-    assert await store.operations("call") == [operation]
+    assert await store.list_operations("call") == [operation]
 
 
 async def test_a_call_that_ended_before_it_was_known_is_a_tombstone(store: CallStore) -> None:
@@ -95,10 +95,10 @@ async def test_a_call_that_ended_before_it_was_known_is_a_tombstone(store: CallS
 
 async def test_how_a_call_became_known_begins_its_story(store: CallStore) -> None:
     await store.commit(Change(None, replace(a_call(), registered_at=NOW), (told("state", NOW + SECOND),)))
-    assert [event.kind for event in await store.events("call")] == ["firstSeen", "state"]
-    assert (await store.events("call"))[0] == Event("firstSeen", NOW, {"by": "registration"})
+    assert [event.kind for event in await store.list_events("call")] == ["firstSeen", "state"]
+    assert (await store.list_events("call"))[0] == Event("firstSeen", NOW, {"by": "registration"})
     await create(store, a_call("other"))
-    assert await store.events("other") == [Event("firstSeen", NOW, {"by": "notification"})]
+    assert await store.list_events("other") == [Event("firstSeen", NOW, {"by": "notification"})]
 
 
 async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: CallStore) -> None:
@@ -109,8 +109,8 @@ async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: Ca
     with pytest.raises(StoreConflict):
         await store.commit(Change(stale, a_call(theirs="1"), (told("late"),), ((None, operation),)))
     assert (await read(store)).value == a_call(mine="1")
-    assert [event.kind for event in await store.events("call")] == ["firstSeen"]
-    assert await store.operations("call") == []
+    assert [event.kind for event in await store.list_events("call")] == ["firstSeen"]
+    assert await store.list_operations("call") == []
 
 
 async def test_an_end_that_knew_not_the_last_write_is_refused(store: CallStore) -> None:
@@ -123,7 +123,7 @@ async def test_an_end_that_knew_not_the_last_write_is_refused(store: CallStore) 
 
 
 async def test_what_a_call_has_no_more_is_gone(store: CallStore) -> None:
-    failing = Failing(NOW, 1, NOW, "x" * 40_000)
+    failing = RenewalFailure(NOW, 1, NOW, "x" * 40_000)
     await create(store, replace(a_call(long="y" * 40_000), failing=failing))
     await store.commit(Change(await read(store), a_call()))
     assert (await read(store)).value == a_call()
@@ -169,7 +169,7 @@ async def test_of_twenty_who_create_a_call_one_does(store: CallStore) -> None:
     assert stand.count(True) == 1
     winner = str(stand.index(True))
     assert (await read(store)).value.metadata == {"who": winner}
-    assert {event.detail.get("who") for event in await store.events("call")} == {None, winner}
+    assert {event.detail.get("who") for event in await store.list_events("call")} == {None, winner}
 
 
 async def test_a_call_is_never_both_active_and_ended_however_its_creators_race(store: CallStore) -> None:
@@ -202,7 +202,7 @@ async def test_a_registration_and_an_end_at_once_leave_an_ended_registered_call(
     for call_id in ids:
         call = (await read(store, call_id)).value
         assert (call.status, call.registered_at) == (Status.ENDED, NOW)
-        assert {event.kind for event in await store.events(call_id)} == {"firstSeen", "registered", "ended"}
+        assert {event.kind for event in await store.list_events(call_id)} == {"firstSeen", "registered", "ended"}
 
 
 async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
@@ -216,7 +216,7 @@ async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
 
     await asyncio.gather(*map(adding, range(20)))
     assert set((await read(store)).value.metadata) == set(map(str, range(20)))
-    assert len(await store.events("call")) == 21
+    assert len(await store.list_events("call")) == 21
 
 
 async def test_an_event_told_twice_is_one_line_and_keeps_its_first_time(store: CallStore) -> None:
@@ -224,7 +224,7 @@ async def test_an_event_told_twice_is_one_line_and_keeps_its_first_time(store: C
     again = told("state", NOW + SECOND, state="ringing")
     other = told("state", NOW + SECOND, state="established")
     await store.commit(Change(await read(store), a_call(), (again, other, other)))
-    assert (await store.events("call"))[1:] == [told("state", NOW, state="ringing"), other]
+    assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), other]
 
 
 async def test_news_beside_what_was_told_before_is_written_and_the_first_time_stays(store: CallStore) -> None:
@@ -234,16 +234,16 @@ async def test_news_beside_what_was_told_before_is_written_and_the_first_time_st
     late = await read(store)
     await store.commit(Change(late, ended(a_call()), (again, news)))
     assert (await read(store)).value == ended(a_call())
-    assert (await store.events("call"))[1:] == [told("state", NOW, state="ringing"), news]
+    assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), news]
     with pytest.raises(StoreConflict):
         await store.commit(Change(late, ended(a_call()), (again, told("other"))))
-    assert len(await store.events("call")) == 3
+    assert len(await store.list_events("call")) == 3
 
 
 async def test_what_we_did_twice_is_two_lines(store: CallStore) -> None:
     await store.commit(Change(None, a_call(), (Event("hangup", NOW),)))
     await store.commit(Change(await read(store), a_call(), (Event("hangup", NOW + SECOND),)))
-    assert [event.at for event in await store.events("call") if event.kind == "hangup"] == [NOW, NOW + SECOND]
+    assert [event.at for event in await store.list_events("call") if event.kind == "hangup"] == [NOW, NOW + SECOND]
 
 
 async def test_a_change_with_nothing_new_writes_nothing(store: CallStore) -> None:
@@ -265,7 +265,7 @@ async def test_an_operation_is_replaced_only_as_it_was_read(store: CallStore) ->
     for before in (stale, None):
         with pytest.raises(StoreConflict):
             await store.commit(Change(await read(store), a_call(), (), ((before, replace(running, status="lost")),)))
-    assert await store.operations("call") == [completed]
+    assert await store.list_operations("call") == [completed]
 
 
 async def test_a_change_is_at_most_one_transaction_of_100_rows(store: CallStore) -> None:
@@ -274,7 +274,7 @@ async def test_a_change_is_at_most_one_transaction_of_100_rows(store: CallStore)
         await store.commit(Change(None, a_call(), tuple(events)))
     assert await store.get("call") is None
     await store.commit(Change(None, a_call(), tuple(events[:98])))
-    assert len(await store.events("call")) == 99
+    assert len(await store.list_events("call")) == 99
 
 
 async def test_an_operation_named_twice_is_a_mistake(store: CallStore) -> None:
@@ -287,7 +287,7 @@ async def test_the_story_and_the_operations_are_in_the_order_of_time(store: Call
     kinds = [Event(f"kind-{number}", NOW + (7 * number % 10) * SECOND) for number in range(10)]
     pairs = [(None, Operation(f"o-{n}", "call", "record", "running", NOW + (3 * n % 10) * SECOND)) for n in range(10)]
     await store.commit(Change(None, a_call(at=NOW - SECOND), tuple(kinds), tuple(pairs)))
-    events, operations = await store.events("call"), await store.operations("call")
+    events, operations = await store.list_events("call"), await store.list_operations("call")
     assert [event.at for event in events] == sorted(event.at for event in events)
     assert [operation.known_at for operation in operations] == [NOW + n * SECOND for n in range(10)]
 
@@ -299,8 +299,8 @@ async def test_the_rows_of_a_call_are_not_those_of_one_whose_id_begins_alike(sto
         operation = Operation("o", call_id, "record", "running", NOW)
         await store.commit(Change(None, a_call(call_id), (told(call_id),), ((None, operation),)))
     for call_id in ids:
-        assert {event.kind for event in await store.events(call_id)} == {"firstSeen", call_id}
-        assert [operation.call_id for operation in await store.operations(call_id)] == [call_id]
+        assert {event.kind for event in await store.list_events(call_id)} == {"firstSeen", call_id}
+        assert [operation.call_id for operation in await store.list_operations(call_id)] == [call_id]
 
 
 async def test_a_shard_gives_its_own_active_calls_only(store: CallStore) -> None:
@@ -381,13 +381,13 @@ async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
 
 
 async def test_calls_of_several_tenants_are_listed_together(store: CallStore) -> None:
-    tenants = [str(uuid4()) for _ in range(MOST_BONDS)]
+    tenants = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
     await create(store, *(a_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
     await create(store, a_call("another", tenant=str(uuid4())))
     scope = Scope(frozenset(tenants))
     page = await store.list_calls(Status.ACTIVE, scope, limit=7)
     following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
-    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MOST_BONDS)]
+    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
     with pytest.raises(InvalidRequest):
         await store.list_calls(Status.ACTIVE, Scope(frozenset(tenants[:1])), continuation=page.continuation)
 
@@ -407,13 +407,13 @@ async def test_a_list_can_be_of_some_apps_and_of_calls_without_one(
     await create(store, *every)
     for scope in (Scope(apps=frozenset(apps)), Scope(frozenset({TENANT}), frozenset(apps))):
         pages = await listed(store, status, 7, scope)
-        expected = [call for call in every if scope.holds(call)]
+        expected = [call for call in every if scope.contains(call)]
         assert [call.id for page in pages for call in page] == sorted(call.id for call in expected)
         assert all(len(page) == 7 for page in pages[:-1])
 
 
 async def test_a_list_of_as_many_tenants_and_apps_as_a_caller_may_have_is_not_too_much_to_ask(store: CallStore) -> None:
-    some = [str(uuid4()) for _ in range(MOST_BONDS)]
+    some = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
     await create(store, replace(a_call(tenant=some[0]), app_id=some[5]))
     for scope in (Scope(frozenset(some[:5]), frozenset(some[5:])), Scope(apps=frozenset(some))):
         assert len((await store.list_calls(Status.ACTIVE, scope)).calls) == 1
@@ -425,56 +425,56 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
     page = await store.list_calls(Status.ACTIVE, ours, limit=2)
     following = await store.list_calls(Status.ACTIVE, ours, continuation=page.continuation)
     assert [call.id for call in following.calls] == ["c"]
-    for other in (EVERYTHING, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
+    for other in (UNRESTRICTED, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
         with pytest.raises(InvalidRequest):
             await store.list_calls(Status.ACTIVE, other, continuation=page.continuation)
 
 
 async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
     await create(store, a_call())
-    assert await store.keyed("call", "name") is None
-    claim = KeyedRequest("fingerprint", NOW, claim="ours")
-    await store.claim_key("call", "name", claim, None)
-    stale = await store.keyed("call", "name")
+    assert await store.get_idempotency_record("call", "name") is None
+    claim = IdempotencyRecord("fingerprint", NOW, claim_id="ours")
+    await store.claim_idempotency_key("call", "name", claim, None)
+    stale = await store.get_idempotency_record("call", "name")
     assert stale is not None
     assert stale.value == claim
     with pytest.raises(StoreConflict):
-        await store.claim_key("call", "name", claim, None)
+        await store.claim_idempotency_key("call", "name", claim, None)
 
-    done = replace(claim, answered=Answered(202, "é" * 40_000, "/place"), outcome_lost=True)
-    await store.settle_key("call", "name", stale, done)
-    kept = await store.keyed("call", "name")
+    done = replace(claim, response=StoredResponse(202, "é" * 40_000, "/place"), outcome_unknown=True)
+    await store.settle_idempotency_key("call", "name", stale, done)
+    kept = await store.get_idempotency_record("call", "name")
     assert kept is not None
     assert kept.value == done
     with pytest.raises(StoreConflict):
-        await store.claim_key("call", "name", claim, stale)
-    await store.claim_key("call", "name", replace(claim, claim="another's"), kept)
-    taken_over = await store.keyed("call", "name")
+        await store.claim_idempotency_key("call", "name", claim, stale)
+    await store.claim_idempotency_key("call", "name", replace(claim, claim_id="another's"), kept)
+    taken_over = await store.get_idempotency_record("call", "name")
     assert taken_over is not None
-    assert taken_over.value.claim == "another's"
+    assert taken_over.value.claim_id == "another's"
 
     for request in (done, None):  # whoever claimed it before writes nothing over it, and gives nothing back
         with pytest.raises(StoreConflict):
-            await store.settle_key("call", "name", kept, request)
-    await store.settle_key("call", "name", taken_over, None)
-    assert await store.keyed("call", "name") is None
+            await store.settle_idempotency_key("call", "name", kept, request)
+    await store.settle_idempotency_key("call", "name", taken_over, None)
+    assert await store.get_idempotency_record("call", "name") is None
     with pytest.raises(StoreConflict):
-        await store.settle_key("call", "name", taken_over, done)
+        await store.settle_idempotency_key("call", "name", taken_over, done)
 
 
 async def test_keys_go_with_their_call(store: CallStore) -> None:
     await create(store, ended(a_call()), a_call("call-2"))
     for call_id in ("call", "call-2"):
-        await store.claim_key(call_id, "name", KeyedRequest("fingerprint", NOW), None)
+        await store.claim_idempotency_key(call_id, "name", IdempotencyRecord("fingerprint", NOW), None)
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
-    assert await store.keyed("call", "name") is None
-    assert await store.keyed("call-2", "name") is not None
+    assert await store.get_idempotency_record("call", "name") is None
+    assert await store.get_idempotency_record("call-2", "name") is not None
 
 
 async def test_the_secret_is_made_once_for_all(store: CallStore) -> None:
-    first, *others = await asyncio.gather(*(store.secret() for _ in range(5)))
+    first, *others = await asyncio.gather(*(store.get_continuation_key() for _ in range(5)))
     assert len(first) == 32
-    assert {first, *others, await store.secret()} == {first}
+    assert {first, *others, await store.get_continuation_key()} == {first}
 
 
 async def test_a_full_last_page_has_no_continuation(store: CallStore) -> None:
@@ -522,8 +522,8 @@ async def test_the_watermark_of_the_sweep_that_began_last_stands_whichever_was_w
 ) -> None:
     for second, standing in ((0, 0), (2, 2), (1, 2), (2, 2)):
         await store.put_watermark(4, Watermark(NOW + second * SECOND, NOW + 3 * SECOND, 1, 2, 3), etag)
-        assert await store.watermark(4) == Watermark(NOW + standing * SECOND, NOW + 3 * SECOND, 1, 2, 3)
-    assert await store.watermark(5) is None
+        assert await store.get_watermark(4) == Watermark(NOW + standing * SECOND, NOW + 3 * SECOND, 1, 2, 3)
+    assert await store.get_watermark(5) is None
 
 
 async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: CallStore) -> None:
@@ -541,7 +541,7 @@ async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: Call
     assert second.value == watermark
     newer = replace(watermark, sweep_started_at=NOW + SECOND)
     await store.put_watermark(4, newer, second.etag)
-    assert await store.watermark(4) == newer
+    assert await store.get_watermark(4) == newer
 
 
 async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
@@ -550,15 +550,15 @@ async def test_the_last_progress_of_a_shard_stands(store: CallStore) -> None:
         await store.put_progress(4, progress)
         assert [record async for record in store.scan(4)] == [progress]
     assert [record async for record in store.scan(5)] == []
-    assert await store.watermark(4) is None
+    assert await store.get_watermark(4) is None
 
 
 async def test_the_last_switch_stands(store: CallStore) -> None:
-    assert await store.switch() is None
+    assert await store.get_watchdog_state() is None
     for second, began in enumerate((NOW, None)):
-        switch = Switch(NOW + second * SECOND, began)
-        await store.put_switch(switch)
-        assert await store.switch() == switch
+        switch = WatchdogState(NOW + second * SECOND, began)
+        await store.put_watchdog_state(switch)
+        assert await store.get_watchdog_state() == switch
 
 
 async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallStore) -> None:
@@ -567,8 +567,8 @@ async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallSt
     await store.commit(Change(await read(store), ended(a_call()), tuple(told("more", n=str(n)) for n in range(60))))
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await store.get("call") is None
-    assert await store.events("call") == []
-    assert await store.operations("call") == []
+    assert await store.list_events("call") == []
+    assert await store.list_operations("call") == []
     assert await where(store, "call") == []
     await create(store, a_call())
     assert await where(store, "call") == [Status.ACTIVE]
@@ -582,7 +582,7 @@ async def test_purging_goes_by_the_end_to_the_microsecond_and_spares_active_call
     assert sum([await store.purge(shard, NOW, 10) for shard in range(SHARDS)]) == 2
     assert await where(store, at) == [Status.ENDED]
     assert await where(store, "alive") == [Status.ACTIVE]
-    assert await store.events("alive")
+    assert await store.list_events("alive")
     assert await where(store, old) == await where(store, just_before) == []
 
 

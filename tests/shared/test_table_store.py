@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -24,8 +25,8 @@ from local.azurite import ACCOUNT, KEY
 from shared import table as table_module
 from shared.calls import Call, Operation, Status
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.leases import Switch, Watermark
-from shared.rows import SEAL, Create, active_key
+from shared.leases import WatchdogState, Watermark
+from shared.rows import CONTINUATION_KEY_ROW, Create, active_key
 from shared.store import SHARDS, Change, shard_of, update
 from shared.table import CLIENT_OPTIONS, ClientOptions, Table
 from shared.table_store import TableCallStore
@@ -140,9 +141,9 @@ async def refusals(store: TableCallStore) -> list[str]:
         store.commit(Change(None, a_call())),
         store.put_watermark(0, Watermark(NOW, NOW)),
         store.list_calls(Status.ACTIVE),
-        store.events("call"),
+        store.list_events("call"),
         store.purge(0, NOW, 10),
-        store.watermark(0),
+        store.get_watermark(0),
         anext(store.scan(0)),
     ):
         with pytest.raises(StoreUnavailable) as refused:
@@ -152,8 +153,8 @@ async def refusals(store: TableCallStore) -> list[str]:
 
 
 async def test_the_table_is_made_once_on_first_use_by_many_at_once(store: TableCallStore, client: Faulty) -> None:
-    assert await asyncio.gather(*(store.watermark(shard) for shard in range(SHARDS))) == [None] * SHARDS
-    await store.watermark(0)
+    assert await asyncio.gather(*(store.get_watermark(shard) for shard in range(SHARDS))) == [None] * SHARDS
+    await store.get_watermark(0)
     assert client.tables_made == 1
 
 
@@ -213,7 +214,7 @@ async def test_what_healthy_traffic_asks_is_no_failure(
 async def test_storage_that_is_away_is_a_failure_without_an_exceptions_text(spans: InMemorySpanExporter) -> None:
     async with answering(http("503 Busy", "{}")) as store:
         with pytest.raises(StoreUnavailable):
-            await store.watermark(0)
+            await store.get_watermark(0)
     (span,) = spans.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert not span.events
@@ -234,7 +235,7 @@ async def test_an_end_whose_answer_was_lost_is_done_once(store: TableCallStore, 
         after = await update(store, "call", lambda call: (ended(call or a_call()), (told("ended"),)))
         assert after == ended(a_call())
     assert await where(store, "call") == [Status.ENDED]
-    assert [event.kind for event in await store.events("call")] == ["firstSeen", told("ended").kind]
+    assert [event.kind for event in await store.list_events("call")] == ["firstSeen", told("ended").kind]
 
 
 async def test_news_are_written_by_one_request(store: TableCallStore, client: Faulty) -> None:
@@ -250,10 +251,10 @@ async def test_a_row_alone_is_written_without_a_transaction(store: TableCallStor
     before = await read(store)
     client.transactions = client.reads = 0
     await store.commit(Change(before, a_call(ticket="1")))
-    await store.put_switch(Switch(NOW))
+    await store.put_watchdog_state(WatchdogState(NOW))
     assert (client.transactions, client.reads) == (0, 0)
     assert (await read(store)).value == a_call(ticket="1")
-    assert await store.switch() == Switch(NOW)
+    assert await store.get_watchdog_state() == WatchdogState(NOW)
 
 
 @pytest.mark.parametrize("lost_to", [lambda call: replace(call, state="ringing"), ended])
@@ -348,7 +349,7 @@ async def test_a_call_that_is_told_of_while_it_is_purged_stays_until_the_next(
     client.transactions, client.before_each = 0, notify
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 0
     assert (await read(store)).value == late.value
-    assert {event.kind for event in await store.events("call")} == {"firstSeen", "late"}
+    assert {event.kind for event in await store.list_events("call")} == {"firstSeen", "late"}
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await rows_left(client) == []
 
@@ -363,10 +364,12 @@ async def test_two_purges_at_once_delete_a_call_once(store: TableCallStore, clie
 
 @pytest.mark.parametrize("key", ["no hex", "", "00"])
 async def test_a_secret_that_is_damaged_is_made_anew_once(store: TableCallStore, client: Faulty, key: str) -> None:
-    await store.secret()
-    await client.update_entity({"PartitionKey": "00", "RowKey": SEAL, "key": key}, mode=UpdateMode.REPLACE)
-    made = await asyncio.gather(*(store.secret() for _ in range(4)))
-    assert {*made} == {await store.secret()}
+    await store.get_continuation_key()
+    await client.update_entity(
+        {"PartitionKey": "00", "RowKey": CONTINUATION_KEY_ROW, "key": key}, mode=UpdateMode.REPLACE
+    )
+    made = await asyncio.gather(*(store.get_continuation_key() for _ in range(4)))
+    assert {*made} == {await store.get_continuation_key()}
     assert len(made[0]) == 32
 
 
@@ -393,13 +396,13 @@ async def test_with_its_retries_a_closed_port_is_given_up_within_ten_seconds() -
         free.bind(("127.0.0.1", 0))
         async with client_at(free.getsockname()[1], CLIENT_OPTIONS) as client:
             with pytest.raises(StoreUnavailable):
-                await TableCallStore(client).watermark(0)
+                await TableCallStore(client).get_watermark(0)
     assert time.monotonic() - began < 10
 
 
 async def test_a_server_that_hangs_is_given_up_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert table_module.PATIENCE <= 10
-    monkeypatch.setattr(table_module, "PATIENCE", 0.1)
+    assert timedelta(seconds=10) >= table_module.REQUEST_TIMEOUT
+    monkeypatch.setattr(table_module, "REQUEST_TIMEOUT", timedelta(seconds=0.1))
     async with answering(None) as store:
         said = await refusals(store)
     assert all(text.startswith("Table Storage did not answer within") for text in said)
@@ -433,7 +436,7 @@ async def test_a_wrong_key_is_refused_without_telling_it(azurite: str) -> None:
     wrong = KEY[:20] + "AAAA" + KEY[24:]
     async with client_at(port, key=wrong) as client:
         with pytest.raises(StoreUnavailable, match="403") as refused:
-            await TableCallStore(client).watermark(0)
+            await TableCallStore(client).get_watermark(0)
     assert wrong not in str(refused.value)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import telemetry
-from shared.calls import Call, Source, Termination
+from shared.calls import Call, Termination, TerminationSource
 from shared.telemetry import LOGGER, LogEvent, Metric
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ EMISSIONS = list(_emissions())
 @pytest.mark.parametrize(("place", "name", "node"), EMISSIONS, ids=[f"{name}-{place}" for place, name, _ in EMISSIONS])
 def test_an_event_or_metric_is_given_exactly_its_fields(place: str, name: str, node: ast.Call) -> None:
     declared = set(EVENTS[name].fields if name in EVENTS else METRICS[name].attributes)
-    if name in EVENTS and EVENTS[name].most_a_minute:
+    if name in EVENTS and EVENTS[name].max_per_minute:
         declared.remove("suppressedCount")  # the event counts that itself
     assert _fields(node, place) == declared
 
@@ -106,23 +106,26 @@ def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCapt
 
 def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.tell_end(CALL)
+    telemetry.log_call_ended(CALL)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize(
     ("termination", "told"),
     [
-        (Termination(Source.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
-        (Termination(Source.NOTIFICATION, "why", "media", 499, 987654), ["call.ended", "termination.code.unknown"]),
-        (Termination(Source.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
+        (Termination(TerminationSource.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
+        (
+            Termination(TerminationSource.NOTIFICATION, "why", "media", 499, 987654),
+            ["call.ended", "termination.code.unknown"],
+        ),
+        (Termination(TerminationSource.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
     ],
 )
 def test_an_end_is_told_and_an_unknown_code_beside_it(
     termination: Termination, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    telemetry.tell_end(replace(CALL, ended_at=NOON, termination=termination))
+    telemetry.log_call_ended(replace(CALL, ended_at=NOON, termination=termination))
     assert [vars(record)["event"] for record in caplog.records] == told
 
 
@@ -157,11 +160,11 @@ def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFi
 
 def test_what_is_kept_to_limit_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     event = LogEvent(
-        "test.event", logging.WARNING, ("reason", "suppressedCount"), "Only a test writes it.", most_a_minute=1
+        "test.event", logging.WARNING, ("reason", "suppressedCount"), "Only a test writes it.", max_per_minute=1
     )
-    for number in range(2 * telemetry.MAX_RATIONS):
+    for number in range(2 * telemetry.MAX_RATE_LIMITS):
         event(reason=str(number))
         event(reason=str(number))
 
-    assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATIONS
-    assert telemetry._ration.cache_info().currsize <= telemetry.MAX_RATIONS
+    assert len([record for record in caplog.records if record.name == LOGGER]) == 2 * telemetry.MAX_RATE_LIMITS
+    assert telemetry._rate_limit.cache_info().currsize <= telemetry.MAX_RATE_LIMITS

@@ -9,16 +9,16 @@ import pytest
 from shared.explaining import (
     ASK_SUPPORT,
     BOT_IS_CALLEE,
-    NOT_TOLD,
+    NO_REASON_GIVEN,
     Context,
     Facts,
     explain,
     explain_keep_alive,
     explain_operation,
 )
-from shared.termination import UNKNOWN, Cited, Entry, catalogue
+from shared.termination import UNKNOWN, CitedMeaning, CodeEntry, catalogue
 
-ROWS: list[Cited] = [*catalogue().entries, *catalogue().classes, *catalogue().named]
+ROWS: list[CitedMeaning] = [*catalogue().entries, *catalogue().classes, *catalogue().named]
 SUCCESSES = [row for row in catalogue().entries if row.is_success]
 PAGE = Path(__file__).parents[1] / "data" / "call-delete-page.md"
 ROW = re.compile(r"^\| (\d+) +\| ([\d/]+) +\| (.+?) +\|$", re.MULTILINE)
@@ -75,7 +75,7 @@ def test_the_further_lists_are_there(source: str, codes: list[tuple[int | None, 
 
 
 @pytest.mark.parametrize("entry", ROWS, ids=lambda entry: entry.reason[:30])
-def test_a_row_says_why_and_what_to_do_in_one_sentence_each(entry: Cited) -> None:
+def test_a_row_says_why_and_what_to_do_in_one_sentence_each(entry: CitedMeaning) -> None:
     assert entry.category in catalogue().categories
     assert entry.source in catalogue().sources
     assert entry.fault_owner in catalogue().fault_owners
@@ -168,7 +168,7 @@ def test_codes_that_are_text_pass_through_too() -> None:
 
 
 def test_no_word_at_all_is_told_as_such() -> None:
-    assert explain(None, None).reason == NOT_TOLD
+    assert explain(None, None).reason == NO_REASON_GIVEN
     assert explain(None, None).category == UNKNOWN
 
 
@@ -212,7 +212,7 @@ def test_no_name_stands_twice_in_the_file() -> None:
     "entry", [row for row in catalogue().entries if row.is_success], ids=lambda row: str(row.subcode)
 )
 @pytest.mark.parametrize("code", [300, 403, 408, 480, 500, 503, 603])
-def test_a_success_never_explains_a_failure(entry: Entry, code: int) -> None:
+def test_a_success_never_explains_a_failure(entry: CodeEntry, code: int) -> None:
     told = catalogue().lookup(code, entry.subcode)
     assert told is None or not told.is_success
     assert explain(code, entry.subcode).category not in {"byBot", "empty"}
@@ -252,7 +252,7 @@ def test_a_telephone_subcode_is_a_leg_and_a_sip_code(subcode: int, leg: str | No
 
 @pytest.mark.parametrize("subcode", [540999, 540100, 550480, 56048, 5604801])
 def test_what_only_looks_like_a_telephone_subcode_is_none(subcode: int) -> None:
-    assert catalogue().family(subcode) is None
+    assert catalogue().lookup_family(subcode) is None
 
 
 def test_a_subcode_whose_meaning_depends_on_its_code_needs_that_code() -> None:
@@ -285,7 +285,7 @@ def test_a_word_for_a_success_does_not_explain_a_failure() -> None:
 @pytest.mark.parametrize(
     "entry", [row for row in catalogue().entries if row.category == "notReached"], ids=lambda row: str(row.subcode)
 )
-def test_no_one_is_told_to_call_a_bot_that_is_the_callee(entry: Entry) -> None:
+def test_no_one_is_told_to_call_a_bot_that_is_the_callee(entry: CodeEntry) -> None:
     incoming = explain(entry.code, entry.subcode, context=Context(incoming=True))
     if entry.subcode is None or entry.subcode < 500_000:
         assert incoming.action in {BOT_IS_CALLEE, "Nothing to do."}
@@ -295,14 +295,14 @@ def test_no_one_is_told_to_call_a_bot_that_is_the_callee(entry: Entry) -> None:
 def test_of_an_incoming_call_without_codes_it_is_told_what_may_have_been() -> None:
     why = explain(None, None, context=Context(incoming=True))
     assert why.reason == "The incoming call was rejected, redirected or not answered in time; Graph gave no reason."
-    assert explain(None, None, context=Context(incoming=True, ever_established=True)).reason == NOT_TOLD
+    assert explain(None, None, context=Context(incoming=True, ever_established=True)).reason == NO_REASON_GIVEN
 
 
 @pytest.mark.parametrize("given", [(None, None), (None, "text"), ("text", None), (200, 1), (0, 1), (3, 4), (500, 9999)])
 def test_there_is_always_advice(given: tuple[int | str | None, int | str | None]) -> None:
     assert explain(*given).action
-    assert explain(*given, context=Context(told=False)).action
-    assert explain(*given, context=Context(gone_for="somebody")).action
+    assert explain(*given, context=Context(by_notification=False)).action
+    assert explain(*given, context=Context(not_found_for="somebody")).action
 
 
 # Operations, and keepAlives that fail

@@ -7,7 +7,7 @@ from shared.errors import SettingsInvalid
 from shared.http_client import HttpClient
 from shared.settings import load_settings
 from shared.signing_keys import SigningKeys
-from shared.token_kinds import ENTRA, LEGACY, TokenKind, of_management, of_notifications
+from shared.token_kinds import ENTRA_KIND, LEGACY_KIND, TokenKind, management_token_kinds, notification_token_kinds
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 OTHER_APP = "dddddddd-1111-2222-3333-444444444444"
@@ -25,12 +25,12 @@ def make_keys(urls: tuple[str, ...]) -> SigningKeys:
 
 def notifications(**settings: str) -> dict[str, TokenKind]:
     """The kinds by name, in their order."""
-    return {kind.name: kind for kind in of_notifications(load_settings(LEAST | settings), make_keys)}
+    return {kind.name: kind for kind in notification_token_kinds(load_settings(LEAST | settings), make_keys)}
 
 
 def urls(kind: TokenKind) -> tuple[str, ...]:
     """Its metadata: none of it is loaded here."""
-    return kind.keys.missing()
+    return kind.keys.unloaded_urls()
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def urls(kind: TokenKind) -> tuple[str, ...]:
 )
 def test_both_kinds_are_taken_in_every_cloud(cloud: str, authority: str, callers: frozenset[str], legacy: int) -> None:
     kinds = notifications(GRAPH_CLOUD=cloud)
-    entra = kinds[ENTRA]
+    entra = kinds[ENTRA_KIND]
 
-    assert list(kinds) == [ENTRA, LEGACY]  # Entra's is asked first, with its list of callers
+    assert list(kinds) == [ENTRA_KIND, LEGACY_KIND]  # Entra's is asked first, with its list of callers
     assert urls(entra) == (authority + METADATA,)
     assert entra.callers == callers
     for tenant in (TENANT, OTHER_TENANT):
@@ -53,15 +53,15 @@ def test_both_kinds_are_taken_in_every_cloud(cloud: str, authority: str, callers
         assert entra.is_issued_by(f"https://sts.windows.net/{tenant}", tenant)
         assert not entra.is_issued_by(f"{authority}/{tenant}/v2.0", APP)
     assert not entra.is_issued_by(f"{US if authority == COM else COM}/{TENANT}/v2.0", TENANT)
-    assert kinds[LEGACY].callers is None
-    assert len(urls(kinds[LEGACY])) == legacy
+    assert kinds[LEGACY_KIND].callers is None
+    assert len(urls(kinds[LEGACY_KIND])) == legacy
 
 
 def test_explicit_audiences_are_those_of_the_legacy_kind_and_bare_ids_count_for_both() -> None:
     kinds = notifications(NOTIFICATION_AUDIENCES=f"api://{APP},{OTHER_APP}")
 
-    assert kinds[LEGACY].audiences == {f"api://{APP}", OTHER_APP}
-    assert kinds[ENTRA].audiences == {APP, OTHER_APP}
+    assert kinds[LEGACY_KIND].audiences == {f"api://{APP}", OTHER_APP}
+    assert kinds[ENTRA_KIND].audiences == {APP, OTHER_APP}
 
 
 def test_explicit_callers_are_those_of_both_kinds() -> None:
@@ -82,25 +82,25 @@ def test_explicit_callers_are_those_of_both_kinds() -> None:
 def test_an_issuer_of_entra_that_a_setting_names_does_not_go_around_the_list_of_callers(issuer: str) -> None:
     kinds = notifications(NOTIFICATION_ISSUERS=f"https://api.botframework.com,{issuer}")
 
-    assert kinds[ENTRA].is_issued_by(issuer.removesuffix("/"), TENANT)
-    assert kinds[ENTRA].callers == frozenset({SERVICE})
-    assert kinds[LEGACY].issuers == ("https://api.botframework.com",)
+    assert kinds[ENTRA_KIND].is_issued_by(issuer.removesuffix("/"), TENANT)
+    assert kinds[ENTRA_KIND].callers == frozenset({SERVICE})
+    assert kinds[LEGACY_KIND].issuers == ("https://api.botframework.com",)
 
 
 def test_an_issuer_of_another_cloud_brings_that_clouds_keys() -> None:
     named = f"https://api.botframework.com,{COM}/{TENANT}/v2.0"
     kinds = notifications(GRAPH_CLOUD="usgov-l4", NOTIFICATION_ISSUERS=named)
 
-    assert urls(kinds[ENTRA]) == (US + METADATA, COM + METADATA)
+    assert urls(kinds[ENTRA_KIND]) == (US + METADATA, COM + METADATA)
 
 
 def test_metadata_of_entra_that_a_setting_names_belong_to_entras_kind() -> None:
     own = f"{COM}/{TENANT}/v2.0/.well-known/openid-configuration"
     kinds = notifications(NOTIFICATION_METADATA_URLS=f"{SKYPE},{own}")
 
-    assert urls(kinds[LEGACY]) == (SKYPE,)
-    assert urls(kinds[ENTRA]) == (COM + METADATA, own)
-    assert list(notifications(NOTIFICATION_METADATA_URLS=own)) == [ENTRA]
+    assert urls(kinds[LEGACY_KIND]) == (SKYPE,)
+    assert urls(kinds[ENTRA_KIND]) == (COM + METADATA, own)
+    assert list(notifications(NOTIFICATION_METADATA_URLS=own)) == [ENTRA_KIND]
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_metadata_of_entra_that_a_setting_names_belong_to_entras_kind() -> None:
 def test_the_authority_of_notifications_is_a_clouds_or_a_simulators(authority: str, used: str) -> None:
     kinds = notifications(AZURE_AUTHORITY_HOST=authority, ALLOW_CUSTOM_ENDPOINTS="true")
 
-    assert urls(kinds[ENTRA]) == (used + METADATA,)
-    assert kinds[ENTRA].is_issued_by(f"{used}/{TENANT}/v2.0", TENANT)
+    assert urls(kinds[ENTRA_KIND]) == (used + METADATA,)
+    assert kinds[ENTRA_KIND].is_issued_by(f"{used}/{TENANT}/v2.0", TENANT)
 
 
 def test_a_template_in_a_setting_is_no_issuer_of_any_tenant() -> None:
     settings = {"MANAGEMENT_AUDIENCE": "api://x", "MANAGEMENT_TENANT_ID": TENANT}
     settings |= {"MANAGEMENT_ISSUERS": COM + "/{tenantid}/v2.0"}
-    (management,) = of_management(load_settings(LEAST | settings), make_keys)
+    (management,) = management_token_kinds(load_settings(LEAST | settings), make_keys)
 
     assert not management.is_issued_by(f"{COM}/{TENANT}/v2.0", TENANT)
 

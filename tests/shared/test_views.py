@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.calls import Call, Operation, Source, Termination
-from shared.leases import Failing, Timing
+from shared.calls import Call, Operation, Termination, TerminationSource
+from shared.leases import RenewalFailure, Timing
 from shared.termination import catalogue
-from shared.views import OWNERS, call_view, operation_view
+from shared.views import FAULT_OWNERS, call_view, operation_view
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CALL = Call("call", "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11", "established", NOON, NOON)
-ENDED = replace(CALL, ended_at=NOON, termination=Termination(Source.NOTIFICATION, "why", "empty"))
+ENDED = replace(CALL, ended_at=NOON, termination=Termination(TerminationSource.NOTIFICATION, "why", "empty"))
 OPERATION = Operation("operation", "call", "recordOperation", "running", NOON)
 
 
@@ -37,7 +37,7 @@ def test_an_operation_without_a_failure_has_nothing_to_explain(status: str) -> N
 
 
 def test_a_failing_keep_alive_says_whose_doing_it_is() -> None:
-    failing = Failing(NOON, 1, NOON + timedelta(minutes=1), "forbidden", 403, 7505)
+    failing = RenewalFailure(NOON, 1, NOON + timedelta(minutes=1), "forbidden", 403, 7505)
     lease = call_view(replace(CALL, failing=failing), None, Timing(), NOON).lease
     assert lease is not None
     assert lease.failing is not None
@@ -54,4 +54,4 @@ def test_an_end_that_a_newer_version_explained_is_shown() -> None:
 
 
 def test_the_api_knows_every_owner_of_the_catalogue() -> None:
-    assert set(catalogue().fault_owners) == OWNERS
+    assert set(catalogue().fault_owners) == FAULT_OWNERS

@@ -19,7 +19,7 @@ from shared.clock import SystemClock
 from shared.errors import InvalidRequest, StoreUnavailable
 from shared.services import Services
 from shared.settings import load_settings
-from shared.wakeups import MESSAGE_LIFETIME, QUEUE, Renew, StorageQueue, Sweep, SweepShard, WakeUp, parse
+from shared.wakeups import MESSAGE_LIFETIME, QUEUE_NAME, Renew, StorageQueue, Sweep, SweepShard, WakeUp, parse_wake_up
 
 SECOND = timedelta(seconds=1)
 NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
@@ -47,11 +47,11 @@ async def texts(client: QueueClient) -> list[str]:
     [Sweep(), Sweep(wake_up="request"), SweepShard(shard=15), Renew(call_id="x"), Renew(call_id="x", retry_at=NOW)],
 )
 def test_a_message_is_read_as_it_was_written(message: WakeUp) -> None:
-    assert parse(message.model_dump_json()) == message
+    assert parse_wake_up(message.model_dump_json()) == message
 
 
 def test_members_that_a_newer_version_added_are_ignored() -> None:
-    assert parse('{"kind": "sweep", "surprise": 1}') == Sweep()
+    assert parse_wake_up('{"kind": "sweep", "surprise": 1}') == Sweep()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
 )
 def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_content(text: str, told: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parse(text)
+        parse_wake_up(text)
     assert str(caught.value) == f"Not a wake-up message: {told}."
     assert caught.value.__cause__ is None
     assert "dance" not in "".join(traceback.format_exception(caught.value))
@@ -77,7 +77,7 @@ def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_co
 async def test_the_queue_is_made_by_the_first_message_in_base64(client: QueueClient) -> None:
     await StorageQueue(client).send(Renew(call_id="😀"))
     (text,) = await texts(client)
-    assert parse(base64.b64decode(text).decode()) == Renew(call_id="😀")
+    assert parse_wake_up(base64.b64decode(text).decode()) == Renew(call_id="😀")
 
 
 async def test_a_queue_that_is_there_already_is_used(client: QueueClient) -> None:
@@ -132,7 +132,7 @@ async def test_a_queue_that_never_answers_is_unavailable_in_time(
         return web.Response()
 
     address = await serve(silent)
-    monkeypatch.setattr("shared.wakeups.PATIENCE", 0.3)
+    monkeypatch.setattr("shared.wakeups.SEND_TIMEOUT", timedelta(seconds=0.3))
     connection = f"AccountName=a;AccountKey=c2VjcmV0;QueueEndpoint={address}/a;TableEndpoint={address}/a"
     env = {
         "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
@@ -146,7 +146,7 @@ async def test_a_queue_that_never_answers_is_unavailable_in_time(
 
 
 def test_the_name_of_the_queue_is_one_that_storage_takes() -> None:
-    assert QUEUE == "keep-alive"
+    assert QUEUE_NAME == "keep-alive"
 
 
 async def test_a_message_ends_some_time_after_it_was_to_come_however_late_that_is(client: QueueClient) -> None:

@@ -11,17 +11,17 @@ import shared.graph_errors
 import shared.shard
 from shared import wakeups
 from shared.errors import StoreUnavailable
-from shared.graph_proof import Verb, Word, word_of
-from shared.http_client import Answer
+from shared.graph_proof import GraphAction, Verdict, verdict_of
+from shared.http_client import Response
 from shared.keeper import Keeper
-from shared.leases import Lease, Place, Progress, Timing, Watermark
+from shared.leases import Lease, Progress, SweepPosition, Timing, Watermark
 from shared.memory_store import _Shard
-from shared.notifications import Result
+from shared.notifications import ResultInfo
 from shared.renewal import Renewer
 from shared.rows import Delete, Write
 from shared.shard import ShardSweeper
-from shared.sweep import Tally
-from shared.tenants import Tenants
+from shared.sweep import SweepStats
+from shared.tenants import TenantBackoff
 from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
 from shared.webhook import Webhook
 from soak.wire import START
@@ -51,15 +51,15 @@ def no_retries(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_switch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_leave_switch", nothing)
+    patch.setattr(Keeper, "_arm_watchdog", nothing)
 
 
 def no_notice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "notice", nothing)
+    patch.setattr(Keeper, "check_for_stale_sweeps", nothing)
 
 
 def no_sweep_beside(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_sweep_beside", lambda _self: None)
+    patch.setattr(Keeper, "_start_background_sweep", lambda _self: None)
 
 
 def no_put_back(patch: pytest.MonkeyPatch) -> None:
@@ -72,10 +72,10 @@ def no_put_back(patch: pytest.MonkeyPatch) -> None:
 def watermark_first(patch: pytest.MonkeyPatch) -> None:
     renew = ShardSweeper.sweep
 
-    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> Tally:
-        now, there = self._clock.now(), await self._store.watermark(shard)
+    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepStats:
+        now, there = self._clock.now(), await self._store.get_watermark(shard)
         if there and younger and now - there.sweep_started_at < younger:
-            return Tally(skipped=1)
+            return SweepStats(skipped=1)
         await self._store.put_watermark(shard, Watermark(now, now))
         return await renew(self, shard, deadline, None)
 
@@ -90,19 +90,19 @@ def watermark_always(patch: pytest.MonkeyPatch) -> None:
 
 
 def latest_first(patch: pytest.MonkeyPatch) -> None:
-    order = shared.shard._order
-    patch.setattr(shared.shard, "_order", lambda *args: order(*args)[::-1])
+    order = shared.shard._leases_to_renew
+    patch.setattr(shared.shard, "_leases_to_renew", lambda *args: order(*args)[::-1])
 
 
 def no_progress(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ShardSweeper, "_resumable", lambda *_: None)
+    patch.setattr(ShardSweeper, "_find_resumable", lambda *_: None)
 
 
 def order_by_id(patch: pytest.MonkeyPatch) -> None:
-    def place(self: Lease, watermark: Watermark | None, timing: Timing) -> Place:
+    def place(self: Lease, watermark: Watermark | None, timing: Timing) -> SweepPosition:
         return self.expires_at(watermark, timing), START, self.call_id
 
-    patch.setattr(Lease, "place", place)
+    patch.setattr(Lease, "sweep_position", place)
 
 
 def no_etags(patch: pytest.MonkeyPatch) -> None:
@@ -112,12 +112,16 @@ def no_etags(patch: pytest.MonkeyPatch) -> None:
         if not isinstance(write, Delete) or write.key in self.rows:
             apply(self, write)
 
-    patch.setattr(_Shard, "_fits", lambda _self, _write: True)
+    patch.setattr(_Shard, "_can_apply", lambda _self, _write: True)
     patch.setattr(_Shard, "_apply", applies)
 
 
 def no_skew(patch: pytest.MonkeyPatch) -> None:
-    skews = {"skew": lambda _: timedelta(), "unseen": lambda self: self.minute, "young": lambda self: 6 * self.minute}
+    skews = {
+        "max_clock_skew": lambda _: timedelta(),
+        "watermark_blind_window": lambda self: self.minute,
+        "not_found_grace": lambda self: 6 * self.minute,
+    }
     for name, seconds in skews.items():  # as properties: they come before what an instance has worked out already
         patch.setattr(Timing, name, property(seconds))
 
@@ -142,16 +146,16 @@ def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_wait_after_429(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tenants, "throttled", lambda *_: None)
+    patch.setattr(TenantBackoff, "record_throttle", lambda *_: None)
 
 
 def no_wait_for_silence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tenants, "hung", lambda *_: None)
+    patch.setattr(TenantBackoff, "record_timeout", lambda *_: None)
 
 
 def fan_out_all(patch: pytest.MonkeyPatch) -> None:
     async def fans_out(self: Keeper, shards: list[int]) -> set[int]:
-        if not await self._too_many(shards[0]):
+        if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
         return {shard for shard in shards if await self._renewer.send(SweepShard(shard=shard))}
 
@@ -159,13 +163,13 @@ def fan_out_all(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_successor(patch: pytest.MonkeyPatch) -> None:
-    see = Keeper._see_to_stale
+    see = Keeper._sweep_if_stale
 
     async def sees(self: Keeper, message: Sweep, began: datetime | None) -> None:
         with suppress(StoreUnavailable):
             await see(self, message, began)
 
-    patch.setattr(Keeper, "_see_to_stale", sees)
+    patch.setattr(Keeper, "_sweep_if_stale", sees)
 
 
 def all_written(patch: pytest.MonkeyPatch) -> None:
@@ -182,25 +186,25 @@ def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_is_seen_to", lambda *_: False)
+    patch.setattr(Keeper, "_is_already_handled", lambda *_: False)
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Timing, "young", property(lambda _: timedelta()))
+    patch.setattr(Timing, "not_found_grace", property(lambda _: timedelta()))
 
 
 def no_look_up(patch: pytest.MonkeyPatch) -> None:
-    async def finds_nothing(_self: Renewer, _lease: Lease) -> Result:
-        return Result()
+    async def finds_nothing(_self: Renewer, _lease: Lease) -> ResultInfo:
+        return ResultInfo()
 
     patch.setattr(Renewer, "_look_up", finds_nothing)
 
 
 def any_answer(patch: pytest.MonkeyPatch) -> None:
-    def believed(verb: Verb, answer: Answer) -> Word:
-        return Word.REFUSED if answer.status < 500 else word_of(verb, answer)
+    def believed(verb: GraphAction, answer: Response) -> Verdict:
+        return Verdict.REFUSED if answer.status < 500 else verdict_of(verb, answer)
 
-    patch.setattr(shared.graph_errors, "word_of", believed)
+    patch.setattr(shared.graph_errors, "verdict_of", believed)
 
 
 MUTATIONS = (

@@ -5,8 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from functions import keep_alive
-from shared.sweep import Plan
-from shared.wakeups import PATIENCE as QUEUE_PATIENCE
+from shared.sweep import SweepConfig
+from shared.wakeups import SEND_TIMEOUT
 from soak import bots, liveness, post, storage, world
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +28,6 @@ def test_the_simulated_host_has_the_limits_of_host_json() -> None:
 
 
 def test_the_simulated_clients_have_the_patience_of_the_real_ones() -> None:
-    assert storage.PATIENCE == QUEUE_PATIENCE
-    assert timedelta(seconds=liveness.BUDGET) == Plan().budget
+    assert SEND_TIMEOUT.total_seconds() == storage.PATIENCE
+    assert timedelta(seconds=liveness.BUDGET) == SweepConfig().budget
     assert bots.HTTP_BUDGET == keep_alive.HTTP_BUDGET

@@ -51,7 +51,7 @@ def test_of_a_change_that_writes_nothing_nothing_is_told() -> None:
     told: list[Change] = []
     store = JudgedStore(told.append, lambda _shard: None)
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
-    event = Event("callNotified", NOW, {"state": "established"}, told=True)
+    event = Event("callNotified", NOW, {"state": "established"}, from_notification=True)
     at_once(store.commit(Change(None, call, (event,))))
     read = at_once(store.get(CALL_ID))
     again = Change(read, call, (event,))
@@ -65,5 +65,5 @@ def test_of_a_change_that_adds_an_event_alone_is_told() -> None:
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
     at_once(store.commit(Change(None, call)))
     read = at_once(store.get(CALL_ID))
-    at_once(store.commit(Change(read, call, (Event("callNotified", NOW, {}, told=True),))))
+    at_once(store.commit(Change(read, call, (Event("callNotified", NOW, {}, from_notification=True),))))
     assert len(told) == 2

@@ -5,7 +5,14 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from shared.notifications import CallNotification, Notification, OperationNotification, Parsed, Result, parse
+from shared.notifications import (
+    CallNotification,
+    Notification,
+    OperationNotification,
+    ParsedBody,
+    ResultInfo,
+    parse_notifications,
+)
 
 FOLDER = Path(__file__).parents[1] / "events"
 TYPES = {CallNotification: "call", OperationNotification: "operation"}
@@ -22,9 +29,9 @@ class EventFile:
     faults: list[str]
     calls: dict[str, dict[str, object]]
 
-    def parsed(self) -> Parsed:
+    def parsed(self) -> ParsedBody:
         """What the body becomes."""
-        return parse(self.body)
+        return parse_notifications(self.body)
 
 
 @cache
@@ -44,11 +51,11 @@ def shown(notification: Notification) -> dict[str, object]:
     for member in fields(notification):
         value = getattr(notification, member.name)
         if value is not None:
-            told[_camel(member.name)] = _result(value) if isinstance(value, Result) else value
+            told[_camel(member.name)] = _result(value) if isinstance(value, ResultInfo) else value
     return told
 
 
-def _result(result: Result) -> dict[str, object]:
+def _result(result: ResultInfo) -> dict[str, object]:
     values = {_camel(member.name): getattr(result, member.name) for member in fields(result)}
     return {name: value for name, value in values.items() if value is not None and value is not False}
 

@@ -11,7 +11,7 @@ from itertools import count
 from shared.errors import GraphCallNotFound, StoreUnavailable
 from shared.graph import GraphCall
 from shared.leases import LEASE
-from shared.wakeups import WakeUp, parse
+from shared.wakeups import WakeUp, parse_wake_up
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -86,12 +86,12 @@ class VirtualQueue:
     def due(self, by: datetime | None = None) -> WakeUp | None:
         """The next message that is visible by now, or was by then, taken off the queue."""
         if self.messages and self.messages[0][0] <= (by or self._clock.now()):
-            return parse(heapq.heappop(self.messages)[2])
+            return parse_wake_up(heapq.heappop(self.messages)[2])
         return None
 
     def waiting(self) -> list[tuple[timedelta, WakeUp]]:
         """What lies on the queue, with the time until it is visible."""
-        return [(at - self._clock.now(), parse(text)) for at, _, text in sorted(self.messages)]
+        return [(at - self._clock.now(), parse_wake_up(text)) for at, _, text in sorted(self.messages)]
 
 
 type Fault = Callable[[str, str], Awaitable[None]]

@@ -227,13 +227,13 @@ def _modules(folder: str) -> list[Path]:
 
 
 def _kinds(path: Path) -> set[str]:
-    """The first argument of every `Event("…")` and `_line("…")` of a module."""
+    """The first argument of every `Event("…")` and `_notification_event("…")` of a module."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     return {
         call.args[0].value
         for call in calls
         if isinstance(call.func, ast.Name)
-        and call.func.id in {"Event", "_line"}
+        and call.func.id in {"Event", "_notification_event"}
         and call.args
         and isinstance(call.args[0], ast.Constant)
         and isinstance(call.args[0].value, str)

@@ -34,7 +34,7 @@ up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func use
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
 
 doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
-	@$(RUN) local.doctor $(ARGS)
+	@$(RUN) doctor $(ARGS)
 
 test: setup check $(VENV)/checkov/.ready ## Everything: lint, types, tests, coverage
 	@$(BIN)/python -P -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95
@@ -46,19 +46,19 @@ check: setup ## Lint, types, and whether the documents say what the code does
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
 smoke: setup package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) local.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) release.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
 
 package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
-	@$(RUN) local.package
+	@$(RUN) release.package
 
 package-check: package ## Prove the zip once more, from its bytes: wheels, glibc, functions, an invocation
-	@$(RUN) local.package_check dist/call-keeper.zip
+	@$(RUN) release.package_check dist/call-keeper.zip
 
 soak-real: setup ## Minutes of faults on real processes: hosts killed, storage stopped, Graph away (MINUTES=5 SEED=0)
-	@$(RUN) tests.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
+	@$(RUN) soak.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 fuzz: setup ## Send the running host whatever its OpenAPI document allows and forbids (MINUTES=5 SEED=1)
-	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/e2e/test_fuzz.py
+	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/system/e2e/test_fuzz.py
 
 soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
@@ -70,7 +70,7 @@ checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastruct
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
 audit: $(VENV)/.python ## Look up what is deployed for known vulnerabilities (needs the network)
-	@$(RUN) local.audit
+	@$(RUN) release.audit
 
 lock: $(VENV)/.python ## Compile the pinned requirements anew from pyproject.toml
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml -o requirements.txt

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench.contest import ROOT, SDK, BenchError, Json, contest
 from bench.table import tables
-from local.azurite import AzuriteError
-from local.processes import ProcessError
+from local.stack.azurite import AzuriteError
+from local.stack.processes import ProcessError
 
 PARTS = ("keep-alive", "outage", "webhook", "tenants", "hang-up", "profile", "cold-start")
 MOST_OF_OUTAGE = 5_000  # calls

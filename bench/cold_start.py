@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contest import ROOT, BenchError
-from local.package import copy_app
+from release.package import copy_app
 
 INSTALLED = ROOT / ".venv" / "deployed" / "bin" / "python"  # requirements.txt and nothing else
 _LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|( +)(\S+)")

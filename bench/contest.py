@@ -17,9 +17,9 @@ from typing import cast
 from bench.environment import FASTEST, app_settings
 from bench.measure import Figures
 from bench.rounds import GO, READY, ROUNDS, line_of
-from local import azurite
-from local.processes import Child, Children
-from shared.store import SHARDS
+from local.stack import azurite
+from local.stack.processes import Child, Children
+from shared.storage.store import SHARDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SDK = ROOT / ".venv" / "bench" / "bin" / "python"

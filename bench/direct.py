@@ -8,14 +8,15 @@ from azure.data.tables.aio import TableClient
 from bench.load import IN_FLIGHT, TENANT, call_ids, side_by_side
 from bench.measure import Measure
 from bench.notifications import bodies
-from shared import lifecycle, rows
-from shared.calls import Call
 from shared.clock import EVENT_SPACING, SystemClock
-from shared.notifications import parse_notifications
+from shared.config.settings import load_settings
+from shared.domain import lifecycle
+from shared.domain.calls import Call
+from shared.domain.notifications import parse_notifications
 from shared.services import TABLE_NAME
-from shared.settings import load_settings
-from shared.store import Change, Stored, shard_of
-from shared.table import CLIENT_OPTIONS, _operation
+from shared.storage import rows
+from shared.storage.store import Change, Stored, shard_of
+from shared.storage.table import CLIENT_OPTIONS, _operation
 
 
 async def run(storage: str, count: int) -> None:

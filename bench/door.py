@@ -15,17 +15,17 @@ from pathlib import Path
 
 import aiohttp
 
-from local.folders import temporary_folder
-from local.stack import APP_ID, Options, Stack, running
+from local.stack.folders import temporary_folder
+from local.stack.stack import APP_ID, Options, Stack, running
+from shared.auth.signing_keys import SigningKeys
+from shared.auth.token_kinds import TokenKind
+from shared.auth.tokens import TokenVerifier
 from shared.clock import SystemClock
 from shared.errors import Unauthenticated
 from shared.http_client import HttpClient
-from shared.inbound import TokenVerifier
-from shared.signing_keys import SigningKeys
-from shared.token_kinds import TokenKind
-from tests.attacks.keys import ISSUER, issuers
-from tests.attacks.scene import Request, Scene
-from tests.attacks.tokens import signed_by, with_algorithm
+from tests.system.attacks.keys import ISSUER, issuers
+from tests.system.attacks.scene import Request, Scene
+from tests.system.attacks.tokens import signed_by, with_algorithm
 
 AT_ONCE = 4  # connections of each side
 TOKENS_A_SECOND = 2000  # of one core, the goal

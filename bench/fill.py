@@ -12,16 +12,16 @@ from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
 from bench.load import TENANT, call_ids
-from shared import rows
-from shared.calls import Call
 from shared.clock import SystemClock
-from shared.leases import Watermark
-from shared.rows import Put
+from shared.config.settings import load_settings
+from shared.domain.calls import Call
+from shared.domain.leases import Watermark
 from shared.services import TABLE_NAME
-from shared.settings import load_settings
-from shared.store import SHARDS, shard_of
-from shared.table import CLIENT_OPTIONS, Table
-from shared.wakeups import QUEUE_NAME
+from shared.storage import rows
+from shared.storage.rows import Put
+from shared.storage.store import SHARDS, shard_of
+from shared.storage.table import CLIENT_OPTIONS, Table
+from shared.storage.wakeup_queue import QUEUE_NAME
 
 AGE = timedelta(minutes=30)  # of each call
 LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one

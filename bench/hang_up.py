@@ -12,7 +12,7 @@ import time
 from bench.contest import RATE, BenchError, Json, ask, figures_of, filled, graph, module, progress, run, told
 from bench.load import call_ids
 from bench.measure import quantile
-from local.processes import Children
+from local.stack.processes import Children
 from shared.services import Services, services
 
 IDLE = 40  # hang-ups before the sweep

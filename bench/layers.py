@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from bench.load import TENANT, call_ids, side_by_side
-from shared.calls import Call
 from shared.clock import SystemClock
+from shared.config.settings import load_settings
+from shared.domain.calls import Call
 from shared.http_client import HttpClient, Request, Response
-from shared.memory_store import MemoryCallStore
 from shared.services import Services
-from shared.settings import load_settings
-from shared.store import Change
-from shared.wakeups import WakeUp
+from shared.storage.memory_store import MemoryCallStore
+from shared.storage.store import Change
+from shared.storage.wakeup_queue import WakeUp
 
 _HEADERS = {"authorization": f"Bearer {'a' * 1500}", "client-request-id": "8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"}
 _TIMEOUT = timedelta(seconds=10)

@@ -7,8 +7,8 @@ from typing import cast
 from azure.storage.queue import QueueClient
 
 from bench.contest import BenchError, Json, figures_of, filled, graph, in_rounds, module, progress
-from local.processes import Children
-from shared.wakeups import QUEUE_NAME
+from local.stack.processes import Children
+from shared.storage.wakeup_queue import QUEUE_NAME
 
 
 def outage(size: int) -> Json:

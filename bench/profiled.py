@@ -6,7 +6,7 @@ from typing import cast
 from bench.contest import Json, figures_of, filled, graph, module, once_each, progress, run, told
 from bench.environment import app_settings
 from bench.webhook import looked_into
-from local.processes import Children
+from local.stack.processes import Children
 
 TURNS = 7  # of each layer
 MOST_OF_LAYERS = 4_000  # calls

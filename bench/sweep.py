@@ -20,10 +20,10 @@ from bench.rounds import in_rounds
 from bench.sampler import Sampler
 from bench.transactions import Transactions
 from shared.clock import SystemClock
+from shared.config.settings import load_settings
+from shared.keeping.renewal_pass import SweepStats
 from shared.services import Services, replace_services, services
-from shared.settings import load_settings
-from shared.sweep import SweepStats
-from shared.wakeups import QUEUE_NAME, Sweep, parse_wake_up
+from shared.storage.wakeup_queue import QUEUE_NAME, Sweep, parse_wake_up
 
 PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
 AT_ONCE = 4  # messages that an instance works on

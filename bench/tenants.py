@@ -15,7 +15,7 @@ from bench.contest import BenchError, Json, ask, figures_of, graph, module, prog
 from bench.environment import app_settings
 from bench.load import call_ids, side_by_side
 from bench.measure import Measure, descriptors, resident_mb
-from local.processes import Children
+from local.stack.processes import Children
 from shared.services import services
 from simulator.tls import CertificateAuthority
 

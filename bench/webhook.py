@@ -16,8 +16,8 @@ from bench.load import IN_FLIGHT, TENANT
 from bench.measure import Figures, cpu_seconds_of
 from bench.notifications import EACH
 from bench.rounds import GO
-from local import azurite
-from local.processes import Child, Children
+from local.stack import azurite
+from local.stack.processes import Child, Children
 from simulator.signing import SigningKey
 
 LIFE = 3600  # seconds of the token: longer than Graph's, so that one does for a run

@@ -8,10 +8,8 @@ from urllib.parse import quote
 
 import azure.functions as func
 
-from functions.http import Caller, Parameter, Role, Route, endpoint, json_reply, reply
-from shared.calls import MAX_ID_LENGTH, Status, StoredResponse, canonical_id
-from shared.errors import InvalidRequest
-from shared.idempotency import (
+from functions.routing import Caller, Parameter, Role, Route, endpoint, json_reply, reply
+from shared.api.idempotency import (
     KEY_HEADER,
     KEY_PATTERN,
     MAX_KEY_LENGTH,
@@ -20,11 +18,8 @@ from shared.idempotency import (
     implied_key,
     parse_key,
 )
-from shared.identifiers import NOT_A_GUID, is_guid
-from shared.recording import RecordRequest
-from shared.services import services
-from shared.validation import read_json
-from shared.views import (
+from shared.api.validation import read_json
+from shared.api.views import (
     GUID_PATTERN,
     CallList,
     CallView,
@@ -37,10 +32,15 @@ from shared.views import (
     operation_view,
     recording_view,
 )
+from shared.domain.calls import MAX_ID_LENGTH, Status, StoredResponse, canonical_id
+from shared.errors import InvalidRequest
+from shared.graph.recording import RecordRequest
+from shared.identifiers import NOT_A_GUID, is_guid
+from shared.services import services
 
 if TYPE_CHECKING:
-    from shared.management import Management
-    from shared.records import CallWithWatermark, Records
+    from shared.api.management import Management
+    from shared.api.records import CallWithWatermark, Records
 
 blueprint = func.Blueprint()
 

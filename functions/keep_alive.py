@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import azure.functions as func
 
-from functions.http import Caller, Role, Route, endpoint, reply
+from functions.routing import Caller, Role, Route, endpoint, reply
 from shared import telemetry
+from shared.api.views import SweepView
 from shared.errors import Forbidden, StoreUnavailable, safe_message
 from shared.services import services
-from shared.store import SHARDS
-from shared.views import SweepView
-from shared.wakeups import QUEUE_NAME, parse_wake_up
+from shared.storage.store import SHARDS
+from shared.storage.wakeup_queue import QUEUE_NAME, parse_wake_up
 
 blueprint = func.Blueprint()
 

@@ -3,10 +3,10 @@
 import azure.functions as func
 
 from functions.bodies import check_is_plain_json
-from functions.http import Caller, Route, check_size, endpoint
+from functions.routing import Caller, Route, check_size, endpoint
 from shared import telemetry
+from shared.domain.notifications import LegacyFormat, RequestIds
 from shared.errors import CallKeeperError
-from shared.notifications import LegacyFormat, RequestIds
 from shared.services import services
 
 MAX_NOTIFICATION_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB

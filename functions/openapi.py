@@ -7,9 +7,9 @@ import azure.functions as func
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from functions.http import ROUTES, Parameter, Role, Route
+from functions.routing import ROUTES, Parameter, Role, Route
 from shared import VERSION
-from shared.views import Problem
+from shared.api.views import Problem
 
 type Json = dict[str, object]
 _REF = "#/components/schemas/{model}"

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import azure.functions as func
 
+from shared.api.views import Problem, ProblemError
 from shared.errors import (
     AppMismatch,
     CallEnded,
@@ -33,7 +34,6 @@ from shared.errors import (
     Unauthenticated,
     UnsupportedBody,
 )
-from shared.views import Problem, ProblemError
 
 TYPE_PREFIX = "urn:call-keeper:problem:"  # before the name of a kind; compared as a whole, never fetched
 RETRY_AFTER = timedelta(seconds=5)  # our own trouble is most often a storage hiccup

@@ -4,10 +4,10 @@ import json
 
 import azure.functions as func
 
-from functions.http import Caller, Route, endpoint, reply
+from functions.routing import Caller, Route, endpoint, reply
+from shared.api.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
+from shared.domain.termination import catalogue
 from shared.health import check_health
-from shared.termination import catalogue
-from shared.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
 
 blueprint = func.Blueprint()
 

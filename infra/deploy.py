@@ -11,7 +11,7 @@ again: it then brings changes of the infrastructure and of the code. It does, a 
 3. lets the bot trust the app's identity, with consent to Graph's permissions (infra.grant_graph_permissions). If the
    account may not do that, it prints the command for an administrator and goes on. If the directory fails for another
    reason, it goes on too, and ends with a failure;
-4. builds the package, uploads it and proves it (make package, local.publish).
+4. builds the package, uploads it and proves it (make package, release.publish).
 """
 
 import argparse
@@ -81,8 +81,8 @@ def publish(group: str, app: str) -> None:
     """
     where = ("--app", app, "--group", group)
     commands.shown("make", "package")
-    commands.shown(sys.executable, "-m", "local.publish", "push", *where)
-    commands.shown(sys.executable, "-m", "local.publish", "prove", *where)
+    commands.shown(sys.executable, "-m", "release.publish", "push", *where)
+    commands.shown(sys.executable, "-m", "release.publish", "prove", *where)
 
 
 def infrastructure(steps: Steps, group: str, file: str, variables: dict[str, str]) -> Deployed:

@@ -199,7 +199,7 @@ var alwaysReady = {
     : alwaysReadyTimer
 }
 
-// Call Keeper's settings, by the names of shared/settings.py. Those of identity and storage are added by the module.
+// Call Keeper's settings, by the names of shared/config/settings.py. Those of identity and storage are added by the module.
 var settings = {
   GRAPH_CLOUD: graphCloud
   GRAPH_APP_ID: startsWith(graphAppId, nobody) ? fail('graphAppId is all zeros: set GRAPH_APP_ID') : graphAppId

@@ -9,11 +9,11 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from local.azurite import AzuriteError
-from local.demo import TENANT
-from local.processes import ProcessError
-from local.stack import APP_ID, Options, Ports, Stack, running
-from local.story import Story
+from local.demo.__main__ import TENANT
+from local.demo.story import Story
+from local.stack.azurite import AzuriteError
+from local.stack.processes import ProcessError
+from local.stack.stack import APP_ID, Options, Ports, Stack, running
 
 PORTS = Ports(host=7071, simulator=8080, blob=10000, queue=10001, table=10002)
 MOST_SPEED = 900  # a lease of 3 seconds; the timer fires once a second at most

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from shared import BUILD, VERSION
+from shared.api.views import HealthView
+from shared.domain.leases import credible
 from shared.errors import SettingsInvalid, StoreUnavailable
-from shared.leases import credible
 from shared.services import Services, services
-from shared.store import SHARDS
-from shared.views import HealthView
+from shared.storage.store import SHARDS
 
 CHECK_TTL = timedelta(seconds=5)
 KEYS_TIMEOUT = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on

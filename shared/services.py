@@ -7,26 +7,26 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
-from shared.apps import Apps
+from shared.api.management import Management
+from shared.api.webhook import SenderAllowList, Webhook
 from shared.clock import Clock, SystemClock
+from shared.config.apps import Apps
+from shared.config.settings import Settings, load_settings
 from shared.errors import SettingsInvalid
-from shared.keeper import Keeper
-from shared.management import Management
-from shared.renewal import Renewer
-from shared.settings import Settings, load_settings
-from shared.sweep import SweepConfig
-from shared.wakeups import QUEUE_NAME, StorageQueue
-from shared.webhook import SenderAllowList, Webhook
+from shared.keeping.keeper import Keeper
+from shared.keeping.renewal_pass import SweepConfig
+from shared.keeping.renewer import Renewer
+from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.graph import GraphCalls
+    from shared.auth.signing_keys import SigningKeys
+    from shared.auth.token_kinds import TokenKind
+    from shared.auth.tokens import TokenVerifier
+    from shared.graph.client import GraphCalls
     from shared.http_client import HttpClient
-    from shared.inbound import TokenVerifier
-    from shared.signing_keys import SigningKeys
-    from shared.table_store import TableCallStore
-    from shared.token_kinds import TokenKind
+    from shared.storage.table_store import TableCallStore
 
 TABLE_NAME = "calls"
 
@@ -68,8 +68,8 @@ class Services:
     @cached_property
     def graph(self) -> "GraphCalls":
         """Graph's calls API."""
-        from shared.credentials import GraphTokens  # noqa: PLC0415 (azure-identity loads when it is needed)
-        from shared.graph import GraphCalls  # noqa: PLC0415 (as above)
+        from shared.graph.client import GraphCalls  # noqa: PLC0415 (as above)
+        from shared.graph.token_cache import GraphTokens  # noqa: PLC0415 (azure-identity loads when it is needed)
 
         return GraphCalls(self.http, GraphTokens(self.settings, self.clock), self.settings, self.clock)
 
@@ -78,8 +78,8 @@ class Services:
         """Calls in Table Storage."""
         from azure.data.tables.aio import TableClient  # noqa: PLC0415 (loads when it is needed)
 
-        from shared.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
-        from shared.table_store import TableCallStore  # noqa: PLC0415 (as above)
+        from shared.storage.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
+        from shared.storage.table_store import TableCallStore  # noqa: PLC0415 (as above)
 
         settings = self.settings
         if settings.calls_storage:
@@ -95,7 +95,7 @@ class Services:
         from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
 
-        from shared.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
+        from shared.storage.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
 
         settings, policy = self.settings, TextBase64EncodePolicy()
         if settings.calls_storage:
@@ -164,14 +164,14 @@ class Services:
     @cached_property
     def notification_token_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that the webhook takes."""
-        from shared.token_kinds import notification_token_kinds  # noqa: PLC0415 (its keys' libraries load when they are needed)
+        from shared.auth.token_kinds import notification_token_kinds  # noqa: PLC0415 (its keys' libraries load when they are needed)
 
         return notification_token_kinds(self.settings, self._make_keys)
 
     @cached_property
     def management_token_kinds(self) -> "tuple[TokenKind, ...]":
         """The kinds of tokens that management routes take; none if the function key is all that is asked."""
-        from shared.token_kinds import management_token_kinds  # noqa: PLC0415 (as above)
+        from shared.auth.token_kinds import management_token_kinds  # noqa: PLC0415 (as above)
 
         return management_token_kinds(self.settings, self._make_keys)
 
@@ -183,12 +183,12 @@ class Services:
         return ManagedIdentityCredential(client_id=client_id)
 
     def _make_keys(self, metadata_urls: tuple[str, ...]) -> "SigningKeys":
-        from shared.signing_keys import SigningKeys  # noqa: PLC0415 (loads when it is needed)
+        from shared.auth.signing_keys import SigningKeys  # noqa: PLC0415 (loads when it is needed)
 
         return SigningKeys(metadata_urls, self.http, self.clock, self.settings.signing_key_hosts)
 
     def _make_verifier(self, kinds: "tuple[TokenKind, ...]") -> "TokenVerifier":
-        from shared.inbound import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
+        from shared.auth.tokens import TokenVerifier  # noqa: PLC0415 (PyJWT loads when it is needed)
 
         return TokenVerifier(kinds, self.clock)
 

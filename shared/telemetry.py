@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from shared.calls import Call
+    from shared.domain.calls import Call
 
 LOGGER = "call_keeper"
 MAX_RATE_LIMITS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
@@ -334,7 +334,7 @@ NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications
 
 def log_call_ended(call: "Call") -> None:
     """Tell that a call is over, or that more became known of its end."""
-    from shared.termination import catalogue  # noqa: PLC0415 (only an end needs it)
+    from shared.domain.termination import catalogue  # noqa: PLC0415 (only an end needs it)
 
     termination = call.termination
     if termination is None:

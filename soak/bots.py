@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import CallKeeperError, InvalidRequest
-from shared.store import shard_of
+from shared.storage.store import shard_of
 from soak.cloud import Held
 from soak.spans import HOUR, MINUTE
 from soak.weather import TENANTS
@@ -148,7 +148,7 @@ class Bots:
         await self._request(ask)
 
     async def _request(self, ask: Ask) -> Exception | None:
-        """A request to a management route, as functions/http.py answers it. What went wrong, if anything."""
+        """A request to a management route, as functions/routing.py answers it. What went wrong, if anything."""
         app = self._world.pick("http")
         if app is None:
             return Died()

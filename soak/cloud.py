@@ -7,10 +7,10 @@ from datetime import timedelta
 from email.utils import format_datetime
 
 from shared.errors import GraphError, GraphThrottled, TokenUnavailable
-from shared.graph import GraphCall, StartedOperation
-from shared.graph_errors import error_from_response, error_from_transport
+from shared.graph.client import GraphCall, StartedOperation
+from shared.graph.error_mapping import error_from_response, error_from_transport
+from shared.graph.recording import RecordRequest
 from shared.http_client import Response, TransportError
-from shared.recording import RecordRequest
 from soak.manners import Manners
 from soak.spans import MINUTE
 from soak.weather import RETRY_AFTER

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.calls import Call, Status, TerminationSource
-from shared.leases import Timing, Watermark
-from shared.store import Change, shard_of
+from shared.domain.calls import Call, Status, TerminationSource
+from shared.domain.leases import Timing, Watermark
+from shared.storage.store import Change, shard_of
 from soak.cloud import Cloud, Held
 from soak.liveness import Liveness
 from soak.manners import MOST_EARLY
@@ -18,7 +18,7 @@ from soak.weather import TICK
 from soak.wire import START
 
 if TYPE_CHECKING:
-    from shared.memory_store import MemoryCallStore
+    from shared.storage.memory_store import MemoryCallStore
 
 TIMING = Timing()
 YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from shared import wakeups
-from shared.wakeups import WakeUp, parse_wake_up
+from shared.storage import wakeup_queue
+from shared.storage.wakeup_queue import WakeUp, parse_wake_up
 from soak.storage import through, trouble
 from soak.weather import BACK
 from soak.wire import Died, Process, Scene
@@ -62,7 +62,7 @@ class Post:
             letter = Letter(text)
             self.waiting[letter] = None
             self._show(letter, delay)
-            self._loop.call_later(delay + wakeups.MESSAGE_LIFETIME.total_seconds(), self.waiting.pop, letter, None)
+            self._loop.call_later(delay + wakeup_queue.MESSAGE_LIFETIME.total_seconds(), self.waiting.pop, letter, None)
         self.on_put()
 
     def _show(self, letter: Letter, delay: float) -> None:

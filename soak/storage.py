@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from shared.errors import StoreUnavailable
-from shared.memory_store import MemoryCallStore
-from shared.store import Change
+from shared.storage.memory_store import MemoryCallStore
+from shared.storage.store import Change
 from soak.spans import Span
 from soak.weather import Weather
 from soak.wire import Process, Scene

@@ -8,15 +8,15 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from shared.apps import Apps, BotApp
+from shared.api.management import Management
+from shared.api.webhook import SenderAllowList, Webhook
+from shared.auth.tokens import Claims, TokenVerifier
+from shared.config.apps import Apps, BotApp
 from shared.errors import CallKeeperError
-from shared.inbound import Claims, TokenVerifier
-from shared.keeper import Keeper
-from shared.management import Management
-from shared.renewal import Renewer
-from shared.sweep import SweepConfig
-from shared.wakeups import WakeUp
-from shared.webhook import SenderAllowList, Webhook
+from shared.keeping.keeper import Keeper
+from shared.keeping.renewal_pass import SweepConfig
+from shared.keeping.renewer import Renewer
+from shared.storage.wakeup_queue import WakeUp
 from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
 from soak.judge import TIMING, Findings, Judge
@@ -29,7 +29,7 @@ from soak.weather import ARMED, GROUPS, TICK, Climate, Kill, forecast
 from soak.wire import START, Died, OffClock, Process, Scene
 
 if TYPE_CHECKING:
-    from shared.store import CallStore
+    from shared.storage.store import CallStore
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
 APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.azurite import running
+from local.stack.azurite import running
 from shared import telemetry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

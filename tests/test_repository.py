@@ -57,7 +57,7 @@ ARROWS = [  # folder, what it must not import
     ("local", {"shared", "functions", "function_app", "tests"}),
     ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
     ("soak", {"functions", "function_app", "simulator", "local", "tests"}),
-    ("local/doctor", {"functions", "function_app", "simulator", "tests"}),
+    ("doctor", {"functions", "function_app", "simulator", "tests"}),
 ]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
     r"(?<![\w.])/(?:ro[o]t|wor[k])/|(?<![\w.])/ho[m]e/(?!site/)\w+/|/Us[e]rs/\w+/|[A-Z]:\\\\?Us[e]rs"

@@ -4,7 +4,7 @@
 set -euo pipefail
 folder=$1
 
-python -m local.publish push --app "$APP" --group "$RESOURCE_GROUP" --package "$folder/call-keeper.zip" \
+python -m release.publish push --app "$APP" --group "$RESOURCE_GROUP" --package "$folder/call-keeper.zip" \
   --remote-build-if-needed
-python -m local.publish prove --app "$APP" --group "$RESOURCE_GROUP" --expected "$folder/call-keeper.functions.txt"
+python -m release.publish prove --app "$APP" --group "$RESOURCE_GROUP" --expected "$folder/call-keeper.functions.txt"
 echo "### Rolled back: the earlier package runs again" >>"$GITHUB_STEP_SUMMARY"

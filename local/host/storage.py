@@ -10,10 +10,10 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 from azure_functions_runtime.bindings.datumdef import Datum
 
-from local.azurite import Azurite
 from local.host.errors import HostError
 from local.host.functions import Binding, Function, Outcome
 from local.host.settings import QueueOptions
+from local.stack.azurite import Azurite
 
 DEFAULT = "AzureWebJobsStorage"
 _DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; older Python SDKs do not know this form

@@ -20,11 +20,11 @@ from bench.measure import Measure, cpu_seconds_of, descriptors, peak_mb, quantil
 from bench.rounds import GO, READY, ROUNDS, line_of
 from bench.sampler import group_of
 from bench.transactions import _kind
-from local.processes import Children, ProcessError
-from shared.calls import canonical_id
-from shared.notifications import parse_notifications
-from shared.settings import Settings
-from shared.store import shard_of
+from local.stack.processes import Children, ProcessError
+from shared.config.settings import Settings
+from shared.domain.calls import canonical_id
+from shared.domain.notifications import parse_notifications
+from shared.storage.store import shard_of
 
 FIGURES = {"done", "seconds", "cpu_seconds", "peak_mb", "p50_ms", "p99_ms", "per_second", "cpu_seconds_per_1000"}
 FEW = 48  # calls
@@ -104,7 +104,7 @@ def test_many_tenants_share_their_connections(report: dict[str, Any]) -> None:
 
 
 def test_hang_ups_are_timed_idle_and_while_a_sweep_runs(report: dict[str, Any]) -> None:
-    """The order in which they go is held by tests/shared/test_pace.py: in virtual time, as this machine may be busy."""
+    """The order in which they go is held by tests/shared/graph/test_rate_limit.py: in virtual time, as this machine may be busy."""
     found = report["hang_up"]
 
     assert (found["calls"], found["renewed"], found["set"]) == (FEW, FEW, contest.RATE)

@@ -15,21 +15,24 @@ import pytest
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 import function_app
-from functions.http import ROUTES, Role, Route
 from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, problem_response
-from shared import VERSION, notifications, paging, seals, views, wakeups
-from shared.callers import UNRESTRICTED
-from shared.calls import Status, TerminationSource
+from functions.routing import ROUTES, Role, Route
+from shared import VERSION
+from shared.api import continuation_tokens, views
+from shared.api.validation import read_json
+from shared.api.views import ExplanationView
+from shared.config.settings import load_settings
+from shared.domain import notifications
+from shared.domain.calls import Status, TerminationSource
+from shared.domain.explanation import Context, explain, explain_keep_alive
+from shared.domain.scopes import UNRESTRICTED
 from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
-from shared.explaining import Context, explain, explain_keep_alive
-from shared.graph_errors import error_from_response
+from shared.graph.error_mapping import error_from_response
+from shared.graph.recording import RecordRequest
 from shared.http_client import Response
-from shared.recording import RecordRequest
-from shared.renewal import REASONS_NOT_ASKED, classify_failure
-from shared.rows import recent_key
-from shared.settings import load_settings
-from shared.validation import read_json
-from shared.views import ExplanationView
+from shared.keeping.renewer import REASONS_NOT_ASKED, classify_failure
+from shared.storage import paging, wakeup_queue
+from shared.storage.rows import recent_key
 from tests.docs.documents import Block, blocks, code, documents, is_ours, read, rows, section
 
 API = read("docs/api.md")
@@ -167,7 +170,7 @@ def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
         case "notifications":
             assert notifications.parse_notifications(block.body.encode()).faults == ()
         case "WakeUp":
-            assert _as_given(wakeups.parse_wake_up(block.body), told) == told
+            assert _as_given(wakeup_queue.parse_wake_up(block.body), told) == told
         case name:
             model: type[BaseModel] = getattr(views, name)
             shown = TypeAdapter(model).validate_python(told)
@@ -179,7 +182,7 @@ def test_json_of_the_other_documents_is_json() -> None:
         json.loads(block.body)
 
 
-def _as_given(message: wakeups.WakeUp, told: dict[str, object]) -> dict[str, object]:
+def _as_given(message: wakeup_queue.WakeUp, told: dict[str, object]) -> dict[str, object]:
     whole: dict[str, object] = json.loads(message.model_dump_json())
     return {name: whole[name] for name in told}
 
@@ -236,7 +239,7 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
     place, _, seal = page["continuation"].partition(".")
     assert place == paging._continuation(Status.ENDED, UNRESTRICTED, key)
-    assert len(seal) == len(seals._mac(b"", place, "function key"))
+    assert len(seal) == len(continuation_tokens._mac(b"", place, "function key"))
 
 
 def _ends(told: JsonValue) -> Iterator[dict[str, JsonValue]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.documents import Block, anchors, blocks, code, documents, is_ours, links, read, rows, section
-from tests.docs.tables import ROOT
 from tests.infra.operators import RUN_BY_OPERATORS
+from tools.docs_tables import ROOT
 
 DOCUMENTS = documents()
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]

@@ -5,11 +5,11 @@ import json
 from bench.__main__ import MOST_OF_HANG_UP, MOST_OF_TENANTS
 from bench.contest import SWEEPS_AN_HOUR
 from bench.table import goals
-from local import cost
-from shared.settings import Settings
-from shared.store import SHARDS
+from release import cost
+from shared.config.settings import Settings
+from shared.storage.store import SHARDS
 from tests.docs.documents import read
-from tests.docs.tables import ROOT, SHARING, measured
+from tools.docs_tables import ROOT, SHARING, measured
 
 TEN_THOUSAND = "10000"
 

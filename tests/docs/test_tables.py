@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.leases import Lease, RenewalFailure, Timing, Watermark
-from shared.rows import CONTINUATION_KEY_ROW, WATCHDOG_ROW
-from shared.settings import Settings, setting_name
-from shared.termination import catalogue
+from shared.config.settings import Settings, setting_name
+from shared.domain.leases import Lease, RenewalFailure, Timing, Watermark
+from shared.domain.termination import catalogue
+from shared.storage.rows import CONTINUATION_KEY_ROW, WATCHDOG_ROW
 from tests.docs.documents import code, documents, read, rows, section
-from tests.docs.tables import BLOCK, GROUPS, GUARDS, NO_GUARDS, ROOT, default_of, log_events, metrics, renewed
+from tools.docs_tables import BLOCK, GROUPS, GUARDS, NO_GUARDS, ROOT, default_of, log_events, metrics, renewed
 
 SETTINGS = {setting_name(name): field for name, field in Settings.model_fields.items()}
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -27,7 +27,7 @@ def _platform_settings() -> set[str]:
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_a_generated_table_is_as_the_code_makes_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text == renewed(text), "run: .venv/bin/python -m tests.docs.tables"
+    assert text == renewed(text), "run: .venv/bin/python -m tools.docs_tables"
 
 
 def test_every_table_that_can_be_generated_is_in_one_document() -> None:
@@ -92,7 +92,7 @@ def test_every_setting_is_in_one_group() -> None:
 
 
 def test_of_every_setting_it_is_said_whether_it_guards_something() -> None:
-    """A new one goes into GUARDS, with what its default keeps shut, or into NO_GUARDS (tests/docs/tables.py)."""
+    """A new one goes into GUARDS, with what its default keeps shut, or into NO_GUARDS (tools/docs_tables.py)."""
     assert GUARDS.keys() | NO_GUARDS == Settings.model_fields.keys()
     assert not GUARDS.keys() & NO_GUARDS
 

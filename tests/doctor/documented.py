@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from local.doctor.check import Check
-from local.doctor.examination import CHECKS
+from doctor.check import Check
+from doctor.examination import CHECKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 _BLOCK = re.compile(r"<!-- faults -->\n.*?<!-- /faults -->\n", re.DOTALL)

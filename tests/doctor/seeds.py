@@ -9,7 +9,7 @@ from time import time
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from local.stack import APP_ID, ROOT
+from local.stack.stack import APP_ID, ROOT
 from simulator.tls import self_signed
 from tests.doctor.servers import Reply
 from tests.doctor.world import IDENTITY, NOWHERE, ROLES, SECRET, SITE, TENANT, Plan, World, refused

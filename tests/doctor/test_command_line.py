@@ -1,4 +1,4 @@
-"""`python -m local.doctor` as it is typed: what it prints, its exit code, and where it takes the settings from."""
+"""`python -m doctor` as it is typed: what it prints, its exit code, and where it takes the settings from."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from local.stack import ROOT
+from local.stack.stack import ROOT
 from tests.doctor.world import SECRET, SECRETS, World
 
 type Run = subprocess.CompletedProcess[str]
@@ -17,7 +17,7 @@ type Run = subprocess.CompletedProcess[str]
 def _run(*arguments: str, settings: Mapping[str, str] | None = None, path: str | None = None) -> Run:
     environment = {"PATH": path or os.environ["PATH"], **(settings or {})}
     run = subprocess.run(
-        [sys.executable, "-m", "local.doctor", *arguments],
+        [sys.executable, "-m", "doctor", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,

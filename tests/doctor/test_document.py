@@ -2,8 +2,8 @@
 
 import re
 
-from local.doctor.__main__ import _parser
-from local.doctor.examination import CHECKS
+from doctor.__main__ import _parser
+from doctor.examination import CHECKS
 from tests.docs.documents import code, read, rows
 from tests.doctor.documented import PAGE, renewed
 

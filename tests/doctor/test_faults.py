@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.doctor.examination import CHECKS
+from doctor.examination import CHECKS
 from tests.doctor.seeds import DEPLOYED, LOCAL, Seed, seeds
 from tests.doctor.world import SITE, World, named, skipped
 

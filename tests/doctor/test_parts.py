@@ -6,17 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from local.doctor import report
-from local.doctor.check import Check, check
-from local.doctor.checks_graph import roles_of
-from local.doctor.checks_schedule import longest_gap
-from local.doctor.examination import CHECKS, Result, examine
-from local.doctor.finding import Fault, Finding, Mark
-from local.doctor.patient import Options, Patient
-from local.doctor.probe import make_client
-from local.doctor.veil import Veil
+from doctor import report
+from doctor.check import Check, check
+from doctor.checks_graph import roles_of
+from doctor.checks_schedule import longest_gap
+from doctor.examination import CHECKS, Result, examine
+from doctor.finding import Fault, Finding, Mark
+from doctor.patient import Options, Patient
+from doctor.probe import make_client
+from doctor.veil import Veil
 from local.host.timers import Schedule
-from local.stack import ROOT
+from local.stack.stack import ROOT
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJyb2xlcyI6WyJDYWxscy5Jbml0aWF0ZS5BbGwiXX0.c2ln"
 BAD = Fault("bad", "It is bad.", "Make it good.")

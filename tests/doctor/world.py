@@ -18,22 +18,22 @@ from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
 from pydantic import JsonValue
 
-from local.doctor import report
-from local.doctor.deployment import read_deployment
-from local.doctor.examination import CHECKS, Result, examine
-from local.doctor.finding import Mark
-from local.doctor.patient import Options, Patient
-from local.doctor.probe import make_client
-from local.doctor.storage import POISON
-from local.doctor.veil import Veil
-from local.stack import APP_ID, ROOT, Stack, running
-from local.stack import Options as StackOptions
-from shared.calls import Call, Termination, TerminationSource
-from shared.entities import to_row
-from shared.leases import Watermark
-from shared.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
+from doctor import report
+from doctor.deployment import read_deployment
+from doctor.examination import CHECKS, Result, examine
+from doctor.finding import Mark
+from doctor.patient import Options, Patient
+from doctor.probe import make_client
+from doctor.storage import POISON
+from doctor.veil import Veil
+from local.stack.stack import APP_ID, ROOT, Stack, running
+from local.stack.stack import Options as StackOptions
+from shared.domain.calls import Call, Termination, TerminationSource
+from shared.domain.leases import Watermark
 from shared.services import TABLE_NAME
-from shared.store import SHARDS
+from shared.storage.entities import to_row
+from shared.storage.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
+from shared.storage.store import SHARDS
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
 from tests.doctor.servers import Reply, Rule, serving

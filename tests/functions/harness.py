@@ -17,15 +17,15 @@ from azure_functions_runtime.bindings.datumdef import Datum
 from pydantic import JsonValue
 
 import function_app
-from functions.http import ROUTES as DECLARED
-from functions.http import Role
+from functions.routing import ROUTES as DECLARED
+from functions.routing import Role
 from local.host.functions import Function
 from local.host.worker import Worker
-from local.processes import Children
+from local.stack.processes import Children
 from shared import services
-from shared.keeper import Keeper
+from shared.config.settings import load_settings
+from shared.keeping.keeper import Keeper
 from shared.services import Services
-from shared.settings import load_settings
 
 APP = function_app.app
 ROUTES = tuple(DECLARED)  # declared by the import of the app

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from functions.http import Role, Route
-from shared.inbound import Claims
+from functions.routing import Role, Route
+from shared.auth.tokens import Claims
 from shared.services import Services
 from tests.functions.harness import (
     APP_ID,

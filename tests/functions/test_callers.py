@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from pydantic import JsonValue
 
-from functions.http import Role, Route
-from shared.calls import Call
+from functions.routing import Role, Route
+from shared.domain.calls import Call
 from shared.services import Services
-from shared.store import Change
+from shared.storage.store import Change
 from tests.functions.harness import (
     APP_ID,
     KEY,

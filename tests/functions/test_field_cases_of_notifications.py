@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from local.stack import ROOT
+from local.stack.stack import ROOT
 from tests.functions.harness import KEY, App
 
 CASES = ROOT / "tests" / "data" / "field-cases"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from functions.http import Route
+from functions.routing import Route
 from tests.functions.harness import ROOT, ROUTES
 
 type Listed = dict[str, dict[str, Any]]  # Functions metadata has no schema of its own

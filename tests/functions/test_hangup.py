@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from shared.calls import Status
+from shared.domain.calls import Status
 from shared.errors import StoreUnavailable
 from shared.services import Services
-from shared.wakeups import Renew, WakeUp
+from shared.storage.wakeup_queue import Renew, WakeUp
 from tests.functions.harness import App, about_call, ago
 
 

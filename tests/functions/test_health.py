@@ -11,7 +11,7 @@ import pytest
 from functions.problems import RETRY_LATER_DETAIL
 from shared import health as shared_health
 from shared import services
-from shared.leases import Watermark
+from shared.domain.leases import Watermark
 from shared.services import Services
 from tests.functions.harness import KEY, App, asking_for_tokens, close
 

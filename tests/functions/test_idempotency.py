@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from pydantic import JsonValue
 
-from functions.http import Role
+from functions.routing import Role
 from tests.functions.harness import KEY, App, about_call, bearer
 
 ONE = KEY | {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from azure_functions_runtime.bindings.datumdef import Datum
 
-from shared.leases import Watermark
-from shared.rows import WATERMARK_ROW, Put
-from shared.store import SHARDS
-from shared.wakeups import Sweep, SweepShard
+from shared.domain.leases import Watermark
+from shared.storage.rows import WATERMARK_ROW, Put
+from shared.storage.store import SHARDS
+from shared.storage.wakeup_queue import Sweep, SweepShard
 from tests.functions.harness import App, ago
 from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
 

@@ -15,8 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import JsonValue
 from schemathesis import GenerationMode
 
-from functions.http import Route
 from functions.openapi import document
+from functions.routing import Route
 from tests.functions.fuzzing import CHECKS, is_blank
 from tests.functions.harness import KEY, ROUTES, App, about_operation
 

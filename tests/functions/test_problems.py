@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, ProblemType
-from shared.calls import IdempotencyRecord
+from shared.api.idempotency import parse_key
+from shared.domain.calls import IdempotencyRecord
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
-from shared.idempotency import parse_key
 from shared.services import Services
-from shared.store import Change
-from shared.table_store import TableCallStore
+from shared.storage.store import Change
+from shared.storage.table_store import TableCallStore
 from tests.functions.harness import KEY, App, about_call, asking_for_tokens, bearer
 
 type Case = Callable[[App], Awaitable[httpx.Response]]

@@ -7,8 +7,8 @@ import pytest
 
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.services import Services
-from shared.store import Change
-from shared.table_store import TableCallStore
+from shared.storage.store import Change
+from shared.storage.table_store import TableCallStore
 from tests.functions.harness import KEY, App, about_call, about_operation
 
 # Graph: the record page of 2018, its example.

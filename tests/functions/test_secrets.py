@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from shared.credentials import GraphTokens
+from shared.graph.token_cache import GraphTokens
 from tests.functions.harness import KEY, App, about_call, about_operation, ago
 
 CLIENT_SECRET = "a-client-secret-that-nobody-may-see"

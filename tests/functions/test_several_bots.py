@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from shared.calls import Call
-from shared.store import Change
+from shared.domain.calls import Call
+from shared.storage.store import Change
 from tests.functions.harness import APP_ID, KEY, App, about_call, ago
 
 SECOND = "9f5d7c1e-2b3a-4c4d-8e5f-6a7b8c9d0e1f"

@@ -13,8 +13,8 @@ import pytest
 from pydantic import JsonValue
 
 from shared.errors import StoreConflict
-from shared.store import Change
-from shared.table_store import TableCallStore
+from shared.storage.store import Change
+from shared.storage.table_store import TableCallStore
 from tests.functions.harness import KEY, App
 
 WISH: JsonValue = {"maxRecordDurationInSeconds": 10, "stopTones": ["#"]}

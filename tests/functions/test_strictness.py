@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.http import Route
+from functions.routing import Route
 from tests.functions.harness import KEY, ROUTES, App
 
 MANAGED = [route for route in ROUTES if route.role is not None]

@@ -10,10 +10,10 @@ from azure.data.tables import EdmType, EntityProperty, UpdateMode
 from azure.data.tables.aio import TableClient
 from pydantic import JsonValue
 
-from functions.http import Role
+from functions.routing import Role
 from shared import services
-from shared.store import SHARDS, shard_of
-from shared.table_store import TableCallStore
+from shared.storage.store import SHARDS, shard_of
+from shared.storage.table_store import TableCallStore
 from tests.functions.harness import KEY, App, about_call, about_operation, asking_for_tokens, bearer
 
 

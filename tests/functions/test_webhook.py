@@ -11,11 +11,11 @@ import pytest
 from pydantic import JsonValue
 
 from functions.problems import GENERIC_DETAILS
-from shared.calls import Call, Operation
+from shared.domain.calls import Call, Operation
 from shared.errors import StoreUnavailable
-from shared.store import Change, Stored
-from shared.table_store import TableCallStore
-from shared.wakeups import Renew
+from shared.storage.store import Change, Stored
+from shared.storage.table_store import TableCallStore
+from shared.storage.wakeup_queue import Renew
 from tests.functions.harness import App, about_call, about_operation
 from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
 
@@ -137,7 +137,7 @@ async def test_storage_that_hangs_is_a_503_in_good_time(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(store, "get", hang)
-    monkeypatch.setattr("shared.webhook.RESPONSE_TIMEOUT", timedelta(seconds=0.1))
+    monkeypatch.setattr("shared.api.webhook.RESPONSE_TIMEOUT", timedelta(seconds=0.1))
     await mortal.notify(about_call(str(uuid4()), state="established"), expect=503)
     assert await post(app, b'{"value": []}') == 202
 
@@ -216,7 +216,7 @@ async def test_another_tenants_call_is_told_of_though_the_body_is_not_stored(
         monkeypatch.setattr(
             store, "get", lambda call_id, how=trouble: get(call_id) if call_id == victim else how(call_id)
         )
-        monkeypatch.setattr("shared.webhook.RESPONSE_TIMEOUT", timedelta(seconds=1))
+        monkeypatch.setattr("shared.api.webhook.RESPONSE_TIMEOUT", timedelta(seconds=1))
         intruding = about_call(victim, "deleted", **END), about_call(other, state="established")
         await mortal.notify(*intruding, expect=503, tenant=OTHER)
         assert f"notifications.other_tenant callId={victim} tenantId={OTHER}" in caplog.text

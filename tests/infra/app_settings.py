@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from local.flex import HARMFUL_SETTINGS
-from shared.settings import Settings, setting_name
+from release.flex import HARMFUL_SETTINGS
+from shared.config.settings import Settings, setting_name
 from tests.infra.bicep.program import Finding, Program, Template
 from tests.infra.bicep.tree import Lambda, Name, Node, Object, Property, walk
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS

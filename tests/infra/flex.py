@@ -1,6 +1,6 @@
 """What Flex Consumption refuses, ignores and takes: tables, each entry with its source, as of 2026-11-30.
 
-App settings that it refuses are in `local/flex.py`: the proof of a deployment and the doctor read them too.
+App settings that it refuses are in `release/flex.py`: the proof of a deployment and the doctor read them too.
 """
 
 from collections.abc import Mapping

@@ -5,5 +5,5 @@ RUN_BY_OPERATORS = (
     "infra.deploy",
     "infra.grant_graph_permissions",
     "infra.set_up_pipeline",
-    "local.publish",
+    "release.publish",
 )

@@ -21,8 +21,8 @@ PRODUCTION = ["--parameters", "infra/params/production.bicepparam"]
 WHERE = "--app func-call-keeper --group rg-call-keeper"
 PUBLISHED = [
     "make package",
-    f"{sys.executable} -m local.publish push {WHERE}",
-    f"{sys.executable} -m local.publish prove {WHERE}",
+    f"{sys.executable} -m release.publish push {WHERE}",
+    f"{sys.executable} -m release.publish prove {WHERE}",
 ]
 REFUSED: tuple[int, Json] = (
     403,

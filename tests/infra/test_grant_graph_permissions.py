@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from functions.http import Role
+from functions.routing import Role
 from infra import directory as directory_module
 from infra.directory import CLOUDS, Cloud
 from infra.grant_graph_permissions import APP_ROLES, main
-from shared.clouds import CLOUDS as PRODUCT_CLOUDS
+from shared.config.clouds import CLOUDS as PRODUCT_CLOUDS
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, TENANT, FakeDirectory, Json, running
 
 ARGUMENTS = ["--bot-app-id", BOT, "--identity-principal-id", IDENTITY]

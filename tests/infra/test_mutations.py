@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.flex import HARMFUL_SETTINGS
+from release.flex import HARMFUL_SETTINGS
 from tests.infra.app_settings import app_settings, check_settings
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local.flex import HARMFUL_SETTINGS
-from shared.settings import Settings, load_settings, setting_name
+from release.flex import HARMFUL_SETTINGS
+from shared.config.settings import Settings, load_settings, setting_name
 from tests.infra.app_settings import app_settings, check_settings
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.tree import Array, Name, Node, Text, walk

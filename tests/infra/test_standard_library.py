@@ -17,7 +17,7 @@ IMPORTED = (
     "infra.directory",
     "infra.github",
     "infra.parameters",
-    "local.azure",
+    "release.azure",
 )
 WATCH = """
 import runpy, sys

@@ -9,7 +9,7 @@ import tree_sitter_bicep
 from tree_sitter import Language, Parser
 
 from shared.services import TABLE_NAME
-from shared.wakeups import QUEUE_NAME
+from shared.storage.wakeup_queue import QUEUE_NAME
 from tests.infra.bicep.check import check
 from tests.infra.bicep.program import Program
 from tests.infra.bicep.published import available

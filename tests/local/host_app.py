@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import httpx
 
-from local.processes import Child, Children
+from local.stack.processes import Child, Children
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = (sys.executable, "-m", "local.host")

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from local import audit
-from local.audit import Dependency, judged
+from release import audit
+from release.audit import Dependency, judged
 
 CLEAN: Dependency = {"name": "good", "version": "1", "vulns": []}
 BAD: Dependency = {"name": "bad", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3"]}]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from local.azurite import ROOT, Azurite, AzuriteError, running, serving
+from local.stack.azurite import ROOT, Azurite, AzuriteError, running, serving
 
 
 def listens(port: int) -> bool:
@@ -77,7 +77,7 @@ def test_without_node_modules_the_error_says_what_to_do(tmp_path: Path) -> None:
 
 def test_it_ends_when_its_owner_is_killed() -> None:
     program = (
-        "import time\nfrom local.azurite import running\n"
+        "import time\nfrom local.stack.azurite import running\n"
         "with running() as storage:\n print(storage.table_port, flush=True)\n time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bench.__main__ import main as bench
-from local.cost import main as cost
 from local.up import main as up
+from release.cost import main as cost
 from soak.__main__ import main as soak
-from tests.real.__main__ import main as soak_real
+from soak.real.__main__ import main as soak_real
 
 
 @pytest.mark.parametrize(

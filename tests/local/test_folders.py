@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local.folders import PREFIX, temporary_folder
-from local.stack import ROOT
+from local.stack.folders import PREFIX, temporary_folder
+from local.stack.stack import ROOT
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from local.folders import temporary_folder
+from local.stack.folders import temporary_folder
 with temporary_folder(Path(sys.argv[1])) as folder:
     (folder / "host.log").write_text("hello")
     print(folder, flush=True)

@@ -10,7 +10,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from local.processes import ProcessError
+from local.stack.processes import ProcessError
 from tests.local.host_app import FUNCTION_KEY, REPOSITORY, running, started, write_app
 
 HTTP = """

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 from azure.storage.queue import QueueServiceClient
 
-from local.azurite import Azurite
-from local.azurite import running as azurite_running
 from local.host.queues import HIDDEN
+from local.stack.azurite import Azurite
+from local.stack.azurite import running as azurite_running
 from tests.local.host_app import MASTER_KEY, running, started, write_app
 
 HOST_JSON = """{"version": "2.0", "extensions": {"queues": {"maxDequeueCount": 2, "batchSize": 4}}}"""

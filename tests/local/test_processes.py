@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import Child, Children, ProcessError
+from local.stack.processes import Child, Children, ProcessError
 
 PYTHON = (sys.executable, "-u", "-c")
 STAYS = "import time; print('ready: 7', flush=True); time.sleep(60)"
@@ -119,7 +119,7 @@ def test_children_end_also_when_the_block_fails() -> None:
 def test_children_end_with_their_parent_however_it_ends(number: signal.Signals, code: int) -> None:
     program = f"""
 import sys, time
-from local.processes import Children
+from local.stack.processes import Children
 with Children() as children:
     child = children.start("server", [sys.executable, "-u", "-c", {STAYS!r}])
     child.wait_for("ready")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local import azurite, stack
-from local.processes import Child, Children
+from local.stack import azurite, stack
+from local.stack.processes import Child, Children
 
 
 def test_the_host_ends_before_its_storage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.calls import canonical_id
+from shared.domain.calls import canonical_id
+from shared.domain.notifications import parse_notifications
 from shared.errors import InvalidRequest
-from shared.notifications import parse_notifications
 
 HYPHENATED = "2e1a0b00-2db4-4022-9570-243709c565ab"
 

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from shared import services
+from shared.auth.tokens import TokenVerifier
 from shared.clock import SystemClock
-from shared.credentials import GraphTokens
+from shared.config.settings import load_settings
 from shared.errors import SettingsInvalid
-from shared.inbound import TokenVerifier
+from shared.graph.token_cache import GraphTokens
 from shared.services import Services
-from shared.settings import load_settings
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import telemetry
-from shared.calls import Call, Termination, TerminationSource
+from shared.domain.calls import Call, Termination, TerminationSource
 from shared.telemetry import LOGGER, LogEvent, Metric
 
 ROOT = Path(__file__).parents[2]

@@ -7,23 +7,23 @@ from datetime import datetime, timedelta
 
 import pytest
 
-import shared.graph_errors
-import shared.shard
-from shared import wakeups
+import shared.graph.error_mapping
+import shared.keeping.shard_sweep
+from shared.api.webhook import Webhook
+from shared.domain.leases import Lease, Progress, SweepPosition, Timing, Watermark
+from shared.domain.notifications import ResultInfo
 from shared.errors import StoreUnavailable
-from shared.graph_proof import GraphAction, Verdict, verdict_of
+from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
-from shared.keeper import Keeper
-from shared.leases import Lease, Progress, SweepPosition, Timing, Watermark
-from shared.memory_store import _Shard
-from shared.notifications import ResultInfo
-from shared.renewal import Renewer
-from shared.rows import Delete, Write
-from shared.shard import ShardSweeper
-from shared.sweep import SweepStats
-from shared.tenants import TenantBackoff
-from shared.wakeups import Renew, Sweep, SweepShard, WakeUp
-from shared.webhook import Webhook
+from shared.keeping.backoff import TenantBackoff
+from shared.keeping.keeper import Keeper
+from shared.keeping.renewal_pass import SweepStats
+from shared.keeping.renewer import Renewer
+from shared.keeping.shard_sweep import ShardSweeper
+from shared.storage import wakeup_queue
+from shared.storage.memory_store import _Shard
+from shared.storage.rows import Delete, Write
+from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 from soak.wire import START
 
 
@@ -90,8 +90,8 @@ def watermark_always(patch: pytest.MonkeyPatch) -> None:
 
 
 def latest_first(patch: pytest.MonkeyPatch) -> None:
-    order = shared.shard._leases_to_renew
-    patch.setattr(shared.shard, "_leases_to_renew", lambda *args: order(*args)[::-1])
+    order = shared.keeping.shard_sweep._leases_to_renew
+    patch.setattr(shared.keeping.shard_sweep, "_leases_to_renew", lambda *args: order(*args)[::-1])
 
 
 def no_progress(patch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def any_answer(patch: pytest.MonkeyPatch) -> None:
     def believed(verb: GraphAction, answer: Response) -> Verdict:
         return Verdict.REFUSED if answer.status < 500 else verdict_of(verb, answer)
 
-    patch.setattr(shared.graph_errors, "verdict_of", believed)
+    patch.setattr(shared.graph.error_mapping, "verdict_of", believed)
 
 
 MUTATIONS = (

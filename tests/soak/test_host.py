@@ -5,8 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from functions import keep_alive
-from shared.sweep import SweepConfig
-from shared.wakeups import SEND_TIMEOUT
+from shared.keeping.renewal_pass import SweepConfig
+from shared.storage.wakeup_queue import SEND_TIMEOUT
 from soak import bots, liveness, post, storage, world
 
 ROOT = Path(__file__).parents[2]

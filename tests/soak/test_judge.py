@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.calls import Call, Event
-from shared.store import Change
+from shared.domain.calls import Call, Event
+from shared.storage.store import Change
 from soak.manners import INSTANT, MOST_EARLY, Manners
 from soak.storage import JudgedStore, at_once
 

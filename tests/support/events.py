@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from shared.notifications import (
+from shared.domain.notifications import (
     CallNotification,
     Notification,
     OperationNotification,

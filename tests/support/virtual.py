@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from shared.domain.leases import LEASE
 from shared.errors import GraphCallNotFound, StoreUnavailable
-from shared.graph import GraphCall
-from shared.leases import LEASE
-from shared.wakeups import WakeUp, parse_wake_up
+from shared.graph.client import GraphCall
+from shared.storage.wakeup_queue import WakeUp, parse_wake_up
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 

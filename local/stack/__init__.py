@@ -1,0 +1,1 @@
+"""The processes of the local stack: Azurite, the simulator, the host."""

@@ -1,0 +1,1 @@
+"""Commands that build, prove, deploy and audit the package."""

@@ -1,0 +1,66 @@
+"""Tells whether the libraries of a package load on Azure's image: by the tags of wheels, and by their ELF files."""
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import Distribution
+from pathlib import Path
+
+from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
+
+from release.libraries import GLIBC, PYTHON, PackageError, installed
+
+# PEP 600: what the older names of a platform stand for.
+_OLDER_NAMES = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
+_OLDEST = 5  # manylinux1: glibc 2.5
+_NEEDED = re.compile(rb"GLIBC_(\d+)\.(\d+)")  # a symbol version, as .gnu.version_r names it
+
+
+def check(folder: Path) -> int:
+    """Look at each wheel and each native file below a folder; the number of native files.
+
+    Raises
+    ------
+    PackageError
+        One is for another Python or machine, or needs a newer glibc than the oldest that Azure may have.
+    """
+    distributions = installed(folder)
+    if not distributions:
+        raise PackageError(f"there are no libraries in {folder.name}: make the package anew")
+    supported = _supported()
+    wrong = [f"{each.name} ({', '.join(sorted(map(str, tags)))})" for each, tags in _foreign(distributions, supported)]
+    if wrong:
+        raise PackageError(f"wheels that Azure's Python cannot load: {'; '.join(wrong)}")
+    needs = {path: _glibc(content) for path, content in _native(folder)}
+    if newer := [f"{path.name} needs {need[0]}.{need[1]}" for path, need in needs.items() if need > GLIBC]:
+        raise PackageError(f"native files for a newer glibc than {GLIBC[0]}.{GLIBC[1]}: {'; '.join(sorted(newer))}")
+    return len(needs)
+
+
+def _supported() -> frozenset[Tag]:
+    major, newest = GLIBC
+    platforms = [f"manylinux_{major}_{minor}_x86_64" for minor in range(newest, _OLDEST - 1, -1)]
+    platforms += [f"{name}_x86_64" for version, name in _OLDER_NAMES.items() if version <= GLIBC]
+    interpreter = "cp{}{}".format(*PYTHON)
+    native = cpython_tags(PYTHON, abis=[interpreter], platforms=platforms)
+    return frozenset([*native, *compatible_tags(PYTHON, interpreter, platforms)])
+
+
+def _foreign(
+    distributions: list[Distribution], supported: frozenset[Tag]
+) -> Iterator[tuple[Distribution, frozenset[Tag]]]:
+    for each in distributions:
+        lines = re.findall(r"^Tag: (\S+)", each.read_text("WHEEL") or "", re.MULTILINE)
+        tags = frozenset(tag for line in lines for tag in parse_tag(line))
+        if not tags & supported:
+            yield each, tags
+
+
+def _native(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in {".py", ".pyc"} and (content := path.read_bytes())[:4] == b"\x7fELF":
+            yield path, content
+
+
+def _glibc(content: bytes) -> tuple[int, int]:
+    """Tell the newest glibc that a native file names; (0, 0) if it names none."""
+    return max(((int(major), int(minor)) for major, minor in _NEEDED.findall(content)), default=(0, 0))

@@ -1,0 +1,1 @@
+"""What bots, operators and Graph's webhook ask for, independent of HTTP routing."""

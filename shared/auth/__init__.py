@@ -1,0 +1,1 @@
+"""Verification of the tokens that callers and Graph send."""

@@ -1,0 +1,1 @@
+"""Settings from environment variables, the bots they name, and Graph's clouds."""

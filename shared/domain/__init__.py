@@ -1,0 +1,1 @@
+"""Calls, leases, notifications and the reasons of ends: rules without I/O."""

@@ -1,0 +1,328 @@
+"""How the record of a call changes. Pure: (record, event) -> record; nothing here mutates, waits or reads a clock.
+
+Notifications come late, twice and in any order (Graph: the create-call page warns of it), so every merge is
+commutative, associative and idempotent: any order of the same notifications gives the same record. Nothing leaves
+`ended`, save where another tenant's token alone told of the end. What that leaves open: among established and its kin
+the last one received is shown, and times are those of the receipt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from shared.domain.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
+from shared.domain.explanation import NO_REASON_GIVEN, Context, explain
+from shared.domain.leases import RenewalFailure
+from shared.domain.notifications import (
+    CallNotification,
+    Notification,
+    OperationNotification,
+    OtherNotification,
+    RequestIds,
+    ResultInfo,
+)
+from shared.domain.precedence import (
+    ESTABLISHED,
+    FINISHED_RANK,
+    NO_STATE,
+    STATUS_RANKS,
+    better_termination,
+    max_state,
+    merge_operation,
+    pick_stable,
+)
+from shared.domain.termination import UNKNOWN
+from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
+
+if TYPE_CHECKING:
+    from shared.graph.client import StartedOperation
+
+_FAILURE_FROM = 400  # a code from here on is a failure, as in HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A bot's word that a call is there. `started_at` and `app_id` are None where the bot does not say."""
+
+    call_id: str
+    tenant_id: str
+    started_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    app_id: str | None = None
+
+
+def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
+    """Make a call known, or add what was missing: metadata, the start. The first registration's words stay.
+
+    A start later than `at` is taken for `at`. A tombstone stays ended, unless it is another tenant's: whose word says
+    nothing of this call, which begins anew.
+
+    Raises
+    ------
+    TenantMismatch
+        The call is registered for another tenant. One known only by notifications has its tenant corrected.
+    AppMismatch
+        It is another app's, by an earlier registration or by the audience of Graph's token.
+    """
+    tenant_id = registration.tenant_id.lower()
+    if call is None or is_unconfirmed_tombstone(call, tenant_id):
+        call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
+    elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
+        raise TenantMismatch(f"Call {call.id} is registered for another tenant.")
+    elif _is_of_another_app(call, registration.app_id):
+        raise AppMismatch(f"Call {call.id} is another app's.")
+    app_id = call.app_id or registration.app_id
+    call = replace(call, metadata={**registration.metadata, **call.metadata}, app_id=app_id)
+    if call.registered_at is not None:
+        return call
+    started_at = min(registration.started_at or at, call.started_at, call.ended_at or at)
+    return replace(call, tenant_id=tenant_id, started_at=started_at, registered_at=at)
+
+
+def is_unconfirmed_tombstone(call: Call, tenant_id: str) -> bool:
+    """Whether a call is on record as ended by another tenant's word alone."""
+    return call.ended_at is not None and call.registered_at is None and call.tenant_id.lower() != tenant_id.lower()
+
+
+def notified(
+    call: Call | None, notification: Notification, tenant_id: str, at: datetime, app_id: str | None = None
+) -> Call:
+    """Merge a notification. An unknown call becomes known by it; one that is ended leaves a tombstone.
+
+    Raises
+    ------
+    Forbidden
+        The call belongs to another tenant than `tenant_id`, the one in Graph's token, or to another app than `app_id`,
+        the one of the token's audience.
+    """
+    if call is None:
+        call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at, app_id=app_id)
+    elif call.tenant_id.lower() != tenant_id.lower():
+        raise Forbidden(f"Call {call.id} belongs to another tenant than the token.")
+    elif _is_of_another_app(call, app_id):
+        raise TokenAppMismatch(f"Call {call.id} belongs to another app than the token.")
+    if not isinstance(notification, CallNotification):
+        return call
+    call = replace(
+        call,
+        state=max_state(call.state, notification.state or NO_STATE),
+        ever_established=call.ever_established or notification.state in ESTABLISHED,
+        direction=pick_stable(call.direction, notification.direction),
+        call_chain_id=pick_stable(call.call_chain_id, notification.call_chain_id),
+    )
+    termination = _termination(
+        TerminationSource.NOTIFICATION, notification.result or ResultInfo(), notification.termination_reason
+    )
+    if notification.deleted or notification.state == "terminated":
+        return _ended(call, termination, at)
+    if notification.state == "terminating" and _gives_reason(termination):
+        early = replace(termination, early=True)
+        call = replace(call, termination=better_termination(call.termination, early) if call.termination else early)
+    return _explained(call)  # the direction, or that it was established, may be news after the end
+
+
+def _is_of_another_app(call: Call, app_id: str | None) -> bool:
+    return app_id is not None and call.app_id not in {None, app_id}
+
+
+def renewed(call: Call, at: datetime) -> Call:
+    """A keepAlive sent at `at` succeeded. No effect on an ended call."""
+    if call.ended_at is not None:
+        return call
+    return replace(call, failing=None, renewed_at=max(call.renewed_at or at, at))
+
+
+def renewal_failed(call: Call, failure: RenewalFailure, last_renewal: datetime) -> Call:
+    """A keepAlive failed. No effect on an ended call.
+
+    The failure keeps its first `since`. `last_renewal` goes into the record, as the shard's watermark does not prove
+    the renewal of a call that is failing.
+    """
+    if call.ended_at is not None:
+        return call
+    since = call.failing.since if call.failing else failure.since
+    renewed_at = max(call.renewed_at or last_renewal, last_renewal)
+    return replace(call, failing=replace(failure, since=since), renewed_at=renewed_at)
+
+
+def call_gone(call: Call, source: TerminationSource, at: datetime, result: ResultInfo | None = None) -> Call:
+    """Graph does not know the call any more: it has ended, and a late notification may still tell why.
+
+    Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`. A call that Graph
+    hung up for us ended then, not when that was noticed.
+    """
+    if call.hangup and call.hangup.accepted:
+        at = min(at, max(call.hangup.requested_at, call.started_at))
+    if source is TerminationSource.KEEP_ALIVE_NOT_FOUND and call.hangup and call.hangup.not_found:
+        source = TerminationSource.HANGUP_NOT_FOUND
+    return _ended(call, _termination(source, result or ResultInfo()), at)
+
+
+def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
+    """Graph answered somebody's hang-up, which was asked for while the call was active on record.
+
+    `not_found`: Graph said that the call was already gone; no effect on an ended call then. If Graph accepted it, the
+    end is its effect, even if the notification of the end is on record before this. The end itself comes by
+    notification, or by the next keepAlive's 404. The first requester stays, but one whom Graph accepted goes first.
+    """
+    if call.ended_at is not None and not_found:
+        return call
+    new_hangup = Hangup(at, by, accepted=not not_found)
+    first = call.hangup if call.hangup and (call.hangup.accepted or not_found) else new_hangup
+    was_gone = not_found or (call.hangup is not None and call.hangup.not_found)
+    after = replace(call, state=max_state(call.state, "terminating"), hangup=replace(first, not_found=was_gone))
+    return _explained(after)
+
+
+def operation_requested(
+    operation: Operation | None, call_id: str, started: "StartedOperation", by: str, at: datetime
+) -> Operation:
+    """Graph accepted a recording. Its notification may have come before this, and its answer may be final already."""
+    result = ResultInfo(started.code, started.subcode, message=started.message)
+    answer = OperationNotification(
+        call_id,
+        started.id,
+        kind="recordOperation",
+        deleted=False,
+        status=started.status,
+        result=result,
+        client_context=started.client_context,
+        recording_location=started.recording_location,
+        recording_access_token=started.recording_access_token,
+    )
+    merged = operation_notified(operation, answer, at)
+    if merged.requested_at is not None:
+        return merged
+    return replace(merged, requested_at=at, requested_by=by)
+
+
+def operation_notified(operation: Operation | None, notification: OperationNotification, at: datetime) -> Operation:
+    """Merge a notification of an operation. A finished one does not run again."""
+    reported = _operation(notification, at)
+    if operation is None:
+        return reported
+    kinds = {operation.kind, reported.kind} - {"commsOperation"}  # the base type, where none was named
+    best = merge_operation(operation, reported)
+    return replace(
+        best,
+        kind=min(kinds, default="commsOperation"),
+        known_at=operation.known_at,
+        client_context=pick_stable(operation.client_context, reported.client_context),
+        requested_at=operation.requested_at,
+        requested_by=operation.requested_by,
+        finished_at=operation.finished_at or reported.finished_at,
+    )
+
+
+def notification_event(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
+    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name.
+
+    `ids`: Graph's ids of the request that brought it, since support asks for them.
+    """
+    if isinstance(notification, OtherNotification):
+        return _notification_event(
+            "otherNotified", at, resource=notification.resource, changeType=notification.change_type
+        )
+    result = notification.result or ResultInfo()
+    codes = {"rawCode": result.raw_code, "rawSubcode": result.raw_subcode} | {
+        "code": result.code,
+        "subcode": result.subcode,
+        "changeType": "deleted" if notification.deleted else None,
+        "scenarioId": ids.scenario_id if ids else None,
+        "chainId": ids.chain_id if ids else None,
+    }
+    if isinstance(notification, CallNotification):
+        reason = notification.termination_reason
+        return _notification_event("callNotified", at, state=notification.state, terminationReason=reason, **codes)
+    return _notification_event(
+        "operationNotified",
+        at,
+        operationId=notification.operation_id,
+        kind=notification.kind,
+        status=notification.status,
+        completionReason=notification.completion_reason,
+        **codes,
+    )
+
+
+def _notification_event(name: str, at: datetime, /, **detail: str | int | None) -> Event:
+    return Event(name, at, {word: value for word, value in detail.items() if value is not None}, from_notification=True)
+
+
+def _ended(call: Call, termination: Termination, at: datetime) -> Call:
+    """End a call, or learn more of an end; the time of the first evidence stays."""
+    if call.termination is not None:
+        termination = better_termination(call.termination, termination)
+    ended = replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
+    return _explained(ended)
+
+
+def _termination(source: TerminationSource, result: ResultInfo, termination_reason: str | None = None) -> Termination:
+    """What was told of an end, not explained yet."""
+    return Termination(
+        source,
+        NO_REASON_GIVEN,
+        UNKNOWN,
+        result.code,
+        result.subcode,
+        result.raw_code,
+        result.raw_subcode,
+        result.message,
+        result.message_truncated,
+        termination_reason,
+    )
+
+
+def _gives_reason(termination: Termination) -> bool:
+    """Whether anything was told of why a call ends."""
+    values = (
+        termination.code,
+        termination.subcode,
+        termination.raw_code,
+        termination.raw_subcode,
+        termination.termination_reason,
+    )
+    return any(word is not None for word in values)
+
+
+def _explained(call: Call) -> Call:
+    """The call with the explanation that follows from all that is known of it now."""
+    termination, hangup = call.termination, call.hangup
+    if termination is None:
+        return call
+    code = termination.raw_code if termination.code is None else termination.code
+    subcode = termination.raw_subcode if termination.subcode is None else termination.subcode
+    context = Context(
+        incoming=call.direction == "incoming",
+        ever_established=call.ever_established,
+        hung_up_by=hangup.requested_by if hangup and hangup.accepted else None,
+        not_found_for=hangup.requested_by if hangup and not hangup.accepted else None,
+        by_notification=termination.source is TerminationSource.NOTIFICATION,
+    )
+    explanation = explain(code, subcode, termination.termination_reason, termination.message, context)
+    return replace(call, termination=replace(termination, **asdict(explanation)))
+
+
+def _operation(notification: OperationNotification, at: datetime) -> Operation:
+    result = notification.result or ResultInfo()
+    status = notification.status or "notStarted"
+    if notification.deleted and STATUS_RANKS.get(status, 0) < FINISHED_RANK:
+        status = "completed" if result.code is None or result.code < _FAILURE_FROM else "failed"
+    return Operation(
+        id=notification.operation_id,
+        call_id=notification.call_id,
+        kind=notification.kind,
+        status=status,
+        known_at=at,
+        client_context=notification.client_context,
+        finished_at=at if STATUS_RANKS.get(status) == FINISHED_RANK else None,
+        code=result.code,
+        subcode=result.subcode,
+        raw_code=result.raw_code,
+        raw_subcode=result.raw_subcode,
+        message=result.message,
+        completion_reason=notification.completion_reason,
+        recording_location=notification.recording_location,
+        recording_access_token=notification.recording_access_token,
+    )

@@ -1,0 +1,273 @@
+"""Graph's notifications: from the body of its POST to what the domain means by it. No I/O.
+
+The payloads vary (commsNotification page; captures of bots): codes as number or text, `subcode` or `subCode`,
+`resourceUrl` or the older `resource`, `/communications` or `/app`, ids in two forms, one entity or a list of them.
+What is not needed is not read: participants, names, tones and chats never get into these types.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from urllib.parse import unquote
+
+from shared.domain.calls import canonical_id
+from shared.domain.explanation import COMPLETION_REASONS
+from shared.errors import CallKeeperError, InvalidRequest, PayloadTooLarge
+from shared.untrusted_json import (
+    MAX_WORD_LENGTH,
+    Json,
+    JsonObject,
+    bounded_text,
+    exact_text,
+    get_ignoring_case,
+    graph_spelling,
+    parse_code,
+    parse_object,
+    sanitize,
+)
+
+MAX_CONTEXT_LENGTH = 256  # recordResponse page: clientContext
+MAX_REQUEST_ID_LENGTH = 128  # characters; Graph sends GUIDs
+SCENARIO_ID, CHAIN_ID = "Scenario-Id", "X-Microsoft-Skype-Chain-ID"  # headers seen in logs of Microsoft's SDK
+MAX_NOTIFICATIONS = 1000  # of one body; Graph sends one, or a few
+MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
+_DIAG_CODE = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
+_LEGACY_FIELDS = {
+    "id",
+    "type",
+    "state",
+    "states",
+    "callstate",
+    "appid",
+    "appstate",
+    "participants",
+    "links",
+    "threadid",
+}
+_TOO_MANY = f"The body has more than {MAX_NOTIFICATIONS} notifications."
+
+type Notification = CallNotification | OperationNotification | OtherNotification
+
+
+class LegacyFormat(CallKeeperError):
+    """The old Skype platform's format. Answered with 204, the platform sends it again in Graph's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultInfo:
+    """Graph's resultInfo. What is no number is kept as text in `raw_code` and `raw_subcode`."""
+
+    code: int | None = None
+    subcode: int | None = None
+    raw_code: str | None = None
+    raw_subcode: str | None = None
+    message: str | None = None
+    message_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallNotification:
+    """Of the call itself. `state` is in Graph's camelCase; an unknown one is kept."""
+
+    call_id: str
+    deleted: bool
+    state: str | None = None
+    result: ResultInfo | None = None
+    termination_reason: str | None = None
+    direction: str | None = None
+    call_chain_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationNotification:
+    """Of an operation of the call, e.g. a recording. `deleted` is the operation's end, not the call's."""
+
+    call_id: str
+    operation_id: str
+    kind: str
+    deleted: bool
+    status: str | None = None
+    result: ResultInfo | None = None
+    client_context: str | None = None
+    completion_reason: str | None = None
+    recording_location: str | None = field(default=None, repr=False)
+    recording_access_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherNotification:
+    """Of something else of the call (participants, contentSharingSessions, …): it says that the call lives."""
+
+    call_id: str
+    resource: str
+    change_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIds:
+    """Graph's ids of the request that brought notifications: `Scenario-Id` and `X-Microsoft-Skype-Chain-ID`."""
+
+    scenario_id: str | None = None
+    chain_id: str | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> "RequestIds":
+        """From the headers of the request: as text that storage takes, and bounded."""
+        return cls(*(bounded_text(headers.get(name), MAX_REQUEST_ID_LENGTH) for name in (SCENARIO_ID, CHAIN_ID)))
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBody:
+    """What a body tells. `faults` says of each bad item, by its place, what is wrong, without its content."""
+
+    notifications: tuple[Notification, ...]
+    faults: tuple[str, ...]
+
+
+def parse_notifications(body: bytes) -> ParsedBody:
+    """Read a body. One bad item does not spoil the good ones: it becomes a fault.
+
+    Raises
+    ------
+    LegacyFormat
+        An object without `value` and `@odata.type`, with two or more of the old platform's fields.
+    InvalidRequest
+        Anything else that is no JSON object with a list `value`.
+    PayloadTooLarge
+        There are more than `MAX_NOTIFICATIONS`, not counting what is said twice on end.
+    """
+    envelope = parse_object(body)
+    items = get_ignoring_case(envelope, "value")
+    if not isinstance(items, list):
+        names = {name.lower() for name in envelope}
+        if not names & {"value", "@odata.type"} and len(names & _LEGACY_FIELDS) > 1:
+            raise LegacyFormat("This is the old platform's format. Send it in Graph's.")
+        raise InvalidRequest("The body has no list `value`. Send Graph's commsNotifications.", (("/value", "no list"),))
+    if len(items) > MAX_NOTIFICATIONS:
+        raise PayloadTooLarge(_TOO_MANY)
+    notifications: list[Notification] = []
+    faults: list[str] = []
+    for index, item in enumerate(items):
+        try:
+            found = _parse_item(item)
+        except InvalidRequest as fault:
+            faults.append(f"value[{index}]: {fault}")
+        else:
+            notifications += found
+        if len(notifications) > MAX_NOTIFICATIONS:
+            raise PayloadTooLarge(_TOO_MANY)
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS} more"]
+    return ParsedBody(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
+
+
+def _parse_item(item: Json) -> Iterable[Notification]:
+    if not isinstance(item, dict):
+        raise InvalidRequest("It is not an object.")
+    call_id, rest = _locate_call(item)
+    change_type = (bounded_text(get_ignoring_case(item, "changeType"), MAX_WORD_LENGTH) or "").lower()
+    deleted = change_type == "deleted"
+    entities = _entities(get_ignoring_case(item, "resourceData"))
+    if (not rest or rest[0].lower() == "operations") and len(entities) > MAX_NOTIFICATIONS:  # a roster may have more
+        raise InvalidRequest(f"It has more than {MAX_NOTIFICATIONS} entities.")
+    if not rest:
+        return [_parse_call_entity(call_id, entity, change_type) for entity in entities]
+    resource = graph_spelling(rest[0]) or ""
+    if resource == "operations":
+        operations = [(operation_id, entity) for entity in entities if (operation_id := _operation_id(rest, entity))]
+        if operations:
+            return [_operation_notification(call_id, known, entity, deleted) for known, entity in operations]
+    return [OtherNotification(call_id, resource, change_type)]
+
+
+def _locate_call(item: JsonObject) -> tuple[str, list[str]]:
+    """The call's id, canonical, and the segments after it."""
+    for name in ("resourceUrl", "resource"):
+        path = _HOST.sub("", sanitize(get_ignoring_case(item, name)))
+        segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
+        calls = next((index for index, part in enumerate(segments) if part.lower() == "calls"), len(segments))
+        if calls + 1 < len(segments):
+            return canonical_id(segments[calls + 1]), segments[calls + 2 :]
+    raise InvalidRequest("There is no call id in resourceUrl or resource.")
+
+
+def _entities(data: Json) -> list[JsonObject]:
+    """The entities of a resourceData: one, several, or an empty one where there is none; the same on end once."""
+    several = [entity for entity, _ in groupby(data)] if isinstance(data, list) else [data]
+    return [entity for entity in several if isinstance(entity, dict)] or [{}]
+
+
+def _operation_id(rest: list[str], entity: JsonObject) -> str | None:
+    """From the path, or from the entity where the path ends in `/operations/participants` (participant-invite page)."""
+    operation_id = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
+    if operation_id is None and _entity_type(entity).lower().endswith("operation"):
+        operation_id = bounded_text(get_ignoring_case(entity, "id"))
+    return canonical_id(operation_id) if operation_id else None
+
+
+def _entity_type(entity: JsonObject) -> str:
+    return (
+        graph_spelling((bounded_text(get_ignoring_case(entity, "@odata.type")) or "").rpartition(".")[2].lstrip("#"))
+        or ""
+    )
+
+
+def _parse_call_entity(call_id: str, entity: JsonObject, change_type: str) -> Notification:
+    """What is told at the call's own address: of the call, unless the entity says that it is something else.
+
+    Graph's participantLeftNotification is of the call of those who stay, too.
+    """
+    kind = _entity_type(entity)
+    if kind.lower() not in {"", "call"}:
+        return OtherNotification(call_id, kind, change_type)
+    return _call_notification(call_id, entity, change_type == "deleted")
+
+
+def _call_notification(call_id: str, entity: JsonObject, deleted: bool) -> CallNotification:
+    return CallNotification(
+        call_id,
+        deleted,
+        state=graph_spelling(get_ignoring_case(entity, "state", "callState")),  # the second is the name of 2018
+        result=_result_info(get_ignoring_case(entity, "resultInfo")),
+        termination_reason=bounded_text(get_ignoring_case(entity, "terminationReason"), MAX_WORD_LENGTH),
+        direction=graph_spelling(get_ignoring_case(entity, "direction")),
+        call_chain_id=bounded_text(get_ignoring_case(entity, "callChainId"), MAX_CONTEXT_LENGTH),
+    )
+
+
+def _operation_notification(
+    call_id: str, operation_id: str, entity: JsonObject, deleted: bool
+) -> OperationNotification:
+    result = _result_info(get_ignoring_case(entity, "resultInfo"))
+    reason_by_subcode = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
+    return OperationNotification(
+        call_id,
+        operation_id,
+        kind=_entity_type(entity) or "commsOperation",
+        deleted=deleted,
+        status=graph_spelling(get_ignoring_case(entity, "status")),
+        result=result,
+        client_context=bounded_text(get_ignoring_case(entity, "clientContext"), MAX_CONTEXT_LENGTH),
+        completion_reason=graph_spelling(get_ignoring_case(entity, "completionReason")) or reason_by_subcode,
+        recording_location=exact_text(get_ignoring_case(entity, "recordingLocation", "recordResourceLocation")),
+        recording_access_token=exact_text(
+            get_ignoring_case(entity, "recordingAccessToken", "recordResourceAccessToken")
+        ),
+    )
+
+
+def _result_info(info: Json) -> ResultInfo | None:
+    if not isinstance(info, dict):
+        return None
+    code, raw_code = parse_code(get_ignoring_case(info, "code"))
+    subcode, raw_subcode = parse_code(get_ignoring_case(info, "subcode"))
+    text = get_ignoring_case(info, "message")
+    if subcode is None and raw_subcode is None and isinstance(text, str):
+        diagnosis = _DIAG_CODE.search(text)
+        subcode, _ = parse_code(diagnosis[1]) if diagnosis else (None, None)
+    message = bounded_text(text)
+    truncated = message is not None and message != sanitize(text)
+    result = ResultInfo(code, subcode, raw_code, raw_subcode, message, truncated)
+    return result if result != ResultInfo() else None

@@ -1,0 +1,1 @@
+"""The client of Graph's calls API, its tokens, its rate limit and its errors."""

@@ -1,0 +1,235 @@
+"""The calls API of Graph: keepAlive, hang up, look up, record. Every failure becomes a `GraphError`."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+from shared import telemetry
+from shared.clock import Clock, SystemClock
+from shared.config.settings import Settings
+from shared.domain.calls import canonical_id
+from shared.domain.leases import TenantApp
+from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
+from shared.graph.authenticity import GraphAction, Verdict, as_object, request_id, verdict_of
+from shared.graph.error_mapping import as_integer, error_from_response, error_from_transport
+from shared.graph.rate_limit import RateLimiter
+from shared.graph.recording import RecordRequest
+from shared.http_client import HttpClient, Request, Response, TransportError
+
+_UNAUTHORIZED = 401
+
+
+class TokenSource(Protocol):
+    """What gives access tokens for Graph."""
+
+    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
+        """A token of the app (None: that of GRAPH_APP_ID) in the tenant; a new one with `refresh`.
+
+        Raises
+        ------
+        TokenUnavailable
+            None could be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCall:
+    """A call as Graph tells it: its state in Graph's word, and the result once there is one."""
+
+    state: str
+    code: int | None = None
+    subcode: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedOperation:
+    """A recording that Graph has accepted. `status` is Graph's word; it may already be `completed` or `failed`."""
+
+    id: str
+    status: str
+    client_context: str | None = None
+    code: int | None = None
+    subcode: int | None = None
+    message: str | None = None
+    recording_location: str | None = field(default=None, repr=False)
+    recording_access_token: str | None = field(default=None, repr=False)
+
+
+class GraphCalls:
+    """Graph's calls, each asked for with a token of its own tenant and app (None: that of GRAPH_APP_ID).
+
+    All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
+    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
+    than GRAPH_REQUESTS_PER_SECOND are sent in any second, and those of sweeps let the others go first.
+    """
+
+    def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock | None = None) -> None:
+        self._client = client
+        self._tokens = tokens
+        self._clock = clock or SystemClock()
+        self._timeout = settings.graph_timeout
+        self._root = settings.graph_root
+        self._record_api = settings.graph_record_api
+        self._rate_limiter = RateLimiter(settings.graph_requests_per_second)
+
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
+        """Renew the lease: `POST /communications/calls/{id}/keepAlive`."""
+        await self._send(
+            _GraphRequest(
+                GraphAction.KEEP_ALIVE, "POST", self._call_url(call_id) + "/keepAlive", TenantApp(tenant_id, app_id)
+            )
+        )
+
+    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
+        """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
+        await self._send(
+            _GraphRequest(
+                GraphAction.HANG_UP,
+                "DELETE",
+                self._call_url(call_id),
+                TenantApp(tenant_id, app_id),
+                span="Graph hang up",
+            )
+        )
+
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
+        """Ask how the call is: `GET /communications/calls/{id}`."""
+        graph_request = _GraphRequest(
+            GraphAction.LOOK_UP,
+            "GET",
+            self._call_url(call_id),
+            TenantApp(tenant_id, app_id),
+            needs_body=True,
+            span="Graph look up",
+        )
+        response = await self._send(graph_request)
+        call = as_object(response.json())
+        state = call.get("state")
+        if not isinstance(state, str) or _canonical_id(call.get("id")) not in {None, canonical_id(call_id)}:
+            raise _unclear_outcome("Graph's answer is not a call, or another call.", response)
+        return GraphCall(state, *_parse_result_info(call))
+
+    async def record(
+        self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None = None
+    ) -> StartedOperation:
+        """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
+
+        It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
+        """
+        version = "beta" if self._record_api == "record" else "v1.0"
+        url = f"{self._call_url(call_id, version)}/{self._record_api}"
+        body = request.with_context().graph_body()
+        graph_request = _GraphRequest(
+            GraphAction.RECORD, "POST", url, TenantApp(tenant_id, app_id), body, needs_body=True, span="Graph record"
+        )
+        response = await self._send(graph_request)
+        operation = _parse_started_operation(response)
+        if operation is None:
+            raise _unclear_outcome(
+                "Graph accepted the recording but named no operation: it may have started.", response
+            )
+        return operation
+
+    def _call_url(self, call_id: str, version: str = "v1.0") -> str:
+        if call_id in {".", ".."}:  # no quoting keeps these from being taken for directories
+            raise InvalidRequest("A call id cannot be . or ..")
+        return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
+
+    async def _send(self, request: "_GraphRequest") -> Response:
+        response = await self._send_once(request, await self._tokens.get(*request.tenant_app))
+        if response.status == _UNAUTHORIZED and verdict_of(request.action, response) is Verdict.REFUSED:
+            response = await self._send_once(request, await self._tokens.get(*request.tenant_app, refresh=True))
+        if verdict_of(request.action, response) is not Verdict.DONE:
+            error = error_from_response(response, self._clock.now(), request.action)
+            if request.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
+                telemetry.FORBIDDEN(
+                    tenantId=request.tenant_app.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
+                )
+            raise error
+        return response
+
+    async def _send_once(self, request: "_GraphRequest", token: str) -> Response:
+        async with self._rate_limiter.permit():
+            request_id = str(uuid.uuid4())
+            if request.span is None:
+                return await self._transmit(request, token, request_id)
+            attributes = {"http.request.method": request.method, "url.full": request.url, "clientRequestId": request_id}
+            with telemetry.dependency(request.span, **attributes) as record_response:
+                response = await self._transmit(request, token, request_id)
+                record_response(response.status, response.headers.get("request-id"))
+                return response
+
+    async def _transmit(self, request: "_GraphRequest", token: str, request_id: str) -> Response:
+        headers = {"authorization": f"Bearer {token}", "client-request-id": request_id, **telemetry.trace_headers()}
+        try:
+            return await self._client.send(
+                Request(request.method, request.url, headers, request.body, via_aiohttp=request.span is None),
+                self._timeout,
+                wants_body=lambda head: request.needs_body or not head.succeeded,
+            )
+        except TransportError as error:
+            if error.head and verdict_of(request.action, error.head) in {Verdict.DONE, Verdict.NOT_GRAPH}:
+                return error.head  # the head proves it: only the body is lost
+            raise error_from_transport(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphRequest:
+    action: GraphAction
+    method: str
+    url: str
+    tenant_app: TenantApp
+    body: dict[str, object] | None = None
+    needs_body: bool = False
+    span: str | None = None  # None: a span for each keepAlive would be most of what is paid for
+
+
+def _unclear_outcome(detail: str, response: Response) -> GraphUnavailable:
+    return GraphUnavailable(detail, status=response.status, request_id=request_id(response))
+
+
+def _parse_result_info(resource: Mapping[str, object]) -> tuple[int | None, int | None, str | None]:
+    result = as_object(resource.get("resultInfo"))
+    subcode = as_integer(result.get("subcode", result.get("subCode")))  # Graph: call-transfer page has the latter
+    return as_integer(result.get("code")), subcode, _text(result.get("message"))
+
+
+def _parse_started_operation(response: Response) -> StartedOperation | None:
+    operation = as_object(response.json())
+    operation_id = _canonical_id(operation.get("id")) or _canonical_id(_operation_id_in_location(response))
+    if operation_id is None:
+        return None
+    code, subcode, message = _parse_result_info(operation)
+    return StartedOperation(
+        id=operation_id,
+        status=_text(operation.get("status")) or "running",  # Graph: without a body (the old 202) it has begun
+        client_context=_text(operation.get("clientContext")),
+        code=code,
+        subcode=subcode,
+        message=message,
+        recording_location=_text(operation.get("recordingLocation", operation.get("recordResourceLocation"))),
+        recording_access_token=_text(operation.get("recordingAccessToken", operation.get("recordResourceAccessToken"))),
+    )
+
+
+def _operation_id_in_location(response: Response) -> str | None:
+    try:
+        segments = urlsplit(response.headers.get("location", "")).path.rstrip("/").split("/")
+    except ValueError:  # it is no URL
+        return None
+    return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
+
+
+def _canonical_id(value: object) -> str | None:
+    try:
+        return canonical_id(value) if isinstance(value, str) else None
+    except InvalidRequest:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,184 @@
+"""Graph's tokens in memory: one for each bot and tenant, for a bounded number of tenants."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from shared import telemetry
+from shared.clock import Clock, SystemClock
+from shared.config.apps import BotApp
+from shared.config.settings import Settings
+from shared.errors import TokenUnavailable
+from shared.graph import entra_errors
+from shared.graph.bot_credentials import BotCredentials
+from shared.identifiers import canonical_guid
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken
+
+# Tokens in memory, 3 KB each. With more, the least recently used one is dropped.
+MAX_CACHED_TOKENS = 10_000
+FORCED_REFRESH_COOLDOWN = timedelta(seconds=10)  # between new tokens of a tenant, however many calls see a 401
+FAILURE_BACKOFF = timedelta(seconds=5)  # for which a failure is told again, without asking; doubled by each further one
+RENEW_BEFORE_EXPIRY = timedelta(minutes=5)  # from then on a new token is asked for
+RENEWAL_COOLDOWN = timedelta(seconds=30)  # between such requests: an identity endpoint may give the same token again
+_MAX_EVICTION_SCAN = 8  # tenants, when one is to be forgotten: nearly always the first of them is not in use
+_REQUEST_TIMEOUT = timedelta(seconds=20)  # for one token, azure-identity's own retries included
+
+
+@dataclass(slots=True)
+class _CachedToken:
+    """What is known of an app in a tenant. Only the holder of the lock changes it."""
+
+    app: BotApp
+    tenant_id: str
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    token: "AccessToken | None" = None
+    requested_at: datetime | None = None  # for the token
+    failure: str | None = None
+    failures: int = 0  # in a row
+    retry_at: datetime | None = None
+
+
+class GraphTokens:
+    """Tokens for Graph, each app's by its own credential. Nothing is opened before the first `get`."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, *, max_cached_tokens: int = MAX_CACHED_TOKENS
+    ) -> None:
+        self._apps = settings.apps
+        self._credentials = BotCredentials(settings)
+        self._clock = clock or SystemClock()
+        self._max_backoff = max(settings.timing.minute, FAILURE_BACKOFF)
+        self._max_cached_tokens = max_cached_tokens
+        self._cache: OrderedDict[tuple[str, str], _CachedToken] = OrderedDict()  # the last used is last
+
+    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
+        """A token of the tenant, from memory while it is good.
+
+        Parameters
+        ----------
+        tenant_id
+            A GUID.
+        app_id
+            The bot's; None: that of GRAPH_APP_ID.
+        refresh
+            Graph refused the last one: ask for a new one, unless it is only a few seconds old.
+
+        Raises
+        ------
+        TokenUnavailable
+            None could be had. A failure is told again for a few seconds, up to a minute while it lasts: a sweep must
+            not ask a thousand times, nor all sweeps and retries of an outage. A token that is still good outlives it.
+        """
+        entry = self._entry(tenant_id, app_id)
+        if not refresh and entry.token and self._remaining(entry.token) > self._min_remaining(entry):
+            return entry.token.token
+        async with entry.lock:  # those who waited find it done
+            return await self._get(entry, refresh=refresh)
+
+    async def close(self) -> None:
+        """Forget all tokens and close the connections."""
+        self._cache.clear()
+        await self._credentials.close()
+
+    def _entry(self, tenant_id: str, app_id: str | None) -> _CachedToken:
+        key = (app_id or self._apps.default.app_id, tenant_id)
+        entry = self._cache.get(key)  # keys are in lower case, as leases are: a sweep asks again and again
+        if entry is None:
+            key, entry = self._find_or_add(tenant_id, app_id)
+        self._cache.move_to_end(key)
+        return entry
+
+    def _find_or_add(self, tenant_id: str, app_id: str | None) -> tuple[tuple[str, str], _CachedToken]:
+        tenant, app = _canonical_tenant(tenant_id), self._apps.get(app_id)
+        if app is None:
+            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
+        key = (app.app_id, tenant)
+        if key not in self._cache:
+            self._evict_unused(room_for=1)
+            self._cache[key] = _CachedToken(app, tenant)
+        return key, self._cache[key]
+
+    def _evict_unused(self, room_for: int) -> None:
+        """Forget tenants that nobody asks for any more; and, of too many, the one that was used least lately."""
+        for key, entry in list(islice(self._cache.items(), _MAX_EVICTION_SCAN)):
+            is_full = len(self._cache) + room_for > self._max_cached_tokens
+            if not entry.lock.locked() and (is_full or self._is_unused(entry)):
+                del self._cache[key]
+
+    def _is_unused(self, entry: _CachedToken) -> bool:
+        """Whether its token is over, and no failure of late is to be told again."""
+        backoff_ends = entry.retry_at and entry.retry_at + self._max_backoff
+        return not self._is_valid(entry.token) and not (backoff_ends and self._clock.now() < backoff_ends)
+
+    async def _get(self, entry: _CachedToken, *, refresh: bool) -> str:
+        now = self._clock.now()
+        is_backing_off = entry.retry_at is not None and now < entry.retry_at
+        if is_backing_off and (refresh or not self._is_valid(entry.token)):
+            raise TokenUnavailable(entry.failure)
+        since = now - entry.requested_at if entry.requested_at else timedelta.max
+        if refresh and since >= FORCED_REFRESH_COOLDOWN:
+            entry.token = None
+        if entry.token and (is_backing_off or self._is_fresh(entry.token, since)):
+            return entry.token.token
+        try:
+            entry.token = await self._request(entry)
+        except TokenUnavailable:
+            if entry.token is None or not self._is_valid(entry.token):
+                raise
+        return entry.token.token
+
+    async def _request(self, entry: _CachedToken) -> "AccessToken":
+        app, tenant_id = entry.app, entry.tenant_id
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT.total_seconds()):
+                token = await self._credentials.request_token(app, tenant_id)
+        except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
+            self._record_failure(
+                entry, f"No Graph token for app {app.app_id} in tenant {tenant_id}: {_describe_failure(app, error)}"
+            )
+            telemetry.TOKEN_FAILED(tenantId=tenant_id, appId=app.app_id, error=entry.failure)
+            raise TokenUnavailable(entry.failure) from error
+        entry.failures, entry.retry_at, entry.requested_at = 0, None, self._clock.now()
+        self._evict_unused(room_for=0)
+        return token
+
+    def _record_failure(self, entry: _CachedToken, failure: str) -> None:
+        pause = min(FAILURE_BACKOFF * 2 ** min(entry.failures, 8), self._max_backoff)
+        entry.failure = failure
+        entry.failures += 1
+        entry.retry_at = self._clock.now() + pause
+
+    def _min_remaining(self, entry: _CachedToken) -> timedelta:
+        """What must be left of a token: it is renewed early, but who meets the renewal does not wait for it."""
+        return timedelta() if entry.lock.locked() else RENEW_BEFORE_EXPIRY
+
+    def _is_fresh(self, token: "AccessToken", since: timedelta) -> bool:
+        """Whether a token, which was asked for so long ago, need not be renewed yet."""
+        return self._remaining(token) > RENEW_BEFORE_EXPIRY or (self._is_valid(token) and since < RENEWAL_COOLDOWN)
+
+    def _is_valid(self, token: "AccessToken | None") -> bool:
+        return token is not None and self._remaining(token) > timedelta()
+
+    def _remaining(self, token: "AccessToken") -> timedelta:
+        return datetime.fromtimestamp(token.expires_on, UTC) - self._clock.now()
+
+
+def _describe_failure(app: BotApp, error: Exception) -> str:
+    """The credential, Entra's code and what to do. Not its message, which may hold more than is fit for a caller."""
+    code = entra_errors.entra_code_of(error)
+    if code:
+        return f"Entra refused the credential ({app.credential}) with {code}. {entra_errors.advice_for(code)}"
+    return f"the credential ({app.credential}) gave none ({type(error).__name__})."
+
+
+def _canonical_tenant(tenant_id: str) -> str:
+    """The tenant in lower case; it becomes part of a URL."""
+    try:
+        return canonical_guid(tenant_id)
+    except ValueError as error:
+        raise TokenUnavailable(f"No Graph token: the tenant {error}.") from None

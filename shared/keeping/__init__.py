@@ -1,0 +1,1 @@
+"""Sweeps that renew the lease of every active call."""

@@ -1,0 +1,1 @@
+"""Calls in Table Storage, and wake-up messages in Queue Storage."""

@@ -1,0 +1,143 @@
+"""The messages that wake the keeper: what lies on the queue `keep-alive`, and how it gets there."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.errors import InvalidRequest, StoreUnavailable
+from shared.storage.store import SHARDS
+
+if TYPE_CHECKING:
+    from azure.storage.queue.aio import QueueClient
+
+QUEUE_NAME = "keep-alive"
+MESSAGE_LIFETIME = timedelta(
+    minutes=90
+)  # two leases after its time nobody waits for a message: else they pile up, for seven days
+SEND_TIMEOUT = timedelta(seconds=10)  # for one message, with its retries: a request or a sweep waits for it
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # an older version may read a newer one's message
+
+    put_back: int = 0  # how often the store was away when it came
+
+
+class Sweep(_Message):
+    """Sweep all shards, if their watermarks are stale: the dead man's switch, or a request that noticed.
+
+    A switch says when it is `due`. One that is due before the last that was left is a leftover.
+    """
+
+    kind: Literal["sweep"] = "sweep"
+    wake_up: str = "watchdog"
+    due: AwareDatetime | None = None
+
+
+class SweepShard(_Message):
+    """Sweep one shard, or go on with a sweep of it that ran out of time: its row says how far it came."""
+
+    kind: Literal["sweepShard"] = "sweepShard"
+    shard: int = Field(ge=0, lt=SHARDS)
+
+
+class Renew(_Message):
+    """Renew one call. With `retry_at` only if that is still the retry its row waits for: others are leftovers."""
+
+    kind: Literal["renew"] = "renew"
+    call_id: str
+    retry_at: AwareDatetime | None = None
+
+
+type WakeUp = Sweep | SweepShard | Renew
+_ADAPTER: TypeAdapter[WakeUp] = TypeAdapter(Annotated[WakeUp, Field(discriminator="kind")])
+
+
+def parse_wake_up(text: str) -> WakeUp:
+    """Read a message.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none of ours; it goes to the poison queue.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise InvalidRequest(f"Not a wake-up message: {_describe_fault(error)}.") from None  # the cause has its text
+
+
+def _describe_fault(error: ValidationError) -> str:
+    """The first fault, without the message's own text: who knows what is in it."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    match first["type"]:
+        case "json_invalid":
+            return "it is no JSON"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return "its kind is none of sweep, sweepShard, renew"
+        case _:
+            where = ".".join(str(part) for part in first["loc"][1:])
+            return f"{where or 'it'} is missing or wrong"
+
+
+class WakeUpQueue(Protocol):
+    """Where wake-ups are left."""
+
+    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+        """Leave a message that becomes visible after `delay`.
+
+        Raises
+        ------
+        StoreUnavailable
+            The queue did not take it.
+        """
+        ...
+
+
+class StorageQueue:
+    """Queue Storage. The client must encode in base64, as the Functions host expects by default."""
+
+    def __init__(self, client: "QueueClient") -> None:
+        self._client = client
+
+    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+        """See `Queue.send`. Delays are whole seconds, rounded up."""
+        seconds = -(-delay // timedelta(seconds=1))
+        await self._with_timeout(self._send_or_create(message.model_dump_json(), seconds))
+
+    async def ping(self) -> None:
+        """Ask for next to nothing, for health. Raises `StoreUnavailable`."""
+        await self._with_timeout(self._read_properties())
+
+    async def _with_timeout(self, work: Awaitable[None]) -> None:
+        """Whatever goes wrong is an outage: the SDK stumbles over odd answers with any kind of exception."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                await work
+        except Exception as error:
+            raise StoreUnavailable(f"Queue Storage did not do as it was asked ({type(error).__name__}).") from error
+
+    async def _read_properties(self) -> None:
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 (loads when it is needed)
+
+        with suppress(ResourceNotFoundError):  # it is made when the first message is left
+            await self._client.get_queue_properties()
+
+    async def _send_or_create(self, text: str, seconds: int) -> None:
+        """Send; if the queue is not there, or not there any more, make it first."""
+        from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError  # noqa: PLC0415 (as above)
+
+        try:
+            await self._send_message(text, seconds)
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):
+                await self._client.create_queue()
+            await self._send_message(text, seconds)
+
+    async def _send_message(self, text: str, seconds: int) -> None:
+        time_to_live = seconds + int(MESSAGE_LIFETIME.total_seconds())
+        await self._client.send_message(text, visibility_timeout=seconds, time_to_live=time_to_live)

@@ -1,0 +1,131 @@
+"""What a month is billed by: the figures follow from the load, the words of the program from the figures."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from release import cost
+from release.cost import Load
+from shared.config.settings import Settings
+from shared.storage.store import SHARDS
+from tests.release.reading import ROOT
+
+IDLE = Load(calls=0)
+MAIN = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+
+
+def test_the_figures_of_the_keeper_are_the_keepers() -> None:
+    fields = Settings.model_fields
+    assert cost.SHARDS == SHARDS
+    assert Load().fan_out_threshold == fields["sweep_fan_out_threshold"].default
+    assert Load().concurrency == fields["keep_alive_concurrency"].default
+    assert f"param keepAliveSchedule string = '0 */{Load().sweep_minutes} * * * *'" in MAIN
+    assert f"param instanceMemoryMB int = {Load().memory_gb * 1024}" in MAIN
+    assert f"param httpConcurrency int = {Load().http_concurrency}" in MAIN
+    assert Load().retention_days == fields["ended_call_retention"].default.days
+
+
+def test_a_month_without_calls_is_the_timer_and_its_dead_mans_switch() -> None:
+    assert cost.executions(IDLE) == 2 * 2920
+    assert cost.active_gb_seconds(IDLE) == 2920 * 2 * 2  # a second each, 2 GB
+    assert cost.transactions(IDLE) == 2920 * (16 * 2 + 1 + 2 + 3) + 730 * 16  # once an hour: calls that ended long ago
+    assert cost.stored_gb(IDLE) == 0
+
+
+def test_calls_bring_requests() -> None:
+    load = Load(calls=100, call_minutes=60, notifications=4, requests=3)
+    assert cost.ended(load) == 73_000
+    assert cost.executions(load) == 2 * 2920 + 73_000 * 7
+    assert cost.transactions(load) == cost.sweeping(load) + 73_000 * (7 * 2 + cost.PURGING)
+    assert cost.stored_gb(load) == pytest.approx((100 + 72_000) * 4 / 1e6)
+
+
+def test_many_calls_are_handed_over_by_a_message_a_shard() -> None:
+    few, many = Load(calls=20_000), Load(calls=20_001)
+    assert cost.messages(many) - cost.messages(few) == 2920 * 16
+
+
+def test_requests_that_overlap_are_billed_once_and_an_instance_is_never_busier_than_always() -> None:
+    busy = Load(calls=10_000, keep_alive_seconds=0)
+    of_http = cost.active_gb_seconds(busy) - cost.active_gb_seconds(replace(busy, notifications=0, requests=0))
+    assert 0.99 * 2 * cost.SECONDS < of_http <= 2 * cost.SECONDS
+    rare = Load(calls=1, call_minutes=1440)
+    alone = cost.active_gb_seconds(rare) - cost.active_gb_seconds(replace(rare, notifications=0, requests=0))
+    assert alone == pytest.approx(2 * cost.requests(rare), rel=0.01)
+
+
+def test_each_request_to_storage_is_a_record_of_telemetry() -> None:
+    load = Load(calls=1_000, record_kb=1)
+    records = cost.telemetry_gb(load) * 1e6
+    assert records == 2 * cost.executions(load) + cost.transactions(load) + 10 * cost.sweeps(load)
+
+
+def test_a_rush_takes_more_instances() -> None:
+    assert cost.active_gb_seconds(Load(calls=1_000_000)) > 3 * cost.active_gb_seconds(Load(calls=100_000))
+
+
+def test_an_always_ready_instance_is_billed_each_second_and_has_no_free_grant() -> None:
+    items = {item.name: item for item in cost.bill(Load(always_ready=1, memory_gb=2))}
+    assert items["GB-seconds of always-ready instances"].quantity == 2 * 2_628_000
+    assert [item.name for item in items.values() if item.free] == []
+
+
+def test_the_program_tells_quantities_and_asks_for_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--calls", "100"]) == 0
+    told = capsys.readouterr().out
+    assert "73,000 a month" in told
+    assert "No prices were given" in told
+    assert "together" not in told
+
+
+def test_prices_and_free_grants_make_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    cost.main(
+        ["--calls", "0", "--price-executions", "1000000", "--free-executions", "5000", "--price-transactions", "2"]
+    )
+    told = capsys.readouterr().out
+    assert "5,840  executions: 840.00" in told
+    transactions = 2920 * 38 + 730 * 16
+    assert f"storage transactions: {transactions / 10_000 * 2:.2f}" in told
+    assert f"together, of what has a price: {840 + transactions / 10_000 * 2:.2f}" in told
+
+
+def test_more_free_than_used_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    cost.main(["--calls", "0", "--price-executions", "1", "--free-executions", "1000000"])
+    assert "executions: 0.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--calls", "-1"], ["--calls", "nan"], ["--call-minutes", "0"], ["--calls", "many"]])
+def test_a_load_that_is_none_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cost.main(wrong)
+
+
+@pytest.mark.parametrize("calls", [100, 10_000])
+def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
+    cost.main(["--calls", str(calls)])
+    told = capsys.readouterr().out.split("\n\n")[1]
+    shown = re.search(rf"python -m local\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
+    assert shown
+    assert told in shown[1]
+    assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
+
+
+@pytest.mark.parametrize("calls", ["100", "10000"])
+def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.search(rf"local\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", COST)
+    assert shown
+    cost.main(shown[1].split())
+    assert capsys.readouterr().out.rstrip() == shown[2]
+
+
+def test_zones_are_told_to_keep_two_instances_ready_for_each_scaling_group(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cost.main(["--help"])
+    assert "at least two for each of HTTP, timer and queue" in " ".join(capsys.readouterr().out.split())
+    for text in (COST, MAIN):
+        assert "at least two always-ready instances for each scaling group (HTTP, timer, queue)" in text

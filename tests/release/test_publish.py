@@ -1,0 +1,113 @@
+"""`python -m release.publish`: the app is found by `az`, the commands work from end to end, and need no package."""
+
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from release import azure, publish
+from release.azure import App, AzureError
+from tests.release.fake_azure import ADDRESSES, KEY, NAMES, Az, Site, Steps
+
+
+def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
+    assert azure.find("app", "group") == App(
+        "app", "group", "https://app.azurewebsites.net", "https://app.scm.azurewebsites.net"
+    )
+    assert "/subscriptions/{subscriptionId}/resourceGroups/group/providers/Microsoft.Web/sites/app?" in az.asked
+    assert azure.token() == "a-token"
+
+
+def test_an_azure_that_fails_for_a_moment_is_asked_again(
+    az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    az.knows_the_app("down", "down", ADDRESSES)
+    az.gives_a_token("down", ["a-token"])
+    assert azure.find("app", "group", steps.clock).name == "app"
+    assert azure.token(steps.clock) == "a-token"
+    assert steps.passed == 3 * azure.PAUSE
+    assert capsys.readouterr().out.count("publish: asked again in 5 s: az ") == 3, "who waits reads why"
+
+
+def test_an_app_that_azure_does_not_find_is_told_after_a_minute(
+    az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was made just now may be unknown for some seconds."""
+    monkeypatch.setattr(azure, "PAUSE", timedelta(seconds=30))  # each question is a process
+    az.refuses("ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/app' was not found.")
+    with pytest.raises(AzureError, match=r"az rest failed: ERROR: \(ResourceNotFound\) The Resource"):
+        azure.find("app", "group", steps.clock)
+    assert steps.passed == timedelta(minutes=1)
+
+
+def test_what_lasts_is_told_at_once(az: Az, steps: Steps) -> None:
+    az.refuses("ERROR: Please run\n'az login'")
+    with pytest.raises(AzureError, match="az rest failed: ERROR: Please run 'az login'"):
+        azure.find("app", "group", steps.clock)
+    assert steps.seconds == 0
+
+
+def test_an_answer_of_az_that_is_no_json_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "az"
+    script.write_text("#!/bin/sh\necho 'A new version is available'\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(AzureError, match="no JSON: update the Azure CLI"):
+        azure.token()
+
+
+def test_without_az_the_message_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(AzureError, match="az is not installed: see https://"):
+        azure.token()
+
+
+def test_the_commands_work_from_end_to_end(
+    site: Site, az: Az, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(azure, "find", lambda _name, _group: site.app)  # what it finds is https, and this site is not
+    expected = package.with_suffix(".functions.txt")
+    expected.write_text("\n".join(NAMES), encoding="utf-8")
+    app = ["--app", "app", "--group", "group"]
+    assert publish.main(["push", *app, "--package", str(package)]) == 0
+    assert publish.main(["push", *app, "--package", str(package), "--remote-build"]) == 0
+    assert publish.main(["push", *app, "--package", str(package), "--remote-build-if-needed"]) == 0
+    assert re.findall(r"RemoteBuild=(\w+)", "".join(site.asked)) == ["false", "true", "false"]
+    assert publish.main(["prove", *app, "--expected", str(expected), "--steady", "0"]) == 0
+    assert publish.main(["push", *app, "--package", str(package.with_name("none.zip"))]) == 1
+    az.has_settings(["AzureWebJobsStorage"])
+    assert publish.main(["prove", *app, "--expected", str(expected), "--steady", "0"]) == 1
+    told = capsys.readouterr()
+    assert "publish: failed: app has a setting that breaks it" in told.err
+    assert KEY not in told.out + told.err
+
+
+def test_the_build_that_is_proved_is_the_one_beside_the_names(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(azure, "find", lambda _name, _group: site.app)
+    monkeypatch.setattr(publish, "prove", lambda _app, _names, build, _steady: asked.append(build))
+    (tmp_path / "call-keeper.functions.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    prove = ["prove", "--app", "app", "--group", "g", "--expected", str(tmp_path / "call-keeper.functions.txt")]
+    assert publish.main(prove) == 0
+    assert "call-keeper.build.txt is not there, so the package has no build id" in capsys.readouterr().out
+    (tmp_path / "call-keeper.build.txt").write_text("0123456789abcdef\n", encoding="utf-8")
+    assert publish.main(prove) == 0
+    assert asked == [None, "0123456789abcdef"]
+
+
+def test_the_workflows_can_run_it_without_any_package(tmp_path: Path) -> None:
+    """The job that may deploy installs nothing from an index: Python alone must do."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); import release.publish"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,328 @@
+"""Requests with an Idempotency-Key, in virtual time on the memory store: what is done again, and what never is."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from shared.api.idempotency import (
+    IMPLIED_KEY_TTL,
+    IN_PROGRESS_TIMEOUT,
+    RECORD_TTL,
+    IdempotencyHandler,
+    IdempotencyKey,
+    implied_key,
+    parse_key,
+)
+from shared.domain.calls import Call, Event, IdempotencyRecord, StoredResponse
+from shared.errors import (
+    CallKeeperError,
+    GraphForbidden,
+    GraphNotReached,
+    GraphThrottled,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    OutcomeUnknown,
+    RecordingNotPersisted,
+    RequestInProgress,
+    StoreUnavailable,
+    TokenUnavailable,
+)
+from shared.storage.memory_store import MemoryCallStore
+from shared.storage.store import Change, Stored
+from tests.support.virtual import VirtualClock
+
+SECOND = timedelta(seconds=1)
+
+
+def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") -> IdempotencyKey:
+    found = parse_key(header, caller, request)
+    assert found is not None
+    return found
+
+
+class Work:
+    """What is asked for: counts how often it is done, and fails as told. Before, it writes its line into the story."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.done = 0
+        self.world: World | None = None
+
+    async def begin(self) -> None:
+        self.done += 1
+        if self.world:
+            await self.world.write("recordRequested")
+
+    async def __call__(self) -> StoredResponse:
+        await self.begin()
+        if self.failures:
+            raise self.failures.pop(0)
+        return StoredResponse(202, f'{{"time": {self.done}}}', "/somewhere")
+
+
+class World:
+    def __init__(self, store: MemoryCallStore | None = None) -> None:
+        self.clock, self.store = VirtualClock(), store or MemoryCallStore()
+
+    async def write(self, kind: str) -> None:
+        """Write a line into the call's story."""
+        now, before = self.clock.now(), await self.store.get("call")
+        call = before.value if before else Call("call", "tenant", "established", now, now)
+        await self.store.commit(Change(before, call, (Event(kind, now),)))
+
+    async def ask(self, work: Work, a_key: IdempotencyKey, *, repeatable: bool = False) -> StoredResponse:
+        work.world = self
+        once = IdempotencyHandler(self.store, self.clock, "recordRequested", repeatable)
+        return await once.handle("call", a_key, work)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_the_same_request_gets_the_same_answer_and_is_done_once(world: World) -> None:
+    work = Work()
+    first = await world.ask(work, key())
+    await world.clock.advance(RECORD_TTL - SECOND)
+    assert await world.ask(work, key()) == first
+    assert work.done == 1
+
+
+async def test_another_request_with_the_same_key_is_refused_and_not_done(world: World) -> None:
+    work = Work()
+    await world.ask(work, key())
+    for other in ('record {"playBeep": false}', "hangup"):
+        with pytest.raises(IdempotencyKeyReused):
+            await world.ask(work, key(request=other))
+    assert work.done == 1
+
+
+async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
+    work = Work()
+    for other in (key(), key('"two"'), key(caller="another")):
+        await world.ask(work, other)
+    assert work.done == 3
+
+
+async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
+    work = Work()
+    await world.ask(work, key())
+    await world.clock.advance(RECORD_TTL)
+    await world.ask(work, key(request="hangup"))
+    assert work.done == 2
+
+
+async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Work):
+        async def __call__(self) -> StoredResponse:
+            begun.set()
+            await go_on.wait()
+            return await super().__call__()
+
+    work = Slow()
+    first = asyncio.create_task(world.ask(work, key()))
+    await begun.wait()
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    with pytest.raises(IdempotencyKeyReused):
+        await world.ask(work, key(request="hangup"))
+    go_on.set()
+    assert await first == await world.ask(work, key())
+    assert work.done == 1
+
+
+async def test_of_many_at_once_one_is_done(world: World) -> None:
+    class GivingWay(MemoryCallStore):
+        async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
+            found = await super().get_idempotency_record(call_id, name)
+            await asyncio.sleep(0)
+            return found
+
+    world, work = World(GivingWay()), Work()
+    answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
+    assert work.done == 1
+    assert sum(isinstance(answer, StoredResponse) for answer in answers) == 1
+    assert sum(isinstance(answer, RequestInProgress) for answer in answers) == 8
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TokenUnavailable("x"),
+        StoreUnavailable("x"),
+        GraphForbidden("x", status=403),
+        GraphThrottled("x", status=429),
+        GraphNotReached("x", status=302),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error: CallKeeperError) -> None:
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, key())
+    assert (await world.ask(work, key())).status == 202
+    assert work.done == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutcomeUnknown("Read the operations."), RecordingNotPersisted("x"), RuntimeError("x")],
+    ids=["outcome unknown", "recording not persisted", "unexpected error"],
+)
+async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, key())
+    with pytest.raises(OutcomeUnknown, match="operations"):
+        await world.ask(work, key())
+    assert work.done == 1
+
+    repeatable = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(repeatable, key('"two"'), repeatable=True)
+    assert (await world.ask(repeatable, key('"two"'), repeatable=True)).status == 202
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
+    world: World, *, repeatable: bool
+) -> None:
+    class Dying(Work):
+        async def __call__(self) -> StoredResponse:
+            if self.done == 0:
+                await self.begin()
+                raise Killed
+            return await super().__call__()
+
+    work = Dying()
+    with pytest.raises(Killed):
+        await world.ask(work, key(), repeatable=repeatable)
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key(), repeatable=repeatable)
+    await world.clock.advance(SECOND)
+    if repeatable:
+        assert (await world.ask(work, key(), repeatable=True)).status == 202
+    else:
+        with pytest.raises(OutcomeUnknown):
+            await world.ask(work, key())
+    assert work.done == 1 + repeatable
+
+
+async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
+    class Forgetful(MemoryCallStore):
+        async def settle_idempotency_key(
+            self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
+        ) -> None:
+            raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
+
+    world, work = World(Forgetful()), Work()
+    assert (await world.ask(work, key())).status == 202
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    await world.clock.advance(IN_PROGRESS_TIMEOUT)
+    with pytest.raises(OutcomeUnknown):
+        await world.ask(work, key())
+    assert work.done == 1
+
+
+async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it_must_be_dead(world: World) -> None:
+    """No line of the story says that Graph was asked; another request's line from before says nothing of it."""
+
+    class DyingEarly(Work):
+        async def begin(self) -> None:
+            if self.done == 0:
+                self.done += 1
+                raise Killed
+            await super().begin()
+
+    await world.write("recordRequested")
+    await world.clock.advance(SECOND)
+    work = DyingEarly()
+    with pytest.raises(Killed):
+        await world.ask(work, key())
+    await world.clock.advance(IN_PROGRESS_TIMEOUT - SECOND)
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, key())
+    await world.clock.advance(SECOND)
+    assert (await world.ask(work, key())).status == 202
+
+
+WITHOUT = implied_key("bot", "record {}")
+
+
+async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answered(world: World) -> None:
+    work = Work()
+    for _ in range(3):
+        await world.ask(work, WITHOUT)
+    assert work.done == 3
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")])
+async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
+    """A stock client repeats a POST three times within ten minutes at most."""
+    work = Work(error)
+    with pytest.raises(type(error)):
+        await world.ask(work, WITHOUT)
+    for wait in (SECOND, timedelta(seconds=180), IMPLIED_KEY_TTL - timedelta(seconds=182)):
+        await world.clock.advance(wait)
+        with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
+            await world.ask(work, WITHOUT)
+    assert work.done == 1
+    await world.ask(work, key())  # with a key the caller says that another recording is wanted
+    await world.ask(work, implied_key("bot", 'record {"playBeep": false}'))
+    await world.ask(work, implied_key("another", "record {}"))
+    await world.clock.advance(SECOND)
+    await world.ask(work, WITHOUT)
+    assert work.done == 5
+
+
+async def test_without_a_key_two_at_once_are_one(world: World) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Work):
+        async def __call__(self) -> StoredResponse:
+            begun.set()
+            await go_on.wait()
+            return await super().__call__()
+
+    work = Slow()
+    first = asyncio.create_task(world.ask(work, WITHOUT))
+    await begun.wait()
+    with pytest.raises(RequestInProgress):
+        await world.ask(work, WITHOUT)
+    go_on.set()
+    await first
+    assert work.done == 1
+
+
+@pytest.mark.parametrize(
+    "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
+)
+def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
+    assert parse_key(header, "bot", "x") is not None
+
+
+def test_without_the_header_there_is_no_key() -> None:
+    assert parse_key(None, "bot", "x") is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", '""', "x", "8e03978e-40d5-43dd", '"x', 'x"', "'x'", '"x","y"', '"x";a=1', '"é"', '"a\tb"'),
+        *('"a\\b"', '"a"b"', '"x"\n', f'"{"x" * 256}"', ":eA==:", "?1", '("x")'),
+    ],
+)
+def test_what_is_no_such_string_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_key(header, "bot", "x")
+    assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

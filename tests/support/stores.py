@@ -1,0 +1,110 @@
+"""What the tests of the stores share: calls to write, ways to write them, and a memory store that lets others in."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from random import Random
+
+from shared.domain.calls import Call, Event, Status, Termination, TerminationSource
+from shared.domain.leases import Lease
+from shared.domain.scopes import UNRESTRICTED, Scope
+from shared.errors import StoreConflict
+from shared.storage.memory_store import MemoryCallStore
+from shared.storage.store import CallStore, Change, Stored, shard_of
+
+NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+TENANT = "3f0c7a9e-55aa-4d0e-9d4c-0a6a4f0f7b11"
+END = Termination(TerminationSource.NOTIFICATION, "The lease lapsed.", "keepAlive", 408, 8537, message="Call ended")
+
+
+class GivingWay(MemoryCallStore):
+    """The memory store as if it were far away: others come in between, so that races can show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._random = Random(7)
+
+    async def get(self, call_id: str) -> Stored[Call] | None:
+        await asyncio.sleep(0)
+        return await super().get(call_id)
+
+    async def commit(self, change: Change) -> None:
+        await asyncio.sleep(0)
+        try:
+            await super().commit(change)
+        except StoreConflict:
+            for _ in range(self._random.randrange(20)):  # as Table Storage's: not in step with the other losers
+                await asyncio.sleep(0)
+            raise
+
+
+def a_call(call_id: str = "call", *, tenant: str = TENANT, at: datetime = NOW, **metadata: str) -> Call:
+    return Call(call_id, tenant, "established", known_at=at, started_at=at, metadata=metadata)
+
+
+def ended(call: Call, at: datetime = NOW) -> Call:
+    return replace(call, state="terminated", ended_at=at, termination=END)
+
+
+def told(kind: str, at: datetime = NOW, **detail: str) -> Event:
+    return Event(kind, at, detail, from_notification=True)
+
+
+def ids_in(shard: int) -> Iterator[str]:
+    return (call_id for call_id in (f"call-{number:05}" for number in count()) if shard_of(call_id) == shard)
+
+
+async def create(store: CallStore, *calls: Call) -> None:
+    await asyncio.gather(*(store.commit(Change(None, call)) for call in calls))
+
+
+async def read(store: CallStore, call_id: str = "call") -> Stored[Call]:
+    stored = await store.get(call_id)
+    assert stored is not None
+    return stored
+
+
+async def leases(store: CallStore, shard: int) -> list[Lease]:
+    return [record async for record in store.scan(shard) if isinstance(record, Lease)]
+
+
+async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:
+    """Commit all at once; which of them stand."""
+
+    async def stands(change: Change) -> bool:
+        try:
+            await store.commit(change)
+        except StoreConflict:
+            return False
+        return True
+
+    return await asyncio.gather(*map(stands, changes))
+
+
+async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scope = UNRESTRICTED) -> list[list[Call]]:
+    """All pages of a list."""
+    pages, continuation = [], None
+    while True:
+        page = await store.list_calls(status, scope, limit=limit, continuation=continuation)
+        pages.append(list(page.calls))
+        continuation = page.continuation
+        if continuation is None:
+            return pages
+
+
+async def where(store: CallStore, call_id: str) -> list[Status]:
+    """In which lists a call stands: exactly one, or something is broken."""
+    return [
+        status
+        for status in Status
+        for page in await listed(store, status, limit=1_000)
+        for call in page
+        if call.id == call_id
+    ]
+
+
+def some_ids(shard: int, number: int) -> list[str]:
+    return list(islice(ids_in(shard), number))

@@ -1,0 +1,145 @@
+"""`make demo`: the story happens, or it is told why not; and nothing is left behind, however it ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from local.stack.processes import Child, Children
+from local.stack.stack import ROOT
+from soak.real.world import alive, command_of, descendants
+
+pytestmark = pytest.mark.timeout(240)
+
+DEMO = (sys.executable, "-u", "-m", "local.demo")
+BEGUN = "Two calls begin"
+
+
+@contextmanager
+def demo(*arguments: str | Path) -> Iterator[tuple[Child, Callable[[], set[int]]]]:
+    """The demo, begun, and a look at which of its processes live."""
+    with Children() as children:
+        child = children.start("demo", [*DEMO, *arguments], cwd=ROOT)
+        child.wait_for(BEGUN)
+        family = descendants(child.pid)
+        assert {"local.host", "simulator", "azurite.js"} <= {_part(pid) for pid in family}
+        yield child, lambda: {pid for pid in family if alive(pid)}
+
+
+def test_the_demo_shows_one_call_kept_by_the_timer_and_another_one_lapse(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with demo("--report", path) as (child, living):
+        assert child.wait(120) == 0, child.output
+        assert living() == set()
+    lines = child.output.splitlines()
+    assert lines[-1] == "demo: ok"
+    assert "\x1b" not in child.output
+    assert max(map(len, lines)) <= 110
+
+    report = json.loads(path.read_text())
+    kept, unkept = report["calls"]
+    assert report["ok"]
+    assert kept["outlivedLease"]
+    assert _minutes(kept["startedAt"], kept["keepAliveTimes"][-1]) > 45
+    assert kept["keepAlives"] == len(kept["keepAliveTimes"]) == report["sweeps"]["renewedByTimer"] > 2
+    assert report["sweeps"]["renewedByOthers"] == 0
+    assert (kept["code"], kept["subcode"], kept["source"]) == (200, 5001, "notification")
+    assert kept["reason"]
+    assert (unkept["keepAlives"], unkept["code"], unkept["subcode"]) == (0, 408, 8537)
+    assert unkept["reason"]
+    assert (report["recording"]["status"], report["recording"]["callId"]) == ("completed", kept["id"])
+    assert report["recording"]["id"]
+    assert report["tokenKinds"] == ["legacy", "entra"]
+
+
+def test_a_demo_whose_host_dies_says_so_and_fails(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with demo("--report", path) as (child, living):
+        host = next(pid for pid in living() if _part(pid) == "local.host")
+        os.kill(host, signal.SIGKILL)
+        assert child.wait(60) == 1
+        assert living() == set()
+    assert child.output.splitlines()[-1] == "demo: failed: host has ended (-9)"
+    assert json.loads(path.read_text()) == {"ok": False, "reason": "host has ended (-9)"}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+)
+def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals, code: int) -> None:
+    with demo() as (child, living):
+        os.kill(child.pid, number)
+        assert child.wait(60) == code
+        assert not _lasting(living)
+    assert "Traceback" not in child.output
+
+
+def test_a_report_that_cannot_be_written_shows_before_the_story(tmp_path: Path) -> None:
+    ended = _run("--report", str(tmp_path / "no-such-folder" / "report.json"))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"demo: failed: the report \S+ cannot be written: No such file or directory\n", ended.stderr)
+
+
+def test_without_azurite_one_line_says_what_to_do(tmp_path: Path) -> None:
+    ended = _run(root=_copy(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr == f"demo: failed: Azurite is not installed in {tmp_path}/node_modules. Run make setup.\n"
+
+
+@pytest.mark.skipif((Path(sys.prefix) / "bin" / "node").exists(), reason="this environment has a Node of its own")
+@pytest.mark.parametrize("node", [None, "v18.19.0"])
+def test_without_a_node_that_is_new_enough_one_line_says_what_to_do(tmp_path: Path, node: str | None) -> None:
+    _copy(tmp_path)
+    (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
+    if node:
+        (tmp_path / "node").write_text(f"#!/bin/sh\necho {node}\n")
+        (tmp_path / "node").chmod(0o755)
+    ended = _run(root=tmp_path, path=str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr == ("demo: failed: Node was not found, or is older than 20. Run make clean, then make setup.\n")
+
+
+def _copy(folder: Path) -> Path:
+    for package in ("local", "simulator"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def _lasting(living: Callable[[], set[int]]) -> set[int]:
+    """What still lives a while later: a process whose parent was killed is ended by the kernel, a moment later."""
+    deadline = time.monotonic() + 10
+    while living() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return living()
+
+
+def _minutes(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) / timedelta(minutes=1)
+
+
+def _run(*arguments: str, root: Path = ROOT, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DEMO, *arguments],
+        cwd=root,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def _part(pid: int) -> str:
+    found = re.search(r"local\.host|simulator|azurite\.js", command_of(pid))
+    return found[0] if found else ""

@@ -1,0 +1,178 @@
+"""The app in virtual time: its handlers and services as they are, on a virtual clock, store, queue and Graph."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from types import SimpleNamespace
+from typing import cast
+
+import azure.functions as func
+from opentelemetry import context, propagate
+
+import function_app
+from shared import services as services_module
+from shared.auth.tokens import Claims, TokenVerifier
+from shared.config.settings import load_settings
+from shared.domain.leases import Lease, Progress, Watermark
+from shared.errors import CallKeeperError, StoreUnavailable, Unauthenticated
+from shared.services import Services
+from shared.storage.entities import readable_lease
+from shared.storage.memory_store import MemoryCallStore
+from shared.storage.store import Change, Stored
+from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
+
+MINUTE = timedelta(minutes=1)
+TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
+SETTINGS = {
+    "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+    "GRAPH_APP_ID": "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21",
+    "GRAPH_CREDENTIAL": "managedIdentity",
+    "CALLS_STORAGE": "UseDevelopmentStorage=true",
+}
+
+type Handler = Callable[[object], Awaitable[func.HttpResponse]]
+
+
+@cache
+def handlers() -> dict[str, Handler]:
+    """The functions of the app by name. Azure's library gives them once in a process, so nobody asks at import."""
+    return {str(found.get_function_name()): found.get_user_function() for found in function_app.app.get_functions()}
+
+
+class Store(MemoryCallStore):
+    """A store that may be away, as a whole or for the sweep of one shard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = False
+        self.shard_away: int | None = None
+        self.damaged: dict[str, dict[str, object]] = {}  # what can still be read of the rows of calls
+
+    async def commit(self, change: Change) -> None:
+        """See `CallStore.commit`."""
+        if self.is_away:
+            raise StoreUnavailable("Table Storage does not answer (rehearsal).")
+        await super().commit(change)
+
+    async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        """See `CallStore.scan`."""
+        if shard == self.shard_away:
+            raise StoreUnavailable("Table Storage does not answer (rehearsal).")
+        async for found in super().scan(shard):
+            if isinstance(found, Lease) and found.call_id in self.damaged:
+                row = {"RowKey": f"active|{found.call_id}", **self.damaged[found.call_id]}
+                if (lease := readable_lease(row)) is not None:
+                    yield lease
+            else:
+                yield found
+
+
+class Verifier:
+    """In the place of `TokenVerifier`: the header names the tenant. Tokens are tested elsewhere."""
+
+    async def verify(self, authorization: str | None) -> Claims:
+        """The claims."""
+        if not authorization:
+            raise Unauthenticated("No token (rehearsal).")
+        return Claims(authorization, audience="")
+
+
+class Parts(Services):
+    """The services of the app, with virtual parts."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(load_settings(SETTINGS), clock)
+        self.store = Store()  # type: ignore[assignment] # cached properties, given beforehand
+        self.graph = VirtualGraph(clock)  # type: ignore[assignment]
+        self.queue = VirtualQueue(clock)  # type: ignore[assignment]
+
+    def _make_verifier(self, *_: object) -> TokenVerifier:
+        return cast("TokenVerifier", Verifier())
+
+
+class Life:
+    """The app from the start of a scenario, its timer and its queue."""
+
+    def __init__(self, start: datetime) -> None:
+        self.start = start
+        self.clock = VirtualClock(start)
+        self.parts = Parts(self.clock)
+        self.store = cast("Store", self.parts.store)
+        self.graph = cast("VirtualGraph", self.parts.graph)
+        self.queue = cast("VirtualQueue", self.parts.queue)
+        self.next_timer = start
+        self.timer_runs = True
+        self.queue_runs = True
+        services_module._current = asyncio.get_running_loop(), self.parts
+
+    async def until(self, age: timedelta) -> None:
+        """Let time pass until the scenario is so old."""
+        while self.clock.now() < self.start + age:
+            if self.clock.now() >= self.next_timer:
+                self.next_timer += 15 * MINUTE
+                if self.timer_runs:
+                    await self.call("keep_alive_timer", None)
+            while self.queue_runs and (message := self.queue.due()):
+                await self.take(message.model_dump_json())
+            await self.clock.advance(MINUTE)
+
+    async def take(self, body: str, dequeue_count: int = 1) -> None:
+        """Hand a queue message to its function, which may fail."""
+        message = SimpleNamespace(get_body=body.encode, dequeue_count=dequeue_count)
+        await self.call("keep_alive_queue", message)
+
+    async def register(self, call_id: str, tenant: str = TENANT) -> None:
+        """Begin a call at Graph, and register it."""
+        self.graph.start(call_id)
+        body = {"tenantId": tenant}
+        answer = await self.ask("register_call", "PUT", f"calls/{call_id}", body, route={"callId": call_id})
+        assert answer.status_code == 201, answer.get_body()
+
+    async def end(self, call_id: str, code: int, subcode: int, *, token: str = TENANT) -> int:
+        """Let Graph tell of a call's end; the status of the answer."""
+        result = {"code": code, "subcode": subcode}
+        item = {
+            "changeType": "deleted",
+            "resourceUrl": f"/communications/calls/{call_id}",
+            "resourceData": {"@odata.type": "#microsoft.graph.call", "state": "terminated", "resultInfo": result},
+        }
+        answer = await self.ask("receive_notifications", "POST", "notifications", {"value": [item]}, token=token)
+        return int(answer.status_code)
+
+    async def ask(
+        self, name: str, method: str, path: str, body: object, *, route: dict[str, str] | None = None, token: str = ""
+    ) -> func.HttpResponse:
+        """Send a request to a function."""
+        request = func.HttpRequest(
+            method=method,
+            url=f"https://call-keeper.example/api/{path}",
+            headers={"content-type": "application/json", **({"authorization": token} if token else {})},
+            route_params=route or {},
+            body=json.dumps(body).encode(),
+        )
+        answer = await self.call(name, request)
+        assert answer is not None
+        return answer
+
+    async def call(self, name: str, argument: object) -> func.HttpResponse | None:
+        """Run a function in an operation of its own, as the host does. The host logs what it raises."""
+        with operation():
+            try:
+                return await self.clock.run(handlers()[name](argument))
+            except CallKeeperError:
+                return None
+
+
+@contextmanager
+def operation() -> Iterator[None]:
+    """What the host hands to the worker with each invocation: a trace of its own."""
+    parent = propagate.extract({"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"})
+    token = context.attach(parent)
+    try:
+        yield
+    finally:
+        context.detach(token)

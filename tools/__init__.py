@@ -1,0 +1,1 @@
+"""Programs for maintainers: they check or generate files of this repository."""

@@ -16,8 +16,6 @@ from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
-from shared.config.settings import Settings
-
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
@@ -150,11 +148,11 @@ class HttpClient:
         return self._client.stream(request.method, request.url, headers=headers, json=request.content)
 
 
-def make_http_client(settings: Settings) -> HttpClient:
-    """The client that all of the app shares: as many connections as a sweep may use, and some for the rest."""
+def make_http_client(sweep_concurrency: int) -> HttpClient:
+    """Make the client that the whole app shares: a connection for each request of a sweep, and some for the rest."""
     for name in ("httpx", "aiohttp"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
-    return HttpClient(settings.keep_alive_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
+    return HttpClient(sweep_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
 
 
 class _TooLarge(Exception):

@@ -58,7 +58,7 @@ class Services:
         """The one HTTP client."""
         from shared.http_client import make_http_client  # noqa: PLC0415 (as late as all else)
 
-        return make_http_client(self.settings)
+        return make_http_client(self.settings.keep_alive_concurrency)
 
     @cached_property
     def apps(self) -> Apps:

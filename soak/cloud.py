@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
 
+from shared.domain.calls import StartedOperation
 from shared.errors import GraphError, GraphThrottled, TokenUnavailable
-from shared.graph.client import GraphCall, StartedOperation
+from shared.graph.client import GraphCall
 from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.recording import RecordRequest
 from shared.http_client import Response, TransportError

@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ import pytest
 from shared import VERSION
 
 ROOT = Path(__file__).parents[1]
-PURE = ("explaining", "lifecycle", "merging", "notifications", "termination")
+# Top to bottom: a part of `shared` may import only those after it. The product's version, in `shared`, is for all.
+LAYERS = (
+    *("health", "services", "api", "keeping", "auth", "graph", "storage", "config", "telemetry", "domain"),
+    *("untrusted_json", "http_client", "identifiers", "urls", "clock", "errors"),
+)
 DOES_IO = {
     *("aiohttp", "asyncio", "azure", "http", "httpx", "os", "queue", "requests", "socket", "sqlite3", "ssl"),
     *("subprocess", "tempfile", "threading", "time", "urllib.request"),
@@ -24,41 +29,22 @@ HEAVY = (
     *("aiohttp", "azure.core", "azure.data.tables", "azure.identity", "azure.monitor", "azure.storage", "cryptography"),
     *("httpx", "jwt", "msal", "opentelemetry.sdk"),
 )
-OUTSIDE = {"function_app", "simulator", "local", "bench", "soak", "infra", "tests"}
-# Inside `shared`: modules, and what they must not reach by any way.
-DOMAIN = {"calls", "leases", "lifecycle", "merging", "notifications", "payload", "termination"}
-STORAGE = {
-    "store",
-    "rows",
-    "cells",
-    "columns",
-    "carrying",
-    "entities",
-    "paging",
-    "table",
-    "table_store",
-    "memory_store",
-}
-GRAPH = {"graph", "graph_errors", "pace", "credentials", "entra_errors", "http_client"}
-KEEPING = {"keeper", "shard", "sweep", "line", "slots", "tenants", "renewal"}
-API = {"management", "records", "idempotency", "seals", "webhook"}
-COMPOSED = {"services", "health"}
-INSIDE = [
-    (DOMAIN, STORAGE | GRAPH | KEEPING | API | COMPOSED),
-    (STORAGE, GRAPH | KEEPING | API | COMPOSED),
-    (GRAPH, STORAGE | KEEPING | API | COMPOSED),
-    (KEEPING, API | COMPOSED),
-    (API, COMPOSED),
-]
+OUTSIDE = {"function_app", "simulator", "local", "doctor", "release", "tools", "bench", "soak", "infra", "tests"}
+APP = {"shared", "functions", "function_app"}
 ARROWS = [  # folder, what it must not import
     ("shared", {"azure.functions", "functions", *OUTSIDE}),
     ("functions", OUTSIDE),
-    ("simulator", {"shared", "functions", "function_app", "local", "tests"}),
-    ("local", {"shared", "functions", "function_app", "tests"}),
-    ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
-    ("soak", {"functions", "function_app", "simulator", "local", "tests"}),
-    ("doctor", {"functions", "function_app", "simulator", "tests"}),
+    ("simulator", {*APP, *OUTSIDE} - {"simulator"}),
+    ("local", {*APP, *OUTSIDE} - {"local", "simulator"}),
+    ("local/host", {*APP, *OUTSIDE} - {"local"}),
+    ("release", {*APP, "simulator", "soak", "bench", "doctor", "tests"}),
+    ("doctor", {"functions", "function_app", "simulator", "soak", "bench", "tests"}),
+    ("soak", {"functions", "function_app", "simulator", "local", "doctor", "release", "bench", "tests"}),
+    ("soak/real", {"functions", "function_app", "doctor", "release", "bench", "tests"}),
+    ("bench", {"soak", "doctor"}),
+    ("tools", {"functions", "function_app", "soak"}),
 ]
+PACKAGES = ["shared", "functions", "simulator", "local", "doctor", "release", "soak", "bench"]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
     r"(?<![\w.])/(?:ro[o]t|wor[k])/|(?<![\w.])/ho[m]e/(?!site/)\w+/|/Us[e]rs/\w+/|[A-Z]:\\\\?Us[e]rs"
     r'|"resol[v]ed": "http|registry\.npm[j]s\.org|files\.python[h]osted\.org'
@@ -110,39 +96,34 @@ def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
     assert wrong == set()
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_a_pure_module_reaches_nothing_that_does_io(name: str) -> None:
-    _, others = _reached(name)
-    assert "shared" not in others
-    assert {imported for imported in others if _below(imported, DOES_IO)} == set()
+def test_a_part_of_the_product_imports_only_parts_below_it() -> None:
+    for path in (ROOT / "shared").rglob("*.py"):
+        part = path.relative_to(ROOT / "shared").with_suffix("").parts[0]
+        if part == "__init__":
+            continue
+        above = {f"shared.{name}" for name in LAYERS[: LAYERS.index(part)]}
+        wrong = {name for name in _imports(path) if _below(name, above)}
+        assert wrong == set(), f"{path.relative_to(ROOT)} imports from a layer above {part}"
 
 
-def test_no_module_of_shared_reaches_itself_or_what_is_above_it() -> None:
-    reached = {path.stem: _reached(path.stem)[0] for path in sorted((ROOT / "shared").glob("*.py"))}
-    assert {name for name, found in reached.items() if name in found} == set()
-    wrong = {
-        f"shared.{name} reaches shared.{other}"
-        for names, forbidden in INSIDE
-        for name in names
-        for other in reached[name] & forbidden
+def test_the_domain_does_no_io() -> None:
+    for path in (ROOT / "shared" / "domain").glob("*.py"):
+        assert {name for name in _imports(path, at_runtime=True) if _below(name, DOES_IO)} == set(), path.name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_package_has_an_import_cycle(package: str) -> None:
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / package).rglob("*.py")}
+    imports = {
+        name: {module for imported in _imports(path) if (module := _module_of(imported, paths)) not in {None, name}}
+        for name, path in paths.items()
     }
-    assert wrong == set()
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules of a cycle
 
 
-def _reached(name: str) -> tuple[set[str], set[str]]:
-    """What a module of `shared` imports at runtime, directly or not: modules of `shared`, and others."""
-    seen: set[str] = set()
-    others: set[str] = set()
-    waiting = [name]
-    while waiting:
-        for imported in _imports(ROOT / "shared" / f"{waiting.pop()}.py", at_runtime=True):
-            module = imported.split(".")[1] if imported.startswith("shared.") else ""
-            if not (ROOT / "shared" / f"{module}.py").is_file():
-                others.add(imported)
-            elif module not in seen:
-                seen.add(module)
-                waiting.append(module)
-    return seen, others
+def _module_of(imported: str, paths: Mapping[str, Path]) -> str | None:
+    """Return the module that an import loads: `a.b` for both `import a.b` and `from a.b import name`."""
+    return imported if imported in paths else (parent if (parent := imported.rpartition(".")[0]) in paths else None)
 
 
 @pytest.mark.parametrize("name", ["functions", "shared"])
@@ -228,7 +209,7 @@ def test_the_version_is_one() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION
 
 
-@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak", "bench"])
+@pytest.mark.parametrize("folder", [*PACKAGES, "tools"])
 def test_every_module_begins_with_what_it_is_for(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     heads = {path.relative_to(ROOT): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in modules}

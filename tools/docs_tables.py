@@ -292,7 +292,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _instances[Kind](kind: type[Kind]) -> list[Kind]:
-    modules = [importlib.import_module(f"shared.{found.name}") for found in pkgutil.iter_modules(shared.__path__)]
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(shared.__path__, "shared.")]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, kind)}
     return list(found.values())
 

@@ -35,7 +35,7 @@ from shared.storage.store import CallStore, Change, commit, retry_conflicts, sha
 from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
-    from shared.graph.client import StartedOperation
+    from shared.domain.calls import StartedOperation
     from shared.graph.recording import RecordRequest
 
 

@@ -36,7 +36,7 @@ from shared.domain.termination import UNKNOWN
 from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
 
 if TYPE_CHECKING:
-    from shared.graph.client import StartedOperation
+    from shared.domain.calls import StartedOperation
 
 _FAILURE_FROM = 400  # a code from here on is a failure, as in HTTP
 

@@ -2,14 +2,14 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from shared import telemetry
 from shared.clock import Clock, SystemClock
 from shared.config.settings import Settings
-from shared.domain.calls import canonical_id
+from shared.domain.calls import StartedOperation, canonical_id
 from shared.domain.leases import TenantApp
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph.authenticity import GraphAction, Verdict, as_object, request_id, verdict_of
@@ -43,20 +43,6 @@ class GraphCall:
     code: int | None = None
     subcode: int | None = None
     message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StartedOperation:
-    """A recording that Graph has accepted. `status` is Graph's word; it may already be `completed` or `failed`."""
-
-    id: str
-    status: str
-    client_context: str | None = None
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
-    recording_location: str | None = field(default=None, repr=False)
-    recording_access_token: str | None = field(default=None, repr=False)
 
 
 class GraphCalls:

@@ -104,7 +104,7 @@ def test_many_tenants_share_their_connections(report: dict[str, Any]) -> None:
 
 
 def test_hang_ups_are_timed_idle_and_while_a_sweep_runs(report: dict[str, Any]) -> None:
-    """The order in which they go is held by tests/shared/graph/test_rate_limit.py: in virtual time, as this machine may be busy."""
+    """tests/shared/graph/test_rate_limit.py holds the order in virtual time, because this machine may be busy."""
     found = report["hang_up"]
 
     assert (found["calls"], found["renewed"], found["set"]) == (FEW, FEW, contest.RATE)
@@ -234,7 +234,7 @@ def test_a_process_goes_on_to_the_next_round_when_it_is_told() -> None:
 
 
 def test_a_sample_belongs_to_the_nearest_code_that_has_a_name() -> None:
-    ours, library = str(contest.ROOT / "shared" / "slots.py"), "/x/lib/python3.13/site-packages"
+    ours, library = str(contest.ROOT / "shared" / "keeping" / "concurrency.py"), "/x/lib/python3.13/site-packages"
     assert group_of(["/usr/lib/python3.13/contextlib.py", ours, "/usr/lib/python3.13/asyncio/tasks.py"]) == "our code"
     assert group_of([f"{library}/yarl/_url.py", f"{library}/aiohttp/client.py", ours]) == "aiohttp"
     assert group_of([f"{library}/aiohttp/client.py", f"{library}/azure/core/x.py", ours]) != "aiohttp"

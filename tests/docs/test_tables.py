@@ -223,7 +223,7 @@ def _at(clock: str) -> datetime:
 
 
 def _modules(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).glob("*.py"))
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def _kinds(path: Path) -> set[str]:

@@ -182,7 +182,7 @@ def all_written(patch: pytest.MonkeyPatch) -> None:
 
 
 def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wakeups, "MESSAGE_LIFETIME", timedelta(days=7))
+    patch.setattr(wakeup_queue, "MESSAGE_LIFETIME", timedelta(days=7))
 
 
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.clock import SystemClock
 from shared.config.apps import Apps, BotApp
-from shared.domain.calls import Call, Status, TerminationSource
+from shared.domain.calls import Call, StartedOperation, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
 from shared.domain.lifecycle import call_gone
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.graph.client import GraphCall, StartedOperation
+from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Renewer
 from shared.storage.memory_store import MemoryCallStore

@@ -26,7 +26,6 @@ from shared.auth.signing_keys import (
 )
 from shared.auth.token_kinds import TokenKind
 from shared.auth.tokens import LEEWAY, MAX_TOKEN_LENGTH, Claims, TokenVerifier
-from shared.config.settings import load_settings
 from shared.errors import Forbidden, SigningKeysUnavailable, Unauthenticated
 from shared.http_client import HttpClient, make_http_client
 from shared.identifiers import lower_guids
@@ -102,9 +101,7 @@ def clock() -> SteppedClock:
 
 @pytest.fixture
 async def client() -> AsyncIterator[HttpClient]:
-    made = make_http_client(
-        load_settings({"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"})
-    )
+    made = make_http_client(32)
     yield made
     await made.close()
 

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from shared.domain.calls import Call, Hangup, Operation, Status, Termination, TerminationSource
+from shared.domain.calls import Call, Hangup, Operation, StartedOperation, Status, Termination, TerminationSource
 from shared.domain.leases import RenewalFailure
 from shared.domain.lifecycle import (
     Registration,
@@ -29,7 +29,6 @@ from shared.domain.notifications import (
 )
 from shared.domain.precedence import better_termination
 from shared.errors import Conflict, Forbidden
-from shared.graph.client import StartedOperation
 from tests.support.events import EventFile, readable
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

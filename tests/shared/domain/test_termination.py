@@ -201,7 +201,7 @@ def test_no_name_stands_twice_in_the_file() -> None:
         assert len({name for name, _ in pairs}) == len(pairs)
         return dict(pairs)
 
-    path = Path(__file__).parents[3] / "shared" / "termination_codes.json"
+    path = Path(__file__).parents[3] / "shared" / "domain" / "termination_codes.json"
     assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
 
 
@@ -334,6 +334,6 @@ def test_a_failing_keep_alive_says_whose_doing_it_is(
 
 
 def test_every_word_for_a_failing_keep_alive_is_explained() -> None:
-    source = (Path(__file__).parents[3] / "shared" / "renewal.py").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[3] / "shared" / "keeping" / "renewer.py").read_text(encoding="utf-8")
     words = set(re.findall(r'reason = "(\w+)"', source)) | {"postponed"}
     assert words == set(catalogue().by_word)

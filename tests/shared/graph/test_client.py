@@ -14,8 +14,9 @@ from aiohttp import web
 from shared import errors
 from shared.api.validation import read_json
 from shared.config.settings import load_settings
+from shared.domain.calls import StartedOperation
 from shared.errors import GraphError, InvalidRequest, TokenUnavailable
-from shared.graph.client import GraphCall, GraphCalls, StartedOperation
+from shared.graph.client import GraphCall, GraphCalls
 from shared.graph.error_mapping import as_integer, parse_retry_after
 from shared.graph.recording import RecordRequest, caller_context
 from shared.http_client import MAX_RESPONSE_BODY, make_http_client
@@ -73,7 +74,7 @@ async def connect(tokens: Tokens) -> AsyncIterator[Connect]:
                 **env,
             }
         )
-        clients.append(make_http_client(settings))
+        clients.append(make_http_client(settings.keep_alive_concurrency))
         return GraphCalls(clients[-1], tokens, settings, StillClock())
 
     yield connected
@@ -682,7 +683,7 @@ def test_the_client_is_made_outside_a_loop_and_quietens_its_libraries() -> None:
         }
     )
 
-    make_http_client(settings)
+    make_http_client(settings.keep_alive_concurrency)
 
     assert settings.graph_timeout == timedelta(seconds=10)
     assert all(logging.getLogger(name).level == logging.WARNING for name in ("aiohttp", "httpx"))

@@ -430,7 +430,7 @@ async def test_a_token_that_is_still_good_outlives_an_outage(
 ) -> None:
     tokens = make(**SECRET)
     await tokens.get(TENANT)
-    monkeypatch.setattr(credentials, "_REQUEST_TIMEOUT", timedelta(seconds=0.1))
+    monkeypatch.setattr(token_cache, "_REQUEST_TIMEOUT", timedelta(seconds=0.1))
     entra.hangs = asyncio.Event()
     clock.time += timedelta(seconds=3660) - RENEW_BEFORE_EXPIRY  # it was issued a moment later than this clock says
 

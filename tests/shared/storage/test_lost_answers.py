@@ -15,10 +15,9 @@ from shared.api.management import Management
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
-from shared.domain.calls import Call, IdempotencyRecord, StoredResponse
+from shared.domain.calls import Call, IdempotencyRecord, StartedOperation, StoredResponse
 from shared.domain.leases import Progress, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
-from shared.graph.client import StartedOperation
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Outcome, Renewer
 from shared.storage.memory_store import MemoryCallStore, _Shard

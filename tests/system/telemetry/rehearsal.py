@@ -1,8 +1,8 @@
 """Health and faults, one scenario after the other, in virtual time. The real exporter sends what the app tells of them.
 
-`python -m tests.system.telemetry.rehearsal` runs in a process of its own, because the exporter can be configured once in a
-process. The app settings of a deployment say where it sends. Each scenario has ten days of virtual time, so the time of
-a line says to which scenario it belongs.
+`python -m tests.system.telemetry.rehearsal` runs in a process of its own, because the exporter can be configured once
+in a process. The app settings of a deployment say where it sends. Each scenario has ten days of virtual time, so the
+time of a line says to which scenario it belongs.
 """
 
 import asyncio

@@ -22,7 +22,8 @@ from release import wheel_check
 from release.libraries import GLIBC, PLACE, PackageError
 
 INVOKED = "openapi"  # a function that needs no setting and no storage, and most of what the app imports
-_LOCAL = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parents[1]
+_NEEDED = ("local", "release")  # the host that loads the package, and the probe
 # As the platform's worker orders it: the app's libraries first, and the app's folder last, which the probe adds.
 _PROBE = (
     "import sys; site, host, root, invoked = sys.argv[1:]; sys.path[:] = [*filter(None, [site]), *sys.path, host];"
@@ -70,8 +71,9 @@ def prove_unpacked(app: Path) -> Proved:
     native = wheel_check.check(app / PLACE)
     alone = runs_here()
     with tempfile.TemporaryDirectory(prefix="call-keeper-package-") as host:
-        # A copy of `local` alone: from the repository itself, what the package lacks would be found after all.
-        shutil.copytree(_LOCAL, Path(host, "local"), ignore=shutil.ignore_patterns("__pycache__"))
+        # Copies: in the repository itself, Python would find the modules that the package lacks.
+        for folder in _NEEDED:
+            shutil.copytree(_ROOT / folder, Path(host, folder), ignore=shutil.ignore_patterns("__pycache__"))
         report = _probed(app, Path(host), alone=alone)
     if report.status != http.client.OK:
         raise PackageError(f"the package loads, and {INVOKED} answers {report.status}")

@@ -27,7 +27,7 @@ try:
 except SystemExit as end:
     code = end.code
 names = {name.partition(".")[0] for name in sys.modules}
-print("STRANGE", sorted(names - sys.stdlib_module_names - {"__main__", "__mp_main__", "infra", "local"}))
+print("STRANGE", sorted(names - sys.stdlib_module_names - {"__main__", "__mp_main__", "infra", "release"}))
 sys.exit(code)
 """
 

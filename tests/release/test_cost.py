@@ -107,7 +107,7 @@ def test_a_load_that_is_none_is_refused(wrong: list[str]) -> None:
 def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(["--calls", str(calls)])
     told = capsys.readouterr().out.split("\n\n")[1]
-    shown = re.search(rf"python -m local\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
+    shown = re.search(rf"python -m release\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
     assert shown
     assert told in shown[1]
     assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
@@ -115,7 +115,7 @@ def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.Ca
 
 @pytest.mark.parametrize("calls", ["100", "10000"])
 def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.search(rf"local\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", COST)
+    shown = re.search(rf"release\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", COST)
     assert shown
     cost.main(shown[1].split())
     assert capsys.readouterr().out.rstrip() == shown[2]

@@ -187,7 +187,7 @@ def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
 
 
 def test_what_the_programs_say_is_what_the_document_quotes() -> None:
-    places = [*(ROOT / "local").glob("*.py"), *INFRA.glob("*.py")]
+    places = [*(ROOT / "release").glob("*.py"), *INFRA.glob("*.py")]
     source = "".join(path.read_text(encoding="utf-8") for path in places if path.name != "audit.py")
     said = ("0 functions found", "another deployment is running", "refused the package", "functions are found")
     of_infra = ("ok: it is deployed and proved", "(the bot's callbackUri)", "calls are not kept alive yet")

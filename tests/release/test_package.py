@@ -263,7 +263,7 @@ class TestProof:
     @pytest.mark.parametrize(
         ("missing", "message"),
         [
-            ("shared/domain/calls.py", r"does not load: .*shared\.calls"),  # the repository has it
+            ("shared/domain/calls.py", r"does not load: .*shared\.domain\.calls"),  # the repository has it
             (f"{PLACE}/pydantic_settings", r"does not load: .*pydantic_settings"),  # this environment has it
         ],
     )

@@ -15,7 +15,7 @@ from shared.domain.calls import Call, Termination, TerminationSource
 from shared.telemetry import LOGGER, LogEvent, Metric
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [*sorted((ROOT / "shared").glob("*.py")), *sorted((ROOT / "functions").glob("*.py"))]
+SOURCES = sorted(path for folder in ("shared", "functions") for path in (ROOT / folder).rglob("*.py"))
 EVENTS = {name: value for name, value in vars(telemetry).items() if isinstance(value, LogEvent)}
 METRICS = {name: value for name, value in vars(telemetry).items() if isinstance(value, Metric)}
 OF_LOGGING = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event"}

@@ -14,7 +14,7 @@ from shared.domain.notifications import (
     parse_notifications,
 )
 
-FOLDER = Path(__file__).parents[1] / "events"
+FOLDER = Path(__file__).parents[1] / "data" / "events"
 TYPES = {CallNotification: "call", OperationNotification: "operation"}
 
 

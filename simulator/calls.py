@@ -4,94 +4,31 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from simulator.records import (
+    ANSWER_WITHIN,
+    ESTABLISHING_DELAY,
+    RINGING_DELAY,
+    TERMINATING_DELAY,
+    Call,
+    Direction,
+    End,
+    State,
+)
 from simulator.wire import canonical_id
 
 if TYPE_CHECKING:
     from random import Random
 
     from simulator.clock import Clock
-    from simulator.notifications import Notification
-    from simulator.operations import Operation
     from simulator.wire import JsonObject
-
-LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
-ANSWER_WITHIN = timedelta(seconds=15)  # Graph: call-answer page
-RINGING = 0.1  # simulated seconds until `establishing` is notified
-ESTABLISHING = 1.0  # simulated seconds until a call is established
-TERMINATING = 1.0  # simulated seconds from hang-up to the end
-
-
-class State(StrEnum):
-    """Graph's `callState`, as far as a call gets here."""
-
-    INCOMING = "incoming"
-    ESTABLISHING = "establishing"
-    ESTABLISHED = "established"
-    TERMINATING = "terminating"
-    TERMINATED = "terminated"
-
-
-class Direction(StrEnum):
-    """Graph's `callDirection`."""
-
-    INCOMING = "incoming"
-    OUTGOING = "outgoing"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Why a call ended: Graph's `resultInfo`."""
-
-    code: int
-    subcode: int
-    message: str
 
 
 HUNG_UP = End(200, 5001, "The conversation has ended.")  # Graph: the example of the call-delete page
 LEASE_LAPSED = End(408, 8537, "Keep alive timeout, cleaned up inactive call.")  # Graph: the table of that page
 NOT_ANSWERED = End(408, 8587, "The incoming call was not answered in time.")  # Azure Communication Services' list
-
-
-@dataclass(slots=True)
-class Call:
-    """One call as the service knows it. `details` are the client's own words, returned as they came."""
-
-    id: str
-    tenant_id: str
-    app_id: str
-    callback_uri: str | None
-    direction: Direction
-    state: State
-    started_at: datetime
-    chain_id: str
-    participant_id: str
-    details: JsonObject = field(default_factory=dict)
-    quiet: bool = False
-    keep_alives: list[datetime] = field(default_factory=list)
-    ended_at: datetime | None = None
-    end: End | None = None
-    forgotten: bool = False
-    operations: dict[str, Operation] = field(default_factory=dict)
-    notifications: list[Notification] = field(default_factory=list)
-
-    @property
-    def renewed_at(self) -> datetime:
-        """When the lease last began: the start of the call, or its last successful keepAlive."""
-        return self.keep_alives[-1] if self.keep_alives else self.started_at
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the call ends unless it is kept alive before."""
-        return self.renewed_at + LEASE
-
-    @property
-    def over(self) -> bool:
-        """Whether Graph no longer knows this call."""
-        return self.forgotten or self.state is State.TERMINATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +109,7 @@ class Calls:
             return
         call.state = State.TERMINATING
         self._announce(call)
-        self._clock.after(TERMINATING, lambda: self.end(call, HUNG_UP))
+        self._clock.after(TERMINATING_DELAY, lambda: self.end(call, HUNG_UP))
 
     def end(self, call: Call, end: End, *, notify: bool = True) -> None:
         """The call is over, for good; its `deleted` notification is sent unless `notify` is false."""
@@ -201,8 +138,8 @@ class Calls:
                 self._announce(call)
                 self._clock.after(ANSWER_WITHIN.total_seconds(), lambda: self._drop_unanswered(call))
             case State.ESTABLISHING:
-                self._clock.after(RINGING, lambda: self._ring(call))
-                self._clock.after(ESTABLISHING, lambda: self._establish(call))
+                self._clock.after(RINGING_DELAY, lambda: self._ring(call))
+                self._clock.after(ESTABLISHING_DELAY, lambda: self._establish(call))
             case State.ESTABLISHED:
                 self._announce(call)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from simulator import control_models as bodies
 from simulator import control_views as views
-from simulator.calls import Call, Direction, End, NewCall, State
+from simulator.calls import NewCall
 from simulator.control_answers import ProblemError, listed, read, shown
 from simulator.notifications import custom
-from simulator.operations import Operation, Outcome, Status
+from simulator.records import Call, Direction, End, Operation, Outcome, State, Status
 from simulator.wire import canonical_id, instant
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from simulator.calls import Direction
 from simulator.delivery import Modes, TokenKind
+from simulator.records import Direction
 from simulator.wire import Json
 
 _HUNDRED_YEARS = 3.2e9

@@ -3,12 +3,10 @@
 from datetime import datetime
 from typing import Self
 
-from simulator.calls import Call, Direction, State
 from simulator.control_models import ControlModel
 from simulator.faults import ActiveFault, Fault, OperationName
 from simulator.journal import Entry
-from simulator.notifications import Notification
-from simulator.operations import Operation, Status
+from simulator.records import Call, Direction, Notification, Operation, State, Status
 from simulator.wire import Json
 
 

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from simulator.entra import LIFE, Grant
-from simulator.notifications import Attempt, Notification, Shape, body, of_call, of_operation
+from simulator.notifications import Shape, body, of_call, of_operation
+from simulator.records import Attempt, Notification
 
 if TYPE_CHECKING:
-    from simulator.calls import Call
     from simulator.clock import Clock
     from simulator.entra import Entra
-    from simulator.operations import Operation
+    from simulator.records import Call, Operation
     from simulator.signing import KeyRing
     from simulator.wire import Json, JsonObject
 

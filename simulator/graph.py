@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from simulator import graph_models as bodies
 from simulator.authorization import MEDIA, PLACE_CALLS, Authorization, Caller
-from simulator.calls import Call, NewCall, State
+from simulator.calls import NewCall
 from simulator.faults import OperationName
-from simulator.operations import Kind, Operation, Operations, RecordingRequest
+from simulator.operations import Operations, RecordingRequest
+from simulator.records import Call, Kind, Operation, State
 from simulator.refusals import (
     Refusal,
     as_graph,

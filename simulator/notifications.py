@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from simulator.calls import Direction, State
-from simulator.operations import Kind, Operation, Status
+from simulator.records import Direction, Kind, Operation, State, Status
 from simulator.wire import Json, JsonObject, notification_id
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from simulator.calls import Call, End
+    from simulator.records import Call, End
 
 OPERATION_TYPES = {
     Kind.RECORD_RESPONSE: "#microsoft.graph.recordOperation",
@@ -31,31 +27,6 @@ class Shape(StrEnum):
 
     DOCUMENTED = "documented"
     OBSERVED = "observed"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One POST to the bot: its answer, or the error that took its place."""
-
-    at: datetime
-    status: int | None
-    error: str | None
-
-
-@dataclass(slots=True)
-class Notification:
-    """One member of a body's `value`, and every attempt to deliver it."""
-
-    id: str
-    item: JsonObject
-    created_at: datetime
-    lost: bool = False
-    attempts: list[Attempt] = field(default_factory=list)
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the bot ever answered with a 2xx."""
-        return any(attempt.status is not None and attempt.status < 300 for attempt in self.attempts)  # noqa: PLR2004 2xx
 
 
 def body(items: list[JsonObject]) -> JsonObject:

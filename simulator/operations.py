@@ -5,47 +5,20 @@ from __future__ import annotations
 import io
 import wave
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from simulator.records import Kind, Operation, Outcome, Recording, Status
+
 if TYPE_CHECKING:
-    from simulator.calls import Call, Calls
+    from simulator.calls import Calls
     from simulator.clock import Clock
+    from simulator.records import Call
 
 SPEECH = 20  # simulated seconds that the person speaks before falling silent
 PROMPT = 2  # simulated seconds that one prompt lasts
 KEPT_AFTER_CALL = timedelta(minutes=5)  # Graph: "discarded shortly after the call ends", no figure given
 _RATE, _WIDTH = 16_000, 2  # the example of the call-record page: 160,696 bytes for a few seconds
-
-
-class Kind(StrEnum):
-    """What is done, named as Graph's operation types are."""
-
-    RECORD_RESPONSE = "recordResponse"
-    RECORD = "record"
-    PLAY_PROMPT = "playPrompt"
-    CANCEL = "cancelMediaProcessing"
-
-
-class Status(StrEnum):
-    """Graph's `operationStatus`, written as its examples write it."""
-
-    NOT_STARTED = "notStarted"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an operation finished: `resultInfo`, and Graph's `completionReason`."""
-
-    status: Status
-    code: int
-    subcode: int
-    message: str
-    completion_reason: str
 
 
 MAX_DURATION = Outcome(
@@ -56,43 +29,6 @@ MAX_SILENCE = Outcome(
 )
 PLAYED = Outcome(Status.COMPLETED, 200, 0, "Action completed successfully.", "none")
 CANCELLED = Outcome(Status.FAILED, 400, 8508, "Action failed, the operation was cancelled.", "operationCanceled")
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Where a recording can be had, and the token that opens it."""
-
-    id: str
-    location: str
-    access_token: str
-
-
-@dataclass(slots=True)
-class Operation:
-    """One operation of a call. `stream` is the old page's `streamWhileRecording`."""
-
-    id: str
-    kind: Kind
-    client_context: str | None
-    created_at: datetime
-    length: timedelta
-    outcome_when_done: Outcome
-    status: Status = Status.NOT_STARTED
-    outcome: Outcome | None = None
-    finished_at: datetime | None = None
-    recording: Recording | None = None
-    stream: bool = False
-    etag: str = 'W/"54451"'
-
-    @property
-    def records(self) -> bool:
-        """Whether it makes a recording."""
-        return self.kind in {Kind.RECORD, Kind.RECORD_RESPONSE}
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has come to its end, good or bad."""
-        return self.status in {Status.COMPLETED, Status.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.notifications import OPERATION_TYPES, result_info
-from simulator.operations import Kind, Status
+from simulator.records import Kind, Status
 
 if TYPE_CHECKING:
-    from simulator.calls import Call
-    from simulator.operations import Operation
+    from simulator.records import Call, Operation
     from simulator.wire import Json, JsonObject
 
 # The members that Graph's examples show as null (Graph: application-post-calls, call-get pages).

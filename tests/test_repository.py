@@ -1,13 +1,14 @@
 """Rules of the repository: who imports whom, what importing costs, what no file may hold."""
 
 import ast
+import graphlib
 import importlib.util
 import json
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ INSIDE = [
     (KEEPING, API | COMPOSED),
     (API, COMPOSED),
 ]
+ACYCLIC = ("simulator",)  # packages without an import cycle; imports for type checkers count too
 ARROWS = [  # folder, what it must not import
     ("shared", {"azure.functions", "functions", *OUTSIDE}),
     ("functions", OUTSIDE),
@@ -108,6 +110,25 @@ def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
     }
     assert modules
     assert wrong == set()
+
+
+@pytest.mark.parametrize("package", ACYCLIC)
+def test_no_package_has_an_import_cycle(package: str) -> None:
+    modules = {_dotted(path): path for path in (ROOT / package).rglob("*.py")}
+    imports = {name: {_module(found, modules) for found in _imports(path)} - {""} for name, path in modules.items()}
+    assert any(imports.values())
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the names of the cycle
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _module(imported: str, modules: Collection[str]) -> str:
+    """Return the module in `modules` that an imported name belongs to, or "" if it is outside of them."""
+    while imported and imported not in modules:
+        imported = imported.rpartition(".")[0]
+    return imported
 
 
 @pytest.mark.parametrize("name", PURE)

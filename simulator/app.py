@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from simulator import control, entra, graph
-from simulator.control_answers import problem
+from simulator import entra, graph
+from simulator.control import routes as control
+from simulator.control.answers import problem
 from simulator.delivery import ISSUER
 from simulator.faults import OperationName
 from simulator.refusals import Refusal, as_graph

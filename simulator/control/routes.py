@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simulator import control_models as bodies
-from simulator import control_views as views
-from simulator.control_answers import ProblemError, dumped, listed, problem, read, shown
-from simulator.control_calls import CallRoutes
+from simulator.control import models as bodies
+from simulator.control import views
+from simulator.control.answers import ProblemError, dumped, listed, problem, read, shown
+from simulator.control.calls import CallRoutes
 from simulator.entra import LIFE, App, Grant, Identity
 from simulator.faults import Fault, OperationName
 from simulator.wire import canonical_id, instant

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from simulator import control_models as bodies
-from simulator import control_views as views
 from simulator.calls import NewCall
-from simulator.control_answers import ProblemError, listed, read, shown
+from simulator.control import models as bodies
+from simulator.control import views
+from simulator.control.answers import ProblemError, listed, read, shown
 from simulator.notifications import custom
 from simulator.records import Call, Direction, End, Operation, Outcome, State, Status
 from simulator.wire import canonical_id, instant

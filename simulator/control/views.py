@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Self
 
-from simulator.control_models import ControlModel
+from simulator.control.models import ControlModel
 from simulator.faults import ActiveFault, Fault, OperationName
 from simulator.journal import Entry
 from simulator.records import Call, Direction, Notification, Operation, State, Status

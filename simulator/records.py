@@ -1,4 +1,4 @@
-"""Calls, their operations and their notifications as data: states, results, times and the rules of one record."""
+"""The records of calls, of their operations and of their notifications, with the enums and durations of a call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from simulator.wire import JsonObject
 
 LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
-ANSWER_WITHIN = timedelta(seconds=15)  # Graph: call-answer page
-RINGING_DELAY = 0.1  # simulated seconds until `establishing` is notified
-ESTABLISHING_DELAY = 1.0  # simulated seconds until a call is established
-TERMINATING_DELAY = 1.0  # simulated seconds from hang-up to the end
+ANSWER_TIMEOUT = timedelta(seconds=15)  # Graph: call-answer page
+RINGING_DELAY = timedelta(seconds=0.1)  # simulated: from the creation or answer to the notified `establishing`
+ESTABLISHING_DELAY = timedelta(seconds=1)  # simulated: from the creation or answer to `established`
+TERMINATING_DELAY = timedelta(seconds=1)  # simulated: from the hang-up to `terminated`
+
+_FIRST_REDIRECT = 300  # the statuses below it are 2xx
 
 
-class State(StrEnum):
-    """Graph's `callState`, as far as a call gets here."""
+class CallState(StrEnum):
+    """Graph's `callState`, as far as the simulator uses it."""
 
     INCOMING = "incoming"
     ESTABLISHING = "establishing"
@@ -27,7 +29,7 @@ class State(StrEnum):
     TERMINATED = "terminated"
 
 
-class Direction(StrEnum):
+class CallDirection(StrEnum):
     """Graph's `callDirection`."""
 
     INCOMING = "incoming"
@@ -35,16 +37,16 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """Why a call ended: Graph's `resultInfo`."""
+class CallEnd:
+    """The reason why a call ended: Graph's `resultInfo`."""
 
     code: int
     subcode: int
     message: str
 
 
-class Kind(StrEnum):
-    """What is done, named as Graph's operation types are."""
+class OperationKind(StrEnum):
+    """The media actions, named like Graph's operation types."""
 
     RECORD_RESPONSE = "recordResponse"
     RECORD = "record"
@@ -52,8 +54,8 @@ class Kind(StrEnum):
     CANCEL = "cancelMediaProcessing"
 
 
-class Status(StrEnum):
-    """Graph's `operationStatus`, written as its examples write it."""
+class OperationStatus(StrEnum):
+    """Graph's `operationStatus`, in the spelling of its examples."""
 
     NOT_STARTED = "notStarted"
     RUNNING = "running"
@@ -63,9 +65,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an operation finished: `resultInfo`, and Graph's `completionReason`."""
+    """The result of a finished operation: Graph's `resultInfo` and `completionReason`."""
 
-    status: Status
+    status: OperationStatus
     code: int
     subcode: int
     message: str
@@ -74,7 +76,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Where a recording can be had, and the token that opens it."""
+    """The URL of a recording's file, and the bearer token that gives access to it."""
 
     id: str
     location: str
@@ -83,15 +85,15 @@ class Recording:
 
 @dataclass(slots=True)
 class Operation:
-    """One operation of a call. `stream` is the old page's `streamWhileRecording`."""
+    """One operation of a call. `stream` is `streamWhileRecording` of the record page of 2018."""
 
     id: str
-    kind: Kind
+    kind: OperationKind
     client_context: str | None
     created_at: datetime
-    length: timedelta
+    duration: timedelta
     outcome_when_done: Outcome
-    status: Status = Status.NOT_STARTED
+    status: OperationStatus = OperationStatus.NOT_STARTED
     outcome: Outcome | None = None
     finished_at: datetime | None = None
     recording: Recording | None = None
@@ -99,19 +101,19 @@ class Operation:
     etag: str = 'W/"54451"'
 
     @property
-    def records(self) -> bool:
-        """Whether it makes a recording."""
-        return self.kind in {Kind.RECORD, Kind.RECORD_RESPONSE}
+    def is_recording(self) -> bool:
+        """True if the operation makes a recording."""
+        return self.kind in {OperationKind.RECORD, OperationKind.RECORD_RESPONSE}
 
     @property
-    def finished(self) -> bool:
-        """Whether it has come to its end, good or bad."""
-        return self.status in {Status.COMPLETED, Status.FAILED}
+    def is_finished(self) -> bool:
+        """True if the operation has completed or failed."""
+        return self.status in {OperationStatus.COMPLETED, OperationStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST to the bot: its answer, or the error that took its place."""
+    """One POST to the bot: the status of its response, or the error if there was no response."""
 
     at: datetime
     status: int | None
@@ -120,7 +122,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Notification:
-    """One member of a body's `value`, and every attempt to deliver it."""
+    """One member of a body's `value`, with every attempt to deliver it. A `lost` one is never sent."""
 
     id: str
     item: JsonObject
@@ -129,21 +131,25 @@ class Notification:
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
-    def delivered(self) -> bool:
-        """Whether the bot ever answered with a 2xx."""
-        return any(attempt.status is not None and attempt.status < 300 for attempt in self.attempts)  # noqa: PLR2004 2xx
+    def is_delivered(self) -> bool:
+        """True if the bot answered at least one attempt with a 2xx."""
+        return any(attempt.status is not None and attempt.status < _FIRST_REDIRECT for attempt in self.attempts)
 
 
 @dataclass(slots=True)
 class Call:
-    """One call as the service knows it. `details` are the client's own words, returned as they came."""
+    """One call as Graph knows it.
+
+    `details` holds the members that the client sent; responses return them unchanged. A `quiet` call sends no
+    notification by itself. A `forgotten` call ended without a notification.
+    """
 
     id: str
     tenant_id: str
     app_id: str
     callback_uri: str | None
-    direction: Direction
-    state: State
+    direction: CallDirection
+    state: CallState
     started_at: datetime
     chain_id: str
     participant_id: str
@@ -151,22 +157,22 @@ class Call:
     quiet: bool = False
     keep_alives: list[datetime] = field(default_factory=list)
     ended_at: datetime | None = None
-    end: End | None = None
+    end: CallEnd | None = None
     forgotten: bool = False
     operations: dict[str, Operation] = field(default_factory=dict)
     notifications: list[Notification] = field(default_factory=list)
 
     @property
     def renewed_at(self) -> datetime:
-        """When the lease last began: the start of the call, or its last successful keepAlive."""
+        """Return when the lease last began: at the last successful keepAlive, or else at the start of the call."""
         return self.keep_alives[-1] if self.keep_alives else self.started_at
 
     @property
     def expires_at(self) -> datetime:
-        """When the call ends unless it is kept alive before."""
+        """Return when the call ends if no further keepAlive succeeds."""
         return self.renewed_at + LEASE
 
     @property
-    def over(self) -> bool:
-        """Whether Graph no longer knows this call."""
-        return self.forgotten or self.state is State.TERMINATED
+    def is_over(self) -> bool:
+        """True if the call has terminated or is forgotten, so that Graph no longer knows it."""
+        return self.forgotten or self.state is CallState.TERMINATED

@@ -55,7 +55,7 @@ ACYCLIC = ("simulator",)  # packages without an import cycle; imports for type c
 ARROWS = [  # folder, what it must not import
     ("shared", {"azure.functions", "functions", *OUTSIDE}),
     ("functions", OUTSIDE),
-    ("simulator", {"shared", "functions", "function_app", "local", "tests"}),
+    ("simulator", {"shared", "functions", "function_app", "local", "bench", "soak", "infra", "tests"}),
     ("local", {"shared", "functions", "function_app", "tests"}),
     ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
     ("soak", {"functions", "function_app", "simulator", "local", "tests"}),

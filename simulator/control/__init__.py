@@ -1,1 +1,1 @@
-"""The control API, by which a test or a person looks into the simulator and makes things happen."""
+"""The control API, with which a test or a person inspects the simulator and makes things happen."""

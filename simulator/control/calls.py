@@ -1,4 +1,4 @@
-"""The control API's routes of calls: make them, look at them, end them, let them speak."""
+"""The control API's handlers for calls: create, list, end, forget, notify, finish an operation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from simulator.calls import NewCall
-from simulator.control import models as bodies
-from simulator.control import views
-from simulator.control.answers import ProblemError, listed, read, shown
-from simulator.notifications import custom
-from simulator.records import Call, Direction, End, Operation, Outcome, State, Status
-from simulator.wire import canonical_id, instant
+from simulator.control import models, views
+from simulator.control.responses import ProblemError, list_response, object_response, read_body
+from simulator.notifications import custom_notification
+from simulator.records import Call, CallDirection, CallEnd, CallState, Operation, OperationStatus, Outcome
+from simulator.wire import canonical_id, rfc3339
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -20,89 +19,90 @@ if TYPE_CHECKING:
     from simulator.simulation import Simulation
 
 
-class CallRoutes:
-    """Handlers of /control/calls."""
+class CallHandlers:
+    """The handlers under /control/calls."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
 
     async def create_call(self, request: Request) -> Response:
-        """201 with a new call."""
-        wanted = await read(request, bodies.CallWanted)
-        incoming = wanted.state == "incoming" or wanted.direction is Direction.INCOMING
+        """Create a call: 201."""
+        body = await read_body(request, models.NewCallBody)
+        incoming = body.state == "incoming" or body.direction is CallDirection.INCOMING
         try:
             call = self._simulation.calls.create(
                 NewCall(
-                    tenant_id=wanted.tenant_id,
-                    app_id=wanted.app_id,
-                    callback_uri=wanted.callback_uri,
-                    direction=Direction.INCOMING if incoming else Direction.OUTGOING,
-                    state=State(wanted.state or "established"),
-                    age=timedelta(seconds=wanted.age_seconds),
-                    quiet=wanted.quiet,
-                    details=wanted.details,
-                    id=wanted.id,
+                    tenant_id=body.tenant_id,
+                    app_id=body.app_id,
+                    callback_uri=body.callback_uri,
+                    direction=CallDirection.INCOMING if incoming else CallDirection.OUTGOING,
+                    state=CallState(body.state or CallState.ESTABLISHED),
+                    age=timedelta(seconds=body.age_seconds),
+                    quiet=body.quiet,
+                    details=body.details,
+                    id=body.id,
                 )
             )
         except ValueError as error:
             raise ProblemError(409, str(error)) from error
-        return shown(views.CallView.of(call, self._simulation.clock.now()), 201)
+        return object_response(views.CallView.of(call, self._simulation.clock.now()), 201)
 
     async def list_calls(self, _request: Request) -> Response:
-        """Every call, oldest first."""
+        """Return every call, oldest first."""
         now = self._simulation.clock.now()
-        return listed([views.CallSummary.of(call, now) for call in self._simulation.calls.all()])
+        return list_response([views.CallSummary.of(call, now) for call in self._simulation.calls.all()])
 
     async def get_call(self, request: Request) -> Response:
-        """One call, with its keepAlives, operations and notifications."""
-        return shown(views.CallView.of(self._call(request), self._simulation.clock.now()))
+        """Return one call, with its keepAlives, operations and notifications."""
+        return object_response(views.CallView.of(self._call(request), self._simulation.clock.now()))
 
     async def end_call(self, request: Request) -> Response:
-        """End a call as Graph would, with any code."""
-        call, wanted = self._living(request), await read(request, bodies.EndWanted)
-        end = End(wanted.code, wanted.subcode, wanted.message)
-        self._simulation.calls.end(call, end, notify=wanted.notify)
+        """End a call as Graph does, with any code."""
+        call, body = self._active_call(request), await read_body(request, models.EndBody)
+        end = CallEnd(body.code, body.subcode, body.message)
+        self._simulation.calls.end(call, end, notify=body.notify)
         return await self.get_call(request)
 
     async def forget_call(self, request: Request) -> Response:
-        """The call is gone, and no notification says so."""
-        self._simulation.calls.forget(self._living(request))
+        """End a call without a notification."""
+        self._simulation.calls.forget(self._active_call(request))
         return await self.get_call(request)
 
     async def notify(self, request: Request) -> Response:
-        """Send a notification of a call: one again, or any other."""
-        call, wanted = self._call(request), await read(request, bodies.NotifyWanted)
+        """Send a notification of a call: an earlier one again, or one with any content."""
+        call, body = self._call(request), await read_body(request, models.NotifyBody)
         delivery = self._simulation.delivery
-        if wanted.notification_id is None:
-            shape = delivery.modes_of(call).shape
-            item = custom(call, wanted.change_type, wanted.suffix, wanted.resource_data, shape)
+        if body.notification_id is None:
+            shape = delivery.settings_of(call).shape
+            item = custom_notification(call, body.change_type, body.suffix, body.resource_data, shape)
         else:
-            found = [each.item for each in call.notifications if each.id == wanted.notification_id]
-            if not found:
-                raise ProblemError(404, f"This call has no notification {wanted.notification_id}.")
-            item = found[0]
-        return shown(views.NotificationView.of(delivery.send(call, item)), 202)
+            items = [each.item for each in call.notifications if each.id == body.notification_id]
+            if not items:
+                raise ProblemError(404, f"This call has no notification {body.notification_id}.")
+            item = items[0]
+        return object_response(views.NotificationView.of(delivery.send(call, item)), 202)
 
     async def finish_operation(self, request: Request) -> Response:
         """Finish an operation now, with any outcome."""
-        call, wanted = self._living(request), await read(request, bodies.FinishWanted)
+        call, body = self._active_call(request), await read_body(request, models.FinishBody)
         operation = self._operation(call, request)
-        outcome = Outcome(Status(wanted.status), wanted.code, wanted.subcode, wanted.message, wanted.completion_reason)
+        status = OperationStatus(body.status)
+        outcome = Outcome(status, body.code, body.subcode, body.message, body.completion_reason)
         self._simulation.operations.finish(call, operation, outcome)
-        return shown(views.OperationView.of(operation))
+        return object_response(views.OperationView.of(operation))
 
     def _call(self, request: Request) -> Call:
         call_id = request.path_params["call_id"]
         call = self._simulation.calls.find(call_id)
         if call is None:
-            raise ProblemError(404, f"There is no call {call_id}. GET /control/calls lists all.")
+            raise ProblemError(404, f"There is no call {call_id}. GET /control/calls lists all calls.")
         return call
 
-    def _living(self, request: Request) -> Call:
+    def _active_call(self, request: Request) -> Call:
         call = self._call(request)
-        if call.over:
+        if call.is_over:
             raise ProblemError(
-                409, f"The call {call.id} is over already, since {instant(call.ended_at or call.started_at)}."
+                409, f"The call {call.id} is over already, since {rfc3339(call.ended_at or call.started_at)}."
             )
         return call
 
@@ -112,6 +112,6 @@ class CallRoutes:
             raise ProblemError(
                 404, f"The call {call.id} has no such operation. GET /control/calls/{call.id} lists them."
             )
-        if operation.finished:
+        if operation.is_finished:
             raise ProblemError(409, f"The operation {operation.id} has finished already.")
         return operation

@@ -1,54 +1,51 @@
-"""What the control API takes."""
+"""Request bodies of the control API."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
 
-from simulator.delivery import Modes, TokenKind
-from simulator.records import Direction
-from simulator.wire import Json
+from simulator.clock import MAX_SPEED
+from simulator.delivery import DeliverySettings, TokenKind
+from simulator.records import CallDirection
+from simulator.wire import ControlModel, Json
 
-_HUNDRED_YEARS = 3.2e9
-
-
-class ControlModel(BaseModel):
-    """A JSON object of the control API."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True)
+_MAX_SECONDS = 3.2e9  # about 100 years, so that no datetime overflows
 
 
 class ClockChange(ControlModel):
-    """POST /control/clock."""
+    """The body of POST /control/clock."""
 
-    advance: float | None = Field(None, ge=0, le=_HUNDRED_YEARS, description="simulated seconds")
-    speed: float | None = Field(None, ge=0, le=100_000, description="simulated seconds per real second; 0 stands still")
+    advance: float | None = Field(None, ge=0, le=_MAX_SECONDS, description="simulated seconds")
+    speed: float | None = Field(
+        None, ge=0, le=MAX_SPEED, description="simulated seconds per real second; 0 stops the clock"
+    )
 
 
-class CallWanted(ControlModel):
-    """POST /control/calls."""
+class NewCallBody(ControlModel):
+    """The body of POST /control/calls."""
 
     tenant_id: str = Field(min_length=1, max_length=100)
     app_id: str = Field(min_length=1, max_length=100)
     callback_uri: str | None = Field(None, pattern=r"^https?://")
     id: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^/?#]+$")
-    direction: Direction | None = None
+    direction: CallDirection | None = None
     state: Literal["incoming", "establishing", "established"] | None = None
-    age_seconds: float = Field(0, ge=0, le=_HUNDRED_YEARS)
-    quiet: bool = False
+    age_seconds: float = Field(0, ge=0, le=_MAX_SECONDS, description="time since the start of the call")
+    quiet: bool = Field(default=False, description="send no notification by itself")
     details: dict[str, Json] = Field(default_factory=dict, description="further members of Graph's call")
 
     @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        if self.state == "incoming" and self.direction is Direction.OUTGOING:
+    def _direction_fits_state(self) -> Self:
+        if self.state == "incoming" and self.direction is CallDirection.OUTGOING:
             raise ValueError("a call in state incoming has the direction incoming")
         return self
 
 
-class EndWanted(ControlModel):
-    """POST /control/calls/{id}/end."""
+class EndBody(ControlModel):
+    """The body of POST /control/calls/{id}/end."""
 
     code: int = 200
     subcode: int = 5001
@@ -56,8 +53,8 @@ class EndWanted(ControlModel):
     notify: bool = True
 
 
-class FinishWanted(ControlModel):
-    """POST /control/calls/{id}/operations/{operationId}/finish."""
+class FinishBody(ControlModel):
+    """The body of POST /control/calls/{id}/operations/{operationId}/finish."""
 
     status: Literal["completed", "failed"] = "completed"
     code: int = 200
@@ -66,46 +63,53 @@ class FinishWanted(ControlModel):
     completion_reason: str = "stopToneDetected"
 
 
-class NotifyWanted(ControlModel):
-    """POST /control/calls/{id}/notify: one that was sent before, or any other."""
+class NotifyBody(ControlModel):
+    """The body of POST /control/calls/{id}/notify: a notification to send again, or the content of another one."""
 
     notification_id: str | None = None
     change_type: Literal["created", "updated", "deleted"] = "updated"
-    suffix: str = Field("", pattern=r"^(/.*)?$", description="what follows the call in the URL, as /participants")
+    suffix: str = Field("", pattern=r"^(/.*)?$", description="follows the call in the URL, as /participants")
     resource_data: Json = None
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
+    def _has_exactly_one(self) -> Self:
         if (self.notification_id is None) == (self.resource_data is None):
             raise ValueError("give one of notificationId, resourceData")
         return self
 
 
-class DeliveryWanted(Modes):
-    """PUT /control/delivery: for all calls, or for one. What is left out has its first value again."""
+class DeliveryBody(DeliverySettings):
+    """The body of PUT /control/delivery, for all calls or for one. A missing setting gets its default."""
 
     call_id: str | None = None
 
-    def modes(self) -> Modes:
-        """The modes alone."""
-        return Modes(**self.model_dump(exclude={"call_id"}))
+    def settings(self) -> DeliverySettings:
+        """Return the settings without the call's id."""
+        return DeliverySettings(**self.model_dump(exclude={"call_id"}))
 
 
-class RotationWanted(ControlModel):
-    """POST /control/keys/rotate."""
+class RotationBody(ControlModel):
+    """The body of POST /control/keys/rotate."""
 
     kind: Literal["notification", "entra"] = "notification"
     keep_old: bool = Field(default=False, description="keep the older keys published")
 
 
-class TokenWanted(ControlModel):
-    """POST /control/tokens. `issuer`, `roles` and `expiresIn` have the kind's own values if left out."""
+class TokenBody(ControlModel):
+    """The body of POST /control/tokens. A missing `issuer`, `roles` or `expiresIn` gets the usual value of the kind."""
 
     kind: Literal["notification", "entra"] = "entra"
-    token: TokenKind = Field(TokenKind.LEGACY, description="of a notification")
+    token: TokenKind = Field(TokenKind.LEGACY, description="the kind of a notification's token")
     app_id: str
     tenant_id: str
     audience: str | None = None
     issuer: str | None = None
     roles: tuple[str, ...] | None = None
-    expires_in: int | None = Field(None, description="real seconds; negative: expired so long ago")
+    expires_in: int | None = Field(
+        None, ge=-_MAX_SECONDS, le=_MAX_SECONDS, description="real seconds; a negative value makes an expired token"
+    )
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """Return `expires_in` as a duration, or None."""
+        return None if self.expires_in is None else timedelta(seconds=self.expires_in)

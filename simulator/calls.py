@@ -56,7 +56,7 @@ class CallNotifier(Protocol):
 
 
 class Calls:
-    """All calls, and what happens to them as time passes."""
+    """All calls, and the changes of their states with time."""
 
     def __init__(self, clock: Clock, random: Random, notify: CallNotifier) -> None:
         self._clock = clock

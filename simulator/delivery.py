@@ -47,7 +47,7 @@ _VERSIONS: dict[TokenKind, Literal["1.0", "2.0"]] = {TokenKind.ENTRA_V1: "1.0", 
 
 
 class DeliverySettings(ControlModel):
-    """How notifications are delivered. Probabilities are from 0 to 1, times are in simulated seconds."""
+    """The settings of delivery. Probabilities are from 0 to 1, times are in simulated seconds."""
 
     shape: Shape = Shape.OBSERVED
     loss: float = Field(0, ge=0, le=1, description="probability that a notification is never sent")

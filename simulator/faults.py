@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OperationName(StrEnum):
-    """Every imitated route's operation, by the name that faults and counts use."""
+    """The operations of the simulated routes, by the names that faults and counts use."""
 
     CREATE = "create"
     GET = "get"
@@ -53,7 +53,7 @@ _MIN_REFUSAL = 300  # the lowest status with which Graph itself refuses
 
 
 class Fault(ControlModel):
-    """What goes wrong. Without `operation` it affects all requests to Graph, but none to Entra or for keys."""
+    """A requested fault. Without `operation` it affects all requests to Graph, but none to Entra or for keys."""
 
     operation: OperationName | None = None
     call_id: str | None = None

@@ -1,4 +1,4 @@
-"""The middleware of every imitated route: it applies faults, formats refusals and records requests in the journal."""
+"""The middleware of every simulated route: it applies faults, formats refusals and records requests in the journal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Middleware:
-    """Wraps the handlers of the imitated routes."""
+    """Wraps the handlers of the simulated routes."""
 
     clock: Clock
     calls: Calls

@@ -79,7 +79,7 @@ class Csdl(BaseModel):
         return current is not None
 
     def differences(self, value: Json, declared: str, path: str = "") -> Iterator[str]:
-        """Yield what in a value differs from the published type and is not in EXTRAS."""
+        """Yield the differences between a value and the published type, except those in EXTRAS."""
         if value is None:
             return
         if declared.startswith("Collection("):
@@ -122,7 +122,10 @@ def published() -> Csdl:
 
 
 def notification_differences(body: dict[str, Json]) -> list[str]:
-    """Return what in a body of notifications differs from the published types. `resourceData` has its own type."""
+    """Return the differences between a body of notifications and the published types.
+
+    `resourceData` is declared without a type, so it is compared with the type of its resource.
+    """
     csdl = published()
     found = list(csdl.differences(body, "commsNotifications", "body"))
     items = body["value"]

@@ -95,7 +95,7 @@ def _notify(address: str, calls: int, token: str, first: int = 0) -> list[str]:
 @contextmanager
 def _graph() -> Iterator[tuple[str, SigningKey]]:
     key = SigningKey("notifications")
-    with Children() as children, graph(children, json.dumps({"keys": [key.published()]})) as url:
+    with Children() as children, graph(children, json.dumps({"keys": [key.jwk()]})) as url:
         yield url, key
 
 

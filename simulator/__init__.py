@@ -1,5 +1,5 @@
-"""Microsoft Graph's cloud communications, imitated: any calling bot can be tried against it on a laptop.
+"""A simulator of Microsoft Graph's cloud communications, to try any calling bot on a laptop.
 
-It has its own reading of Graph's documents and imports nothing of the application, so that it cannot agree with the
-application's mistakes.
+The simulator is a second reading of Graph's documents. It imports nothing of the application, so that the two cannot
+share a mistake.
 """

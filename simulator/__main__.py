@@ -1,4 +1,4 @@
-"""`python -m simulator`: serve the simulator on this machine until Ctrl-C."""
+"""The command line of the simulator: `python -m simulator` serves it until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from simulator.app import application
+from simulator.clock import MAX_SPEED
 from simulator.simulation import Options, Simulation
 from simulator.tls import CertificateAuthority
 
@@ -27,41 +28,43 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _USAGE_ERROR = 2
+_MAX_PORT = 65535
+_BACKLOG = 512  # connections that wait to be accepted
 
 
-class _Stop(Exception):
-    """A start that cannot be: the message says why."""
+class _StartError(Exception):
+    """The simulator cannot start. The message says why."""
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to us: there may be two servers, and both must end."""
+    """A server without signal handlers of its own, because one signal must stop the http and the https server."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As the base class does, and tell that it is done."""
+        """Start listening, and set `listening` when this is done."""
         await super().startup(sockets)
         self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing to capture."""
+        """Capture nothing: `_stop_on_signals` handles the signals."""
         yield
 
-    def cut(self, host: str, port: int) -> None:
-        """Cut this client's connection, without a word."""
+    def drop_client(self, host: str, port: int) -> None:
+        """Drop the connection of a client without a response."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, H11Protocol) and connection.client == (host, port):
                 connection.transport.abort()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGINT or SIGTERM: 0. A port in use or a bad option: one line on stderr, 2."""
+    """Serve until SIGINT or SIGTERM, and return 0. If the start fails, print one line on stderr and return 2."""
     try:
         asyncio.run(_serve(_parse(arguments)))
-    except _Stop as error:
+    except _StartError as error:
         print(f"simulator: {error}", file=sys.stderr)  # noqa: T201 a terminal program
         return _USAGE_ERROR
     except KeyboardInterrupt:
@@ -70,29 +73,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="simulator", description="Microsoft Graph's cloud communications, imitated.")
+    parser = _Parser(prog="simulator", description="Simulate Microsoft Graph's cloud communications.")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8080, help="http port, 0 for any (default: %(default)s)")
-    parser.add_argument("--tls-port", type=_port, help="serve https too, on this port, 0 for any")
-    parser.add_argument("--ca-file", type=Path, help="where to write the certificate authority's PEM (with --tls-port)")
-    parser.add_argument("--speed", type=_speed, default=1.0, help="simulated seconds a second (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="makes ids, faults and delivery repeatable")
-    parser.add_argument("--quiet", action="store_true", help="no line for each request on stderr")
+    parser.add_argument("--port", type=_port, default=8080, help="http port, 0 for any free one (default: %(default)s)")
+    parser.add_argument("--tls-port", type=_port, help="serve https too, on this port; 0 for any free one")
+    parser.add_argument(
+        "--ca-file", type=Path, help="write the https certificate authority's PEM to this file (with --tls-port)"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        help="simulated seconds per real second; 0 stops the clock (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, help="a number that makes ids, faults and delivery repeatable")
+    parser.add_argument("--quiet", action="store_true", help="log no requests on stderr")
     options = parser.parse_args(arguments)
     if options.ca_file is not None and options.tls_port is None:
-        raise _Stop("--ca-file needs --tls-port")
+        raise _StartError("--ca-file needs --tls-port")
     return options
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]  # one line instead of the usage and an exit
-        """Refuse in one line."""
-        raise _Stop(f"{message} (see --help)")
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse exits here
+        """Raise the error for one line on stderr, instead of printing the usage."""
+        raise _StartError(f"{message} (see --help)")
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:  # noqa: PLR2004 the highest port there is
-        raise argparse.ArgumentTypeError(f"'{text}' is not a port")
+    if not text.isdigit() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port from 0 to {_MAX_PORT}")
     return int(text)
 
 
@@ -101,8 +111,8 @@ def _speed(text: str) -> float:
         speed = float(text)
     except ValueError:
         speed = -1.0
-    if not 0 <= speed <= 100_000:  # noqa: PLR2004 also refuses nan and inf
-        raise argparse.ArgumentTypeError(f"'{text}' is not a speed from 0 to 100000")
+    if not 0 <= speed <= MAX_SPEED:  # refuses nan and inf too
+        raise argparse.ArgumentTypeError(f"'{text}' is not a speed from 0 to {MAX_SPEED}")
     return speed
 
 
@@ -119,11 +129,11 @@ async def _serve(options: argparse.Namespace) -> None:
         sockets.append(secure)
         addresses.append(str(secure_url))
 
-    def cut(host: str, port: int) -> None:
+    def drop_client(host: str, port: int) -> None:
         for server in servers:
-            server.cut(host, port)
+            server.drop_client(host, port)
 
-    simulation.connections.cut_of = cut
+    simulation.connections.drop_client = drop_client
     _stop_on_signals(servers, simulation)
     running = [asyncio.create_task(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
     for server in servers:
@@ -155,16 +165,17 @@ def _config(app: Starlette, options: argparse.Namespace, tls: ssl.SSLContext | N
 
 
 def _bind(address: str, port: int) -> socket.socket:
-    # Named as TCP: otherwise asyncio leaves Nagle's delay on, which holds every body back for 40 ms.
+    # Name the protocol TCP. Otherwise asyncio leaves Nagle's algorithm on, which delays every body by 40 ms.
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((address, port))
-        sock.listen(512)  # so that a second simulator is refused here, and not later
+        sock.listen(_BACKLOG)  # listen now, so that a second simulator on this port fails here and not later
     except OSError as error:
         sock.close()
-        raise _Stop(f"cannot listen on {address}:{port}: {error.strerror}. Is it in use? Port 0 takes any.") from error
+        advice = "If the port is in use, choose another one, or 0 for any free port."
+        raise _StartError(f"cannot listen on {address}:{port}: {error.strerror}. {advice}") from error
     return sock
 
 
@@ -179,7 +190,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
         try:
             authority.write_certificate(ca_file)
         except OSError as error:
-            raise _Stop(f"cannot write --ca-file {ca_file}: {error.strerror}") from error
+            raise _StartError(f"cannot write --ca-file {ca_file}: {error.strerror}") from error
     return context
 
 
@@ -187,8 +198,8 @@ def _stop_on_signals(servers: list[_Server], simulation: Simulation) -> None:
     loop = asyncio.get_running_loop()
 
     def stop(_number: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(simulation.clock.stop)  # requests that wait on the clock are answered
-        logging.getLogger("uvicorn.error").disabled = True  # what cannot be answered in time is no news
+        loop.call_soon_threadsafe(simulation.clock.stop)  # wakes the requests that wait for a delay
+        logging.getLogger("uvicorn.error").disabled = True  # do not log the requests that are cancelled
         for server in servers:
             server.should_exit = True
 

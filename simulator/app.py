@@ -1,4 +1,4 @@
-"""The simulator as one ASGI application: Graph, Entra, the notification keys and the control API."""
+"""The simulator's ASGI application: Graph, Entra, the notification keys and the control API."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from simulator import control, entra, graph
-from simulator.control_answers import problem
+from simulator import entra, graph
+from simulator.control import routes as control
+from simulator.control.responses import problem_response
 from simulator.delivery import ISSUER
 from simulator.faults import OperationName
-from simulator.refusals import Refusal, as_graph
+from simulator.refusals import Refusal, graph_error
 from simulator.simulation import Options, Simulation
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 
-def create_app(options: Options | None = None, callbacks: httpx.AsyncBaseTransport | None = None) -> Starlette:
-    """An application with a simulation of its own. `callbacks` carries the notifications, instead of the network."""
-    return application(Simulation(options or Options(), callbacks))
+def create_app(
+    options: Options | None = None, notification_transport: httpx.AsyncBaseTransport | None = None
+) -> Starlette:
+    """Return an application with a new simulation.
+
+    `notification_transport` takes the notifications instead of the network, for tests.
+    """
+    return application(Simulation(options or Options(), notification_transport))
 
 
 def application(simulation: Simulation) -> Starlette:
-    """The application of this simulation; it ends with the application's lifespan, if the server has one."""
+    """Return the application of a simulation. A server with lifespan events also closes the simulation."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -39,15 +45,15 @@ def application(simulation: Simulation) -> Starlette:
 
     routes = [
         *control.routes(simulation),
-        *graph.routes(simulation.calls, simulation.operations, simulation.authorization, simulation.gate),
+        *graph.routes(simulation.calls, simulation.operations, simulation.authorization, simulation.middleware),
         *_notification_keys(simulation),
-        *entra.routes(simulation.entra, simulation.gate),
+        *entra.routes(simulation.entra, simulation.middleware),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_such_route})
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _refuse_route})
 
 
 def _notification_keys(simulation: Simulation) -> list[Route]:
-    """The OpenID metadata of the calling service, and the keys that sign notifications."""
+    """Return the routes of the calling service's OpenID metadata, and of the keys that sign notifications."""
 
     async def metadata(request: Request) -> Response:
         return JSONResponse(
@@ -55,26 +61,26 @@ def _notification_keys(simulation: Simulation) -> list[Route]:
                 "issuer": ISSUER,
                 "authorization_endpoint": "https://invalid.botframework.com/",
                 "jwks_uri": f"{request.base_url}v1/keys",
-                "id_token_signing_alg_values_supported": ["RSA256"],  # documented so, though no such name exists
+                "id_token_signing_alg_values_supported": ["RSA256"],  # as documented; no algorithm has this name
                 "token_endpoint_auth_methods_supported": ["private_key_jwt"],
             }
         )
 
     async def keys(_request: Request) -> Response:
-        return JSONResponse({"keys": simulation.notification_keys.published()})
+        return JSONResponse({"keys": simulation.notification_keys.jwks()})
 
-    path, gate = "/v1/.well-known/OpenIdConfiguration", simulation.gate
+    path, middleware = "/v1/.well-known/OpenIdConfiguration", simulation.middleware
     return [
-        gate.route("GET", path, OperationName.BOT_DISCOVERY, metadata, as_graph),
-        gate.route("GET", "/v1/keys", OperationName.BOT_KEYS, keys, as_graph),
+        middleware.route("GET", path, OperationName.NOTIFICATION_DISCOVERY, metadata, graph_error),
+        middleware.route("GET", "/v1/keys", OperationName.NOTIFICATION_KEYS, keys, graph_error),
     ]
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    """What nothing here answers: in Graph's words under its paths, as a problem under /control."""
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    """Refuse a request that no route serves: with a problem under /control, else with Graph's error."""
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
     if request.url.path.startswith("/control"):
-        return problem(status, f"{request.method} {request.url.path}: {detail}. See simulator/README.md")
+        return problem_response(status, f"{request.method} {request.url.path}: {detail}. See simulator/README.md")
     segment = request.url.path.rpartition("/")[2]
     message = f"Resource not found for the segment '{segment}'."
-    return as_graph(Refusal(status, None, message if status == 404 else detail), request)  # noqa: PLR2004 404
+    return graph_error(Refusal(status, None, message if status == 404 else detail), request)  # noqa: PLR2004 404

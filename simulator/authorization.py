@@ -1,4 +1,4 @@
-"""Who calls Graph: the checks of a bearer token that Entra has issued for it."""
+"""Authentication of Graph's callers: the checks of a bearer token that Entra issued for Graph."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from simulator.entra import Entra
     from simulator.signing import SigningKey
 
-MEDIA = "Calls.AccessMedia.All"
-# Graph: application-post-calls page; which of them a kind of call needs is not told apart here.
-PLACE_CALLS = (
+MEDIA_ROLE = "Calls.AccessMedia.All"
+# Graph: application-post-calls page. The simulator does not distinguish which kind of call needs which of them.
+CREATE_CALL_ROLES = (
     "Calls.Initiate.All",
     "Calls.InitiateGroupCall.All",
     "Calls.JoinGroupCall.All",
@@ -31,14 +31,14 @@ PLACE_CALLS = (
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The app behind a request, and the tenant in whose name it asks."""
+    """The app that sent a request, the tenant of its token, and its roles."""
 
     app_id: str
     tenant_id: str
     roles: frozenset[str]
 
-    def may(self, *roles: str) -> bool:
-        """Whether the app has one of these permissions."""
+    def has_any_role(self, *roles: str) -> bool:
+        """True if the app has at least one of these roles."""
         return not self.roles.isdisjoint(roles)
 
 
@@ -48,8 +48,14 @@ class Authorization:
 
     entra: Entra
 
-    def check(self, request: Request) -> Caller:
-        """The caller of a request. Refuses 401 without a valid token for Graph."""
+    def authenticate(self, request: Request) -> Caller:
+        """Return the caller of a request.
+
+        Raises
+        ------
+        Refusal
+            401 if the request has no valid token for Graph.
+        """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise unauthorized("Access token is empty.")
@@ -57,7 +63,7 @@ class Authorization:
             key = self.entra.keys.find(_key_id(token))
             if key is None:
                 raise unauthorized("Access token validation failure. Its signing key is not known.")
-            claims = _verified(token, key)
+            claims = _verify(token, key)
         except (jwt.PyJWTError, ValidationError) as error:
             raise unauthorized(f"Access token validation failure. {error}.") from error
         if claims.exp < time.time():
@@ -70,7 +76,7 @@ class Authorization:
 
 
 class _Claims(BaseModel):
-    """What a token has to say; its time is looked at with each request."""
+    """The claims that a token must have. `exp` is checked at each request, not when the claims are cached."""
 
     aud: str
     iss: str
@@ -80,12 +86,12 @@ class _Claims(BaseModel):
     roles: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=256)  # one token serves hundreds of requests
+@lru_cache(maxsize=256)  # one token is sent with hundreds of requests
 def _key_id(token: str) -> str:
     return str(jwt.get_unverified_header(token).get("kid"))
 
 
 @lru_cache(maxsize=256)
-def _verified(token: str, key: SigningKey) -> _Claims:
+def _verify(token: str, key: SigningKey) -> _Claims:
     options: jwt.types.Options = {"verify_aud": False, "verify_exp": False}
     return _Claims.model_validate(jwt.decode(token, key.public, algorithms=[ALGORITHM], options=options))

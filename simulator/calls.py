@@ -1,140 +1,85 @@
-"""Calls and the state machine of one: created, answered, kept alive, hung up, ended, gone."""
+"""The calls and their state machine: creation, answer, keepAlive, hang-up, end of the lease."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from simulator.records import (
+    ANSWER_TIMEOUT,
+    ESTABLISHING_DELAY,
+    RINGING_DELAY,
+    TERMINATING_DELAY,
+    Call,
+    CallDirection,
+    CallEnd,
+    CallState,
+)
 from simulator.wire import canonical_id
 
 if TYPE_CHECKING:
     from random import Random
 
     from simulator.clock import Clock
-    from simulator.notifications import Notification
-    from simulator.operations import Operation
     from simulator.wire import JsonObject
 
-LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
-ANSWER_WITHIN = timedelta(seconds=15)  # Graph: call-answer page
-RINGING = 0.1  # simulated seconds until `establishing` is notified
-ESTABLISHING = 1.0  # simulated seconds until a call is established
-TERMINATING = 1.0  # simulated seconds from hang-up to the end
-
-
-class State(StrEnum):
-    """Graph's `callState`, as far as a call gets here."""
-
-    INCOMING = "incoming"
-    ESTABLISHING = "establishing"
-    ESTABLISHED = "established"
-    TERMINATING = "terminating"
-    TERMINATED = "terminated"
-
-
-class Direction(StrEnum):
-    """Graph's `callDirection`."""
-
-    INCOMING = "incoming"
-    OUTGOING = "outgoing"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Why a call ended: Graph's `resultInfo`."""
-
-    code: int
-    subcode: int
-    message: str
-
-
-HUNG_UP = End(200, 5001, "The conversation has ended.")  # Graph: the example of the call-delete page
-LEASE_LAPSED = End(408, 8537, "Keep alive timeout, cleaned up inactive call.")  # Graph: the table of that page
-NOT_ANSWERED = End(408, 8587, "The incoming call was not answered in time.")  # Azure Communication Services' list
-
-
-@dataclass(slots=True)
-class Call:
-    """One call as the service knows it. `details` are the client's own words, returned as they came."""
-
-    id: str
-    tenant_id: str
-    app_id: str
-    callback_uri: str | None
-    direction: Direction
-    state: State
-    started_at: datetime
-    chain_id: str
-    participant_id: str
-    details: JsonObject = field(default_factory=dict)
-    quiet: bool = False
-    keep_alives: list[datetime] = field(default_factory=list)
-    ended_at: datetime | None = None
-    end: End | None = None
-    forgotten: bool = False
-    operations: dict[str, Operation] = field(default_factory=dict)
-    notifications: list[Notification] = field(default_factory=list)
-
-    @property
-    def renewed_at(self) -> datetime:
-        """When the lease last began: the start of the call, or its last successful keepAlive."""
-        return self.keep_alives[-1] if self.keep_alives else self.started_at
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the call ends unless it is kept alive before."""
-        return self.renewed_at + LEASE
-
-    @property
-    def over(self) -> bool:
-        """Whether Graph no longer knows this call."""
-        return self.forgotten or self.state is State.TERMINATED
+# Graph: the example of the call-delete page
+HUNG_UP = CallEnd(200, 5001, "The conversation has ended.")
+# Graph: the table of the call-delete page
+LEASE_EXPIRED = CallEnd(408, 8537, "Keep alive timeout, cleaned up inactive call.")
+# Azure Communication Services: the list of subcodes
+NOT_ANSWERED = CallEnd(408, 8587, "The incoming call was not answered in time.")
 
 
 @dataclass(frozen=True, slots=True)
 class NewCall:
-    """What makes a call."""
+    """The values that a new call is made from. `age` moves the start of the call, and of its lease, into the past."""
 
     tenant_id: str
     app_id: str
     callback_uri: str | None
-    direction: Direction = Direction.OUTGOING
-    state: State = State.ESTABLISHING
+    direction: CallDirection = CallDirection.OUTGOING
+    state: CallState = CallState.ESTABLISHING
     age: timedelta = timedelta()
     quiet: bool = False
     details: JsonObject = field(default_factory=dict)
     id: str | None = None
 
 
-class Announce(Protocol):
-    """Tells the bot of a call's new state."""
+class CallNotifier(Protocol):
+    """Notifies the bot of a call's present state."""
 
     def __call__(self, call: Call, *, with_media: bool = False) -> None:
-        """`with_media`: the later, richer `established` that is observed in practice."""
+        """Send the notification. `with_media` selects the second, longer `established` that is observed."""
 
 
 class Calls:
-    """All calls, and what happens to them as time passes."""
+    """All calls, and the changes of their states with time."""
 
-    def __init__(self, clock: Clock, random: Random, announce: Announce) -> None:
+    def __init__(self, clock: Clock, random: Random, notify: CallNotifier) -> None:
         self._clock = clock
         self._random = random
-        self._announce = announce
+        self._notify = notify
         self._calls: dict[str, Call] = {}
 
     def all(self) -> list[Call]:
-        """Every call, also the ended ones, oldest first."""
+        """Return every call, ended ones included, oldest first."""
         return list(self._calls.values())
 
     def find(self, call_id: str) -> Call | None:
-        """A call by either form of its id, also when it is over."""
+        """Return the call with this id in either of Graph's forms, even if the call is over."""
         return self._calls.get(canonical_id(call_id))
 
     def create(self, new: NewCall) -> Call:
-        """A new call, its lease running; the notifications of its state follow. ValueError if the id is taken."""
+        """Create a call, start its lease and notify its state.
+
+        Raises
+        ------
+        ValueError
+            A call with this id exists already.
+        """
         call_id = canonical_id(new.id) if new.id else self.new_id()
         if call_id in self._calls:
             raise ValueError(f"there is already a call {call_id}")
@@ -153,80 +98,83 @@ class Calls:
         )
         self._calls[call.id] = call
         self._clock.at(call.expires_at, lambda: self._expire(call))
-        self._begin(call)
+        self._enter_state(call)
         return call
 
     def answer(self, call: Call, callback_uri: str | None) -> None:
-        """The bot takes an incoming call; `callback_uri` replaces the bot's own (Graph: call-answer page)."""
+        """Answer an incoming call. A `callback_uri` replaces the present one (Graph: call-answer page)."""
         call.callback_uri = callback_uri or call.callback_uri
-        call.state = State.ESTABLISHING
-        self._begin(call)
+        call.state = CallState.ESTABLISHING
+        self._enter_state(call)
 
     def keep_alive(self, call: Call) -> None:
-        """A successful keepAlive: the lease begins anew."""
+        """Record a successful keepAlive, which starts the lease anew."""
         call.keep_alives.append(self._clock.now())
 
     def hang_up(self, call: Call) -> None:
-        """The bot leaves: terminating now, terminated soon. Nothing more happens on a second request."""
-        if call.state is State.TERMINATING:
+        """Set a call to terminating, and end it after TERMINATING_DELAY. A second request changes nothing."""
+        if call.state is CallState.TERMINATING:
             return
-        call.state = State.TERMINATING
-        self._announce(call)
-        self._clock.after(TERMINATING, lambda: self.end(call, HUNG_UP))
+        call.state = CallState.TERMINATING
+        self._notify(call)
+        self._clock.after(TERMINATING_DELAY, lambda: self.end(call, HUNG_UP))
 
-    def end(self, call: Call, end: End, *, notify: bool = True) -> None:
-        """The call is over, for good; its `deleted` notification is sent unless `notify` is false."""
-        if call.over:
+    def end(self, call: Call, end: CallEnd, *, notify: bool = True) -> None:
+        """Terminate a call. Send its `deleted` notification unless `notify` is false."""
+        if call.is_over:
             return
-        call.state, call.end, call.ended_at = State.TERMINATED, end, self._clock.now()
+        call.state, call.end, call.ended_at = CallState.TERMINATED, end, self._clock.now()
         if notify:
-            self._announce(call)
+            self._notify(call)
 
     def forget(self, call: Call) -> None:
-        """The call is gone and nobody is told, as when Graph's notification never comes."""
-        if not call.over:
+        """End a call without a notification, as if Graph's notification were lost."""
+        if not call.is_over:
             call.forgotten, call.ended_at = True, self._clock.now()
 
     def clear(self) -> None:
-        """No calls."""
+        """Remove all calls."""
         self._calls.clear()
 
     def new_id(self) -> str:
-        """A version 4 GUID, drawn from the simulator's seed."""
+        """Return a version 4 GUID, drawn from the simulator's seed."""
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
-    def _begin(self, call: Call) -> None:
+    def _enter_state(self, call: Call) -> None:
+        """Notify the state of a call, and schedule the state that follows."""
         match call.state:
-            case State.INCOMING:
-                self._announce(call)
-                self._clock.after(ANSWER_WITHIN.total_seconds(), lambda: self._drop_unanswered(call))
-            case State.ESTABLISHING:
-                self._clock.after(RINGING, lambda: self._ring(call))
-                self._clock.after(ESTABLISHING, lambda: self._establish(call))
-            case State.ESTABLISHED:
-                self._announce(call)
+            case CallState.INCOMING:
+                self._notify(call)
+                self._clock.after(ANSWER_TIMEOUT, lambda: self._end_unanswered(call))
+            case CallState.ESTABLISHING:
+                self._clock.after(RINGING_DELAY, lambda: self._notify_establishing(call))
+                self._clock.after(ESTABLISHING_DELAY, lambda: self._establish(call))
+            case CallState.ESTABLISHED:
+                self._notify(call)
 
-    def _ring(self, call: Call) -> None:
-        if self._still(call, State.ESTABLISHING):
-            self._announce(call)
+    def _notify_establishing(self, call: Call) -> None:
+        if _is_still(call, CallState.ESTABLISHING):
+            self._notify(call)
 
     def _establish(self, call: Call) -> None:
-        if self._still(call, State.ESTABLISHING):
-            call.state = State.ESTABLISHED
-            self._announce(call)
-            self._announce(call, with_media=True)
+        if _is_still(call, CallState.ESTABLISHING):
+            call.state = CallState.ESTABLISHED
+            self._notify(call)
+            self._notify(call, with_media=True)
 
-    def _drop_unanswered(self, call: Call) -> None:
-        if self._still(call, State.INCOMING):
+    def _end_unanswered(self, call: Call) -> None:
+        if _is_still(call, CallState.INCOMING):
             self.end(call, NOT_ANSWERED)
 
     def _expire(self, call: Call) -> None:
-        if call.over:
+        """End a call if its lease has expired, or look again when the renewed lease expires."""
+        if call.is_over:
             return
         if call.expires_at > self._clock.now():
             self._clock.at(call.expires_at, lambda: self._expire(call))
         else:
-            self.end(call, LEASE_LAPSED)
+            self.end(call, LEASE_EXPIRED)
 
-    def _still(self, call: Call, state: State) -> bool:
-        return call.state is state and not call.over
+
+def _is_still(call: Call, state: CallState) -> bool:
+    return call.state is state and not call.is_over

@@ -1,4 +1,4 @@
-"""The simulated clock: runs at any speed, can be stepped, and wakes what is due."""
+"""The simulated clock: it runs at any speed, can be stepped, and runs actions when they are due."""
 
 from __future__ import annotations
 
@@ -13,141 +13,143 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-
+MAX_SPEED = 100_000  # simulated seconds per real second
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = 1_000_000  # microseconds, what a datetime can hold: nothing is due a rounding error too late
+# Times are integers in microseconds, the resolution of datetime, so that no rounding error delays an action.
+_PER_SECOND = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(order=True, slots=True)
-class _Due:
-    """One thing to do, ordered by its time and then by when it was asked for."""
+class _Scheduled:
+    """One action, ordered by its time and then by the order in which the actions were scheduled."""
 
     when: int
-    turn: int
+    number: int
     action: Callable[[], None] = field(compare=False)
 
 
 class Clock:
-    """Simulated time, in microseconds since 1970 inside and as aware datetimes outside.
+    """Simulated time: microseconds since 1970 inside, aware datetimes outside.
 
-    `speed` is simulated seconds per real second; 0 stands still, and only steps move it.
+    `speed` is simulated seconds per real second. At speed 0 the time stands still, and only steps move it.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
         self._initial_speed = speed
-        self._turns = itertools.count()
+        self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._stepping = asyncio.Lock()
         self._sleepers: set[asyncio.Event] = set()
         self.reset()
 
     def reset(self) -> None:
-        """Back to the real time and the first speed; what was due is forgotten, and who sleeps is woken."""
+        """Return to the real time and the initial speed, drop all scheduled actions and wake all sleepers."""
         self._speed = self._initial_speed
-        self._simulated = int(time.time() * _SECOND)
+        self._simulated = int(time.time() * _PER_SECOND)
         self._real = time.monotonic()
-        self._held: int | None = None
-        self._due: list[_Due] = []
+        self._held: int | None = None  # the time during a step, or during an action
+        self._schedule: list[_Scheduled] = []
         self.stop()
 
     @property
     def speed(self) -> float:
-        """Simulated seconds per real second."""
+        """Return the simulated seconds per real second."""
         return self._speed
 
     def now(self) -> datetime:
-        """The simulated time. Inside an action it is exactly the time that the action was due."""
+        """Return the simulated time. Inside an action it is exactly the time for which the action was scheduled."""
         return _EPOCH + timedelta(microseconds=self._time())
 
     def set_speed(self, speed: float) -> None:
-        """Run faster or slower from now on; the time itself does not jump."""
+        """Change the speed from now on. The simulated time does not jump."""
         self._set_time(self._time())
         self._speed = speed
-        self._arm()
+        self._arm_timer()
 
     def at(self, moment: datetime, action: Callable[[], None]) -> None:
-        """Do `action` once simulated time has reached `moment`; a moment in the past is due at once."""
-        heapq.heappush(self._due, _Due((moment - _EPOCH) // timedelta(microseconds=1), next(self._turns), action))
-        self._arm()
+        """Run `action` when the simulated time reaches `moment`. A moment in the past is due at once."""
+        heapq.heappush(self._schedule, _Scheduled((moment - _EPOCH) // _MICROSECOND, next(self._numbers), action))
+        self._arm_timer()
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do `action` in so many simulated seconds."""
-        self.at(self.now() + timedelta(seconds=seconds), action)
+    def after(self, delay: timedelta, action: Callable[[], None]) -> None:
+        """Run `action` after a delay in simulated time."""
+        self.at(self.now() + delay, action)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait so many simulated seconds."""
+    async def sleep(self, delay: timedelta) -> None:
+        """Wait for a delay in simulated time. A stop or a reset of the clock ends the wait early."""
         over = asyncio.Event()
         self._sleepers.add(over)
-        self.after(seconds, over.set)
+        self.after(delay, over.set)
         try:
             await over.wait()
         finally:
             self._sleepers.discard(over)
 
-    async def advance(self, seconds: float, settle: Callable[[], Awaitable[None]]) -> None:
-        """Step forward. What falls due on the way happens in order, each at its own time.
+    async def advance(self, step: timedelta, settle: Callable[[], Awaitable[None]]) -> None:
+        """Step forward. Actions that fall due run in order, each at its own time.
 
-        `settle` is awaited after each step, while time stands still, so that what one step sets off is done
-        before the next one.
+        `settle` is awaited before the first action and after each one, while the time stands still. So the effects
+        of one action are complete before the next action runs.
         """
         async with self._stepping:
             self._held = self._time()
-            target = self._held + round(seconds * _SECOND)
+            target = self._held + step // _MICROSECOND
             try:
                 await settle()
-                while self._due and self._due[0].when <= target:
-                    self._do_next()
+                while self._schedule and self._schedule[0].when <= target:
+                    self._run_next()
                     await settle()
             finally:
                 self._held = None
                 self._set_time(target)
-                self._arm()
+                self._arm_timer()
 
     def stop(self) -> None:
-        """Nothing that is due happens any more, until something new is asked for; who sleeps is woken now."""
+        """Stop running actions until another one is scheduled, and wake all sleepers now."""
         for sleeper in self._sleepers:
             sleeper.set()
-        self._disarm()
+        self._cancel_timer()
 
     def _time(self) -> int:
         if self._held is not None:
             return self._held
-        return self._simulated + round((time.monotonic() - self._real) * self._speed * _SECOND)
+        return self._simulated + round((time.monotonic() - self._real) * self._speed * _PER_SECOND)
 
     def _set_time(self, microseconds: int) -> None:
         self._simulated, self._real = microseconds, time.monotonic()
 
-    def _do_next(self) -> None:
-        due = heapq.heappop(self._due)
+    def _run_next(self) -> None:
+        scheduled = heapq.heappop(self._schedule)
         stepping = self._held is not None
-        self._held = max(due.when, self._held or 0)
+        self._held = max(scheduled.when, self._held or 0)
         try:
-            due.action()
+            scheduled.action()
         finally:
             if not stepping:
                 self._held = None
 
-    def _tick(self) -> None:
+    def _run_due(self) -> None:
         self._timer = None
         if self._stepping.locked():
-            return  # the step does what is due, and arms the timer again
-        while self._due and self._due[0].when <= self._time():
-            self._do_next()
-        self._arm()
+            return  # the step runs the due actions, and arms the timer again
+        while self._schedule and self._schedule[0].when <= self._time():
+            self._run_next()
+        self._arm_timer()
 
-    def _arm(self) -> None:
-        """Set one timer for what is due next. Outside an event loop the next request does it."""
-        self._disarm()
-        if not self._due or self._speed == 0 or self._stepping.locked():
+    def _arm_timer(self) -> None:
+        """Set one timer for the next action. Outside an event loop do nothing: the next request arms the timer."""
+        self._cancel_timer()
+        if not self._schedule or self._speed == 0 or self._stepping.locked():
             return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        wait = max(0.0, (self._due[0].when - self._time()) / _SECOND / self._speed)
-        self._timer = loop.call_later(wait, self._tick)
+        wait = max(0.0, (self._schedule[0].when - self._time()) / _PER_SECOND / self._speed)
+        self._timer = loop.call_later(wait, self._run_due)
 
-    def _disarm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,29 +1,30 @@
-"""Microsoft Entra ID, imitated: tokens for apps, their keys, and the App Service managed identity endpoint."""
+"""A simulated Microsoft Entra ID: tokens of apps, signing keys, and App Service's managed identity endpoint."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509 import load_pem_x509_certificate
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 from starlette.responses import JSONResponse, Response
 
 from simulator.faults import OperationName
-from simulator.refusals import Refusal, as_entra
+from simulator.refusals import Refusal, entra_error
 from simulator.signing import ALGORITHM, KeyRing
+from simulator.wire import ControlModel
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import Route
 
-    from simulator.gate import Gate
+    from simulator.middleware import Middleware
     from simulator.wire import Json
 
 GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"
@@ -35,24 +36,23 @@ GRAPH_ROLES = (
     "Calls.AccessMedia.All",
 )
 GRAPH_HOSTS = ("https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us")
-LIFE = 3599  # seconds; what Entra gives a token of an app
-V1_ISSUER = "https://sts.windows.net/{}/"  # of v1 tokens, whatever the authority's address
-CLOUD = "microsoftonline.com"  # Entra: cloud_instance_name of metadata and keys
-_ANY_TENANT = "{tenantid}"  # Entra: how metadata and keys for all tenants write a tenant
+TOKEN_LIFETIME = timedelta(seconds=3599)  # Entra: expires_in of an app's token
+V1_ISSUER = "https://sts.windows.net/{}/"  # of v1 tokens, independent of the authority's address
+CLOUD_INSTANCE = "microsoftonline.com"  # Entra: cloud_instance_name of metadata and keys
+_ANY_TENANT = "{tenantid}"  # Entra: the tenant's placeholder in metadata and keys for all tenants
 _ALL_TENANTS = ("common", "organizations")
+_EXPIRES_IN = int(TOKEN_LIFETIME.total_seconds())
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"  # workload identity federation
 
 
-class App(BaseModel):
-    """An app registration that is held to what it says. `audiences`: app roles in other APIs than Graph."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True)
+class AppRegistration(ControlModel):
+    """An app registration, which Entra enforces. `audiences` maps the audiences of other APIs to the app's roles."""
 
     secret: str | None = None
     certificate: str | None = Field(None, description="PEM; a client assertion must be signed by its key")
     roles: tuple[str, ...] = GRAPH_ROLES
-    tenant_ids: tuple[str, ...] | None = Field(None, description="tenants that have consented; absent: all")
+    tenant_ids: tuple[str, ...] | None = Field(None, description="tenants that have consented; absent: all tenants")
     audiences: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("certificate")
@@ -61,64 +61,62 @@ class App(BaseModel):
         if pem is not None:
             key = load_pem_x509_certificate(pem.encode()).public_key()
             if not isinstance(key, rsa.RSAPublicKey):
-                raise ValueError("the certificate's key must be an RSA key, as Entra asks for")
+                raise ValueError("the certificate's key must be an RSA key, as Entra requires")
         return pem
 
 
-class Identity(BaseModel):
-    """The managed identity of this machine: which app it is, in which tenant."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True)
+class ManagedIdentity(ControlModel):
+    """The managed identity of this machine: its app and tenant."""
 
     app_id: str = "aaaaaaaa-0000-4000-8000-000000000001"
     tenant_id: str = "bbbbbbbb-0000-4000-8000-000000000001"
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What a token says.
+class TokenSpec:
+    """The content of a token.
 
-    `life` is in real seconds; a negative one makes a token that has expired. Without a `version` the token has a v2
-    issuer and names the app in both ways, `appid` and `azp`, for readers of either.
+    `lifetime` is real time; a negative one makes an expired token. Without a `version` the token has a v2 issuer and
+    names the app in both ways, `appid` and `azp`, for readers of either.
     """
 
     app_id: str
     tenant_id: str
     audience: str
     roles: tuple[str, ...]
-    life: int = LIFE
+    lifetime: timedelta = TOKEN_LIFETIME
     issuer: str | None = None
     version: Literal["1.0", "2.0"] | None = None
 
 
 @dataclass(slots=True)
 class Entra:
-    """The directory of all tenants. Apps that nobody has described are let in with any secret."""
+    """The directory of all tenants. An app without a registration gets a token with any secret."""
 
     base_url: str
     keys: KeyRing = field(default_factory=lambda: KeyRing("Entra, simulated"))
-    apps: dict[str, App] = field(default_factory=dict)
-    identity: Identity = field(default_factory=Identity)
+    apps: dict[str, AppRegistration] = field(default_factory=dict)
+    identity: ManagedIdentity = field(default_factory=ManagedIdentity)
 
     def reset(self) -> None:
-        """No app is described any more."""
+        """Remove all app registrations, and restore the default managed identity."""
         self.apps.clear()
-        self.identity = Identity()
+        self.identity = ManagedIdentity()
 
     def issuer(self, tenant_id: str) -> str:
-        """The issuer of a tenant's v2 tokens, the same on http and https."""
+        """Return the issuer of a tenant's v2 tokens, which is the same on http and https."""
         return f"{self.base_url}/{tenant_id}/v2.0"
 
-    def published(self) -> list[Json]:
-        """The keys, as Entra lists them: each with its issuer and its cloud."""
-        return self.keys.published(issuer=self.issuer(_ANY_TENANT), cloud_instance_name=CLOUD)
+    def jwks(self) -> list[Json]:
+        """Return the keys of Entra's key set, each with its issuer and its cloud."""
+        return self.keys.jwks(issuer=self.issuer(_ANY_TENANT), cloud_instance_name=CLOUD_INSTANCE)
 
     def is_graph(self, audience: str) -> bool:
-        """Whether a token for this audience is one for Graph: the real one's names, or the simulator's own address."""
-        return audience in {GRAPH_APP_ID, *GRAPH_HOSTS} or _is_loopback(audience)
+        """True if this audience is Graph: one of the real Graph's names, or a loopback address as the simulator's."""
+        return audience in {GRAPH_APP_ID, *GRAPH_HOSTS} or _is_loopback_url(audience)
 
     def roles(self, app_id: str, audience: str) -> tuple[str, ...]:
-        """The app roles that an app has in the API of this audience."""
+        """Return the roles that an app has in the API of this audience."""
         app = self.apps.get(app_id.lower())
         if app is not None and audience in app.audiences:
             return app.audiences[audience]
@@ -126,35 +124,35 @@ class Entra:
             return app.roles if app is not None else GRAPH_ROLES
         return ()
 
-    def issue(self, grant: Grant) -> str:
-        """A signed app-only access token, its times in real seconds."""
-        now = int(time.time())
-        begin = now + min(grant.life - 1, 0)
-        subject = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{grant.tenant_id}/{grant.app_id}"))
+    def issue(self, spec: TokenSpec) -> str:
+        """Return a signed app-only access token. Its times are real."""
+        now, lifetime = int(time.time()), int(spec.lifetime.total_seconds())
+        begin = now + min(lifetime - 1, 0)  # before the expiry, even if that is in the past
+        subject = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{spec.tenant_id}/{spec.app_id}"))
         claims: dict[str, Json] = {
-            "aud": grant.audience,
-            "iss": grant.issuer or self._issuer(grant),
+            "aud": spec.audience,
+            "iss": spec.issuer or self._issuer(spec),
             "iat": begin,
             "nbf": begin,
-            "exp": now + grant.life,
-            **_caller(grant),
+            "exp": now + lifetime,
+            **_app_claims(spec),
             "idtyp": "app",
             "oid": subject,
             "sub": subject,
-            "tid": grant.tenant_id,
+            "tid": spec.tenant_id,
             "uti": uuid.uuid4().hex,
-            "ver": grant.version or "2.0",
+            "ver": spec.version or "2.0",
         }
-        return self.keys.current.sign(claims | ({"roles": grant.roles} if grant.roles else {}))
+        return self.keys.current.sign(claims | ({"roles": spec.roles} if spec.roles else {}))
 
-    def _issuer(self, grant: Grant) -> str:
-        return V1_ISSUER.format(grant.tenant_id) if grant.version == "1.0" else self.issuer(grant.tenant_id)
+    def _issuer(self, spec: TokenSpec) -> str:
+        return V1_ISSUER.format(spec.tenant_id) if spec.version == "1.0" else self.issuer(spec.tenant_id)
 
 
-def _caller(grant: Grant) -> dict[str, Json]:
-    """How a token of this version names the calling app."""
-    v1, v2 = {"appid": grant.app_id, "appidacr": "1"}, {"azp": grant.app_id, "azpacr": "1"}
-    match grant.version:
+def _app_claims(spec: TokenSpec) -> dict[str, Json]:
+    """Return the claims that name the calling app in a token of this version."""
+    v1, v2 = {"appid": spec.app_id, "appidacr": "1"}, {"azp": spec.app_id, "azpacr": "1"}
+    match spec.version:
         case "1.0":
             return {**v1}
         case "2.0":
@@ -163,45 +161,54 @@ def _caller(grant: Grant) -> dict[str, Json]:
             return {**v1, **v2}
 
 
-def routes(entra: Entra, gate: Gate) -> list[Route]:
-    """Entra's routes."""
-    served = _Routes(entra)
+def routes(entra: Entra, middleware: Middleware) -> list[Route]:
+    """Return Entra's routes."""
+    handlers = _Handlers(entra)
     return [
-        gate.route("POST", "/{tenant}/oauth2/v2.0/token", OperationName.TOKEN, served.token, as_entra),
-        gate.route(
-            "GET", "/{tenant}/v2.0/.well-known/openid-configuration", OperationName.DISCOVERY, served.metadata, as_entra
+        middleware.route("POST", "/{tenant}/oauth2/v2.0/token", OperationName.TOKEN, handlers.token, entra_error),
+        middleware.route(
+            "GET",
+            "/{tenant}/v2.0/.well-known/openid-configuration",
+            OperationName.DISCOVERY,
+            handlers.metadata,
+            entra_error,
         ),
-        gate.route("GET", "/{tenant}/discovery/v2.0/keys", OperationName.KEYS, served.key_set, as_entra),
-        gate.route("GET", "/common/discovery/instance", OperationName.DISCOVERY, served.instance, as_entra),
-        gate.route("GET", "/msi/token", OperationName.IDENTITY, served.managed_identity, as_entra),
+        middleware.route("GET", "/{tenant}/discovery/v2.0/keys", OperationName.KEYS, handlers.key_set, entra_error),
+        middleware.route("GET", "/common/discovery/instance", OperationName.DISCOVERY, handlers.instance, entra_error),
+        middleware.route("GET", "/msi/token", OperationName.IDENTITY, handlers.managed_identity, entra_error),
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class _Routes:
+class _Handlers:
     entra: Entra
 
     async def token(self, request: Request) -> Response:
-        """Client credentials: a secret, or an assertion."""
+        """Issue a token for client credentials: a secret or an assertion."""
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         tenant, app_id = request.path_params["tenant"].lower(), form.get("client_id", "").lower()
         if form.get("grant_type") != "client_credentials":
-            raise Refusal(400, "unsupported_grant_type", "AADSTS70003: Only client_credentials is imitated here.")
+            raise Refusal(400, "unsupported_grant_type", "AADSTS70003: The simulator supports only client_credentials.")
         if not app_id:
             raise Refusal(400, "invalid_request", "AADSTS900144: The request body must contain: 'client_id'.")
-        self._admit(tenant, app_id, form)
+        self._authenticate_app(tenant, app_id, form)
         audience = _audience(form.get("scope", ""))
-        token = self.entra.issue(Grant(app_id, tenant, audience, self.entra.roles(app_id, audience)))
-        content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": token}
+        token = self.entra.issue(TokenSpec(app_id, tenant, audience, self.entra.roles(app_id, audience)))
+        content = {
+            "token_type": "Bearer",
+            "expires_in": _EXPIRES_IN,
+            "ext_expires_in": _EXPIRES_IN,
+            "access_token": token,
+        }
         return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
     async def metadata(self, request: Request) -> Response:
-        """OpenID metadata; the addresses in it are on the base that was asked."""
+        """Return OpenID metadata, whose URLs begin with the base URL of the request."""
         base, tenant = str(request.base_url).rstrip("/"), request.path_params["tenant"]
         return JSONResponse(
             {
                 "issuer": self.entra.issuer(_ANY_TENANT if tenant in _ALL_TENANTS else tenant),
-                "cloud_instance_name": CLOUD,
+                "cloud_instance_name": CLOUD_INSTANCE,
                 "authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/authorize",
                 "token_endpoint": f"{base}/{tenant}/oauth2/v2.0/token",
                 "jwks_uri": f"{base}/{tenant}/discovery/v2.0/keys",
@@ -213,11 +220,11 @@ class _Routes:
         )
 
     async def key_set(self, _request: Request) -> Response:
-        """The keys that Entra signs with."""
-        return JSONResponse({"keys": self.entra.published()})
+        """Return the keys with which Entra signs."""
+        return JSONResponse({"keys": self.entra.jwks()})
 
     async def instance(self, request: Request) -> Response:
-        """Instance discovery: this authority is one, and its own only alias."""
+        """Return the instance discovery document: this authority exists, and is its own only alias."""
         base, host = str(request.base_url).rstrip("/"), request.url.netloc
         alias = {"preferred_network": host, "preferred_cache": host, "aliases": [host]}
         return JSONResponse(
@@ -229,20 +236,20 @@ class _Routes:
         )
 
     async def managed_identity(self, request: Request) -> Response:
-        """App Service's local token endpoint, api-version 2019-08-01."""
+        """Issue a token as App Service's local endpoint does, api-version 2019-08-01."""
         if not request.headers.get("x-identity-header"):
             raise Refusal(401, "invalid_request", "The header X-IDENTITY-HEADER is missing.")
         if request.query_params.get("api-version") != "2019-08-01" or "resource" not in request.query_params:
-            raise Refusal(400, "invalid_request", "api-version=2019-08-01 and resource are needed.")
+            raise Refusal(400, "invalid_request", "api-version=2019-08-01 and resource are required.")
         identity, resource = self.entra.identity, request.query_params["resource"]
         app_id = request.query_params.get("client_id", identity.app_id).lower()
         audience = resource.removesuffix("/.default").rstrip("/")
-        token = self.entra.issue(Grant(app_id, identity.tenant_id, audience, self.entra.roles(app_id, audience)))
-        expires_on = str(int(time.time()) + LIFE)
+        token = self.entra.issue(TokenSpec(app_id, identity.tenant_id, audience, self.entra.roles(app_id, audience)))
+        expires_on = str(int(time.time()) + _EXPIRES_IN)
         content = {"access_token": token, "expires_on": expires_on, "resource": resource, "token_type": "Bearer"}
         return JSONResponse(content | {"client_id": app_id})
 
-    def _admit(self, tenant: str, app_id: str, form: dict[str, str]) -> None:
+    def _authenticate_app(self, tenant: str, app_id: str, form: dict[str, str]) -> None:
         app = self.entra.apps.get(app_id)
         if app is not None and app.tenant_ids is not None and tenant not in {each.lower() for each in app.tenant_ids}:
             message = f"AADSTS700016: Application '{app_id}' was not found in the directory '{tenant}'."
@@ -255,8 +262,8 @@ class _Routes:
         elif app is not None and form["client_secret"] != app.secret:
             raise Refusal(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
 
-    def _check_assertion(self, app: App | None, tenant: str, form: dict[str, str]) -> None:
-        """Form, audience and times; the signature too where its key is known: a certificate's, or our own."""
+    def _check_assertion(self, app: AppRegistration | None, tenant: str, form: dict[str, str]) -> None:
+        """Check the form, audience and times of an assertion, and its signature if the key is known."""
         if form.get("client_assertion_type") != _ASSERTION_TYPE:
             raise Refusal(400, "invalid_request", f"AADSTS900144: client_assertion_type must be {_ASSERTION_TYPE}.")
         assertion = form["client_assertion"]
@@ -276,8 +283,8 @@ class _Routes:
         ):
             raise Refusal(401, "invalid_client", f"AADSTS700212: The assertion's audience is wrong: '{audience}'.")
 
-    def _assertion_key(self, app: App | None, assertion: str) -> rsa.RSAPublicKey | None:
-        """The key that has to have signed it, where that is known."""
+    def _assertion_key(self, app: AppRegistration | None, assertion: str) -> rsa.RSAPublicKey | None:
+        """Return the key that must have signed an assertion, the certificate's or Entra's, or None if it is unknown."""
         if app is not None and app.certificate is not None:
             key = load_pem_x509_certificate(app.certificate.encode()).public_key()
             return key if isinstance(key, rsa.RSAPublicKey) else None
@@ -293,5 +300,5 @@ def _audience(scope: str) -> str:
     return resource.rstrip("/")
 
 
-def _is_loopback(audience: str) -> bool:
+def _is_loopback_url(audience: str) -> bool:
     return audience.startswith(("http://127.0.0.1", "http://localhost", "https://127.0.0.1", "https://localhost"))

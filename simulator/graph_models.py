@@ -1,7 +1,7 @@
-"""What Graph's clients send: the documented bodies, with their documented limits.
+"""Models of the request bodies of Graph's clients, with the documented limits.
 
-Graph's `call` is an open type; here unknown members are refused all the same, because a misspelt one that is
-silently ignored is what a simulator should find.
+Graph's `call` is an open type, but these models refuse unknown members: a simulator should find misspelt members,
+which Graph ignores silently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ type ClientContext = Annotated[str, Field(max_length=256)]  # Graph: call-record
 
 
 class GraphModel(BaseModel):
-    """A JSON object of Graph's. `@odata.type` may be given; numbers are numbers and text is text."""
+    """A JSON object of Graph. `@odata.type` is optional. Numbers and text are not converted into each other."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
 
@@ -26,7 +26,7 @@ class GraphModel(BaseModel):
 
 
 class Identity(GraphModel):
-    """`identity`; `tenantId` is in the examples though not in the type, which is open."""
+    """`identity`. `tenantId` is in the examples, but not in the type, which is open."""
 
     id: str | None = None
     display_name: str | None = None
@@ -35,7 +35,7 @@ class Identity(GraphModel):
 
 
 class IdentitySet(GraphModel):
-    """`identitySet`, with the members that Teams adds to the open type."""
+    """`identitySet`, with the members that Teams adds to this open type."""
 
     application: Identity | None = None
     application_instance: Identity | None = None
@@ -57,7 +57,7 @@ class Participant(GraphModel):
     region: str | None = None
 
 
-class Invitation(GraphModel):
+class InvitedParticipant(GraphModel):
     """`invitationParticipantInfo`."""
 
     identity: IdentitySet
@@ -76,7 +76,7 @@ class MediaInfo(GraphModel):
 
 
 class Prompt(GraphModel):
-    """`mediaPrompt`; `loop` is of 2018."""
+    """`mediaPrompt`. `loop` is a member of 2018."""
 
     odata_type: Literal["#microsoft.graph.mediaPrompt"] | None = Field(None, alias="@odata.type")
     media_info: MediaInfo
@@ -84,7 +84,7 @@ class Prompt(GraphModel):
 
 
 class ServiceHosted(GraphModel):
-    """`serviceHostedMediaConfig`; the example of a group call has `removeFromDefaultAudioGroup` too."""
+    """`serviceHostedMediaConfig`. `removeFromDefaultAudioGroup` is in the example of a group call."""
 
     odata_type: Literal["#microsoft.graph.serviceHostedMediaConfig"] = Field(alias="@odata.type")
     pre_fetch_media: list[MediaInfo] | None = None
@@ -147,12 +147,12 @@ type Modality = Literal["audio", "video", "videoBasedScreenSharing", "data"]
 
 
 class CreateCall(GraphModel):
-    """Body of POST /communications/calls (Graph: application-post-calls page)."""
+    """The body of POST /communications/calls (Graph: application-post-calls page)."""
 
     callback_uri: str
     requested_modalities: list[Modality] | None = None
     media_config: MediaConfig
-    targets: list[Invitation] | None = None
+    targets: list[InvitedParticipant] | None = None
     source: Participant | None = None
     direction: Literal["outgoing"] | None = None
     subject: str | None = None
@@ -167,7 +167,7 @@ class CreateCall(GraphModel):
 
 
 class Answer(GraphModel):
-    """Body of answer (Graph: call-answer page)."""
+    """The body of answer (Graph: call-answer page)."""
 
     callback_uri: str | None = None
     accepted_modalities: list[Modality]
@@ -177,7 +177,7 @@ class Answer(GraphModel):
 
 
 class RecordResponse(GraphModel):
-    """Body of recordResponse (Graph: call-record page)."""
+    """The body of recordResponse (Graph: call-record page)."""
 
     prompts: list[Prompt] | None = Field(None, max_length=1)
     barge_in_allowed: bool = False
@@ -189,17 +189,18 @@ class RecordResponse(GraphModel):
     client_context: ClientContext | None = None
 
 
-type OldSeconds = Annotated[int, Field(ge=1)]  # the page of 2018 gives no upper limit; its example has 1800
+# The page of 2018 has no upper limit, and its example has 1800. The limit here keeps the sums within timedelta.
+type SecondsOf2018 = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Record(GraphModel):
-    """Body of the old record (Graph: call-record page of November 2018)."""
+    """The body of the record action of 2018 (Graph: call-record page of November 2018)."""
 
     prompts: list[Prompt] | None = None
     barge_in_allowed: bool = False
-    initial_silence_timeout_in_seconds: OldSeconds = 5
-    max_silence_timeout_in_seconds: OldSeconds = 5
-    max_record_duration_in_seconds: OldSeconds = 5
+    initial_silence_timeout_in_seconds: SecondsOf2018 = 5
+    max_silence_timeout_in_seconds: SecondsOf2018 = 5
+    max_record_duration_in_seconds: SecondsOf2018 = 5
     play_beep: bool = True
     stream_while_recording: bool = False
     recording_format: Literal["wav", "wma", "mp3"] | None = None
@@ -208,13 +209,13 @@ class Record(GraphModel):
 
 
 class PlayPrompt(GraphModel):
-    """Body of playPrompt (Graph: call-playprompt page: at most 20 prompts)."""
+    """The body of playPrompt (Graph: call-playprompt page, at most 20 prompts)."""
 
     prompts: list[Prompt] = Field(min_length=1, max_length=20)
     client_context: ClientContext | None = None
 
 
 class CancelMediaProcessing(GraphModel):
-    """Body of cancelMediaProcessing (Graph: call-cancelmediaprocessing page)."""
+    """The body of cancelMediaProcessing (Graph: call-cancelmediaprocessing page)."""
 
     client_context: ClientContext | None = None

@@ -1,4 +1,4 @@
-"""What the simulator was sent: a bounded list of requests, and counts that are never cut."""
+"""The journal: a bounded list of the requests that the simulator received, and unbounded counts of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from simulator.faults import OperationName
 
-_KEPT = 50_000
+_MAX_ENTRIES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One request and the answer to it; never its Authorization. `status` is None for a dropped connection."""
+class JournalEntry:
+    """One request and its response, without the Authorization header. `status` is None for a dropped connection."""
 
     at: datetime
     operation: OperationName
@@ -31,27 +31,27 @@ class Entry:
 
 
 class Journal:
-    """The requests, newest last."""
+    """The last requests, newest last, and the counts of all requests per operation and status."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=_KEPT)
+        self._entries: deque[JournalEntry] = deque(maxlen=_MAX_ENTRIES)
         self.counts: Counter[tuple[OperationName, int | None]] = Counter()
 
-    def add(self, entry: Entry) -> None:
-        """Write one down and count it."""
+    def add(self, entry: JournalEntry) -> None:
+        """Store an entry and count it."""
         self._entries.append(entry)
         self.counts[entry.operation, entry.status] += 1
 
-    def entries(self, operation: OperationName | None, call_id: str | None, limit: int) -> list[Entry]:
-        """The newest that fit, oldest of them first."""
-        fitting = [
+    def entries(self, operation: OperationName | None, call_id: str | None, limit: int) -> list[JournalEntry]:
+        """Return the newest `limit` entries of this operation and call, oldest first. None selects all."""
+        matching = [
             entry
             for entry in self._entries
             if operation in {None, entry.operation} and call_id in {None, entry.call_id}
         ]
-        return fitting[-limit:]
+        return matching[-limit:]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all entries and counts."""
         self._entries.clear()
         self.counts.clear()

@@ -1,85 +1,60 @@
-"""What a notification says: the documented shape of Graph's pages, and the shape that is observed."""
+"""The content of notifications, in two payload shapes: as Graph's pages document it, and as it is observed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from simulator.calls import Direction, State
-from simulator.operations import Kind, Operation, Status
+from simulator.records import CallDirection, CallState, OperationKind, OperationStatus
 from simulator.wire import Json, JsonObject, notification_id
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from simulator.calls import Call, End
+    from simulator.records import Call, CallEnd, Operation
 
 OPERATION_TYPES = {
-    Kind.RECORD_RESPONSE: "#microsoft.graph.recordOperation",
-    Kind.RECORD: "#microsoft.graph.recordOperation",
-    Kind.PLAY_PROMPT: "#microsoft.graph.playPromptOperation",
-    Kind.CANCEL: "#microsoft.graph.cancelMediaProcessingOperation",
+    OperationKind.RECORD_RESPONSE: "#microsoft.graph.recordOperation",
+    OperationKind.RECORD: "#microsoft.graph.recordOperation",
+    OperationKind.PLAY_PROMPT: "#microsoft.graph.playPromptOperation",
+    OperationKind.CANCEL: "#microsoft.graph.cancelMediaProcessingOperation",
 }
 _CALL_TYPE = "#microsoft.graph.call"
 _ITEM_TYPE = "#microsoft.graph.commsNotification"
-_CHANGES = {State.INCOMING: "created", State.TERMINATED: "deleted"}
+_CHANGE_TYPES = {CallState.INCOMING: "created", CallState.TERMINATED: "deleted"}  # all others: updated
+_REGULAR_END = 200  # Graph's own code for a regular end
 
 
 class Shape(StrEnum):
-    """The documented one has codes as text and only `resourceUrl`; the observed one is what services receive."""
+    """The shape of payloads. DOCUMENTED has codes as text and only `resourceUrl`; OBSERVED is what services receive."""
 
     DOCUMENTED = "documented"
     OBSERVED = "observed"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One POST to the bot: its answer, or the error that took its place."""
-
-    at: datetime
-    status: int | None
-    error: str | None
-
-
-@dataclass(slots=True)
-class Notification:
-    """One member of a body's `value`, and every attempt to deliver it."""
-
-    id: str
-    item: JsonObject
-    created_at: datetime
-    lost: bool = False
-    attempts: list[Attempt] = field(default_factory=list)
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the bot ever answered with a 2xx."""
-        return any(attempt.status is not None and attempt.status < 300 for attempt in self.attempts)  # noqa: PLR2004 2xx
-
-
-def body(items: list[JsonObject]) -> JsonObject:
-    """A body with these notifications."""
+def notifications_body(items: list[JsonObject]) -> JsonObject:
+    """Return the body of one POST with these notifications."""
     return {"@odata.type": "#microsoft.graph.commsNotifications", "value": items}
 
 
-def of_call(call: Call, shape: Shape, *, with_media: bool = False) -> JsonObject | None:
-    """The notification of a call's present state, or None where this shape knows of none."""
+def call_notification(call: Call, shape: Shape, *, with_media: bool = False) -> JsonObject | None:
+    """Return the notification of a call's present state, or None if the shape has no such notification."""
     if shape is Shape.DOCUMENTED:
         return None if with_media else _documented(call)
     return _observed(call, with_media=with_media)
 
 
-def of_operation(call: Call, operation: Operation, shape: Shape) -> JsonObject:
-    """The notification of an operation's present state (Graph: call-record page, today's or that of 2018)."""
-    if operation.kind is Kind.RECORD:
-        return _old_recording(call, operation)
+def operation_notification(call: Call, operation: Operation, shape: Shape) -> JsonObject:
+    """Return the notification of an operation's present status.
+
+    Source: Graph's call-record page, of today or, for `record`, of 2018.
+    """
+    if operation.kind is OperationKind.RECORD:
+        return _record_of_2018(call, operation)
     path = f"/calls/{notification_id(call.id)}/operations/{notification_id(operation.id)}"
-    legacy = {"resource": f"/app{path}"} if shape is Shape.OBSERVED else {}
+    old_path = {"resource": f"/app{path}"} if shape is Shape.OBSERVED else {}
     return {
         "@odata.type": _ITEM_TYPE,
         "changeType": "deleted",
-        **legacy,
+        **old_path,
         "resourceUrl": f"/communications{path}",
         "resourceData": {
             "@odata.type": OPERATION_TYPES[operation.kind],
@@ -93,30 +68,38 @@ def of_operation(call: Call, operation: Operation, shape: Shape) -> JsonObject:
     }
 
 
-def custom(call: Call, change: str, suffix: str, data: Json, shape: Shape) -> JsonObject:
-    """Any other notification of a call: `suffix` is what follows the call in the URL, such as `/participants`."""
-    legacy = {"resource": f"/app/calls/{call.id}{suffix}"} if shape is Shape.OBSERVED else {}
+def custom_notification(call: Call, change_type: str, suffix: str, data: Json, shape: Shape) -> JsonObject:
+    """Return a notification of a call with any content. `suffix` follows the call in the URL, as `/participants`."""
+    old_path = {"resource": f"/app/calls/{call.id}{suffix}"} if shape is Shape.OBSERVED else {}
     url = f"/communications/calls/{call.id}{suffix}"
-    return {"@odata.type": _ITEM_TYPE, "changeType": change, **legacy, "resourceUrl": url, "resourceData": data}
+    return {"@odata.type": _ITEM_TYPE, "changeType": change_type, **old_path, "resourceUrl": url, "resourceData": data}
+
+
+def result_info(code: int | str, subcode: int | str, message: str) -> JsonObject:
+    """Return Graph's `resultInfo`."""
+    return {"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message}
 
 
 def _documented(call: Call) -> JsonObject:
-    """As the pages have it: call-delete for the end, call-answer for incoming calls, application-post-calls."""
-    incoming = call.direction is Direction.INCOMING and call.state not in {State.TERMINATING, State.TERMINATED}
+    """Return a call's state in the documented shape.
+
+    Sources: Graph's call-delete page for the end, call-answer for incoming calls, else application-post-calls.
+    """
+    ending = {CallState.TERMINATING, CallState.TERMINATED}
+    incoming = call.direction is CallDirection.INCOMING and call.state not in ending
     url = f"/communications/calls/{notification_id(call.id) if incoming else call.id}"
-    established = call.state in {State.ESTABLISHING, State.ESTABLISHED}
     item: dict[str, Json] = {
         "@odata.type": _ITEM_TYPE,
-        "changeType": _CHANGES.get(call.state, "updated"),
+        "changeType": _CHANGE_TYPES.get(call.state, "updated"),
         "resourceUrl": url,
     }
     data: dict[str, Json] = {"@odata.type": _CALL_TYPE, "state": call.state}
     if incoming:
         data |= {"@odata.id": url, "@odata.etag": 'W/"5445"'} | _invitation(call)
-    elif established:
+    elif call.state in {CallState.ESTABLISHING, CallState.ESTABLISHED}:
         item["callbackUri"] = call.callback_uri
         data |= _meeting(call) | {"id": call.id}
-        if call.state is State.ESTABLISHED:
+        if call.state is CallState.ESTABLISHED:
             data["direction"] = call.direction
     if call.end is not None:
         data["resultInfo"] = result_info(str(call.end.code), str(call.end.subcode), call.end.message)
@@ -124,25 +107,25 @@ def _documented(call: Call) -> JsonObject:
 
 
 def _observed(call: Call, *, with_media: bool) -> JsonObject:
-    """As captured payloads have it: both resource fields, numbers, a DiagCode, and no id in `resourceData`."""
+    """Return a call's state as in captured payloads: both resource fields, numbers, a DiagCode, no id in the data."""
     data: dict[str, Json] = {"@odata.type": _CALL_TYPE, "state": call.state} | _invitation(call)
-    if call.state is State.ESTABLISHED:
+    if call.state is CallState.ESTABLISHED:
         data["direction"] = call.direction
     if with_media:
         data["mediaState"] = {"@odata.type": "#microsoft.graph.callMediaState", "audio": "active"}
-    if with_media or call.state is State.ESTABLISHING:
+    if with_media or call.state is CallState.ESTABLISHING:
         data |= _meeting(call)
     if with_media or call.end is not None:
         data["meetingCapability"] = {"@odata.type": "#microsoft.graph.meetingCapability"}
     if call.end is not None:
         data |= {"resultInfo": _observed_result(call.end), "coOrganizers": []}
     data["callChainId"] = call.chain_id
-    return custom(call, _CHANGES.get(call.state, "updated"), "", data, Shape.OBSERVED)
+    return custom_notification(call, _CHANGE_TYPES.get(call.state, "updated"), "", data, Shape.OBSERVED)
 
 
 def _invitation(call: Call) -> dict[str, Json]:
-    """Who calls whom: only an incoming call that waits for its answer says so."""
-    if call.state is not State.INCOMING:
+    """Return the caller and the called party. Only an incoming call that is not answered yet has these members."""
+    if call.state is not CallState.INCOMING:
         return {}
     named = ("source", "targets", "requestedModalities", "chatInfo", "meetingInfo")
     return {"direction": call.direction} | {name: call.details[name] for name in named if name in call.details}
@@ -152,14 +135,9 @@ def _meeting(call: Call) -> dict[str, Json]:
     return {name: call.details[name] for name in ("chatInfo", "meetingInfo") if name in call.details}
 
 
-def _observed_result(end: End) -> JsonObject:
-    first = 0 if end.code == 200 else end.code  # noqa: PLR2004 Graph's own code for a regular end
-    return result_info(end.code, end.subcode, f"{end.message} DiagCode: {first}#{end.subcode}.@")
-
-
-def result_info(code: int | str, subcode: int | str, message: str) -> JsonObject:
-    """Graph's `resultInfo`."""
-    return {"@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message}
+def _observed_result(end: CallEnd) -> JsonObject:
+    diagnostic = 0 if end.code == _REGULAR_END else end.code
+    return result_info(end.code, end.subcode, f"{end.message} DiagCode: {diagnostic}#{end.subcode}.@")
 
 
 def _operation_result(operation: Operation) -> JsonObject:
@@ -167,23 +145,21 @@ def _operation_result(operation: Operation) -> JsonObject:
     if outcome is None:
         return {}
     result = result_info(outcome.code, outcome.subcode, outcome.message)
-    if not operation.records:
+    if not operation.is_recording:
         return {"resultInfo": result}
-    if operation.status is Status.FAILED or operation.recording is None:
-        nothing = {"recordingLocation": "", "recordingAccessToken": ""}
-        return {"resultInfo": result, **nothing, "completionReason": outcome.completion_reason}
-    return {
+    location, token = _file(operation)
+    members: dict[str, Json] = {
         "resultInfo": result,
-        "recordingLocation": operation.recording.location,
-        "recordingAccessToken": operation.recording.access_token,
+        "recordingLocation": location,
+        "recordingAccessToken": token,
     }
+    return members if location else members | {"completionReason": outcome.completion_reason}
 
 
-def _old_recording(call: Call, operation: Operation) -> JsonObject:
-    """The page of 2018: `resource`, no types on the envelope's members, and the older names of the file."""
+def _record_of_2018(call: Call, operation: Operation) -> JsonObject:
+    """Return a recording as on the page of 2018: only `resource`, no type or id, and the older names of the file."""
     resource = f"/app/calls/{notification_id(call.id)}/operations/{notification_id(operation.id)}"
-    failed = operation.status is Status.FAILED or operation.recording is None
-    location, token = ("", "") if failed or operation.recording is None else _place(operation)
+    location, token = _file(operation)
     data: dict[str, Json] = {
         "@odata.type": OPERATION_TYPES[operation.kind],
         "@odata.id": resource,
@@ -196,12 +172,15 @@ def _old_recording(call: Call, operation: Operation) -> JsonObject:
     if operation.outcome is not None:
         data["completionReason"] = operation.outcome.completion_reason
     return {
-        "changeType": "deleted" if operation.finished else "updated",
+        "changeType": "deleted" if operation.is_finished else "updated",
         "resource": resource,
         "resourceData": data,
     }
 
 
-def _place(operation: Operation) -> tuple[str, str]:
+def _file(operation: Operation) -> tuple[str, str]:
+    """Return the URL and the token of a recording's file, both empty if the recording failed."""
     recording = operation.recording
-    return (recording.location, recording.access_token) if recording else ("", "")
+    if recording is None or operation.status is OperationStatus.FAILED:
+        return "", ""
+    return recording.location, recording.access_token

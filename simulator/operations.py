@@ -1,217 +1,164 @@
-"""Operations of a call: recordings and prompts, queued, finished by time, cancelled."""
+"""The media operations of a call: recordings and prompts. They queue, finish by time, or are cancelled."""
 
 from __future__ import annotations
 
 import io
 import wave
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from simulator.records import Operation, OperationKind, OperationStatus, Outcome, Recording
+
 if TYPE_CHECKING:
-    from simulator.calls import Call, Calls
+    from simulator.calls import Calls
     from simulator.clock import Clock
+    from simulator.records import Call
 
-SPEECH = 20  # simulated seconds that the person speaks before falling silent
-PROMPT = 2  # simulated seconds that one prompt lasts
-KEPT_AFTER_CALL = timedelta(minutes=5)  # Graph: "discarded shortly after the call ends", no figure given
-_RATE, _WIDTH = 16_000, 2  # the example of the call-record page: 160,696 bytes for a few seconds
+SPEECH_DURATION = timedelta(seconds=20)  # simulated: the person speaks without a pause, then is silent
+PROMPT_DURATION = timedelta(seconds=2)  # simulated
+FILE_RETENTION = timedelta(minutes=5)  # after the call. Graph: "discarded shortly after the call ends", no figure
+_SAMPLE_RATE, _SAMPLE_WIDTH = 16_000, 2  # Graph: call-record page, whose example has 160,696 bytes for some seconds
 
-
-class Kind(StrEnum):
-    """What is done, named as Graph's operation types are."""
-
-    RECORD_RESPONSE = "recordResponse"
-    RECORD = "record"
-    PLAY_PROMPT = "playPrompt"
-    CANCEL = "cancelMediaProcessing"
-
-
-class Status(StrEnum):
-    """Graph's `operationStatus`, written as its examples write it."""
-
-    NOT_STARTED = "notStarted"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an operation finished: `resultInfo`, and Graph's `completionReason`."""
-
-    status: Status
-    code: int
-    subcode: int
-    message: str
-    completion_reason: str
-
-
-MAX_DURATION = Outcome(
-    Status.COMPLETED, 200, 8515, "Action completed, max record duration reached.", "maxRecordDurationReached"
+DURATION_REACHED = Outcome(
+    OperationStatus.COMPLETED, 200, 8515, "Action completed, max record duration reached.", "maxRecordDurationReached"
 )
-MAX_SILENCE = Outcome(
-    Status.COMPLETED, 200, 8509, "Action completed, max silence timeout reached.", "maxSilenceTimeout"
+SILENCE_REACHED = Outcome(
+    OperationStatus.COMPLETED, 200, 8509, "Action completed, max silence timeout reached.", "maxSilenceTimeout"
 )
-PLAYED = Outcome(Status.COMPLETED, 200, 0, "Action completed successfully.", "none")
-CANCELLED = Outcome(Status.FAILED, 400, 8508, "Action failed, the operation was cancelled.", "operationCanceled")
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Where a recording can be had, and the token that opens it."""
-
-    id: str
-    location: str
-    access_token: str
-
-
-@dataclass(slots=True)
-class Operation:
-    """One operation of a call. `stream` is the old page's `streamWhileRecording`."""
-
-    id: str
-    kind: Kind
-    client_context: str | None
-    created_at: datetime
-    length: timedelta
-    outcome_when_done: Outcome
-    status: Status = Status.NOT_STARTED
-    outcome: Outcome | None = None
-    finished_at: datetime | None = None
-    recording: Recording | None = None
-    stream: bool = False
-    etag: str = 'W/"54451"'
-
-    @property
-    def records(self) -> bool:
-        """Whether it makes a recording."""
-        return self.kind in {Kind.RECORD, Kind.RECORD_RESPONSE}
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has come to its end, good or bad."""
-        return self.status in {Status.COMPLETED, Status.FAILED}
+PROMPT_PLAYED = Outcome(OperationStatus.COMPLETED, 200, 0, "Action completed successfully.", "none")
+CANCELLED = Outcome(
+    OperationStatus.FAILED, 400, 8508, "Action failed, the operation was cancelled.", "operationCanceled"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRequest:
-    """What a recording needs to know. Times in seconds; `base_url` is where its file will be."""
+    """The parameters of a recording. `base_url` is the server on which the file is published."""
 
-    kind: Kind
+    kind: OperationKind
     base_url: str
+    max_duration: timedelta
+    max_silence: timedelta
     client_context: str | None = None
     prompts: int = 0
-    max_duration: int = 5
-    max_silence: int = 5
     barge_in: bool = False
     stream: bool = False
 
 
-class AnnounceOperation(Protocol):
-    """Tells the bot what became of an operation."""
+class OperationNotifier(Protocol):
+    """Notifies the bot of an operation's present status."""
 
     def __call__(self, call: Call, operation: Operation) -> None:
-        """The operation has changed."""
+        """Send the notification."""
 
 
 @dataclass(slots=True)
 class Operations:
-    """Runs the media operations of every call, one at a time a call, as they were queued."""
+    """Runs the media operations of every call: one at a time per call, in the order of the requests."""
 
     clock: Clock
     calls: Calls
-    announce: AnnounceOperation
+    notify: OperationNotifier
     files: dict[str, tuple[Call, Operation]] = field(default_factory=dict)
 
     def record(self, call: Call, request: RecordingRequest) -> Operation:
-        """Queue a recording; with `barge_in` it takes the place of all that is queued (Graph: call-record page)."""
+        """Queue a recording. With `barge_in`, cancel everything that is queued first (Graph: call-record page)."""
         if request.barge_in:
             self._cancel_queue(call)
-        silent = SPEECH + request.max_silence < request.max_duration
-        seconds = request.prompts * PROMPT + min(request.max_duration, SPEECH + request.max_silence)
-        operation = self._new(call, request.kind, request.client_context, seconds)
-        operation.outcome_when_done = MAX_SILENCE if silent else MAX_DURATION
+        until_silence = SPEECH_DURATION + request.max_silence
+        duration = request.prompts * PROMPT_DURATION + min(request.max_duration, until_silence)
+        operation = self._new(call, request.kind, request.client_context, duration)
+        operation.outcome_when_done = SILENCE_REACHED if until_silence < request.max_duration else DURATION_REACHED
         operation.stream = request.stream
-        operation.recording = self._reserve(call, operation, request.base_url)
+        operation.recording = self._reserve_file(call, operation, request.base_url)
         return self._queue(call, operation)
 
     def play(self, call: Call, prompts: int, client_context: str | None) -> Operation:
-        """Queue a playPrompt of so many prompts."""
-        return self._queue(call, self._new(call, Kind.PLAY_PROMPT, client_context, prompts * PROMPT))
+        """Queue a playPrompt with this number of prompts."""
+        return self._queue(call, self._new(call, OperationKind.PLAY_PROMPT, client_context, prompts * PROMPT_DURATION))
 
     def cancel(self, call: Call, client_context: str | None) -> Operation:
-        """Cancel what runs and what is queued. The answer is itself a completed operation."""
-        operation = self._new(call, Kind.CANCEL, client_context, 0)
-        operation.status, operation.finished_at = Status.COMPLETED, self.clock.now()
+        """Cancel the running operation and the queued ones. Return an operation that is completed already."""
+        operation = self._new(call, OperationKind.CANCEL, client_context, timedelta())
+        operation.status, operation.finished_at = OperationStatus.COMPLETED, self.clock.now()
         self._cancel_queue(call)
         return operation
 
     def finish(self, call: Call, operation: Operation, outcome: Outcome) -> None:
-        """End an operation and tell the bot. On a call that is over it never ends (observed: its file is lost)."""
-        if operation.finished or call.over:
+        """Finish an operation, notify the bot and start the next one.
+
+        On a call that is over the operation never finishes, and its file is lost, as observed.
+        """
+        if operation.is_finished or call.is_over:
             return
         operation.status, operation.outcome, operation.finished_at = outcome.status, outcome, self.clock.now()
-        self.announce(call, operation)
+        self.notify(call, operation)
         self._start_next(call)
 
     def file(self, file_id: str) -> tuple[Operation, bytes] | None:
-        """A finished recording as a .wav, until shortly after the call's end."""
-        call, operation = self.files.get(file_id, (None, None))
-        if call is None or operation is None or operation.status is not Status.COMPLETED:
-            return None
-        if call.ended_at is not None and self.clock.now() > call.ended_at + KEPT_AFTER_CALL:
-            return None
-        return operation, _silence(operation.length)
+        """Return a recording and its .wav file, or None.
 
-    def _new(self, call: Call, kind: Kind, client_context: str | None, seconds: int) -> Operation:
+        The file exists from the completion of the recording until FILE_RETENTION after the end of the call.
+        """
+        call, operation = self.files.get(file_id, (None, None))
+        if call is None or operation is None or operation.status is not OperationStatus.COMPLETED:
+            return None
+        if call.ended_at is not None and self.clock.now() > call.ended_at + FILE_RETENTION:
+            return None
+        return operation, _silent_wav(operation.duration)
+
+    def _new(self, call: Call, kind: OperationKind, client_context: str | None, duration: timedelta) -> Operation:
         operation = Operation(
             id=self.calls.new_id(),
             kind=kind,
             client_context=client_context,
             created_at=self.clock.now(),
-            length=timedelta(seconds=seconds),
-            outcome_when_done=PLAYED,
+            duration=duration,
+            outcome_when_done=PROMPT_PLAYED,
         )
         call.operations[operation.id] = operation
         return operation
 
-    def _reserve(self, call: Call, operation: Operation, base_url: str) -> Recording:
+    def _reserve_file(self, call: Call, operation: Operation, base_url: str) -> Recording:
         file_id = self.calls.new_id()
         self.files[file_id] = (call, operation)
         return Recording(file_id, f"{base_url}/recordings/{file_id}", f"recording-{self.calls.new_id()}")
 
     def _queue(self, call: Call, operation: Operation) -> Operation:
-        if not any(other.status is Status.RUNNING for other in call.operations.values()):
+        if not _is_busy(call):
             self._start(call, operation)
         return operation
 
     def _start(self, call: Call, operation: Operation) -> None:
-        operation.status = Status.RUNNING
-        seconds = operation.length.total_seconds()
-        self.clock.after(seconds, lambda: self.finish(call, operation, operation.outcome_when_done))
+        operation.status = OperationStatus.RUNNING
+        self.clock.after(operation.duration, lambda: self.finish(call, operation, operation.outcome_when_done))
         if operation.stream:
-            self.announce(call, operation)
+            self.notify(call, operation)
 
     def _start_next(self, call: Call) -> None:
-        waiting = [other for other in call.operations.values() if other.status is Status.NOT_STARTED]
-        if waiting and not any(other.status is Status.RUNNING for other in call.operations.values()):
+        waiting = [other for other in call.operations.values() if other.status is OperationStatus.NOT_STARTED]
+        if waiting and not _is_busy(call):
             self._start(call, waiting[0])
 
     def _cancel_queue(self, call: Call) -> None:
-        for operation in [other for other in call.operations.values() if not other.finished]:
-            operation.status = Status.FAILED  # none of the queue may start while it is being emptied
+        for operation in [other for other in call.operations.values() if not other.is_finished]:
+            # Set the status without `finish`, which would start the next operation of the queue.
+            operation.status = OperationStatus.FAILED
             operation.outcome, operation.finished_at = CANCELLED, self.clock.now()
-            self.announce(call, operation)
+            self.notify(call, operation)
 
 
-def _silence(length: timedelta) -> bytes:
-    """A valid .wav of this length, 16 kHz mono."""
+def _is_busy(call: Call) -> bool:
+    return any(operation.status is OperationStatus.RUNNING for operation in call.operations.values())
+
+
+def _silent_wav(duration: timedelta) -> bytes:
+    """Return a valid .wav of this duration, 16 kHz mono, without sound."""
     data = io.BytesIO()
     with wave.open(data, "wb") as file:
         file.setnchannels(1)
-        file.setsampwidth(_WIDTH)
-        file.setframerate(_RATE)
-        file.writeframes(bytes(int(length.total_seconds() * _RATE) * _WIDTH))
+        file.setsampwidth(_SAMPLE_WIDTH)
+        file.setframerate(_SAMPLE_RATE)
+        file.writeframes(bytes(int(duration.total_seconds() * _SAMPLE_RATE) * _SAMPLE_WIDTH))
     return data.getvalue()

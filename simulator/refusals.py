@@ -1,12 +1,15 @@
-"""Refusals and how each side words them: Graph's `error` object, Entra's OAuth errors, the control API's problems.
+"""Refusals of requests, and their formats: Graph's `error` object, Entra's OAuth error, a proxy's response.
 
-Refusal                     an answer other than the one asked for
-├── unauthorized()          401, no or a bad token
-├── forbidden()             403, 7504 missing permission · 7505 another tenant's call
+Refusal                     an error response instead of the requested one
+├── unauthorized()          401, the token is missing or not valid
+├── missing_permission()    403, 7504
+├── other_tenant()          403, 7505, the call belongs to another tenant
 ├── call_not_found()        404, 8522
 ├── not_established()       400, 8501
-├── bad_request()           400, the request is not one that Graph reads
-└── invalid_argument()      400, 8523, a value outside of its documented limits
+├── bad_request()           400, Graph cannot read the request
+└── invalid_argument()      400, 8523, a value is outside of its documented limits
+
+The control API has an error of its own, ProblemError.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-_WORDS = {
+_CODES = {
     400: "BadRequest",
     401: "InvalidAuthenticationToken",
     403: "Forbidden",
@@ -39,54 +42,54 @@ _WORDS = {
 
 
 class Refusal(Exception):
-    """An answer other than the one asked for. `code` is Graph's word, or a calling subcode as text."""
+    """An error response. `code` is Graph's name of the error, or a calling subcode as text."""
 
     def __init__(self, status: int, code: str | None, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code or _WORDS.get(status, "GeneralException")
+        self.code = code or _CODES.get(status, "GeneralException")
         self.message = message
         self.headers = dict(headers or {})
 
 
 def unauthorized(message: str) -> Refusal:
-    """401, as Graph answers a token that it cannot accept."""
+    """Return the 401 with which Graph refuses a token."""
     challenge = 'Bearer realm="", client_id="00000003-0000-0000-c000-000000000000"'
     return Refusal(401, "InvalidAuthenticationToken", message, {"WWW-Authenticate": challenge})
 
 
 def missing_permission() -> Refusal:
-    """403, 7504."""
+    """Return 403, 7504: the token lacks a role."""
     return Refusal(403, "7504", "Insufficient application permissions for the call.")
 
 
 def other_tenant(message: str = "Mismatch between request authorization tenant and call tenant.") -> Refusal:
-    """403, 7505, in the words that are observed on a call."""
+    """Return 403, 7505. The default message is observed on requests for a call."""
     return Refusal(403, "7505", message)
 
 
 def call_not_found() -> Refusal:
-    """404, 8522, in the words that are observed."""
+    """Return 404, 8522, with the observed message."""
     return Refusal(404, "8522", "Call not found.")
 
 
 def not_established() -> Refusal:
-    """400, 8501: the call is not in a state for this."""
+    """Return 400, 8501: the state of the call does not allow the action."""
     return Refusal(400, "8501", "The call is not established.")
 
 
 def bad_request(message: str) -> Refusal:
-    """400, for a body that is no JSON or has members that the action does not have."""
+    """Return 400 for a body that is no JSON, or has members that the action does not have."""
     return Refusal(400, "BadRequest", message)
 
 
 def invalid_argument(message: str) -> Refusal:
-    """400, 8523, for a value outside of its documented limits."""
+    """Return 400, 8523, for a value outside of its documented limits."""
     return Refusal(400, "8523", message)
 
 
-def as_graph(refusal: Refusal, request: Request) -> Response:
-    """Graph's error object; the request's ids are in it and, by `graph_headers`, in the headers."""
+def graph_error(refusal: Refusal, request: Request) -> Response:
+    """Return Graph's error object. The request's ids are in the object and in the headers."""
     ids = graph_headers(request)
     inner = {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
@@ -97,9 +100,9 @@ def as_graph(refusal: Refusal, request: Request) -> Response:
     return JSONResponse({"error": error}, refusal.status, headers=ids | refusal.headers)
 
 
-def stranger(status: int, form: str, headers: Mapping[str, str]) -> Response:
-    """What a proxy or a gateway answers in Graph's place: a page, nothing, or JSON of its own."""
-    match form:
+def proxy_response(status: int, content: str, headers: Mapping[str, str]) -> Response:
+    """Return the response of a proxy or a gateway instead of Graph's: a page, JSON of its own, or nothing."""
+    match content:
         case "page":
             return HTMLResponse("<html><body>Sign in to go on</body></html>", status, headers=dict(headers))
         case "json":
@@ -108,12 +111,12 @@ def stranger(status: int, form: str, headers: Mapping[str, str]) -> Response:
             return Response(status_code=status, headers=headers)
 
 
-def as_entra(refusal: Refusal, _request: Request) -> Response:
-    """OAuth's error object with Entra's additions."""
+def entra_error(refusal: Refusal, _request: Request) -> Response:
+    """Return OAuth's error object with Entra's additional members."""
     content = {
         "error": refusal.code,
         "error_description": refusal.message,
-        "error_codes": [int(digits)] if (digits := _aadsts(refusal.message)) else [],
+        "error_codes": [int(digits)] if (digits := _aadsts_number(refusal.message)) else [],
         "timestamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
         "trace_id": str(uuid.uuid4()),
         "correlation_id": str(uuid.uuid4()),
@@ -122,7 +125,7 @@ def as_entra(refusal: Refusal, _request: Request) -> Response:
 
 
 def graph_headers(request: Request) -> dict[str, str]:
-    """The headers that every answer of Graph has. Without a client-request-id Graph makes one up."""
+    """Return the headers of all Graph responses. The client-request-id is the client's, or else the request-id."""
     request_id: str = request.scope.setdefault("simulator.request-id", str(uuid.uuid4()))
     return {
         "request-id": request_id,
@@ -131,6 +134,7 @@ def graph_headers(request: Request) -> dict[str, str]:
     }
 
 
-def _aadsts(message: str) -> str:
+def _aadsts_number(message: str) -> str:
+    """Return the number of an AADSTS message, or "" if it has none."""
     head, found, _ = message.partition(":")
     return head.removeprefix("AADSTS") if found and head.startswith("AADSTS") else ""

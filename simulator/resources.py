@@ -1,27 +1,26 @@
-"""Calls and operations as Graph's answers show them."""
+"""Calls and operations as JSON resources in Graph's responses."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from simulator.notifications import OPERATION_TYPES, result_info
-from simulator.operations import Kind, Status
+from simulator.records import OperationKind, OperationStatus
 
 if TYPE_CHECKING:
-    from simulator.calls import Call
-    from simulator.operations import Operation
+    from simulator.records import Call, Operation
     from simulator.wire import Json, JsonObject
 
-# The members that Graph's examples show as null (Graph: application-post-calls, call-get pages).
-_EMPTY = ("subject", "resultInfo", "chatInfo", "meetingInfo", "mediaState", "transcription", "toneInfo")
+# Graph: application-post-calls and call-get pages, whose examples show these members as null
+_NULL_MEMBERS = ("subject", "resultInfo", "chatInfo", "meetingInfo", "mediaState", "transcription", "toneInfo")
 
 
 def call_resource(call: Call) -> dict[str, Json]:
-    """Graph's `call`: what the client sent, and what the service knows."""
-    nothing: dict[str, Json] = dict.fromkeys(_EMPTY)
+    """Return Graph's `call`: the members that the client sent, and those that the service sets."""
+    null_members: dict[str, Json] = dict.fromkeys(_NULL_MEMBERS)
     return {
         "@odata.type": "#microsoft.graph.call",
-        **nothing,
+        **null_members,
         "targets": [],
         "source": _bot(call),
         "requestedModalities": ["audio"],
@@ -39,26 +38,27 @@ def call_resource(call: Call) -> dict[str, Json]:
 
 
 def operation_resource(operation: Operation) -> JsonObject:
-    """Graph's `recordOperation` and its kin, as the answer to the action and to GET show it."""
-    shown: dict[str, Json] = {
+    """Return Graph's `recordOperation`, or its sibling types, as in the responses to the action and to GET."""
+    resource: dict[str, Json] = {
         "@odata.type": OPERATION_TYPES[operation.kind],
         "id": operation.id,
         "status": operation.status,
         "clientContext": operation.client_context,
     }
-    if operation.kind is Kind.CANCEL:
-        return shown
+    if operation.kind is OperationKind.CANCEL:
+        return resource
     outcome = operation.outcome
-    shown["resultInfo"] = result_info(outcome.code, outcome.subcode, outcome.message) if outcome else None
-    if operation.records:
-        ready = operation.status is Status.COMPLETED and operation.recording is not None
-        shown["recordingLocation"] = operation.recording.location if ready and operation.recording else None
-        if ready and operation.recording:
-            shown["recordingAccessToken"] = operation.recording.access_token
-    return shown
+    resource["resultInfo"] = result_info(outcome.code, outcome.subcode, outcome.message) if outcome else None
+    if operation.is_recording:
+        recording = operation.recording if operation.status is OperationStatus.COMPLETED else None
+        resource["recordingLocation"] = recording.location if recording else None
+        if recording:
+            resource["recordingAccessToken"] = recording.access_token
+    return resource
 
 
 def _bot(call: Call) -> JsonObject:
+    """Return the calling bot as Graph's `participantInfo`."""
     bot = {"@odata.type": "#microsoft.graph.identity", "id": call.app_id, "displayName": "Calling Bot"}
     return {
         "@odata.type": "#microsoft.graph.participantInfo",

@@ -1,4 +1,4 @@
-"""Signing keys: made at start, published as a key set, rotated on demand."""
+"""Signing keys: created at the start, published as a key set, rotated on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALGORITHM = "RS256"
 
 
 class SigningKey:
-    """One RSA key with a self-signed certificate; `kid` is the certificate's thumbprint, as Microsoft does it."""
+    """One RSA key with a self-signed certificate. As at Microsoft, `kid` is the certificate's thumbprint."""
 
     def __init__(self, name: str) -> None:
         self._private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -28,26 +28,26 @@ class SigningKey:
         self.kid = _base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303 x5t is SHA-1 by RFC 7515
 
     def sign(self, claims: JsonObject, **headers: str) -> str:
-        """A compact RS256 JWT with `kid` and `x5t` in its header, and `headers` besides."""
+        """Return a compact RS256 JWT. Its header has `kid`, `x5t` and `headers`."""
         extra = {"kid": self.kid, "x5t": self.kid, **headers}
         return jwt.encode(dict(claims), self._private, ALGORITHM, headers=extra)
 
-    def published(self) -> JsonObject:
-        """The key as a member of a JSON Web Key Set."""
+    def jwk(self) -> JsonObject:
+        """Return the public key as a member of a JSON Web Key Set."""
         numbers = self.public.public_numbers()
         return {
             "kty": "RSA",
             "use": "sig",
             "kid": self.kid,
             "x5t": self.kid,
-            "n": _number(numbers.n),
-            "e": _number(numbers.e),
+            "n": _base64url_integer(numbers.n),
+            "e": _base64url_integer(numbers.e),
             "x5c": [base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()],
         }
 
 
 class KeyRing:
-    """The keys of one issuer: the newest signs, the older ones may stay published for a while."""
+    """The published keys of one issuer, newest first. The newest key signs."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -55,24 +55,24 @@ class KeyRing:
 
     @property
     def current(self) -> SigningKey:
-        """The key that signs now."""
+        """Return the key that signs now."""
         return self._keys[0]
 
     def find(self, kid: str) -> SigningKey | None:
-        """A published key by its id."""
+        """Return the published key with this id, or None."""
         return next((key for key in self._keys if key.kid == kid), None)
 
     def rotate(self, *, keep_old: bool) -> SigningKey:
-        """Sign with a new key from now on. Without `keep_old` the old ones are no longer published."""
+        """Create a new key, which signs from now on. Keep the older keys published only with `keep_old`."""
         self._keys = [SigningKey(self._name), *(self._keys if keep_old else [])]
         return self.current
 
-    def published(self, **more: Json) -> list[Json]:
-        """The members of the key set, newest first, each with `more` in it."""
-        return [{**key.published(), **more} for key in self._keys]
+    def jwks(self, **members: Json) -> list[Json]:
+        """Return the keys of the JSON Web Key Set, newest first. Each also has `members`."""
+        return [{**key.jwk(), **members} for key in self._keys]
 
 
-def _number(value: int) -> str:
+def _base64url_integer(value: int) -> str:
     return _base64url(value.to_bytes((value.bit_length() + 7) // 8))
 
 

@@ -1,4 +1,4 @@
-"""Certificates for https: a certificate authority made at start, and what it signs."""
+"""Certificates for https: a certificate authority that is created at the start, and the certificates it signs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,30 @@ if TYPE_CHECKING:
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-_LIFE = timedelta(days=30)
+_LIFETIME = timedelta(days=30)
+_CLOCK_SKEW = timedelta(hours=1)  # certificates are valid from this long ago
 _CA_NAME = "Call simulator, a certificate authority of this run"
 
 
 class CertificateAuthority:
-    """An authority that lives as long as the process; its own key is never written anywhere."""
+    """A certificate authority for one process. Its private key is never written to disk."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._certificate = _sign(_CA_NAME, self._key, _CA_NAME, self._key, ca=True)
 
     def write_certificate(self, path: Path) -> None:
-        """Write the authority's certificate as PEM, for SSL_CERT_FILE. Raises OSError."""
+        """Write the authority's certificate as PEM, for SSL_CERT_FILE.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
         path.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
     def write_server_identity(self, path: Path) -> None:
-        """Write a key and a certificate for localhost and 127.0.0.1 as one PEM, readable by its owner alone."""
+        """Write a key and a certificate for localhost and 127.0.0.1 as one PEM that only its owner can read."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _sign("localhost", key, _CA_NAME, self._key, ca=False)
         path.touch(mode=0o600)
@@ -44,7 +51,7 @@ class CertificateAuthority:
 
 
 def self_signed(name: str, key: rsa.RSAPrivateKey) -> x509.Certificate:
-    """A certificate that says no more than the name of its own key."""
+    """Return a certificate for this key, signed by the same key."""
     return _sign(name, key, name, key, ca=False)
 
 
@@ -56,12 +63,12 @@ def _sign(subject: str, key: PrivateKey, issuer: str, issuer_key: PrivateKey, *,
         .issuer_name(_name(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _LIFE)
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .add_extension(_usage(ca=ca), critical=True)
+        .add_extension(_key_usage(ca=ca), critical=True)
     )
     if not ca:
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -70,8 +77,11 @@ def _sign(subject: str, key: PrivateKey, issuer: str, issuer_key: PrivateKey, *,
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    """What a strict verifier (Python 3.13's default) wants to see: signing for all, certificates for the authority."""
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    """Return the key usage that a strict verifier, Python 3.13's default, requires.
+
+    All keys may sign data. Only the authority's key may sign certificates.
+    """
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=ca,
@@ -85,5 +95,5 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])

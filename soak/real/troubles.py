@@ -124,7 +124,7 @@ def graph_drops(scene: Scene) -> Iterator[str]:
     """Most connections are cut, half of them after the work was done."""
     with (
         scene.fault(dropConnection=True, probability=0.5),
-        scene.fault(dropConnection=True, afterwards=True, probability=0.5),
+        scene.fault(dropConnection=True, responseOnly=True, probability=0.5),
     ):
         yield "Graph cuts three connections of four, some of them after its work"
 

@@ -215,7 +215,7 @@ async def _(app: App) -> httpx.Response:
 
 @leads_to("graph-unreachable")
 async def _(app: App) -> httpx.Response:
-    return await with_fault(app, status=403, stranger="page")
+    return await with_fault(app, status=403, proxyResponse="page")
 
 
 @leads_to("graph-refused")

@@ -160,8 +160,8 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
         ({"status": 404}, 502, 404, "notFound"),
         ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
         ({"dropConnection": True}, 409, None, "unknown"),
-        ({"status": 503, "afterwards": True}, 409, 503, "unknown"),
-        ({"status": 504, "stranger": "page"}, 409, 504, "unknown"),
+        ({"status": 503, "responseOnly": True}, 409, 503, "unknown"),
+        ({"status": 504, "proxyResponse": "page"}, 409, 504, "unknown"),
     ],
     ids=["400", "403", "404", "429", "dropped", "503", "gateway"],
 )

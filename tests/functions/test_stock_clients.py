@@ -55,10 +55,10 @@ async def asked_of_graph(app: App, call_id: str) -> int:
 @pytest.mark.parametrize(
     "fault",
     [
-        {"dropConnection": True, "afterwards": True},
-        {"status": 503, "afterwards": True},
-        {"status": 504, "afterwards": True, "retryAfter": 1},
-        {"status": 504, "stranger": "page"},
+        {"dropConnection": True, "responseOnly": True},
+        {"status": 503, "responseOnly": True},
+        {"status": 504, "responseOnly": True, "retryAfter": 1},
+        {"status": 504, "proxyResponse": "page"},
     ],
     ids=["no-answer", "503", "504", "gateway"],
 )

@@ -31,7 +31,7 @@ async def asked_of_graph(app: App, call_id: str, operation: str) -> int:
 )
 async def test_a_keep_alive_is_no_renewal_and_no_end(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
-    await app.simulator.fault(operation="keepAlive", callId=call_id, status=status, stranger=stranger)
+    await app.simulator.fault(operation="keepAlive", callId=call_id, status=status, proxyResponse=stranger)
     await app.ask("POST", "keep-alive", expect=200)
     call: Any = await app.asked("GET", f"calls/{call_id}")
     assert call["status"] == "active"
@@ -41,7 +41,7 @@ async def test_a_keep_alive_is_no_renewal_and_no_end(app: App, status: int, stra
 @pytest.mark.parametrize(("status", "stranger"), STRANGERS)
 async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
-    await app.simulator.fault(operation="delete", callId=call_id, status=status, stranger=stranger)
+    await app.simulator.fault(operation="delete", callId=call_id, status=status, proxyResponse=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/hangup", expect=502)
     assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
     assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None
@@ -52,7 +52,7 @@ async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: st
 @pytest.mark.parametrize(("status", "stranger"), STRANGERS)
 async def test_a_recording_has_not_begun_and_its_key_is_free(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
-    await app.simulator.fault(operation="recordResponse", callId=call_id, status=status, stranger=stranger)
+    await app.simulator.fault(operation="recordResponse", callId=call_id, status=status, proxyResponse=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/record", {}, expect=502, headers=KEYED)
     assert problem["type"] == "urn:call-keeper:problem:graph-unreachable"
     await app.simulator.control("DELETE", "/faults")

@@ -1,4 +1,4 @@
-"""A simulator in this process, its clock standing still, and a bot that listens to it."""
+"""Fixtures: a simulator in this process, whose clock stands still, and a bot that receives its notifications."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ type Item = dict[str, Json]
 
 @dataclass
 class Bot:
-    """A webhook that keeps what it is sent and answers as it is told."""
+    """A webhook that keeps the bodies it receives. It responds with the next status of `statuses`, or else with 202."""
 
     bodies: list[Item] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
 
-    def forget(self) -> None:
-        for kept in (self.bodies, self.headers, self.answers):
+    def reset(self) -> None:
+        for kept in (self.bodies, self.headers, self.statuses):
             kept.clear()
 
     async def receive(self, request: Request) -> Response:
         self.bodies.append(json.loads(await request.body()))
         self.headers.append(request.headers)
-        return Response(status_code=self.answers.pop(0) if self.answers else 202)
+        return Response(status_code=self.statuses.pop(0) if self.statuses else 202)
 
     @property
     def items(self) -> list[Item]:
@@ -69,7 +69,7 @@ def _data(item: Item) -> Item:
 
 @dataclass
 class Sim:
-    """What the tests hold: the simulation, a client of its routes, and the bot."""
+    """The simulation, an HTTP client of its routes, and the bot."""
 
     simulation: Simulation
     http: httpx.AsyncClient
@@ -106,10 +106,10 @@ class Sim:
 
 @pytest.fixture(scope="session")
 async def one_sim() -> AsyncIterator[Sim]:
-    """One for all tests: making its keys is what takes time."""
+    """Return one simulator for all tests, because creating its keys is slow."""
     bot = Bot()
     webhook = Starlette(routes=[Route("/api/notifications", bot.receive, methods=["POST"])])
-    simulation = Simulation(Options(BASE, speed=0, seed=1), callbacks=httpx.ASGITransport(webhook))
+    simulation = Simulation(Options(BASE, speed=0, seed=1), notification_transport=httpx.ASGITransport(webhook))
     transport = httpx.ASGITransport(application(simulation))
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         yield Sim(simulation, client, bot)
@@ -118,7 +118,7 @@ async def one_sim() -> AsyncIterator[Sim]:
 
 @pytest.fixture
 def sim(one_sim: Sim) -> Sim:
-    """The simulator as just started."""
+    """Return the simulator in the state after its start."""
     one_sim.simulation.reset()
-    one_sim.bot.forget()
+    one_sim.bot.reset()
     return one_sim

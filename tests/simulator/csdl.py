@@ -1,4 +1,4 @@
-"""Graph's published types, and what is said beyond them, with the reason for each."""
+"""Graph's published types, and the members that the simulator uses beyond them, each with its reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FILE = Path(__file__).parents[1] / "data" / "graph-types.json"
 
-# type.member: why it is sent or taken although the published type has no such member
+# type.member: the reason to send or accept it, although the published type has no such member
 EXTRAS = {
     "commsNotification.resource": "observed: real payloads still carry the old path beside resourceUrl",
     "commsNotification.resourceData": "documented on the commsNotification page; the type is open",
@@ -39,7 +39,7 @@ EXTRAS = {
     "appHostedMediaConfig.removeFromDefaultAudioGroup": "documented in the example of a group call",
     "mediaPrompt.loop": "the record page of 2018",
 }
-# Types that the published document lacks: nothing to hold them to.
+# Types that the published document lacks, so that their members cannot be checked.
 UNPUBLISHED = {"meetingCapability": "observed, always empty"}
 
 
@@ -63,7 +63,7 @@ class Csdl(BaseModel):
     actions: dict[str, _Action]
 
     def members(self, name: str) -> dict[str, str]:
-        """The members of a type, its bases' included, each with its type."""
+        """Return the members of a type and of its bases, each with its type."""
         found: dict[str, str] = {}
         current: str | None = name
         while current is not None:
@@ -72,70 +72,73 @@ class Csdl(BaseModel):
         return found
 
     def is_a(self, name: str, base: str) -> bool:
-        """Whether a type is another one, or descends from it."""
+        """True if a type is `base`, or descends from it."""
         current: str | None = name
         while current is not None and current != base:
             current = self.types[current].base
         return current is not None
 
-    def faults(self, value: Json, declared: str, where: str = "") -> Iterator[str]:
-        """What in a value is not as published, nor on the list of extras."""
+    def differences(self, value: Json, declared: str, path: str = "") -> Iterator[str]:
+        """Yield the differences between a value and the published type, except those in EXTRAS."""
         if value is None:
             return
         if declared.startswith("Collection("):
             if not isinstance(value, list):
-                yield f"{where}: not a list"
+                yield f"{path}: not a list"
                 return
             for index, each in enumerate(value):
-                yield from self.faults(each, declared[11:-1], f"{where}[{index}]")
+                yield from self.differences(each, declared[11:-1], f"{path}[{index}]")
         elif declared in self.enums:
-            # Published as PascalCase for operationStatus alone, written in camelCase in all examples.
+            # operationStatus alone is published in PascalCase; all examples have it in camelCase.
             if str(value).lower() not in {each.lower() for each in self.enums[declared]}:
-                yield f"{where}: {value!r} is no {declared}"
+                yield f"{path}: {value!r} is not a {declared}"
         elif declared.startswith("Edm."):
-            yield from _primitive_faults(value, declared, where)
+            yield from _primitive_differences(value, declared, path)
         else:
-            yield from self._object_faults(value, declared, where)
+            yield from self._object_differences(value, declared, path)
 
-    def _object_faults(self, value: Json, declared: str, where: str) -> Iterator[str]:
+    def _object_differences(self, value: Json, declared: str, path: str) -> Iterator[str]:
         if not isinstance(value, dict):
-            yield f"{where}: not an object"
+            yield f"{path}: not an object"
             return
         name = str(value.get("@odata.type", declared)).removeprefix("#microsoft.graph.")
         if name in UNPUBLISHED:
             return
         if name not in self.types or not self.is_a(name, declared):
-            yield f"{where}: {name} is no {declared}"
+            yield f"{path}: {name} is not a {declared}"
             return
         members = self.members(name)
         for member, each in value.items():
             if member in members:
-                yield from self.faults(each, members[member], f"{where}.{member}")
+                yield from self.differences(each, members[member], f"{path}.{member}")
             elif not member.startswith("@odata.") and f"{name}.{member}" not in EXTRAS:
-                yield f"{where}: {name} has no {member}"
+                yield f"{path}: {name} has no {member}"
 
 
 @cache
 def published() -> Csdl:
-    """Graph's published types."""
+    """Return Graph's published types."""
     return Csdl.model_validate_json(_FILE.read_text())
 
 
-def notification_faults(body: dict[str, Json]) -> list[str]:
-    """What in a body of notifications is not as published; `resourceData` is held to its own type."""
+def notification_differences(body: dict[str, Json]) -> list[str]:
+    """Return the differences between a body of notifications and the published types.
+
+    `resourceData` is declared without a type, so it is compared with the type of its resource.
+    """
     csdl = published()
-    found = list(csdl.faults(body, "commsNotifications", "body"))
+    found = list(csdl.differences(body, "commsNotifications", "body"))
     items = body["value"]
     assert isinstance(items, list)
     for item in items:
         data = item["resourceData"]
         declared = "commsOperation" if "/operations/" in str(item.get("resourceUrl", item.get("resource"))) else "call"
-        found += csdl.faults(data, declared, "resourceData")
+        found += csdl.differences(data, declared, "resourceData")
     return found
 
 
-def _primitive_faults(value: Json, declared: str, where: str) -> Iterator[str]:
+def _primitive_differences(value: Json, declared: str, path: str) -> Iterator[str]:
     kinds = {"Edm.String": str, "Edm.Boolean": bool, "Edm.Int32": int, "Edm.Int64": int}
     kind = kinds.get(declared, str)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        yield f"{where}: {json.dumps(value)} is no {declared}"
+        yield f"{path}: {json.dumps(value)} is not a {declared}"

@@ -1,4 +1,4 @@
-"""A call's life: created, kept alive, hung up, lapsed, forgotten."""
+"""The states of a call: creation, keepAlive, hang-up, end of the lease, forgotten call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.simulator.conftest import Sim
 
-MINUTES = 60
+MINUTES = 60  # seconds
 
 
-async def test_a_call_that_nobody_keeps_ends_after_45_minutes_with_408_8537(sim: Sim) -> None:
+async def test_a_call_without_keep_alive_ends_after_45_minutes_with_408_8537(sim: Sim) -> None:
     call_id = await sim.create()
 
     await sim.advance(45 * MINUTES - 1)
@@ -25,15 +25,15 @@ async def test_a_call_that_nobody_keeps_ends_after_45_minutes_with_408_8537(sim:
     assert sim.bot.items[-1]["changeType"] == "deleted"
 
 
-async def test_a_keep_alive_begins_the_lease_anew(sim: Sim) -> None:
+async def test_a_keep_alive_renews_the_lease(sim: Sim) -> None:
     call_id = await sim.create(quiet=True)
 
     for _ in range(3):
         await sim.advance(44 * MINUTES)
-        answer = await sim.graph("POST", f"/v1.0/communications/calls/{call_id}/keepAlive")
-        assert answer.status_code == 200
-        assert answer.content == b""
-        assert answer.headers["content-type"].startswith("text/plain")
+        response = await sim.graph("POST", f"/v1.0/communications/calls/{call_id}/keepAlive")
+        assert response.status_code == 200
+        assert response.content == b""
+        assert response.headers["content-type"].startswith("text/plain")
 
     call = await sim.control("GET", f"/calls/{call_id}")
     assert (call["state"], call["keepAlives"]) == ("established", 3)
@@ -41,7 +41,7 @@ async def test_a_keep_alive_begins_the_lease_anew(sim: Sim) -> None:
     assert (await sim.control("GET", f"/calls/{call_id}"))["subcode"] == 8537
 
 
-async def test_the_end_of_a_lease_has_its_own_time_however_far_the_clock_steps(sim: Sim) -> None:
+async def test_a_lease_expires_at_its_own_time_even_within_a_long_step_of_the_clock(sim: Sim) -> None:
     call_id = await sim.create()
     before = await sim.control("GET", f"/calls/{call_id}")
 
@@ -53,46 +53,48 @@ async def test_the_end_of_a_lease_has_its_own_time_however_far_the_clock_steps(s
     assert after["endedAt"] == lease["expiresAt"]
 
 
-async def test_an_old_call_has_only_what_is_left_of_its_lease(sim: Sim) -> None:
+async def test_an_old_call_has_only_the_rest_of_its_lease(sim: Sim) -> None:
     call_id = await sim.create(ageSeconds=44 * MINUTES)
 
-    await sim.advance(1 * MINUTES)
+    await sim.advance((45 - 44) * MINUTES)
 
     assert (await sim.control("GET", f"/calls/{call_id}"))["subcode"] == 8537
 
 
-async def test_hanging_up_is_terminating_at_once_and_terminated_soon(sim: Sim) -> None:
-    call_id = await sim.create(quiet=False)
+async def test_a_hang_up_terminates_a_call_after_a_second(sim: Sim) -> None:
+    call_id = await sim.create()
 
-    answer = await sim.graph("DELETE", f"/v1.0/communications/calls/{call_id}")
+    response = await sim.graph("DELETE", f"/v1.0/communications/calls/{call_id}")
     again = await sim.graph("DELETE", f"/v1.0/communications/calls/{call_id}")
 
-    assert (answer.status_code, answer.content, again.status_code) == (204, b"", 204)
+    assert (response.status_code, response.content, again.status_code) == (204, b"", 204)
     assert (await sim.graph("GET", f"/v1.0/communications/calls/{call_id}")).json()["state"] == "terminating"
-    await sim.advance(2)
+    await sim.advance(1)
     assert sim.bot.states == ["established", "terminating", "terminated"]
     call = await sim.control("GET", f"/calls/{call_id}")
     assert (call["code"], call["subcode"]) == (200, 5001)
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/keepAlive"), ("POST", "/recordResponse")]
+    ("method", "path"),
+    [("GET", ""), ("DELETE", ""), ("POST", "/keepAlive"), ("POST", "/recordResponse")],
+    ids=["get", "delete", "keepAlive", "recordResponse"],
 )
 async def test_a_call_that_is_over_is_not_found(sim: Sim, method: str, path: str) -> None:
     call_id = await sim.create()
     await sim.control("POST", f"/calls/{call_id}/end", {"code": 200, "subcode": 5010})
 
-    answer = await sim.graph(method, f"/v1.0/communications/calls/{call_id}{path}")
+    response = await sim.graph(method, f"/v1.0/communications/calls/{call_id}{path}")
 
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "8522"
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "8522"
 
 
-async def test_a_forgotten_call_is_gone_and_nobody_is_told(sim: Sim) -> None:
+async def test_a_forgotten_call_is_not_found_and_not_notified(sim: Sim) -> None:
     call_id = await sim.create()
 
     await sim.control("POST", f"/calls/{call_id}/forget")
-    await sim.advance(46 * MINUTES)
+    await sim.advance((45 + 1) * MINUTES)
 
     assert (await sim.graph("POST", f"/v1.0/communications/calls/{call_id}/keepAlive")).status_code == 404
     assert sim.bot.states == ["established"]
@@ -101,6 +103,6 @@ async def test_a_forgotten_call_is_gone_and_nobody_is_told(sim: Sim) -> None:
 async def test_a_call_is_found_by_either_form_of_its_id(sim: Sim) -> None:
     call_id = await sim.create()
 
-    answer = await sim.graph("GET", f"/v1.0/communications/calls/{call_id.replace('-', '').upper()}")
+    response = await sim.graph("GET", f"/v1.0/communications/calls/{call_id.replace('-', '').upper()}")
 
-    assert answer.json()["id"] == call_id
+    assert response.json()["id"] == call_id

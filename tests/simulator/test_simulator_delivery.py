@@ -1,4 +1,4 @@
-"""Notifications on their way: signed, retried, lost, doubled, late, out of order, together."""
+"""Delivery of notifications: signature, retries, loss, duplicates, delays, order, batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jwt
 import pytest
 from jwt import PyJWKSet
 
-from simulator.delivery import Modes
+from simulator.delivery import DeliverySettings
 from tests.simulator.conftest import APP, TENANT
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ async def notifications(sim: Sim, call_id: str) -> list[dict[str, Json]]:
     return found
 
 
-async def tell(sim: Sim, call_id: str, number: int) -> None:
-    """Send a notification that says its number."""
+async def send_number(sim: Sim, call_id: str, number: int) -> None:
+    """Send a notification with this number."""
     data: Json = [{"number": number}]
     await sim.control("POST", f"/calls/{call_id}/notify", {"suffix": "/participants", "resourceData": data}, expect=202)
 
 
 def numbers(sim: Sim) -> list[Json]:
+    """Return the numbers of the notifications that the bot received."""
     found: list[Json] = []
     for item in sim.bot.items:
         data = item["resourceData"]
@@ -40,7 +41,7 @@ def numbers(sim: Sim) -> list[Json]:
     return found
 
 
-async def test_a_notification_carries_the_services_token_as_it_is_observed(sim: Sim) -> None:
+async def test_a_notification_has_the_observed_token_of_the_service(sim: Sim) -> None:
     await sim.create()
     await sim.advance(0)
 
@@ -57,7 +58,8 @@ async def test_a_notification_carries_the_services_token_as_it_is_observed(sim: 
     assert set(claims) == {"tid", "appid", "nbf", "exp", "iss", "aud"}
     assert (claims["tid"], claims["appid"]) == (TENANT, "26a18ebc-cdf7-4a6a-91cb-beb352805e81")
     assert claims["exp"] - claims["nbf"] == 300
-    assert abs(claims["nbf"] - time.time()) < 30, "real time, however the simulated clock stands"
+    # Half a minute allows for a slow machine.
+    assert abs(claims["nbf"] - time.time()) < 30, "real time, independent of the simulated clock"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +68,9 @@ async def test_a_notification_carries_the_services_token_as_it_is_observed(sim: 
         ("entra", "{issuer of the document}", "azp"),
         ("entraV1", f"https://sts.windows.net/{TENANT}/", "appid"),
     ],
+    ids=["entra", "entraV1"],
 )
-async def test_in_the_middle_of_a_call_notifications_change_to_entras_tokens(
+async def test_notifications_can_change_to_entras_tokens_during_a_call(
     sim: Sim, kind: str, issuer: str, caller: str
 ) -> None:
     call_id = await sim.create()
@@ -100,8 +103,8 @@ async def test_the_services_keys_are_not_entras(sim: Sim) -> None:
     assert {key["kid"] for key in notification_keys}.isdisjoint(key["kid"] for key in entra_keys)
 
 
-@pytest.mark.parametrize("keep_old", [True, False])
-async def test_after_a_rotation_a_new_key_signs(sim: Sim, keep_old: bool) -> None:
+@pytest.mark.parametrize("keep_old", [True, False], ids=["keep old", "drop old"])
+async def test_after_a_rotation_the_new_key_signs(sim: Sim, keep_old: bool) -> None:
     old = {key["kid"] for key in (await sim.http.get("/v1/keys")).json()["keys"]}
 
     rotated = await sim.control("POST", "/keys/rotate", {"kind": "notification", "keepOld": keep_old})
@@ -115,13 +118,13 @@ async def test_after_a_rotation_a_new_key_signs(sim: Sim, keep_old: bool) -> Non
     assert published == ({rotated["kid"]} | old if keep_old else {rotated["kid"]})
 
 
-async def test_a_server_error_is_tried_again_and_every_attempt_is_kept(sim: Sim) -> None:
-    sim.bot.answers = [503, 500, 202]
+async def test_a_server_error_is_retried_and_every_attempt_is_recorded(sim: Sim) -> None:
+    sim.bot.statuses = [503, 500, 202]
     call_id = await sim.create()
 
     await sim.advance(0)
     assert len(sim.bot.bodies) == 1
-    await sim.advance(10)
+    await sim.advance(1 + 2)  # retrySeconds is 1, and doubles
 
     sent = (await notifications(sim, call_id))[0]
     attempts = sent["attempts"]
@@ -132,9 +135,9 @@ async def test_a_server_error_is_tried_again_and_every_attempt_is_kept(sim: Sim)
     assert len(ids) == 1
 
 
-async def test_it_gives_up_after_the_allowed_tries(sim: Sim) -> None:
+async def test_delivery_stops_after_the_maximum_of_attempts(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"attempts": 2, "retrySeconds": 5})
-    sim.bot.answers = [503] * 10
+    sim.bot.statuses = [503] * 10
     call_id = await sim.create()
 
     await sim.advance(600)
@@ -144,14 +147,14 @@ async def test_it_gives_up_after_the_allowed_tries(sim: Sim) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_a_refusal_by_the_bot_is_not_tried_again(sim: Sim, status: int) -> None:
-    sim.bot.answers = [status]
+async def test_a_4xx_of_the_bot_is_not_retried(sim: Sim, status: int) -> None:
+    sim.bot.statuses = [status]
     await sim.create()
     await sim.advance(600)
     assert len(sim.bot.bodies) == 1
 
 
-async def test_lost_notifications_are_kept_but_never_sent(sim: Sim) -> None:
+async def test_lost_notifications_are_recorded_but_never_sent(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"loss": 1})
     call_id = await sim.create()
     await sim.control("POST", f"/calls/{call_id}/end")
@@ -161,33 +164,34 @@ async def test_lost_notifications_are_kept_but_never_sent(sim: Sim) -> None:
     assert [each["lost"] for each in await notifications(sim, call_id)] == [True, True]
 
 
-async def test_a_probability_is_drawn_from_the_seed(sim: Sim) -> None:
-    async def story() -> list[Json]:
+async def test_a_seed_repeats_what_a_probability_decides(sim: Sim) -> None:
+    async def run() -> list[Json]:
         sim.simulation.reset()
-        sim.bot.forget()
+        sim.bot.reset()
         call_id = await sim.create(quiet=True)
         await sim.control("PUT", "/delivery", {"loss": 0.5})
         for number in range(30):
-            await tell(sim, call_id, number)
+            await send_number(sim, call_id, number)
         await sim.advance(0)
         return numbers(sim)
 
-    first = await story()
-    assert 5 < len(first) < 25
-    assert await story() == first
+    first = await run()
+    # Expected are 15 of 30, with a standard deviation of sqrt(30 / 4) = 2.7; the bounds are 3.6 deviations away.
+    assert 15 - 10 < len(first) < 15 + 10
+    assert await run() == first
 
 
-async def test_doubled_notifications_come_twice(sim: Sim) -> None:
+async def test_duplicated_notifications_are_sent_twice(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"duplicate": 1})
     await sim.create()
     await sim.advance(0)
     assert sim.bot.states == ["established", "established"]
 
 
-async def test_delayed_notifications_come_late_in_simulated_time(sim: Sim) -> None:
+async def test_delayed_notifications_are_late_in_simulated_time(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"delaySeconds": 3600})
     await sim.create()
-    await sim.advance(3599)
+    await sim.advance(3600 - 1)
     assert sim.bot.states == []
     await sim.advance(1)
     assert sim.bot.states == ["established"]
@@ -196,69 +200,69 @@ async def test_delayed_notifications_come_late_in_simulated_time(sim: Sim) -> No
 async def test_without_reordering_a_calls_notifications_keep_their_order(sim: Sim) -> None:
     call_id = await sim.create(quiet=True)
     for number in range(20):
-        await tell(sim, call_id, number)
+        await send_number(sim, call_id, number)
     await sim.advance(0)
     assert numbers(sim) == list(range(20))
 
 
-async def test_reordered_notifications_pass_each_other_and_all_come(sim: Sim) -> None:
+async def test_reordered_notifications_overtake_each_other_and_all_arrive(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"reorder": 0.5, "reorderSeconds": 10})
     call_id = await sim.create(quiet=True)
     for number in range(20):
-        await tell(sim, call_id, number)
+        await send_number(sim, call_id, number)
     await sim.advance(10)
     assert numbers(sim) != list(range(20))
     assert sorted(map(str, numbers(sim))) == sorted(map(str, range(20)))
 
 
-async def test_batched_notifications_of_one_bot_share_a_body_also_across_calls(sim: Sim) -> None:
+async def test_batched_notifications_of_one_bot_share_a_body_across_calls(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"batch": 3, "batchSeconds": 2})
     first, second = await sim.create(), await sim.create()
-    stranger = await sim.create(appId=OTHER_APP)
+    of_other_app = await sim.create(appId=OTHER_APP)
     await sim.control("POST", f"/calls/{first}/end")
     await sim.control("POST", f"/calls/{second}/end")
     await sim.advance(2)
 
     sizes = [(len(body["value"]) if isinstance(body["value"], list) else 0) for body in sim.bot.bodies]
     assert sorted(sizes) == [1, 1, 3]
-    assert str(stranger) in str(sim.bot.bodies)
+    assert of_other_app in str(sim.bot.bodies)
     audiences = [
         jwt.decode(each["authorization"][7:], options={"verify_signature": False})["aud"] for each in sim.bot.headers
     ]
     assert sorted(audiences) == [APP, APP, OTHER_APP]
 
 
-async def test_one_call_can_have_modes_of_its_own(sim: Sim) -> None:
+async def test_one_call_can_have_its_own_settings(sim: Sim) -> None:
     first, second = await sim.create(quiet=True), await sim.create(quiet=True)
-    modes = await sim.control("PUT", "/delivery", {"callId": first.replace("-", "").upper(), "loss": 1})
-    assert modes["loss"] == 0
-    await tell(sim, first, 1)
-    await tell(sim, second, 2)
+    settings = await sim.control("PUT", "/delivery", {"callId": first.replace("-", "").upper(), "loss": 1})
+    assert settings["loss"] == 0
+    await send_number(sim, first, 1)
+    await send_number(sim, second, 2)
     await sim.advance(0)
     assert numbers(sim) == [2]
 
 
-async def test_a_past_notification_can_be_sent_again(sim: Sim) -> None:
+async def test_an_earlier_notification_can_be_sent_again(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.control("POST", f"/calls/{call_id}/end", {"subcode": 5010})
-    past = (await notifications(sim, call_id))[1]
+    earlier = (await notifications(sim, call_id))[1]
 
-    await sim.control("POST", f"/calls/{call_id}/notify", {"notificationId": past["id"]}, expect=202)
+    await sim.control("POST", f"/calls/{call_id}/notify", {"notificationId": earlier["id"]}, expect=202)
     await sim.advance(0)
 
     assert sim.bot.items[1] == sim.bot.items[2]
     assert len(sim.bot.items) == 3
 
 
-async def test_a_quiet_call_says_nothing_by_itself(sim: Sim) -> None:
+async def test_a_quiet_call_sends_nothing_by_itself(sim: Sim) -> None:
     call_id = await sim.create(quiet=True)
     await sim.control("POST", f"/calls/{call_id}/end")
     await sim.advance(60)
     assert sim.bot.bodies == []
 
 
-def test_the_modes_are_those_that_the_control_api_shows() -> None:
-    assert Modes().model_dump(by_alias=True) == {
+def test_the_default_settings_are_those_of_the_control_api() -> None:
+    assert DeliverySettings().model_dump(by_alias=True) == {
         "shape": "observed",
         "loss": 0,
         "duplicate": 0,

@@ -1,4 +1,4 @@
-"""Faults on demand, and the journal of what was sent."""
+"""Faults on request, and the journal of requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulator.gate import ConnectionDropped
+from simulator.middleware import ConnectionDropped
 from tests.simulator.conftest import APP, TENANT
 
 if TYPE_CHECKING:
@@ -23,90 +23,91 @@ async def keep_alive(sim: Sim, call_id: str, tenant_id: str = TENANT) -> int:
     return (await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=token)).status_code
 
 
-async def spoil(sim: Sim, **fault: Json) -> str:
+async def add_fault(sim: Sim, **fault: Json) -> str:
     return str((await sim.control("POST", "/faults", fault, expect=201))["id"])
 
 
 async def test_a_fault_for_ten_seconds_is_over_after_ten_seconds(sim: Sim) -> None:
     call_id = await sim.create()
-    await spoil(sim, status=503, forSeconds=10)
+    await add_fault(sim, status=503, forSeconds=10)
 
     assert await keep_alive(sim, call_id) == 503
     await sim.advance(9.9)
     assert await keep_alive(sim, call_id) == 503
-    await sim.advance(0.1)
+    await sim.advance(10 - 9.9)
     assert await keep_alive(sim, call_id) == 200
     assert (await sim.control("GET", "/faults"))["value"] == []
 
 
-async def test_a_counted_fault_is_over_after_its_hits(sim: Sim) -> None:
+async def test_a_fault_with_a_count_is_over_after_so_many_hits(sim: Sim) -> None:
     call_id = await sim.create()
-    await spoil(sim, status=500, count=2)
+    await add_fault(sim, status=500, count=2)
     assert [await keep_alive(sim, call_id) for _ in range(3)] == [500, 500, 200]
 
 
-@pytest.mark.parametrize(("after", "header"), [(2.128, "2.128"), (5, "5"), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
-async def test_a_throttled_answer_says_when_to_come_again(sim: Sim, after: float | str, header: str | None) -> None:
-    await spoil(sim, status=429, subcode=8516, retryAfter=after, message="Slow down.")
+@pytest.mark.parametrize(
+    ("after", "header"),
+    [(2.128, "2.128"), (5, "5"), ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT")],
+    ids=["fraction of seconds", "seconds", "date"],
+)
+async def test_a_throttled_response_has_retry_after(sim: Sim, after: float | str, header: str) -> None:
+    await add_fault(sim, status=429, subcode=8516, retryAfter=after, message="Slow down.")
 
-    answer = await sim.graph("GET", f"{CALLS}/x")
+    response = await sim.graph("GET", f"{CALLS}/x")
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, header or after)
-    assert answer.json()["error"]["code"] == "8516"
-    assert answer.json()["error"]["message"] == "Slow down."
+    assert (response.status_code, response.headers["retry-after"]) == (429, header)
+    assert response.json()["error"]["code"] == "8516"
+    assert response.json()["error"]["message"] == "Slow down."
 
 
-@pytest.mark.parametrize(("form", "kind"), [("page", "text/html"), ("json", "application/json"), ("empty", None)])
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [("page", "text/html"), ("json", "application/json"), ("empty", "")],
+    ids=["page", "json", "empty"],
+)
 @pytest.mark.parametrize("status", [200, 302, 403, 404, 502])
-async def test_a_stranger_answers_without_graphs_marks_and_does_nothing(
-    sim: Sim, form: str, kind: str | None, status: int
+async def test_a_proxy_response_has_no_header_of_graph_and_no_effect(
+    sim: Sim, content: str, media_type: str, status: int
 ) -> None:
     call_id = await sim.create()
-    await spoil(sim, status=status, stranger=form, operation="keepAlive", retryAfter=7)
+    await add_fault(sim, status=status, proxyResponse=content, operation="keepAlive", retryAfter=7)
 
     token = await sim.token(tenant_id=TENANT)
-    answer = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=token)
+    response = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=token)
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (status, "7")
-    assert answer.headers.get("content-type", "").partition(";")[0] == (kind or "")
-    assert not {"request-id", "client-request-id", "x-ms-ags-diagnostic"} & set(answer.headers)
+    assert (response.status_code, response.headers["retry-after"]) == (status, "7")
+    assert response.headers.get("content-type", "").partition(";")[0] == media_type
+    assert not {"request-id", "client-request-id", "x-ms-ags-diagnostic"} & set(response.headers)
     assert (await sim.control("GET", f"/calls/{call_id}"))["keepAlives"] == 0
 
 
-@pytest.mark.parametrize("fault", [{"status": 200}, {"stranger": "page"}, {"status": 404, "stranger": "poem"}])
-async def test_a_strangers_answer_needs_a_status_and_graph_itself_fails_with_300_or_more(
-    sim: Sim, fault: dict[str, Json]
-) -> None:
-    await sim.control("POST", "/faults", fault, expect=400)
+async def test_a_fault_affects_one_operation_one_call_or_one_tenant(sim: Sim) -> None:
+    first, second = await sim.create(), await sim.create()
+    of_other_tenant = await sim.create(tenantId=OTHER_TENANT)
+    await add_fault(sim, status=501, operation="get")
+    await add_fault(sim, status=502, callId=first.upper())
+    await add_fault(sim, status=504, tenantId=OTHER_TENANT.upper())
+
+    assert await keep_alive(sim, first) == 502
+    assert await keep_alive(sim, second) == 200
+    assert await keep_alive(sim, of_other_tenant, OTHER_TENANT) == 504
+    assert (await sim.graph("GET", f"{CALLS}/{first}")).status_code == 501, "the oldest matching fault"
 
 
-async def test_a_fault_hits_one_operation_one_call_or_one_tenant(sim: Sim) -> None:
-    mine, other = await sim.create(), await sim.create()
-    foreign = await sim.create(tenantId=OTHER_TENANT)
-    await spoil(sim, status=501, operation="get")
-    await spoil(sim, status=502, callId=mine.upper())
-    await spoil(sim, status=504, tenantId=OTHER_TENANT.upper())
-
-    assert await keep_alive(sim, mine) == 502
-    assert await keep_alive(sim, other) == 200
-    assert await keep_alive(sim, foreign, OTHER_TENANT) == 504
-    assert (await sim.graph("GET", f"{CALLS}/{mine}")).status_code == 501, "the oldest that fits"
-
-
-async def test_a_fault_without_an_operation_leaves_entra_and_the_keys_alone(sim: Sim) -> None:
-    await spoil(sim, status=503)
+async def test_a_fault_without_an_operation_does_not_affect_entra_and_the_keys(sim: Sim) -> None:
+    await add_fault(sim, status=503)
     assert (await sim.http.get("/v1/keys")).status_code == 200
     assert (await sim.http.get(f"/{TENANT}/discovery/v2.0/keys")).status_code == 200
-    await spoil(sim, status=503, operation="notificationKeys")
-    await spoil(sim, status=503, operation="token")
+    await add_fault(sim, status=503, operation="notificationKeys")
+    await add_fault(sim, status=503, operation="token")
     assert (await sim.http.get("/v1/keys")).status_code == 503
     assert (await sim.http.post(f"/{TENANT}/oauth2/v2.0/token")).json()["error"] == "ServiceUnavailable"
 
 
-async def test_a_spoiled_request_is_not_carried_out_unless_only_its_answer_is_spoiled(sim: Sim) -> None:
+async def test_a_fault_prevents_the_request_unless_it_changes_only_the_response(sim: Sim) -> None:
     call_id = await sim.create()
-    await spoil(sim, status=504, count=1)
-    await spoil(sim, status=504, count=1, afterwards=True)
+    await add_fault(sim, status=504, count=1)
+    await add_fault(sim, status=504, count=1, responseOnly=True)
 
     assert await keep_alive(sim, call_id) == 504
     assert (await sim.control("GET", f"/calls/{call_id}"))["keepAlives"] == 0
@@ -116,7 +117,7 @@ async def test_a_spoiled_request_is_not_carried_out_unless_only_its_answer_is_sp
 
 async def test_a_delay_runs_on_the_simulated_clock_and_then_the_request_is_served(sim: Sim) -> None:
     call_id = await sim.create()
-    await spoil(sim, delaySeconds=30, count=1)
+    await add_fault(sim, delaySeconds=30, count=1)
 
     waiting = asyncio.create_task(keep_alive(sim, call_id))
     while not (await sim.control("GET", "/requests"))["counts"] and not waiting.done():
@@ -128,15 +129,15 @@ async def test_a_delay_runs_on_the_simulated_clock_and_then_the_request_is_serve
     assert len(times) == 1
 
 
-async def test_a_dropped_connection_has_no_answer(sim: Sim) -> None:
-    await spoil(sim, dropConnection=True)
+async def test_a_dropped_connection_has_no_response(sim: Sim) -> None:
+    await add_fault(sim, dropConnection=True)
     with pytest.raises(ConnectionDropped):
         await sim.graph("GET", f"{CALLS}/x")
     assert (await sim.control("GET", "/requests"))["counts"] == {"get": {"dropped": 1, "total": 1}}
 
 
 async def test_faults_can_be_stopped_one_by_one_or_all(sim: Sim) -> None:
-    ids = [await spoil(sim, status=500) for _ in range(3)]
+    ids = [await add_fault(sim, status=500) for _ in range(3)]
     await sim.control("DELETE", f"/faults/{ids[0]}", expect=204)
     await sim.control("DELETE", f"/faults/{ids[0]}", expect=404)
     left = (await sim.control("GET", "/faults"))["value"]
@@ -149,29 +150,31 @@ async def test_faults_can_be_stopped_one_by_one_or_all(sim: Sim) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {},
-        {"status": 200},
-        {"status": 503, "dropConnection": True},
-        {"operation": "mute", "status": 500},
-        {"status": 500, "probability": 2},
-        {"status": 500, "times": 3},
+        pytest.param({}, id="no effect"),
+        pytest.param({"status": 200}, id="status below 300 without a proxy"),
+        pytest.param({"proxyResponse": "page"}, id="proxy without a status"),
+        pytest.param({"status": 404, "proxyResponse": "poem"}, id="unknown proxy response"),
+        pytest.param({"status": 503, "dropConnection": True}, id="dropped connection with a status"),
+        pytest.param({"operation": "mute", "status": 500}, id="unknown operation"),
+        pytest.param({"status": 500, "probability": 2}, id="probability above 1"),
+        pytest.param({"status": 500, "times": 3}, id="unknown member"),
     ],
 )
-async def test_a_fault_that_makes_no_sense_is_refused_with_the_reason(sim: Sim, wrong: dict[str, Json]) -> None:
-    answer = await sim.control("POST", "/faults", wrong, expect=400)
-    assert answer["status"] == 400
-    assert answer["detail"]
+async def test_a_wrong_fault_is_refused_with_the_reason(sim: Sim, wrong: dict[str, Json]) -> None:
+    response = await sim.control("POST", "/faults", wrong, expect=400)
+    assert response["status"] == 400
+    assert response["detail"]
 
 
-async def test_the_journal_tells_what_was_sent_but_never_the_token(sim: Sim) -> None:
+async def test_the_journal_has_each_request_without_its_token(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", request_id="mine")
     await sim.graph("GET", f"{CALLS}/{call_id}")
 
-    told = await sim.control("GET", f"/requests?operation=keepAlive&callId={call_id.upper()}")
+    listed = await sim.control("GET", f"/requests?operation=keepAlive&callId={call_id.upper()}")
 
-    assert told["counts"] == {"get": {"200": 1, "total": 1}, "keepAlive": {"200": 1, "total": 1}}
-    value = told["value"]
+    assert listed["counts"] == {"get": {"200": 1, "total": 1}, "keepAlive": {"200": 1, "total": 1}}
+    value = listed["value"]
     assert isinstance(value, list)
     entry = value[0]
     assert isinstance(entry, dict)
@@ -191,6 +194,6 @@ async def test_the_journal_tells_what_was_sent_but_never_the_token(sim: Sim) -> 
     assert "authorization" not in headers
 
 
-async def test_a_wrong_question_to_the_journal_is_refused(sim: Sim) -> None:
+async def test_a_wrong_query_of_the_journal_is_refused(sim: Sim) -> None:
     assert "keepAlive" in str((await sim.control("GET", "/requests?operation=none", expect=400))["detail"])
     await sim.control("GET", "/requests?limit=many", expect=400)

@@ -1,4 +1,4 @@
-"""Graph's routes: creation, answers, recordings, prompts, and what is refused in which words."""
+"""Graph's routes: creation, answer, recordings, prompts, permissions and refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROMPT: Json = {
     "@odata.type": "#microsoft.graph.mediaPrompt",
     "mediaInfo": {"uri": "https://cdn.example/beep.wav", "resourceId": "1D6DE2D4-CD51-4309-8DAA-70768651088E"},
 }
-# The examples of the application-post-calls page, by what they show.
+# Graph: the examples of the application-post-calls page
 CREATIONS: dict[str, dict[str, Json]] = {
     "a user": {
         "targets": [USER],
@@ -79,8 +79,8 @@ CREATIONS: dict[str, dict[str, Json]] = {
         "tenantId": TENANT,
     },
 }
-# The example of the call-record page of 2018, with its 1800 seconds.
-OLD_RECORD: dict[str, Json] = {
+# Graph: the example of the call-record page of 2018, with its 1800 seconds
+RECORD_2018: dict[str, Json] = {
     "bargeInAllowed": True,
     "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
     "prompts": [{"mediaInfo": {"uri": "https://cdn.example/beep.wav", "resourceId": OTHER_APP}, "loop": 5}],
@@ -92,7 +92,7 @@ OLD_RECORD: dict[str, Json] = {
     "streamWhileRecording": False,
     "stopTones": ["#", "11", "*"],
 }
-# The example of today's call-record page.
+# Graph: the example of today's call-record page
 RECORD_RESPONSE: dict[str, Json] = {
     "bargeInAllowed": True,
     "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
@@ -105,17 +105,18 @@ RECORD_RESPONSE: dict[str, Json] = {
 }
 
 
-def error(answer: Response) -> tuple[int, str]:
-    return answer.status_code, str(answer.json()["error"]["code"])
+def error(response: Response) -> tuple[int, str]:
+    """Return the status and the error code of a refusal."""
+    return response.status_code, str(response.json()["error"]["code"])
 
 
 @pytest.mark.parametrize("name", CREATIONS)
-async def test_each_documented_creation_is_taken_and_answered_with_the_call(sim: Sim, name: str) -> None:
-    answer = await sim.graph("POST", CALLS, BASE_BODY | CREATIONS[name])
+async def test_each_documented_creation_returns_the_call(sim: Sim, name: str) -> None:
+    response = await sim.graph("POST", CALLS, BASE_BODY | CREATIONS[name])
 
-    assert answer.status_code == 201, answer.text
-    call = answer.json()
-    assert answer.headers["location"] == f"http://127.0.0.1:8080{CALLS}/{call['id']}"
+    assert response.status_code == 201, response.text
+    call = response.json()
+    assert response.headers["location"] == f"http://127.0.0.1:8080{CALLS}/{call['id']}"
     assert (call["state"], call["direction"]) == ("establishing", "outgoing")
     sent = (BASE_BODY | CREATIONS[name]).items()
     assert {member: call[member] for member, _ in sent} == dict(sent)
@@ -126,7 +127,7 @@ async def test_a_created_call_is_establishing_and_then_established(sim: Sim) -> 
     call_id = (await sim.graph("POST", CALLS, BASE_BODY)).json()["id"]
 
     assert sim.bot.states == []
-    await sim.advance(5)
+    await sim.advance(1)
 
     assert sim.bot.states == ["establishing", "established"]
     assert sim.bot.items[1] == {
@@ -151,7 +152,7 @@ async def test_a_created_call_is_establishing_and_then_established(sim: Sim) -> 
         for path in ("/communications/calls", "/app/calls", f"/applications/{APP}/calls")
     ],
 )
-async def test_every_path_of_graphs_history_leads_to_the_same_calls(sim: Sim, root: str) -> None:
+async def test_all_paths_of_graph_serve_the_same_calls(sim: Sim, root: str) -> None:
     call_id = await sim.create()
 
     assert (await sim.graph("GET", f"{root}/{call_id}")).json()["id"] == call_id
@@ -159,11 +160,11 @@ async def test_every_path_of_graphs_history_leads_to_the_same_calls(sim: Sim, ro
     assert (await sim.graph("DELETE", f"{root}/{call_id}")).status_code == 204
 
 
-async def test_the_end_is_notified_as_the_delete_page_shows_it(sim: Sim) -> None:
+async def test_the_end_is_notified_as_documented_on_the_delete_page(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"shape": "documented"})
     call_id = await sim.create()
     await sim.graph("DELETE", f"{CALLS}/{call_id}")
-    await sim.advance(2)
+    await sim.advance(1)
 
     item: dict[str, Json] = {
         "@odata.type": "#microsoft.graph.commsNotification",
@@ -182,7 +183,7 @@ async def test_the_end_is_notified_as_the_delete_page_shows_it(sim: Sim) -> None
     ]
 
 
-async def test_the_end_is_notified_as_it_is_observed_with_numbers_and_a_diag_code(sim: Sim) -> None:
+async def test_the_end_is_notified_as_observed_with_numbers_and_a_diag_code(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.control("POST", f"/calls/{call_id}/end", {"subcode": 5010})
     await sim.advance(0)
@@ -204,42 +205,44 @@ async def test_the_end_is_notified_as_it_is_observed_with_numbers_and_a_diag_cod
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"callbackUrl": CALLBACK}, (400, "BadRequest")),
-        ({"mediaConfig": {"@odata.type": "#microsoft.graph.mediaConfig"}}, (400, "BadRequest")),
-        ({"mediaConfig": None}, (400, "BadRequest")),
-        ({"requestedModalities": ["sound"]}, (400, "BadRequest")),
-        ({"callbackUri": "http://bot.example/callback"}, (400, "8523")),
-        ({"callbackUri": "bot.example"}, (400, "8523")),
-        ({"tenantId": OTHER_TENANT}, (403, "7505")),
+        pytest.param({"callbackUrl": CALLBACK}, (400, "BadRequest"), id="misspelt member"),
+        pytest.param(
+            {"mediaConfig": {"@odata.type": "#microsoft.graph.mediaConfig"}}, (400, "BadRequest"), id="abstract type"
+        ),
+        pytest.param({"mediaConfig": None}, (400, "BadRequest"), id="no mediaConfig"),
+        pytest.param({"requestedModalities": ["sound"]}, (400, "BadRequest"), id="unknown modality"),
+        pytest.param({"callbackUri": "http://bot.example/callback"}, (400, "8523"), id="http to another machine"),
+        pytest.param({"callbackUri": "bot.example"}, (400, "8523"), id="callbackUri without a scheme"),
+        pytest.param({"tenantId": OTHER_TENANT}, (403, "7505"), id="other tenant"),
     ],
 )
 async def test_a_wrong_creation_is_refused(sim: Sim, change: dict[str, Json], expected: tuple[int, str]) -> None:
-    answer = await sim.graph("POST", CALLS, BASE_BODY | change)
+    response = await sim.graph("POST", CALLS, BASE_BODY | change)
 
-    assert error(answer) == expected
+    assert error(response) == expected
     assert (await sim.control("GET", "/calls"))["value"] == []
 
 
 async def test_an_incoming_call_can_be_answered_once_within_15_seconds(sim: Sim) -> None:
     call_id = await sim.create(state="incoming")
-    answer: dict[str, Json] = {
+    body: dict[str, Json] = {
         "callbackUri": CALLBACK + "?second",
         "acceptedModalities": ["audio"],
         "mediaConfig": MEDIA,
         "participantCapacity": 200,
     }
-    await sim.advance(14)
+    await sim.advance(15 - 1)
 
     assert error(await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive")) == (400, "8501")
-    taken = await sim.graph("POST", f"{CALLS}/{call_id}/answer", answer)
-    assert (taken.status_code, taken.content) == (202, b"")
-    await sim.advance(5)
-    assert error(await sim.graph("POST", f"{CALLS}/{call_id}/answer", answer)) == (409, "8585")
+    answered = await sim.graph("POST", f"{CALLS}/{call_id}/answer", body)
+    assert (answered.status_code, answered.content) == (202, b"")
+    await sim.advance(1)
+    assert error(await sim.graph("POST", f"{CALLS}/{call_id}/answer", body)) == (409, "8585")
     assert sim.bot.states == ["incoming", "establishing", "established", "established"]
     assert (await sim.control("GET", f"/calls/{call_id}"))["callbackUri"] == CALLBACK + "?second"
 
 
-async def test_an_incoming_call_that_nobody_answers_ends(sim: Sim) -> None:
+async def test_an_unanswered_incoming_call_ends_after_15_seconds(sim: Sim) -> None:
     call_id = await sim.create(state="incoming")
 
     await sim.advance(15)
@@ -247,7 +250,7 @@ async def test_an_incoming_call_that_nobody_answers_ends(sim: Sim) -> None:
     assert (await sim.control("GET", f"/calls/{call_id}"))["subcode"] == 8587
 
 
-async def test_an_incoming_call_is_notified_as_the_answer_page_shows_it(sim: Sim) -> None:
+async def test_an_incoming_call_is_notified_as_documented_on_the_answer_page(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"shape": "documented"})
     source: Json = {"identity": {"user": {"displayName": "Somebody", "id": OTHER_APP}}, "region": "westus"}
     call_id = await sim.create(state="incoming", details={"source": source, "requestedModalities": ["audio"]})
@@ -272,15 +275,15 @@ async def test_an_incoming_call_is_notified_as_the_answer_page_shows_it(sim: Sim
     ]
 
 
-async def test_a_recording_is_answered_and_notified_as_its_page_shows_it(sim: Sim) -> None:
+async def test_a_recording_is_accepted_and_notified_as_documented(sim: Sim) -> None:
     await sim.control("PUT", "/delivery", {"shape": "documented"})
     call_id = await sim.create()
-    answer = await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", RECORD_RESPONSE)
-    operation_id = answer.json()["id"]
+    response = await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", RECORD_RESPONSE)
+    operation_id = response.json()["id"]
 
-    assert answer.status_code == 200
-    assert answer.headers["location"] == f"http://127.0.0.1:8080{CALLS}/{call_id}/operations/{operation_id}"
-    assert answer.json() == {
+    assert response.status_code == 200
+    assert response.headers["location"] == f"http://127.0.0.1:8080{CALLS}/{call_id}/operations/{operation_id}"
+    assert response.json() == {
         "@odata.type": "#microsoft.graph.recordOperation",
         "id": operation_id,
         "status": "running",
@@ -288,8 +291,9 @@ async def test_a_recording_is_answered_and_notified_as_its_page_shows_it(sim: Si
         "recordingLocation": None,
         "clientContext": RECORD_RESPONSE["clientContext"],
     }
-    await sim.advance(11)
-    assert len(sim.bot.items) == 1
+    duration = 2 + 10  # a prompt and maxRecordDurationInSeconds
+    await sim.advance(duration - 1)
+    assert len(sim.bot.items) == 1, "only that the call is established"
     await sim.advance(1)
 
     item = sim.bot.items[-1]
@@ -315,11 +319,11 @@ async def test_a_recording_is_answered_and_notified_as_its_page_shows_it(sim: Si
         "recordingLocation": "",
         "recordingAccessToken": "",
     }
-    again = await sim.graph("GET", answer.headers["location"])
+    again = await sim.graph("GET", response.headers["location"])
     assert (again.status_code, again.json()["status"]) == (200, "completed")
 
 
-async def test_a_recording_can_be_fetched_with_its_own_token_until_shortly_after_the_call(sim: Sim) -> None:
+async def test_a_recording_can_be_downloaded_with_its_own_token_until_5_minutes_after_the_call(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", {"maxRecordDurationInSeconds": 3})
     await sim.advance(3)
@@ -328,24 +332,24 @@ async def test_a_recording_can_be_fetched_with_its_own_token_until_shortly_after
     location, token = str(data["recordingLocation"]), str(data["recordingAccessToken"])
 
     assert (await sim.graph("GET", location)).status_code == 401
-    answer = await sim.graph("GET", location, token=token)
+    response = await sim.graph("GET", location, token=token)
 
-    assert answer.headers["content-type"] == "application/octet-stream"
-    assert "content-length" not in answer.headers
-    with wave.open(io.BytesIO(answer.content)) as file:
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert "content-length" not in response.headers
+    with wave.open(io.BytesIO(response.content)) as file:
         assert file.getnframes() / file.getframerate() == 3
     await sim.control("POST", f"/calls/{call_id}/end")
     assert (await sim.graph("GET", location, token=token)).status_code == 200
-    await sim.advance(301)
+    await sim.advance(5 * 60 + 1)
     assert (await sim.graph("GET", location, token=token)).status_code == 404
 
 
-async def test_the_old_record_is_answered_and_notified_as_its_page_of_2018_shows_it(sim: Sim) -> None:
+async def test_the_record_action_of_2018_is_accepted_and_notified_as_documented(sim: Sim) -> None:
     call_id = await sim.create()
-    answer = await sim.graph("POST", f"/beta/app/calls/{call_id}/record", OLD_RECORD)
+    response = await sim.graph("POST", f"/beta/app/calls/{call_id}/record", RECORD_2018)
 
-    location = answer.headers["location"]
-    assert (answer.status_code, answer.content) == (202, b"")
+    location = response.headers["location"]
+    assert (response.status_code, response.content) == (202, b"")
     assert location.startswith(f"http://127.0.0.1:8080/beta/app/calls/{call_id}/operations/")
     operation_id = location.rpartition("/")[2]
     await sim.control("POST", f"/calls/{call_id}/operations/{operation_id}/finish")
@@ -368,10 +372,10 @@ async def test_the_old_record_is_answered_and_notified_as_its_page_of_2018_shows
     assert (data["@odata.id"], data["status"], data["completionReason"]) == (url, "completed", "stopToneDetected")
 
 
-async def test_streaming_while_recording_gives_the_place_at_once(sim: Sim) -> None:
+async def test_streaming_while_recording_notifies_the_location_at_once(sim: Sim) -> None:
     call_id = await sim.create()
     path = f"/beta/applications/{APP}/calls/{call_id}/record"
-    await sim.graph("POST", path, OLD_RECORD | {"streamWhileRecording": True, "prompts": []})
+    await sim.graph("POST", path, RECORD_2018 | {"streamWhileRecording": True, "prompts": []})
     await sim.advance(0)
 
     data = sim.bot.items[-1]["resourceData"]
@@ -383,35 +387,39 @@ async def test_streaming_while_recording_gives_the_place_at_once(sim: Sim) -> No
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
-        ({"maxRecordDurationInSeconds": 0}, "8523"),
-        ({"maxRecordDurationInSeconds": 121}, "8523"),
-        ({"initialSilenceTimeoutInSeconds": 121}, "8523"),
-        ({"maxSilenceTimeoutInSeconds": 0}, "8523"),
-        ({"prompts": [PROMPT, PROMPT]}, "8523"),
-        ({"clientContext": "x" * 257}, "8523"),
-        ({"maxRecordDurationInSeconds": "10"}, "BadRequest"),
-        ({"playBeep": "yes"}, "BadRequest"),
-        ({"stopTones": "#"}, "BadRequest"),
-        ({"maxDurationInSeconds": 10}, "BadRequest"),
-        ({"streamWhileRecording": True}, "BadRequest"),
-        ({"recordingFormat": "wav"}, "BadRequest"),
-        ({"prompts": [{"@odata.type": "#microsoft.graph.prompt"}]}, "BadRequest"),
+        pytest.param({"maxRecordDurationInSeconds": 1 - 1}, "8523", id="duration below 1"),
+        pytest.param({"maxRecordDurationInSeconds": 120 + 1}, "8523", id="duration above 120"),
+        pytest.param({"initialSilenceTimeoutInSeconds": 120 + 1}, "8523", id="initial silence above 120"),
+        pytest.param({"maxSilenceTimeoutInSeconds": 1 - 1}, "8523", id="silence below 1"),
+        pytest.param({"prompts": [PROMPT, PROMPT]}, "8523", id="two prompts"),
+        pytest.param({"clientContext": "x" * (256 + 1)}, "8523", id="clientContext above 256"),
+        pytest.param({"maxRecordDurationInSeconds": "10"}, "BadRequest", id="number as text"),
+        pytest.param({"playBeep": "yes"}, "BadRequest", id="boolean as text"),
+        pytest.param({"stopTones": "#"}, "BadRequest", id="list as text"),
+        pytest.param({"maxDurationInSeconds": 10}, "BadRequest", id="unknown member"),
+        pytest.param({"streamWhileRecording": True}, "BadRequest", id="stream of 2018"),
+        pytest.param({"recordingFormat": "wav"}, "BadRequest", id="format of 2018"),
+        pytest.param({"prompts": [{"@odata.type": "#microsoft.graph.prompt"}]}, "BadRequest", id="abstract prompt"),
     ],
 )
-async def test_a_parameter_outside_of_its_limits_or_unknown_is_refused(
+async def test_a_parameter_that_is_unknown_or_outside_of_its_limits_is_refused(
     sim: Sim, wrong: dict[str, Json], code: str
 ) -> None:
     call_id = await sim.create()
 
-    answer = await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", wrong)
+    response = await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", wrong)
 
-    assert error(answer) == (400, code)
-    assert next(iter(wrong)) in answer.json()["error"]["message"]
+    assert error(response) == (400, code)
+    assert next(iter(wrong)) in response.json()["error"]["message"]
     assert (await sim.control("GET", f"/calls/{call_id}"))["operations"] == []
 
 
-@pytest.mark.parametrize("limit", [{"maxRecordDurationInSeconds": 120}, {"clientContext": "x" * 256}, {}])
-async def test_a_parameter_at_its_limit_is_taken(sim: Sim, limit: dict[str, Json]) -> None:
+@pytest.mark.parametrize(
+    "limit",
+    [{"maxRecordDurationInSeconds": 120}, {"clientContext": "x" * 256}, {}],
+    ids=["duration of 120", "clientContext of 256", "defaults"],
+)
+async def test_a_parameter_at_its_limit_is_accepted(sim: Sim, limit: dict[str, Json]) -> None:
     call_id = await sim.create()
     assert (await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", limit)).status_code == 200
 
@@ -419,17 +427,17 @@ async def test_a_parameter_at_its_limit_is_taken(sim: Sim, limit: dict[str, Json
 async def test_a_body_that_is_no_json_is_refused(sim: Sim) -> None:
     call_id = await sim.create()
     headers = {"Authorization": f"Bearer {await sim.token()}"}
-    answer = await sim.http.post(f"{CALLS}/{call_id}/recordResponse", content=b"{", headers=headers)
-    assert error(answer) == (400, "BadRequest")
+    response = await sim.http.post(f"{CALLS}/{call_id}/recordResponse", content=b"{", headers=headers)
+    assert error(response) == (400, "BadRequest")
 
 
-async def test_media_operations_queue_and_a_barging_recording_takes_their_place(sim: Sim) -> None:
+async def test_media_operations_queue_and_a_recording_with_barge_in_cancels_them(sim: Sim) -> None:
     call_id = await sim.create()
     path = f"{CALLS}/{call_id}"
     first = (await sim.graph("POST", f"{path}/playPrompt", {"prompts": [PROMPT, PROMPT]})).json()
     second = (await sim.graph("POST", f"{path}/recordResponse", {"maxRecordDurationInSeconds": 5})).json()
     assert (first["status"], second["status"]) == ("running", "notStarted")
-    await sim.advance(4)
+    await sim.advance(2 * 2)  # two prompts
     assert _operations(await sim.control("GET", f"/calls/{call_id}")) == [("completed", 0), ("running", None)]
 
     await sim.graph("POST", f"{path}/recordResponse", {"maxRecordDurationInSeconds": 5, "bargeInAllowed": True})
@@ -439,15 +447,15 @@ async def test_media_operations_queue_and_a_barging_recording_takes_their_place(
     assert _operations(call) == [("completed", 0), ("failed", 8508), ("completed", 8515)]
 
 
-async def test_cancelling_is_answered_and_notified_as_its_page_shows_it(sim: Sim) -> None:
+async def test_a_cancellation_is_accepted_and_notified_as_documented(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", {"clientContext": "mine"})
 
-    answer = await sim.graph("POST", f"{CALLS}/{call_id}/cancelMediaProcessing", {"clientContext": "other"})
+    response = await sim.graph("POST", f"{CALLS}/{call_id}/cancelMediaProcessing", {"clientContext": "other"})
     await sim.advance(60)
 
-    assert answer.status_code == 200
-    assert {member: answer.json()[member] for member in ("@odata.type", "status", "clientContext")} == {
+    assert response.status_code == 200
+    assert {member: response.json()[member] for member in ("@odata.type", "status", "clientContext")} == {
         "@odata.type": "#microsoft.graph.cancelMediaProcessingOperation",
         "status": "completed",
         "clientContext": "other",
@@ -467,10 +475,10 @@ async def test_cancelling_is_answered_and_notified_as_its_page_shows_it(sim: Sim
         "recordingAccessToken": "",
         "completionReason": "operationCanceled",
     }
-    assert len(sim.bot.items) == 2  # the call's own, and this; a completed answer is not notified
+    assert len(sim.bot.items) == 2  # established, and this one; the cancel operation is not notified
 
 
-async def test_a_recording_that_a_call_ends_in_never_completes(sim: Sim) -> None:
+async def test_a_recording_never_completes_if_its_call_ends(sim: Sim) -> None:
     call_id = await sim.create()
     await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", {})
     await sim.control("POST", f"/calls/{call_id}/end")
@@ -496,39 +504,40 @@ async def test_an_unknown_operation_is_not_found(sim: Sim) -> None:
     assert (await sim.graph("GET", f"{CALLS}/{call_id}/operations/{OTHER_APP}")).status_code == 404
 
 
-async def test_another_apps_call_does_not_exist(sim: Sim) -> None:
+async def test_a_call_of_another_app_is_not_found(sim: Sim) -> None:
     call_id = await sim.create()
-    answer = await sim.graph("GET", f"{CALLS}/{call_id}", token=await sim.token(app_id=OTHER_APP))
-    assert error(answer) == (404, "8522")
+    response = await sim.graph("GET", f"{CALLS}/{call_id}", token=await sim.token(app_id=OTHER_APP))
+    assert error(response) == (404, "8522")
     in_path = await sim.graph("GET", f"/v1.0/applications/{OTHER_APP}/calls/{call_id}")
     assert in_path.status_code == 404
 
 
-async def test_another_tenants_token_is_a_mismatch(sim: Sim) -> None:
+async def test_a_token_of_another_tenant_is_refused(sim: Sim) -> None:
     call_id = await sim.create()
-    answer = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=await sim.token(tenant_id=OTHER_TENANT))
-    assert error(answer) == (403, "7505")
+    response = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=await sim.token(tenant_id=OTHER_TENANT))
+    assert error(response) == (403, "7505")
     assert (await sim.control("GET", f"/calls/{call_id}"))["keepAlives"] == 0
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [("POST", CALLS, BASE_BODY), ("POST", "recordResponse", {}), ("POST", "record", {})],
+    ids=["create", "recordResponse", "record"],
 )
-async def test_a_missing_permission_is_7504(sim: Sim, method: str, path: str, body: dict[str, Json]) -> None:
+async def test_a_missing_role_is_refused_with_7504(sim: Sim, method: str, path: str, body: dict[str, Json]) -> None:
     call_id = await sim.create()
     token = await sim.token(roles=["Calls.JoinGroupCalls.Chat"])
-    answer = await sim.graph(method, path if path == CALLS else f"{CALLS}/{call_id}/{path}", body, token=token)
-    assert error(answer) == (403, "7504")
+    response = await sim.graph(method, path if path == CALLS else f"{CALLS}/{call_id}/{path}", body, token=token)
+    assert error(response) == (403, "7504")
 
 
-async def test_app_hosted_media_needs_its_own_permission(sim: Sim) -> None:
+async def test_app_hosted_media_needs_its_own_role(sim: Sim) -> None:
     token = await sim.token(roles=["Calls.Initiate.All"])
-    answer = await sim.graph("POST", CALLS, BASE_BODY | {"mediaConfig": APP_HOSTED}, token=token)
-    assert error(answer) == (403, "7504")
+    response = await sim.graph("POST", CALLS, BASE_BODY | {"mediaConfig": APP_HOSTED}, token=token)
+    assert error(response) == (403, "7504")
 
 
-async def test_keep_alive_and_hang_up_need_no_permission_beyond_the_creations(sim: Sim) -> None:
+async def test_keep_alive_and_hang_up_need_no_role(sim: Sim) -> None:
     call_id = await sim.create()
     token = await sim.token(roles=[])
     assert (await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", token=token)).status_code == 200
@@ -543,33 +552,38 @@ async def test_keep_alive_and_hang_up_need_no_permission_beyond_the_creations(si
         {"expiresIn": -1},
         {"kind": "notification"},
     ],
+    ids=["other audience", "other issuer", "expired", "token of a notification"],
 )
-async def test_a_token_that_is_not_for_graph_or_not_valid_is_refused(sim: Sim, wrong: dict[str, Json]) -> None:
+async def test_a_token_that_is_not_valid_for_graph_is_refused(sim: Sim, wrong: dict[str, Json]) -> None:
     call_id = await sim.create()
     body = {"kind": "entra", "appId": APP, "tenantId": TENANT} | wrong
     token = str((await sim.control("POST", "/tokens", body))["token"])
-    answer = await sim.graph("GET", f"{CALLS}/{call_id}", token=token)
-    assert error(answer) == (401, "InvalidAuthenticationToken")
-    assert answer.headers["www-authenticate"].startswith("Bearer ")
+    response = await sim.graph("GET", f"{CALLS}/{call_id}", token=token)
+    assert error(response) == (401, "InvalidAuthenticationToken")
+    assert response.headers["www-authenticate"].startswith("Bearer ")
 
 
-async def test_a_token_with_a_changed_signature_or_content_is_refused(sim: Sim) -> None:
+async def test_a_token_with_a_changed_signature_or_payload_is_refused(sim: Sim) -> None:
     call_id, token = await sim.create(), await sim.token()
     head, _, signature = token.split(".")
     other = (await sim.token(tenant_id=OTHER_TENANT)).split(".")[1]
     for changed in (token[:-8] + "AAAAAAAA", f"{head}.{other}.{signature}"):
-        answer = await sim.graph("GET", f"{CALLS}/{call_id}", token=changed)
-        assert error(answer) == (401, "InvalidAuthenticationToken")
+        response = await sim.graph("GET", f"{CALLS}/{call_id}", token=changed)
+        assert error(response) == (401, "InvalidAuthenticationToken")
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "Bearer", "Bearer x", "Bearer x.y.z"])
-async def test_no_token_or_no_jwt_is_refused(sim: Sim, authorization: str | None) -> None:
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Basic eDp5", "Bearer", "Bearer x", "Bearer x.y.z"],
+    ids=["no header", "empty", "other scheme", "no token", "no JWT", "unreadable JWT"],
+)
+async def test_a_request_without_a_jwt_is_refused(sim: Sim, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    answer = await sim.http.get(f"{CALLS}/x", headers=headers)
-    assert error(answer) == (401, "InvalidAuthenticationToken")
+    response = await sim.http.get(f"{CALLS}/x", headers=headers)
+    assert error(response) == (401, "InvalidAuthenticationToken")
 
 
-async def test_every_answer_has_the_ids_of_its_request(sim: Sim) -> None:
+async def test_every_response_has_the_ids_of_its_request(sim: Sim) -> None:
     call_id = await sim.create()
     good = await sim.graph("POST", f"{CALLS}/{call_id}/keepAlive", request_id="mine")
     bad = await sim.graph("POST", f"{CALLS}/{OTHER_APP}/keepAlive", request_id="mine")
@@ -584,35 +598,36 @@ async def test_every_answer_has_the_ids_of_its_request(sim: Sim) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", CALLS, 405), ("POST", f"{CALLS}/x/noSuchAction", 404), ("GET", "/v1.0/me", 404), ("GET", "/", 404)],
+    ids=["unknown method", "unknown action", "other API of Graph", "root"],
 )
-async def test_what_is_not_imitated_is_refused_in_graphs_words(sim: Sim, method: str, path: str, status: int) -> None:
-    answer = await sim.graph(method, path)
-    assert answer.status_code == status
-    assert set(answer.json()["error"]) == {"code", "message", "innerError"}
+async def test_an_unsupported_route_is_refused_with_graphs_error(sim: Sim, method: str, path: str, status: int) -> None:
+    response = await sim.graph(method, path)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"code", "message", "innerError"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("POST", "/v1.0/communications/calls/{}/keepAlive", 200, id="keepAlive"),
+        pytest.param("GET", "/v1.0/communications/calls/{}", 200, id="get"),
+        pytest.param("POST", "/v1.0/communications/calls/{}/recordResponse", 200, id="recordResponse"),
+        pytest.param("POST", "/beta/communications/calls/{}/record", 202, id="record"),
+        pytest.param("DELETE", "/v1.0/communications/calls/{}", 204, id="delete"),
+        pytest.param("POST", "/v1.0/communications/calls/unknown/keepAlive", 404, id="unknown call"),
+        pytest.param("PUT", "/v1.0/communications/calls/{}/keepAlive", 405, id="unknown method"),
+        pytest.param("POST", "/v2.0/communications/calls/{}/keepAlive", 404, id="unknown version"),
+    ],
+)
+async def test_each_response_has_a_request_id_and_is_no_page(sim: Sim, method: str, path: str, status: int) -> None:
+    call_id = await sim.create(state="established")
+    response = await sim.graph(method, path.format(call_id), {} if "record" in path else None)
+    assert response.status_code == status
+    assert len(response.headers["request-id"]) == len(TENANT), "a GUID"
+    assert "html" not in response.headers.get("content-type", "")
 
 
 def _operations(call: dict[str, Json]) -> list[tuple[Json, Json]]:
     operations = call["operations"]
     assert isinstance(operations, list)
     return [(each["status"], each["subcode"]) for each in operations if isinstance(each, dict)]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("POST", "/v1.0/communications/calls/{}/keepAlive", 200),
-        ("GET", "/v1.0/communications/calls/{}", 200),
-        ("POST", "/v1.0/communications/calls/{}/recordResponse", 200),
-        ("POST", "/beta/communications/calls/{}/record", 202),
-        ("DELETE", "/v1.0/communications/calls/{}", 204),
-        ("POST", "/v1.0/communications/calls/unknown/keepAlive", 404),
-        ("PUT", "/v1.0/communications/calls/{}/keepAlive", 405),
-        ("POST", "/v2.0/communications/calls/{}/keepAlive", 404),
-    ],
-)
-async def test_each_answer_has_graphs_request_id_and_is_no_page(sim: Sim, method: str, path: str, status: int) -> None:
-    call_id = await sim.create(state="established")
-    answer = await sim.graph(method, path.format(call_id), {} if "record" in path else None)
-    assert answer.status_code == status
-    assert len(answer.headers["request-id"]) == 36
-    assert "html" not in answer.headers.get("content-type", "")

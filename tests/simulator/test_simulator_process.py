@@ -1,4 +1,4 @@
-"""The real process: start-up, both ports, real clients, real time, the end."""
+"""The simulator as a process: start, both ports, real clients, real time, stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TENANT = "11111111-2222-4333-8444-555555555555"
 APP = "66666666-7777-4888-9999-aaaaaaaaaaaa"
 
-# A client of its own process: aiohttp reads SSL_CERT_FILE when it is imported.
+# Clients run in processes of their own, because aiohttp reads SSL_CERT_FILE when it is imported.
 SECRET_CLIENT = """
 import asyncio, sys
 from azure.identity.aio import ClientSecretCredential
@@ -65,7 +65,7 @@ class Running:
 
 @asynccontextmanager
 async def running(*options: str) -> AsyncIterator[Running]:
-    """A simulator on a free port; it is ended with SIGTERM, if the test has not ended it itself."""
+    """Start a simulator on a free port. End it with SIGTERM, unless the test has ended it."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -114,9 +114,9 @@ async def refused(*options: str) -> tuple[int | None, str]:
     return process.returncode, err.decode()
 
 
-async def test_it_is_ready_within_seconds_and_says_so_in_one_line() -> None:
+async def test_the_process_is_ready_within_seconds_and_prints_one_line() -> None:
     async with running("--quiet") as simulator:
-        assert simulator.started_in < 10  # 1 s on an idle machine; this one runs other tests too
+        assert simulator.started_in < 10  # 1 s on an idle machine, times 10 for a busy one
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{simulator.http}/control/health")).json()["status"] == "ok"
         simulator.process.send_signal(signal.SIGINT)
@@ -124,8 +124,8 @@ async def test_it_is_ready_within_seconds_and_says_so_in_one_line() -> None:
         assert out == b""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_quietly_even_while_requests_wait(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+async def test_a_signal_ends_the_process_without_output_even_while_requests_wait(number: signal.Signals) -> None:
     async with running("--quiet", "--speed", "0") as simulator, httpx.AsyncClient(trust_env=False) as client:
         await client.post(f"{simulator.http}/control/faults", json={"delaySeconds": 1})
         waiting = asyncio.create_task(client.get(f"{simulator.http}/v1.0/communications/calls/x"))
@@ -138,37 +138,40 @@ async def test_a_signal_ends_it_quietly_even_while_requests_wait(number: signal.
             (await waiting).raise_for_status()
 
 
-async def test_a_port_in_use_is_one_line_and_exit_2() -> None:
+async def test_a_port_in_use_prints_one_line_and_exits_with_2() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, said = await refused("--port", str(taken.getsockname()[1]))
+        code, output = await refused("--port", str(taken.getsockname()[1]))
     assert code == 2
-    assert said.count("\n") == 1
-    assert "in use" in said
+    assert output.count("\n") == 1
+    assert "in use" in output
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--port", "http"],
-        ["--port", "70000"],
-        ["--speed", "-1"],
-        ["--speed", "nan"],
-        ["--no-such-option"],
-        ["--ca-file", "x.pem"],
-        ["--address", "203.0.113.1"],
-        ["--port", "0", "--tls-port", "0", "--ca-file", "no/such/folder/ca.pem"],
+        pytest.param(["--port", "http"], id="port that is no number"),
+        pytest.param(["--port", "65536"], id="port above 65535"),
+        pytest.param(["--speed", "-1"], id="negative speed"),
+        pytest.param(["--speed", "nan"], id="speed that is no number"),
+        pytest.param(["--no-such-option"], id="unknown option"),
+        pytest.param(["--ca-file", "x.pem"], id="ca-file without tls-port"),
+        pytest.param(["--address", "203.0.113.1"], id="address of another machine"),
+        pytest.param(
+            ["--port", "0", "--tls-port", "0", "--ca-file", "no/such/folder/ca.pem"],
+            id="unwritable ca-file",
+        ),
     ],
 )
-async def test_a_bad_option_is_one_line_and_exit_2(options: list[str]) -> None:
-    code, said = await refused(*options)
+async def test_a_wrong_option_prints_one_line_and_exits_with_2(options: list[str]) -> None:
+    code, output = await refused(*options)
     assert code == 2
-    assert said.startswith("simulator: ")
-    assert said.count("\n") == 1
+    assert output.startswith("simulator: ")
+    assert output.count("\n") == 1
 
 
-async def test_azure_identity_gets_a_token_over_https_that_graph_takes_over_http(tmp_path: Path) -> None:
+async def test_azure_identity_gets_a_token_over_https_that_graph_accepts_over_http(tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
     async with running("--quiet", "--tls-port", "0", "--ca-file", str(ca_file)) as simulator:
         assert simulator.https is not None
@@ -185,11 +188,11 @@ async def test_azure_identity_gets_a_token_over_https_that_graph_takes_over_http
             call_id = (await client.post("/control/calls", json=wanted)).json()["id"]
             for token in tokens:
                 path = f"/v1.0/communications/calls/{call_id}/keepAlive"
-                answer = await client.post(path, headers={"Authorization": f"Bearer {token}"})
-                assert answer.status_code == 200, answer.text
+                response = await client.post(path, headers={"Authorization": f"Bearer {token}"})
+                assert response.status_code == 200, response.text
 
 
-async def test_azure_identity_gets_a_managed_identitys_token() -> None:
+async def test_azure_identity_gets_a_token_of_the_managed_identity() -> None:
     async with running("--quiet") as simulator:
         environment = {"IDENTITY_ENDPOINT": f"{simulator.http}/msi/token", "IDENTITY_HEADER": "any"}
         token = await run(IDENTITY_CLIENT, "https://graph.microsoft.com/.default", **environment)
@@ -198,30 +201,30 @@ async def test_azure_identity_gets_a_managed_identitys_token() -> None:
     assert "Calls.Initiate.All" in claims["roles"]
 
 
-async def test_a_lease_lapses_by_itself_in_fast_time_and_the_bot_is_told() -> None:
-    told: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+async def test_a_lease_expires_in_accelerated_time_and_the_bot_is_notified() -> None:
+    received: asyncio.Queue[dict[str, object]] = asyncio.Queue()
 
     async def bot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-        await told.put(json.loads(await reader.readexactly(length)))
+        await received.put(json.loads(await reader.readexactly(length)))
         writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(bot, "127.0.0.1", 0)
-    async with server, running("--quiet", "--speed", "27000") as simulator:  # 45 minutes are 0.1 s
+    async with server, running("--quiet", "--speed", "27000") as simulator:  # 45 minutes in 2700 / 27,000 = 0.1 s
         callback = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with client_of(simulator) as client:
             await client.post("/control/calls", json={"tenantId": TENANT, "appId": APP, "callbackUri": callback})
             async with asyncio.timeout(30):
-                bodies = [await told.get() for _ in range(2)]
+                bodies = [await received.get() for _ in range(2)]
     assert "8537" in json.dumps(bodies[1])
 
 
-async def test_a_bot_out_of_reach_is_an_error_in_each_attempt() -> None:
+async def test_an_unreachable_bot_is_an_error_in_each_attempt() -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        unused.bind(("127.0.0.1", 0))  # bound but not listening, so that connections are refused
         callback = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         async with running("--quiet", "--speed", "0") as simulator, client_of(simulator) as client:
             wanted = {"tenantId": TENANT, "appId": APP, "callbackUri": callback}
@@ -232,17 +235,17 @@ async def test_a_bot_out_of_reach_is_an_error_in_each_attempt() -> None:
     assert sent["delivered"] is False
 
 
-async def test_without_quiet_each_request_is_a_line_on_stderr_that_holds_no_token() -> None:
+async def test_without_quiet_each_request_is_logged_without_its_token() -> None:
     async with running() as simulator:
         async with client_of(simulator) as client:
             await client.get("/v1.0/communications/calls/x", headers={"Authorization": "Bearer secret"})
         simulator.process.terminate()
-        _, said = await simulator.process.communicate()
-    assert b'"GET /v1.0/communications/calls/x HTTP/1.1" 401' in said
-    assert b"secret" not in said
+        _, output = await simulator.process.communicate()
+    assert b'"GET /v1.0/communications/calls/x HTTP/1.1" 401' in output
+    assert b"secret" not in output
 
 
-async def test_a_dropped_connection_is_dropped_and_the_next_request_is_served() -> None:
+async def test_after_a_dropped_connection_the_next_request_is_served() -> None:
     async with running("--quiet") as simulator, client_of(simulator) as client:
         await client.post("/control/faults", json={"dropConnection": True, "count": 1})
         with pytest.raises(httpx.TransportError):

@@ -1,4 +1,4 @@
-"""The simulator's README, held to the code: routes, options, modes, faults, and the examples as they stand."""
+"""The simulator's README agrees with the code: routes, options, delivery settings, faults, examples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from simulator.app import create_app
-from simulator.delivery import Modes
+from simulator.delivery import DeliverySettings
 from simulator.faults import Fault, OperationName
-from simulator.graph import ROOTS
+from simulator.graph import CALL_PATHS
 from tests.simulator.test_simulator_process import running
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ README = (Path(__file__).parents[2] / "simulator" / "README.md").read_text()
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the table whose header line begins so, without their back quotes."""
+    """Return the cells of the table whose header begins with `heading`, without their back quotes."""
     lines = README.partition(f"\n| {heading}")[2].splitlines()[2:]
     rows: list[list[str]] = []
     for line in lines:
@@ -38,41 +38,45 @@ def aliases(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
-def served() -> list[Route]:
+def routes() -> list[Route]:
     return [route for route in create_app().routes if isinstance(route, Route)]
 
 
-def test_every_route_is_in_the_readme_and_every_route_of_the_readme_exists() -> None:
-    rows = [*table("method | path | answers"), *table("method | path | body")]
-    told = {
-        (row[0], row[1].replace("{calls}", root)) for row in rows for root in (ROOTS if "{calls}" in row[1] else [""])
+def test_the_readme_lists_exactly_the_routes() -> None:
+    rows = [*table("method | path | response"), *table("method | path | body")]
+    listed = {
+        (row[0], row[1].replace("{calls}", calls))
+        for row in rows
+        for calls in (CALL_PATHS if "{calls}" in row[1] else [""])
     }
-    assert told == {(method, route.path) for route in served() for method in (route.methods or set()) - {"HEAD"}}
+    assert listed == {(method, route.path) for route in routes() for method in (route.methods or set()) - {"HEAD"}}
 
 
-def test_every_operation_is_named_at_the_route_that_has_it() -> None:
-    imitated = [route for route in served() if not route.path.startswith("/control")]
-    for method, path, _, operation in table("method | path | answers"):
+def test_the_readme_names_the_operation_of_each_route() -> None:
+    graph_and_entra = [route for route in routes() if not route.path.startswith("/control")]
+    for method, path, _, operation in table("method | path | response"):
         found = {
             route.name
-            for route in imitated
-            if route.path == path.replace("{calls}", ROOTS[0]) and method in (route.methods or set())
+            for route in graph_and_entra
+            if route.path == path.replace("{calls}", CALL_PATHS[0]) and method in (route.methods or set())
         }
         assert found == {operation}
-    assert {row[3] for row in table("method | path | answers")} == set(OperationName)
+    assert {row[3] for row in table("method | path | response")} == set(OperationName)
 
 
-def test_every_mode_is_in_the_readme_with_its_default() -> None:
-    defaults = Modes().model_dump(by_alias=True, mode="json")
-    told = {row[0]: row[1] for row in table("mode")}
-    assert told == {name: value if isinstance(value, str) else f"{float(value):g}" for name, value in defaults.items()}
+def test_the_readme_lists_each_delivery_setting_with_its_default() -> None:
+    defaults = DeliverySettings().model_dump(by_alias=True, mode="json")
+    listed = {row[0]: row[1] for row in table("setting")}
+    assert listed == {
+        name: value if isinstance(value, str) else f"{float(value):g}" for name, value in defaults.items()
+    }
 
 
-def test_every_member_of_a_fault_is_in_the_readme() -> None:
+def test_the_readme_lists_each_member_of_a_fault() -> None:
     assert {row[0] for row in table("member")} == aliases(Fault)
 
 
-async def test_every_option_is_in_the_readme() -> None:
+async def test_the_readme_lists_each_option() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, *("-m", "simulator", "--help"), stdout=asyncio.subprocess.PIPE
     )
@@ -82,8 +86,8 @@ async def test_every_option_is_in_the_readme() -> None:
     assert {row[0] for row in table("option")} == set(found)
 
 
-async def test_the_examples_do_what_the_readme_says() -> None:
-    """Each `# →` shows a part of what the command before it prints."""
+async def test_the_examples_print_what_the_readme_shows() -> None:
+    """Each `# →` shows a part of the output of the command before it."""
     script = README.partition("```sh\n")[2].partition("```")[0]
     steps = re.sub(r"^# → (.*)$", r"printf '\\n%s\\n' '→ \1'", script, flags=re.MULTILINE)
     async with running("--quiet", "--speed", "0") as simulator:

@@ -1,19 +1,16 @@
-"""What the control API shows."""
+"""Response objects of the control API."""
 
 from datetime import datetime
 from typing import Self
 
-from simulator.calls import Call, Direction, State
-from simulator.control_models import ControlModel
 from simulator.faults import ActiveFault, Fault, OperationName
-from simulator.journal import Entry
-from simulator.notifications import Notification
-from simulator.operations import Operation, Status
-from simulator.wire import Json
+from simulator.journal import JournalEntry
+from simulator.records import Call, CallDirection, CallState, Notification, Operation, OperationStatus
+from simulator.wire import ControlModel, Json
 
 
 class AttemptView(ControlModel):
-    """One POST to the bot."""
+    """One POST to the bot: the status of its response, or an error."""
 
     at: datetime
     status: int | None
@@ -21,7 +18,7 @@ class AttemptView(ControlModel):
 
 
 class NotificationView(ControlModel):
-    """One notification and what became of it."""
+    """One notification and its attempts. A lost one is never sent."""
 
     id: str
     created_at: datetime
@@ -35,7 +32,7 @@ class NotificationView(ControlModel):
 
     @classmethod
     def of(cls, notification: Notification) -> Self:
-        """The view of it."""
+        """Return the view of a notification."""
         item, data = dict(notification.item), notification.item.get("resourceData")
         state = data.get("state") or data.get("status") if isinstance(data, dict) else None
         return cls(
@@ -44,7 +41,7 @@ class NotificationView(ControlModel):
             change_type=str(item["changeType"]),
             resource=str(item.get("resourceUrl") or item.get("resource")),
             state=str(state) if state else None,
-            delivered=notification.delivered,
+            delivered=notification.is_delivered,
             lost=notification.lost,
             attempts=[AttemptView(at=each.at, status=each.status, error=each.error) for each in notification.attempts],
             item=item,
@@ -56,7 +53,7 @@ class OperationView(ControlModel):
 
     id: str
     kind: str
-    status: Status
+    status: OperationStatus
     client_context: str | None
     created_at: datetime
     finished_at: datetime | None
@@ -67,7 +64,7 @@ class OperationView(ControlModel):
 
     @classmethod
     def of(cls, operation: Operation) -> Self:
-        """The view of it."""
+        """Return the view of an operation."""
         outcome, recording = operation.outcome, operation.recording
         return cls(
             id=operation.id,
@@ -84,7 +81,7 @@ class OperationView(ControlModel):
 
 
 class LeaseView(ControlModel):
-    """The lease of a call; `remainingSeconds` counts simulated seconds and is 0 once the call is over."""
+    """The lease of a call. `remainingSeconds` is simulated time, and 0 if the call is over."""
 
     renewed_at: datetime
     expires_at: datetime
@@ -92,13 +89,13 @@ class LeaseView(ControlModel):
 
 
 class CallSummary(ControlModel):
-    """A call in the list of all."""
+    """A call in the list of all calls. It is over if it has terminated or is forgotten."""
 
     id: str
     tenant_id: str
     app_id: str
-    direction: Direction
-    state: State
+    direction: CallDirection
+    state: CallState
     over: bool
     forgotten: bool
     started_at: datetime
@@ -111,18 +108,18 @@ class CallSummary(ControlModel):
 
     @classmethod
     def of(cls, call: Call, now: datetime) -> "CallSummary":
-        """The view of it at this simulated time."""
-        left = 0.0 if call.over else (call.expires_at - now).total_seconds()
+        """Return the view of a call at this simulated time."""
+        remaining = 0.0 if call.is_over else (call.expires_at - now).total_seconds()
         return CallSummary(
             id=call.id,
             tenant_id=call.tenant_id,
             app_id=call.app_id,
             direction=call.direction,
             state=call.state,
-            over=call.over,
+            over=call.is_over,
             forgotten=call.forgotten,
             started_at=call.started_at,
-            lease=LeaseView(renewed_at=call.renewed_at, expires_at=call.expires_at, remaining_seconds=left),
+            lease=LeaseView(renewed_at=call.renewed_at, expires_at=call.expires_at, remaining_seconds=remaining),
             keep_alives=len(call.keep_alives),
             ended_at=call.ended_at,
             code=call.end.code if call.end else None,
@@ -132,7 +129,7 @@ class CallSummary(ControlModel):
 
 
 class CallView(CallSummary):
-    """A call with all that happened to it."""
+    """A call with its keepAlives, operations and notifications."""
 
     callback_uri: str | None
     keep_alive_times: list[datetime]
@@ -141,7 +138,7 @@ class CallView(CallSummary):
 
     @classmethod
     def of(cls, call: Call, now: datetime) -> "CallView":
-        """The view of it at this simulated time."""
+        """Return the view of a call at this simulated time."""
         return CallView(
             **CallSummary.of(call, now).model_dump(),
             callback_uri=call.callback_uri,
@@ -152,7 +149,7 @@ class CallView(CallSummary):
 
 
 class FaultView(ControlModel):
-    """A fault at work."""
+    """A fault that is not over."""
 
     id: str
     hits: int
@@ -161,12 +158,12 @@ class FaultView(ControlModel):
 
     @classmethod
     def of(cls, active: ActiveFault) -> Self:
-        """The view of it."""
+        """Return the view of a fault."""
         return cls(id=active.id, hits=active.hits, until=active.until, fault=active.fault)
 
 
 class RequestView(ControlModel):
-    """One request that the simulator was sent. `status` is null for a dropped connection."""
+    """One request that the simulator received. `status` is null for a dropped connection."""
 
     at: datetime
     operation: OperationName
@@ -180,6 +177,6 @@ class RequestView(ControlModel):
     fault_id: str | None
 
     @classmethod
-    def of(cls, entry: Entry) -> Self:
-        """The view of it."""
+    def of(cls, entry: JournalEntry) -> Self:
+        """Return the view of a request."""
         return cls(**{name: getattr(entry, name) for name in cls.model_fields})

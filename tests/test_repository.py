@@ -24,7 +24,7 @@ HEAVY = (
     *("aiohttp", "azure.core", "azure.data.tables", "azure.identity", "azure.monitor", "azure.storage", "cryptography"),
     *("httpx", "jwt", "msal", "opentelemetry.sdk"),
 )
-OUTSIDE = {"function_app", "simulator", "local", "bench", "soak", "infra", "tests"}
+OUTSIDE = {"function_app", "simulator", "local", "bench", "soak", "infra", "tools", "tests"}
 # Inside `shared`: modules, and what they must not reach by any way.
 DOMAIN = {"calls", "leases", "lifecycle", "merging", "notifications", "payload", "termination"}
 STORAGE = {
@@ -58,6 +58,8 @@ ARROWS = [  # folder, what it must not import
     ("local/host", {"shared", "functions", "function_app", "simulator", "tests"}),
     ("soak", {"functions", "function_app", "simulator", "local", "tests"}),
     ("local/doctor", {"functions", "function_app", "simulator", "tests"}),
+    ("tools", {"tests"}),
+    ("tools/bicep_check", {"shared", "functions", *(OUTSIDE - {"tools"})}),
 ]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
     r"(?<![\w.])/(?:ro[o]t|wor[k])/|(?<![\w.])/ho[m]e/(?!site/)\w+/|/Us[e]rs/\w+/|[A-Z]:\\\\?Us[e]rs"
@@ -228,7 +230,7 @@ def test_the_version_is_one() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == VERSION
 
 
-@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak", "bench"])
+@pytest.mark.parametrize("folder", ["functions", "shared", "simulator", "local", "soak", "bench", "tools"])
 def test_every_module_begins_with_what_it_is_for(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     heads = {path.relative_to(ROOT): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in modules}

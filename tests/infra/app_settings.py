@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from local.flex import HARMFUL_SETTINGS
 from shared.settings import Settings, setting_name
-from tests.infra.bicep.program import Finding, Program, Template
-from tests.infra.bicep.tree import Lambda, Name, Node, Object, Property, walk
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
 from tests.infra.house import at, deployed
+from tools.bicep_check.program import Finding, Program, Template
+from tools.bicep_check.tree import Lambda, Name, Node, Object, Property, walk
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The templates as ARM JSON, for tools that read nothing newer: literals as they are, the rest as expressions."""
 
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import (
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import (
     Array,
     Declaration,
     Loop,

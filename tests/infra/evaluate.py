@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from operator import eq, ge, gt, le, lt, ne
 
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import (
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import (
     Array,
     Binary,
     Call,

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 
-from tests.infra.bicep.program import Finding, Program, Template
-from tests.infra.bicep.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
 from tests.infra.facts import (
     API_VERSIONS,
     MUSTS,
@@ -16,6 +14,8 @@ from tests.infra.facts import (
     Must,
 )
 from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
+from tools.bicep_check.program import Finding, Program, Template
+from tools.bicep_check.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 Found = Iterator[tuple[Template, Node | None, str]]

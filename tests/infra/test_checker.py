@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.infra.bicep.check import check
-from tests.infra.bicep.program import Program
 from tests.infra.samples import BAD, GOOD, MODULE, PARAMS, PREFIX, USING
+from tools.bicep_check.check import check
+from tools.bicep_check.program import Program
 
 
 def faults(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.arm import as_arm
-from tests.infra.bicep.program import Program
+from tools.bicep_check.program import Program
 
 ROOT = Path(__file__).parents[2]
 # checkov pins packages that the project has newer, so it cannot share its environment.

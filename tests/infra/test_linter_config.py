@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.infra.bicep.directives import LINTER_RULES
+from tools.bicep_check.directives import LINTER_RULES
 
 ROOT = Path(__file__).parents[2]
 

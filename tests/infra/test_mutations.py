@@ -9,12 +9,12 @@ import pytest
 
 from local.flex import HARMFUL_SETTINGS
 from tests.infra.app_settings import app_settings, check_settings
-from tests.infra.bicep.check import check
-from tests.infra.bicep.program import Program
-from tests.infra.bicep.tokens import Unreadable
 from tests.infra.facts import MUSTS, NEWEST_VERSIONS, OLD_VERSIONS, ROLES
 from tests.infra.flex import FLEX_REFUSES
 from tests.infra.house import at, deployed, inspect, templates
+from tools.bicep_check.check import check
+from tools.bicep_check.program import Program
+from tools.bicep_check.tokens import Unreadable
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.bicep.program import Program
-from tests.infra.bicep.tree import Object
 from tests.infra.evaluate import Evaluation, Refused, Value, of_parameters
 from tests.infra.house import at
+from tools.bicep_check.program import Program
+from tools.bicep_check.tree import Object
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
 MAIN = PROGRAM.template("main.bicep")

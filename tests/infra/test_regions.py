@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from tests.docs.documents import read, section
-from tests.infra.bicep.program import Program
 from tests.infra.evaluate import Evaluation
 from tests.infra.flex import FLEX_REGIONS
+from tools.bicep_check.program import Program
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
 ENTRY = PROGRAM.template("main.azd.bicep")

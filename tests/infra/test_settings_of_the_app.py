@@ -8,10 +8,10 @@ import pytest
 from local.flex import HARMFUL_SETTINGS
 from shared.settings import Settings, load_settings, setting_name
 from tests.infra.app_settings import app_settings, check_settings
-from tests.infra.bicep.program import Program
-from tests.infra.bicep.tree import Array, Name, Node, Text, walk
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
 from tests.infra.house import plain
+from tools.bicep_check.program import Program
+from tools.bicep_check.tree import Array, Name, Node, Text, walk
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")

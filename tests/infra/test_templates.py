@@ -10,13 +10,13 @@ from tree_sitter import Language, Parser
 
 from shared.services import TABLE
 from shared.wakeups import QUEUE
-from tests.infra.bicep.check import check
-from tests.infra.bicep.program import Program
-from tests.infra.bicep.published import available
-from tests.infra.bicep.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
 from tests.infra.evaluate import Evaluation
 from tests.infra.facts import EXCUSED
 from tests.infra.house import at, deployed, inspect, plain, templates
+from tools.bicep_check.check import check
+from tools.bicep_check.program import Program
+from tools.bicep_check.published import available
+from tools.bicep_check.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")

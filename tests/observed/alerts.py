@@ -10,10 +10,10 @@ from functools import cache
 from pydantic import TypeAdapter
 
 from local.stack import ROOT
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import Array, Call, Loop, Member, Name, Node, Null, Object, Text, walk
 from tests.infra.house import at, deployed, plain
 from tests.observed.workspace import Row, Workspace
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import Array, Call, Loop, Member, Name, Node, Null, Object, Text, walk
 
 MONITORING = "modules/monitoring.bicep"
 OPERATORS: dict[str, Callable[[int, int], bool]] = {

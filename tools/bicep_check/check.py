@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.infra.bicep.compiler import compile_program
-from tests.infra.bicep.directives import is_of, unsound
-from tests.infra.bicep.linter import lint
-from tests.infra.bicep.names import check_names
-from tests.infra.bicep.program import Finding, Program
-from tests.infra.bicep.tokens import Directive, Unreadable
+from tools.bicep_check.compiler import compile_program
+from tools.bicep_check.directives import is_of, unsound
+from tools.bicep_check.linter import lint
+from tools.bicep_check.names import check_names
+from tools.bicep_check.program import Finding, Program
+from tools.bicep_check.tokens import Directive, Unreadable
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,21 +25,27 @@ class Text(Node):
 
 @dataclass(frozen=True, slots=True)
 class Number(Node):
+    """An integer."""
+
     value: int
 
 
 @dataclass(frozen=True, slots=True)
 class Truth(Node):
+    """`true` or `false`."""
+
     value: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Null(Node):
-    pass
+    """`null`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name(Node):
+    """The name of a symbol, or of a namespace."""
+
     name: str
 
 
@@ -55,6 +61,8 @@ class Member(Node):
 
 @dataclass(frozen=True, slots=True)
 class Index(Node):
+    """`target[index]`, safe with `[?`."""
+
     target: Node
     index: Node
     safe: bool
@@ -81,6 +89,8 @@ class Property(Node):
 
 @dataclass(frozen=True, slots=True)
 class Spread(Node):
+    """`...value` in an object or array."""
+
     value: Node
 
 
@@ -99,11 +109,15 @@ class Object(Node):
 
 @dataclass(frozen=True, slots=True)
 class Array(Node):
+    """`[items]`."""
+
     items: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ternary(Node):
+    """`condition ? yes : no`."""
+
     condition: Node
     yes: Node
     no: Node
@@ -111,6 +125,8 @@ class Ternary(Node):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Node):
+    """`left operator right`."""
+
     operator: str
     left: Node
     right: Node
@@ -144,6 +160,8 @@ class Condition(Node):
 
 @dataclass(frozen=True, slots=True)
 class Lambda(Node):
+    """`(parameters) => body`."""
+
     parameters: tuple[str, ...]
     body: Node
 

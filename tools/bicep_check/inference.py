@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from tests.infra.bicep.access import Report, field, in_safe_chain, item
-from tests.infra.bicep.calls import call_kind
-from tests.infra.bicep.declared import UnknownType, module_value, param_type, resource_value
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import (
+from tools.bicep_check.access import Report, field, in_safe_chain, item
+from tools.bicep_check.calls import call_kind
+from tools.bicep_check.declared import UnknownType, module_value, param_type, resource_value
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import (
     Array,
     Binary,
     Call,
@@ -26,7 +26,7 @@ from tests.infra.bicep.tree import (
     Truth,
     Unary,
 )
-from tests.infra.bicep.types import (
+from tools.bicep_check.types import (
     ANYTHING,
     Either,
     Field,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from tests.infra.bicep.parser import parse
-from tests.infra.bicep.tokens import Directive
-from tests.infra.bicep.tree import Declaration, Node, Text, walk
+from tools.bicep_check.parser import parse
+from tools.bicep_check.tokens import Directive
+from tools.bicep_check.tree import Declaration, Node, Text, walk
 
 SYMBOLS = frozenset({"param", "var", "resource", "module", "type"})
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tests.infra.bicep.expressions import Expressions
-from tests.infra.bicep.tokens import Directive, Unreadable, tokens_of
-from tests.infra.bicep.tree import (
+from tools.bicep_check.expressions import Expressions
+from tools.bicep_check.tokens import Directive, Unreadable, tokens_of
+from tools.bicep_check.tree import (
     Call,
     Condition,
     Declaration,

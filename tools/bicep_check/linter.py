@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.infra.bicep.declared import module_params
-from tests.infra.bicep.program import Finding, Program, Template
-from tests.infra.bicep.tokens import Unreadable
-from tests.infra.bicep.tree import Array, Call, Declaration, Member, Name, Node, Object, Property, Text, walk
+from tools.bicep_check.declared import module_params
+from tools.bicep_check.program import Finding, Program, Template
+from tools.bicep_check.tokens import Unreadable
+from tools.bicep_check.tree import Array, Call, Declaration, Member, Name, Node, Object, Property, Text, walk
 
 Fault = tuple[Node, str]
 

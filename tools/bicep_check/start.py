@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.infra.bicep.program import Template
-from tests.infra.bicep.tree import Condition, Declaration, Index, Loop, Member, Name, Node, walk
+from tools.bicep_check.program import Template
+from tools.bicep_check.tree import Condition, Declaration, Index, Loop, Member, Name, Node, walk
 
 _KNOWN = frozenset({"id", "name", "type", "apiVersion"})
 

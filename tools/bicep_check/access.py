@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.infra.bicep.tree import Index, Member, Node, Text
-from tests.infra.bicep.types import ANYTHING, Either, Record, Several, Tagged, Type, either, in_words, now
+from tools.bicep_check.tree import Index, Member, Node, Text
+from tools.bicep_check.types import ANYTHING, Either, Record, Several, Tagged, Type, either, in_words, now
 
 Report = Callable[[Node, str], None]
 

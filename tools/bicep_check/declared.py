@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.published import published
-from tests.infra.bicep.tree import (
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.published import published
+from tools.bicep_check.tree import (
     Array,
     Call,
     Condition,
@@ -20,7 +20,7 @@ from tests.infra.bicep.tree import (
     Text,
     Truth,
 )
-from tests.infra.bicep.types import (
+from tools.bicep_check.types import (
     ANYTHING,
     OPEN,
     Either,

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from tests.infra.bicep.cursor import Cursor
-from tests.infra.bicep.tokens import Token, Unreadable
-from tests.infra.bicep.tree import (
+from tools.bicep_check.cursor import Cursor
+from tools.bicep_check.tokens import Token, Unreadable
+from tools.bicep_check.tree import (
     Array,
     Binary,
     Call,

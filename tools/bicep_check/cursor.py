@@ -1,6 +1,6 @@
 """Where a reader of tokens stands, and how it goes on."""
 
-from tests.infra.bicep.tokens import Token, Unreadable
+from tools.bicep_check.tokens import Token, Unreadable
 
 
 class Cursor:

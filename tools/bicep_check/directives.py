@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator
 
-from tests.infra.bicep.tokens import Directive
+from tools.bicep_check.tokens import Directive
 
 # Microsoft: "Use Bicep linter" page.
 LINTER_RULES = frozenset(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.infra.bicep.types import ANYTHING, OPEN, Field, Flag, Record, Several, Type, Whole, Words
+from tools.bicep_check.types import ANYTHING, OPEN, Field, Flag, Record, Several, Type, Whole, Words
 
 _MANY = 1000
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.infra.bicep.conformity import conform
-from tests.infra.bicep.declared import UnknownType, declared_type, module_params, param_type, resource_body
-from tests.infra.bicep.inference import Scope
-from tests.infra.bicep.placement import misplaced, named, undeployed
-from tests.infra.bicep.program import Finding, Program, Template
-from tests.infra.bicep.start import late_values
-from tests.infra.bicep.tokens import Unreadable
-from tests.infra.bicep.tree import Condition, Declaration, Loop, Node, Object
+from tools.bicep_check.conformity import conform
+from tools.bicep_check.declared import UnknownType, declared_type, module_params, param_type, resource_body
+from tools.bicep_check.inference import Scope
+from tools.bicep_check.placement import misplaced, named, undeployed
+from tools.bicep_check.program import Finding, Program, Template
+from tools.bicep_check.start import late_values
+from tools.bicep_check.tokens import Unreadable
+from tools.bicep_check.tree import Condition, Declaration, Loop, Node, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from tests.infra.bicep.program import Template
-from tests.infra.bicep.tree import Array, Declaration, Index, Name, Node, Object, Spread, Text
-from tests.infra.bicep.types import Record, Type, now
+from tools.bicep_check.program import Template
+from tools.bicep_check.tree import Array, Declaration, Index, Name, Node, Object, Spread, Text
+from tools.bicep_check.types import Record, Type, now
 
 Fault = tuple[Node, str]
 

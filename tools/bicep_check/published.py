@@ -1,4 +1,4 @@
-"""Microsoft's published types of Azure resources, from tests/data/bicep-types, as kinds."""
+"""Microsoft's published types of Azure resources, as kinds."""
 
 import json
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tests.infra.bicep import types
-from tests.infra.bicep.types import ANYTHING, Anything, Either, Flag, Later, Record, Several, Tagged, Type, Whole, Words
+from tools.bicep_check import types
+from tools.bicep_check.types import ANYTHING, Anything, Either, Flag, Later, Record, Several, Tagged, Type, Whole, Words
 
-FOLDER = Path(__file__).parents[2] / "data" / "bicep-types"
+FOLDER = Path(__file__).parent / "published_types"
 
 
 class Definition(BaseModel, extra="forbid"):

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tests.infra.bicep.access import Report
-from tests.infra.bicep.inference import Scope
-from tests.infra.bicep.tree import (
+from tools.bicep_check.access import Report
+from tools.bicep_check.inference import Scope
+from tools.bicep_check.tree import (
     Array,
     Binary,
     Call,
@@ -17,7 +17,7 @@ from tests.infra.bicep.tree import (
     Spread,
     Ternary,
 )
-from tests.infra.bicep.types import (
+from tools.bicep_check.types import (
     ANYTHING,
     Either,
     Field,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tests.infra.bicep.functions import FUNCTIONS, SECRET_READERS
-from tests.infra.bicep.tree import Call, Lambda, Name, Node, Number
-from tests.infra.bicep.types import (
+from tools.bicep_check.functions import FUNCTIONS, SECRET_READERS
+from tools.bicep_check.tree import Call, Lambda, Name, Node, Number
+from tools.bicep_check.types import (
     ANYTHING,
     Either,
     Field,
@@ -21,7 +21,7 @@ from tests.infra.bicep.types import (
 )
 
 if TYPE_CHECKING:
-    from tests.infra.bicep.inference import Scope
+    from tools.bicep_check.inference import Scope
 
 
 def call_kind(scope: "Scope", node: Call) -> Type:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from tests.infra.bicep.functions import DECORATORS
-from tests.infra.bicep.program import SYMBOLS, Finding, Program, Template
-from tests.infra.bicep.tokens import Unreadable
-from tests.infra.bicep.tree import Declaration, Member, Name, Node, Text, walk
+from tools.bicep_check.functions import DECORATORS
+from tools.bicep_check.program import SYMBOLS, Finding, Program, Template
+from tools.bicep_check.tokens import Unreadable
+from tools.bicep_check.tree import Declaration, Member, Name, Node, Text, walk
 
 _SECRET_WORDS = ("secret", "password", "connectionstring", "accesskey", "sastoken", "instrumentationkey")
 

@@ -3,15 +3,15 @@
 from tools.bicep_check.program import Program, Template
 from tools.bicep_check.tree import (
     Array,
+    Boolean,
     Declaration,
+    Integer,
     Loop,
     Name,
     Node,
     Null,
-    Number,
     Object,
-    Text,
-    Truth,
+    String,
 )
 
 type Json = str | int | bool | list["Json"] | dict[str, "Json"] | None
@@ -34,9 +34,9 @@ def _resource(template: Template, declared: Declaration) -> Json:
 
 def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a kind of expression
     match node:
-        case Text() if node.literal is not None:
+        case String() if node.literal is not None:
             return node.literal
-        case Number(value=value) | Truth(value=value):
+        case Integer(value=value) | Boolean(value=value):
             return value
         case Null() | None:
             return None

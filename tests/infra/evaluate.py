@@ -7,17 +7,17 @@ from tools.bicep_check.program import Program, Template
 from tools.bicep_check.tree import (
     Array,
     Binary,
+    Boolean,
     Call,
+    Integer,
     Lambda,
-    Member,
     Name,
     Node,
     Null,
-    Number,
     Object,
+    PropertyAccess,
+    String,
     Ternary,
-    Text,
-    Truth,
     Unary,
 )
 
@@ -71,15 +71,15 @@ class Evaluation:
     def value(self, node: Node | None) -> Value:  # noqa: PLR0911 one return a kind of expression
         """The value of an expression. Both sides of `&&` and `||`, but one side of a ternary, are evaluated."""
         match node:
-            case Text(pieces=pieces):
+            case String(pieces=pieces):
                 return "".join(piece if isinstance(piece, str) else str(self.value(piece)) for piece in pieces)
-            case Number(value=value) | Truth(value=value):
+            case Integer(value=value) | Boolean(value=value):
                 return value
             case Null():
                 return None
             case Name(name=name):
                 return self.of(name)
-            case Member(target=target, name=name):
+            case PropertyAccess(target=target, name=name):
                 found = self.value(target)
                 assert isinstance(found, dict)
                 return found[name]

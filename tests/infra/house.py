@@ -15,7 +15,19 @@ from tests.infra.facts import (
 )
 from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
 from tools.bicep_check.program import Finding, Program, Template
-from tools.bicep_check.tree import Array, Declaration, Index, Loop, Name, Node, Number, Object, Text, Truth, walk
+from tools.bicep_check.tree import (
+    Array,
+    ArrayAccess,
+    Boolean,
+    Declaration,
+    Integer,
+    Loop,
+    Name,
+    Node,
+    Object,
+    String,
+    walk,
+)
 
 _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 Found = Iterator[tuple[Template, Node | None, str]]
@@ -65,11 +77,11 @@ def at(template: Template, body: Node | None, path: str) -> Node | None:
 def plain(node: Node | None) -> str | int | bool | None:
     """The value of a literal; None of anything else."""
     match node:
-        case Text():
+        case String():
             return node.literal
-        case Number(value=number):
+        case Integer(value=number):
             return number
-        case Truth(value=flag):
+        case Boolean(value=flag):
             return flag
         case _:
             return None
@@ -171,7 +183,7 @@ def _role_ids(program: Program) -> Found:
             for found in node.properties
         }
         for node in template.nodes:
-            text = node.literal if isinstance(node, Text) else None
+            text = node.literal if isinstance(node, String) else None
             if text and _GUID.match(text) and named.get(id(node)) != ids.get(text.lower(), ""):
                 yield template, node, f"{text} is not the id of the role {named.get(id(node))!r}"
 
@@ -200,7 +212,7 @@ def _scope(template: Template, declared: Declaration) -> str | None:
 def _assigned(template: Template, declared: Declaration) -> set[str]:
     """The roles that an assignment gives: one by its name, or those of the list that it loops over."""
     identifier = at(template, declared.body, "properties.roleDefinitionId")
-    indexes = [node.index for node in walk(identifier) if isinstance(node, Index)]
+    indexes = [node.index for node in walk(identifier) if isinstance(node, ArrayAccess)]
     loop = declared.value if isinstance(declared.value, Loop) else None
     roles: set[str] = set()
     for index in indexes:
@@ -208,6 +220,6 @@ def _assigned(template: Template, declared: Declaration) -> set[str]:
             source = template.symbols.get(loop.source.name) if isinstance(loop.source, Name) else None
             items = source.value.items if source and isinstance(source.value, Array) else ()
             roles |= {str(plain(item)) for item in items}
-        elif isinstance(index, Text):
+        elif isinstance(index, String):
             roles.add(str(index.literal))
     return roles

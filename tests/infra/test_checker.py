@@ -10,7 +10,7 @@ from tools.bicep_check.program import Program
 def faults(text: str) -> list[str]:
     """What the checker says of a template that begins as all samples do, beside a module and a text file."""
     texts = {"main.bicep": PREFIX + text, "modules/other.bicep": MODULE, "query.kql": "traces"}
-    return [found.message for found in check(Program(texts)).faults]
+    return [found.message for found in check(Program(texts)).findings]
 
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD.keys())
@@ -26,8 +26,8 @@ def test_what_the_compiler_refuses_is_refused(text: str, told: str) -> None:
 @pytest.mark.parametrize(("text", "told"), PARAMS.values(), ids=PARAMS.keys())
 def test_parameters_are_held_to_their_template(text: str, told: str) -> None:
     good = Program({"main.bicep": PREFIX, "params/one.bicepparam": USING + "param location = 'x'\nparam count = 4"})
-    assert check(good).faults == ()
-    found = [fault.message for fault in check(good.changed("params/one.bicepparam", text)).faults]
+    assert check(good).findings == ()
+    found = [fault.message for fault in check(good.changed("params/one.bicepparam", text)).findings]
     assert any(told in fault for fault in found), found
 
 
@@ -41,7 +41,7 @@ module main 'main.bicep' = {
 }
 """
     texts = {"main.bicep": PREFIX, "entry.bicep": entry}
-    assert [found.message for found in check(Program(texts)).faults if "no-loc" not in found.message] == []
+    assert [found.message for found in check(Program(texts)).findings if "no-loc" not in found.message] == []
     for wrong, told in (("", "give it a scope"), ("scope: subscription()", "which its scope is not")):
-        found = check(Program(texts | {"entry.bicep": entry.replace("scope: group", wrong)})).faults
+        found = check(Program(texts | {"entry.bicep": entry.replace("scope: group", wrong)})).findings
         assert any(told in fault.message for fault in found), found

@@ -14,7 +14,7 @@ from tests.infra.flex import FLEX_REFUSES
 from tests.infra.house import at, deployed, inspect, templates
 from tools.bicep_check.check import check
 from tools.bicep_check.program import Program
-from tools.bicep_check.tokens import Unreadable
+from tools.bicep_check.tokens import BicepSyntaxError
 
 PROGRAM = Program.of_folder(Path(__file__).parents[2] / "infra")
 
@@ -36,8 +36,8 @@ def noticed(mutation: Mutation) -> bool:
     assert mutation.text != PROGRAM.texts[mutation.path], "the mutation changes nothing"
     program = PROGRAM.changed(mutation.path, mutation.text)
     try:
-        return bool(check(program).faults or inspect(program) or check_settings(program))
-    except Unreadable:
+        return bool(check(program).findings or inspect(program) or check_settings(program))
+    except BicepSyntaxError:
         return True
 
 

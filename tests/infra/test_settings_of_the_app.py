@@ -11,7 +11,7 @@ from tests.infra.app_settings import app_settings, check_settings
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
 from tests.infra.house import plain
 from tools.bicep_check.program import Program
-from tools.bicep_check.tree import Array, Name, Node, Text, walk
+from tools.bicep_check.tree import Array, Name, Node, String, walk
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")
@@ -81,7 +81,7 @@ def test_the_app_takes_each_word_that_a_param_allows(name: str) -> None:
     assert isinstance(setting.given.value, Name)
     allowed = MAIN.symbols[setting.given.value.name].decorator("allowed")
     assert allowed is not None
-    words = [plain(word) for word in walk(allowed.arguments[0]) if isinstance(word, Text)]
+    words = [plain(word) for word in walk(allowed.arguments[0]) if isinstance(word, String)]
     assert len(words) > 1
     for word in words:
         load_settings({**NEEDED, name: str(word)})

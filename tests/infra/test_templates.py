@@ -15,8 +15,8 @@ from tests.infra.facts import EXCUSED
 from tests.infra.house import at, deployed, inspect, plain, templates
 from tools.bicep_check.check import check
 from tools.bicep_check.program import Program
-from tools.bicep_check.published import available
-from tools.bicep_check.tree import Condition, Declaration, Member, Name, Node, Object, Text, walk
+from tools.bicep_check.published_types import available
+from tools.bicep_check.tree import Condition, Declaration, Name, Node, Object, PropertyAccess, String, walk
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")
@@ -25,11 +25,11 @@ PARAMS = ("government", "minimal", "production", "several-bots")
 
 
 def test_the_compiler_and_the_linter_would_find_nothing() -> None:
-    assert [str(found) for found in check(PROGRAM).faults] == []
+    assert [str(found) for found in check(PROGRAM).findings] == []
 
 
 def test_only_properties_that_are_documented_but_not_published_are_excused() -> None:
-    excused = {(found.path, name) for found in check(PROGRAM).excused for name in re.findall("'(.+?)'", found.message)}
+    excused = {(found.path, name) for found in check(PROGRAM).suppressed for name in re.findall("'(.+?)'", found.message)}
     assert excused == EXCUSED
 
 
@@ -73,7 +73,9 @@ def test_each_module_is_called_and_each_of_its_outputs_is_used() -> None:
 
 def _outputs_read(node: Node, modules: dict[str, str]) -> list[tuple[str, str]]:
     match node:
-        case Member(name=output, target=Member(name="outputs", target=Name(name=name))) if name in modules:
+        case PropertyAccess(name=output, target=PropertyAccess(name="outputs", target=Name(name=name))) if (
+            name in modules
+        ):
             return [(name, output)]
         case _:
             return []
@@ -86,7 +88,9 @@ def test_each_output_of_the_deployment_is_documented() -> None:
 
 def test_the_entry_for_azd_gives_back_what_the_deployment_gives() -> None:
     entry = PROGRAM.template("main.azd.bicep")
-    read = {node.name for output in entry.of("output") for node in walk(output.value) if isinstance(node, Member)}
+    read = {
+        node.name for output in entry.of("output") for node in walk(output.value) if isinstance(node, PropertyAccess)
+    }
     assert {output.name for output in MAIN.of("output")} <= read
 
 
@@ -126,13 +130,15 @@ def _module(name: str) -> Declaration:
 def test_the_tables_and_queues_of_the_app_are_made() -> None:
     for param, wanted in (("tables", {TABLE}), ("queues", {QUEUE, f"{QUEUE}-poison"})):
         made = at(MAIN, _module("callsStorage").body, f"params.{param}")
-        assert {plain(item) for item in walk(made) if isinstance(item, Text)} == wanted
+        assert {plain(item) for item in walk(made) if isinstance(item, String)} == wanted
 
 
 def test_instances_are_kept_ready_for_a_function_that_exists() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py")]
     names = {name for source in sources for name in re.findall(r"^async def (\w+)", source, re.MULTILINE)}
-    texts = [node.literal or "" for template in templates(PROGRAM) for node in template.nodes if isinstance(node, Text)]
+    texts = [
+        node.literal or "" for template in templates(PROGRAM) for node in template.nodes if isinstance(node, String)
+    ]
     ready = {text.partition(":")[2] for text in texts if text.startswith("function:")}
     assert ready == {"keep_alive_timer"}
     assert ready <= names

@@ -13,7 +13,7 @@ from local.stack import ROOT
 from tests.infra.house import at, deployed, plain
 from tests.observed.workspace import Row, Workspace
 from tools.bicep_check.program import Program, Template
-from tools.bicep_check.tree import Array, Call, Loop, Member, Name, Node, Null, Object, Text, walk
+from tools.bicep_check.tree import Array, Call, Loop, Name, Node, Null, Object, PropertyAccess, String, walk
 
 MONITORING = "modules/monitoring.bicep"
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
@@ -86,7 +86,7 @@ def _rule(program: Program, item: str, values: Node, properties: Object) -> Rule
 
     def said(path: str) -> str | int | bool | None:
         node = at(template, properties, path)
-        if isinstance(node, Member) and isinstance(node.target, Name) and node.target.name == item:
+        if isinstance(node, PropertyAccess) and isinstance(node.target, Name) and node.target.name == item:
             node = at(template, values, node.name)
         assert isinstance(node, Null) or plain(node) is not None, path
         return plain(node)
@@ -130,11 +130,11 @@ def _placeholder(template: Template, node: Node | None, item: str) -> str:
     (workspace,) = [name.name for name in walk(created) if isinstance(name, Name)]
     resource = template.resource_type(template.symbols[workspace])
     assert resource.startswith("Microsoft.OperationalInsights/workspaces@")
-    assert [part.name for part in walk(created) if isinstance(part, Member)] == ["createdDate", "properties"]
-    assert isinstance(query, Member)
+    assert [part.name for part in walk(created) if isinstance(part, PropertyAccess)] == ["createdDate", "properties"]
+    assert isinstance(query, PropertyAccess)
     assert isinstance(query.target, Name)
     assert (query.target.name, query.name) == (item, "query")
-    assert isinstance(placeholder, Text)
+    assert isinstance(placeholder, String)
     return str(placeholder.literal)
 
 

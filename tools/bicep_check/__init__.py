@@ -1,1 +1,1 @@
-"""A static checker of Bicep: reads it, infers kinds, and holds it to the published types as the compiler would."""
+"""A static checker of Bicep files: it finds most of what Microsoft's compiler and linter refuse, without them."""

@@ -1,48 +1,50 @@
-"""All checks of Bicep together: what is wrong, and what an explained directive excuses."""
+"""Runs all checks over a folder of Bicep, and applies the directives that suppress findings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tools.bicep_check.compiler import compile_program
-from tools.bicep_check.directives import is_of, unsound
+from tools.bicep_check.declarations import check_declarations
+from tools.bicep_check.directives import directive_faults, is_about
 from tools.bicep_check.linter import lint
-from tools.bicep_check.names import check_names
 from tools.bicep_check.program import Finding, Program
-from tools.bicep_check.tokens import Directive, Unreadable
+from tools.bicep_check.symbols import check_symbols
+from tools.bicep_check.tokens import BicepSyntaxError, Directive
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What was found: faults, and those that a `#disable-next-line` with a reason excuses."""
+class Result:
+    """The findings that stand, and those that a `#disable-next-line` directive suppresses."""
 
-    faults: tuple[Finding, ...]
-    excused: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...]
 
 
-def check(program: Program) -> Report:
-    """Every check of every file, in the order of the files."""
-    findings = sorted({*compile_program(program), *check_names(program), *lint(program)})
+def check(program: Program) -> Result:
+    """Run every check on every file. The findings are sorted by file and line; those on directives come last."""
+    found = sorted({*check_declarations(program), *check_symbols(program), *lint(program)})
     directives = dict(_directives(program))
-    excused = tuple(found for found in findings if _excuses(directives.get((found.path, found.line - 1)), found))
-    below: dict[tuple[str, int], list[str]] = {}
-    for found in findings:
-        below.setdefault((found.path, found.line - 1), []).append(found.message)
-    wrong = (
+    suppressed = tuple(
+        finding for finding in found if _suppresses(directives.get((finding.path, finding.line - 1)), finding)
+    )
+    messages_below: dict[tuple[str, int], list[str]] = {}
+    for finding in found:
+        messages_below.setdefault((finding.path, finding.line - 1), []).append(finding.message)
+    of_directives = (
         Finding(path, line, message)
         for (path, line), directive in directives.items()
-        for message in unsound(directive, below.get((path, line), []))
+        for message in directive_faults(directive, messages_below.get((path, line), []))
     )
-    return Report((*(found for found in findings if found not in excused), *wrong), excused)
+    return Result((*(finding for finding in found if finding not in suppressed), *of_directives), suppressed)
 
 
 def _directives(program: Program) -> Iterator[tuple[tuple[str, int], Directive]]:
     for path in program.names(".bicep"):
         try:
             template = program.template(path)
-        except Unreadable:
+        except BicepSyntaxError:
             continue
         yield from (((path, directive.line), directive) for directive in template.directives)
 
 
-def _excuses(directive: Directive | None, found: Finding) -> bool:
-    return any(is_of(code, found.message) for code in (directive.codes if directive else ()))
+def _suppresses(directive: Directive | None, finding: Finding) -> bool:
+    return any(is_about(code, finding.message) for code in (directive.codes if directive else ()))

@@ -1,11 +1,11 @@
-"""Directives that silence the compiler: each names a code that exists, has its reason, and silences something."""
+"""Checks of `#disable-next-line` directives: each names codes that exist, has a reason, and suppresses something."""
 
 import re
 from collections.abc import Collection, Iterator
 
 from tools.bicep_check.tokens import Directive
 
-# Microsoft: "Use Bicep linter" page.
+# Microsoft: "Use Bicep linter" page, all rules.
 LINTER_RULES = frozenset(
     [
         "adminusername-should-not-be-literal",
@@ -52,9 +52,9 @@ LINTER_RULES = frozenset(
         "what-if-short-circuiting",
     ]
 )
-_COMPILERS_CODE = re.compile(r"BCP\d{3}")
-# Codes that these checks report themselves. A directive for another code may silence what only the compiler sees.
-_JUDGED = frozenset(
+_COMPILER_CODE = re.compile(r"BCP\d{3}")
+# Codes that this tool reports itself. A directive for another code may suppress a finding of the compiler alone.
+_REPORTED_HERE = frozenset(
     {
         "BCP037",
         "explicit-values-for-loc-params",
@@ -71,17 +71,17 @@ _JUDGED = frozenset(
 )
 
 
-def unsound(directive: Directive, silenced: Collection[str]) -> Iterator[str]:
-    """What is wrong with a directive, if the checks found these messages on the line that follows it."""
+def directive_faults(directive: Directive, messages_below: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with a directive, given the messages of the findings on the line below it."""
     if not directive.explained:
-        yield "a directive needs its reason beside or above it"
+        yield "a directive needs a comment with its reason, on its line or above it"
     for code in directive.codes:
-        if code not in LINTER_RULES and not _COMPILERS_CODE.fullmatch(code):
-            yield f"a directive names {code!r}, which is no code of the compiler's or the linter's"
-        elif code in _JUDGED and not any(is_of(code, message) for message in silenced):
-            yield f"a directive for {code} silences nothing on the line below it"
+        if code not in LINTER_RULES and not _COMPILER_CODE.fullmatch(code):
+            yield f"a directive names {code!r}, which is no code of the compiler or the linter"
+        elif code in _REPORTED_HERE and not any(is_about(code, message) for message in messages_below):
+            yield f"a directive for {code} suppresses nothing on the line below it"
 
 
-def is_of(code: str, message: str) -> bool:
-    """Whether a finding is what a code stands for."""
+def is_about(code: str, message: str) -> bool:
+    """Return True if a message has this code."""
     return f"({code})" in message or message.startswith(f"{code}:")

@@ -1,80 +1,80 @@
-"""Bicep's expressions, by recursive descent. Line ends count, as they do for the compiler."""
+"""The parser of expressions, by recursive descent. Line ends matter, as they do for the compiler."""
 
 from collections.abc import Callable
 
 from tools.bicep_check.cursor import Cursor
-from tools.bicep_check.tokens import Token, Unreadable
+from tools.bicep_check.tokens import BicepSyntaxError, Token
 from tools.bicep_check.tree import (
     Array,
+    ArrayAccess,
     Binary,
+    Boolean,
     Call,
     Declaration,
-    Index,
+    Integer,
     Lambda,
     Loop,
-    Member,
     Name,
     Node,
     Null,
-    Number,
     Object,
     Property,
+    PropertyAccess,
     Spread,
+    String,
     Ternary,
-    Text,
-    Truth,
     Unary,
 )
 
 _LEVELS = (("??",), ("||",), ("&&",), ("==", "!=", "=~", "!~"), ("<", "<=", ">", ">="), ("+", "-"), ("*", "/", "%"))
-_WORDS: dict[str, Callable[[int], Node]] = {
-    "true": lambda line: Truth(line, value=True),
-    "false": lambda line: Truth(line, value=False),
+_KEYWORDS: dict[str, Callable[[int], Node]] = {
+    "true": lambda line: Boolean(line, value=True),
+    "false": lambda line: Boolean(line, value=False),
     "null": Null,
 }
 
 
 class Expressions(Cursor):
-    """Reads expressions from tokens."""
+    """Parses expressions."""
 
     def expression(self) -> Node:
-        """The next expression; a ternary may put `?` and `:` on lines of their own."""
+        """Parse the next expression. A ternary may have `?` and `:` on lines of their own."""
         condition = self._binary(0)
-        if not self._over_lines("?"):
+        if not self._accept_over_lines("?"):
             return condition
-        self._lines()
+        self._skip_line_ends()
         yes = self.expression()
-        if not self._over_lines(":"):
-            raise self._unexpected("a ':' of a ternary")
-        self._lines()
+        if not self._accept_over_lines(":"):
+            raise self._unexpected("the ':' of a ternary")
+        self._skip_line_ends()
         return Ternary(condition.line, condition, yes, self.expression())
 
     def literal(self) -> str:
-        """Consume a string without holes."""
+        """Parse a string without interpolation and return its text."""
         text = self._primary()
-        if not isinstance(text, Text) or text.literal is None:
-            raise Unreadable(text.line, "expected a string without holes")
+        if not isinstance(text, String) or text.literal is None:
+            raise BicepSyntaxError(text.line, "expected a string without interpolation")
         return text.literal
 
     def elements[Item](self, closing: str, read: Callable[[], Item]) -> list[Item]:
-        """The elements of an object or array, one a line or with commas between; a comma ends no line (BCP238)."""
+        """Parse the elements of an object or array: one per line, or with commas between. No comma ends a line."""
         found: list[Item] = []
         while True:
-            on_new_line = self._lines()
+            on_new_line = self._skip_line_ends()
             if self.accept(closing):
                 return found
             if found and not on_new_line:
                 self.expect(",")
                 if self.now.kind == "line end":
-                    raise Unreadable(self.now.line, "a comma must not end the line (BCP238)")
+                    raise BicepSyntaxError(self.now.line, "a comma must not end the line (BCP238)")
             found.append(read())
 
     def decorator(self) -> Call:
-        """One `@name(…)`, consumed."""
+        """Parse one `@name(…)`."""
         self.expect("@")
         found = self._postfix()
         if not isinstance(found, Call):
-            raise Unreadable(found.line, "a decorator is a call")
+            raise BicepSyntaxError(found.line, "a decorator must be a call")
         return found
 
     def _binary(self, level: int) -> Node:
@@ -90,8 +90,8 @@ class Expressions(Cursor):
         if self.now.kind == "symbol" and self.now.value in ("!", "-"):
             operator = self.take()
             operand = self._unary()
-            if operator.value == "-" and isinstance(operand, Number):
-                return Number(operator.line, -operand.value)
+            if operator.value == "-" and isinstance(operand, Integer):
+                return Integer(operator.line, -operand.value)
             return Unary(operator.line, operator.value, operand)
         return self._postfix()
 
@@ -103,7 +103,7 @@ class Expressions(Cursor):
                     node = self._member(node, dot)
                 case "[" | "[?" as bracket:
                     line = self.take().line
-                    node = Index(line, node, self.expression(), safe=bracket == "[?")
+                    node = ArrayAccess(line, node, self.expression(), safe=bracket == "[?")
                     self.expect("]")
                 case "!":
                     node = Unary(self.take().line, "null!", node)
@@ -116,28 +116,28 @@ class Expressions(Cursor):
         name = self.identifier()
         if dot == "." and self.now.value == "(" and self.now.kind == "symbol":
             return Call(line, name, self._arguments(), target)
-        return Member(line, target, name, safe=dot == ".?", nested=dot == "::")
+        return PropertyAccess(line, target, name, safe=dot == ".?", nested=dot == "::")
 
     def _arguments(self) -> tuple[Node, ...]:
         self.expect("(")
         found: list[Node] = []
-        self._lines()
+        self._skip_line_ends()
         while not self.accept(")"):
             if found:
                 self.expect(",")
-                self._lines()
+                self._skip_line_ends()
             found.append(self.expression())
-            self._lines()
+            self._skip_line_ends()
         return tuple(found)
 
     def _primary(self) -> Node:
         token = self.now
         match token.kind, token.value:
-            case "text", _:
-                return self._text(self.take())
+            case "string", _:
+                return self._string(self.take())
             case "number", value:
                 self.take()
-                return Number(token.line, int(value))
+                return Integer(token.line, int(value))
             case "symbol", "{":
                 return self._object()
             case "symbol", "[":
@@ -151,23 +151,23 @@ class Expressions(Cursor):
 
     def _named(self) -> Node:
         token = self.take()
-        if token.value in _WORDS:
-            return _WORDS[token.value](token.line)
+        if token.value in _KEYWORDS:
+            return _KEYWORDS[token.value](token.line)
         if self.accept("=>"):
             return Lambda(token.line, (token.value,), self.expression())
         if self.now.kind == "symbol" and self.now.value == "(":
             return Call(token.line, token.value, self._arguments())
         return Name(token.line, token.value)
 
-    def _text(self, token: Token) -> Text:
-        pieces = (part if isinstance(part, str) else self._hole(part) for part in token.parts)
-        return Text(token.line, tuple(pieces))
+    def _string(self, token: Token) -> String:
+        pieces = (part if isinstance(part, str) else self._interpolation(part) for part in token.parts)
+        return String(token.line, tuple(pieces))
 
-    def _hole(self, tokens: tuple[Token, ...]) -> Node:
+    def _interpolation(self, tokens: tuple[Token, ...]) -> Node:
         inner = Expressions(tuple(token for token in tokens if token.kind != "line end"))
         node = inner.expression()
         if inner.now.kind != "end":
-            raise Unreadable(inner.now.line, "expected '}' of a string's hole")
+            raise BicepSyntaxError(inner.now.line, "expected '}' at the end of an interpolation")
         return node
 
     def _object(self) -> Object:
@@ -187,16 +187,16 @@ class Expressions(Cursor):
         return self.property(self.expression)
 
     def property(self, value: Callable[[], Node]) -> Property:
-        """`key: value`."""
+        """Parse `key: value`."""
         token = self.now
-        quoted = token.kind == "text"
-        key = self._text(self.take()) if quoted else Text(token.line, (self.identifier(),))
+        quoted = token.kind == "string"
+        key = self._string(self.take()) if quoted else String(token.line, (self.identifier(),))
         self.expect(":")
         return Property(token.line, key, value(), quoted)
 
     def _array(self) -> Node:
         line = self.expect("[").line
-        if self._over_lines("for"):
+        if self._accept_over_lines("for"):
             return self._loop(line)
         return Array(line, tuple(self.elements("]", self._array_item)))
 
@@ -216,14 +216,14 @@ class Expressions(Cursor):
         self.expect("in")
         source = self.expression()
         self.expect(":")
-        self._lines()
+        self._skip_line_ends()
         body = self.loop_body()
-        self._lines()
+        self._skip_line_ends()
         self.expect("]")
         return Loop(line, item, index, source, body)
 
     def loop_body(self) -> Node:
-        """What a loop repeats; a resource's may have a condition."""
+        """Parse the body of a loop. The parser of declarations allows a condition there."""
         return self.expression()
 
     def _parenthesis(self) -> Node:

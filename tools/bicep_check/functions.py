@@ -1,96 +1,108 @@
-"""Bicep's functions and decorators: how many arguments they take, and what kind they give."""
+"""Bicep's functions, with their numbers of arguments and types of results, and Bicep's decorators."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.bicep_check.types import ANYTHING, OPEN, Field, Flag, Record, Several, Type, Whole, Words
+from tools.bicep_check.value_types import (
+    ANY,
+    ANY_OBJECT,
+    ArrayType,
+    BooleanType,
+    Field,
+    IntegerType,
+    ObjectType,
+    StringType,
+    Type,
+)
 
-_MANY = 1000
+_UNLIMITED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """From `least` to `most` arguments; the kind of the result."""
+    """A function of Bicep: how many arguments it takes, and the type of its result."""
 
-    least: int
-    most: int
+    min_arguments: int
+    max_arguments: int
     result: Type
 
 
-def _record(name: str, /, **fields: Type) -> Record:
-    return Record({key: Field(kind) for key, kind in fields.items()}, name=name)
+def _object(name: str, /, **properties: Type) -> ObjectType:
+    return ObjectType({key: Field(type_) for key, type_ in properties.items()}, name=name)
 
 
-def _text(least: int, most: int, *, longest: int | None = None) -> Function:
-    return Function(least, most, Words(longest=longest))
+def _to_string(min_arguments: int, max_arguments: int, *, max_length: int | None = None) -> Function:
+    return Function(min_arguments, max_arguments, StringType(max_length=max_length))
 
 
-_WORDS = Words()
+_STRING = StringType()
 _SUFFIXES = ("acrLoginServer", "azureDatalakeAnalyticsCatalogAndJob", "azureDatalakeStoreFileSystem", "keyvaultDns")
-_ENVIRONMENT = _record(
+_ENVIRONMENT = _object(
     "environment()",
-    name=_WORDS,
-    authentication=OPEN,
-    resourceManager=_WORDS,
-    portal=_WORDS,
-    suffixes=_record("suffixes", storage=_WORDS, sqlServerHostname=_WORDS, **dict.fromkeys(_SUFFIXES, _WORDS)),
+    name=_STRING,
+    authentication=ANY_OBJECT,
+    resourceManager=_STRING,
+    portal=_STRING,
+    suffixes=_object("suffixes", storage=_STRING, sqlServerHostname=_STRING, **dict.fromkeys(_SUFFIXES, _STRING)),
 )
-_GROUP = _record("resourceGroup()", id=_WORDS, name=_WORDS, location=_WORDS, type=_WORDS, tags=OPEN, properties=OPEN)
-_SUBSCRIPTION = _record("subscription()", id=_WORDS, subscriptionId=_WORDS, tenantId=_WORDS, displayName=_WORDS)
-_DEPLOYER = _record("deployer()", objectId=_WORDS, tenantId=_WORDS, userPrincipalName=_WORDS)
-_ENTRIES = Several(_record("items()", key=_WORDS, value=ANYTHING))
+_GROUP_STRINGS = dict.fromkeys(("id", "name", "location", "type"), _STRING)
+_GROUP = _object("resourceGroup()", tags=ANY_OBJECT, properties=ANY_OBJECT, **_GROUP_STRINGS)
+_SUBSCRIPTION = _object("subscription()", id=_STRING, subscriptionId=_STRING, tenantId=_STRING, displayName=_STRING)
+_DEPLOYER = _object("deployer()", objectId=_STRING, tenantId=_STRING, userPrincipalName=_STRING)
+_ENTRIES = ArrayType(_object("items()", key=_STRING, value=ANY))
 
 # Microsoft: "Bicep functions" pages. uniqueString gives 13 characters, guid 36.
 FUNCTIONS: Mapping[str, Function] = {
-    **dict.fromkeys(("any", "json", "loadJsonContent", "loadYamlContent"), Function(1, 3, ANYTHING)),
-    **dict.fromkeys(("coalesce", "max", "min", "intersection", "reference"), Function(1, _MANY, ANYTHING)),
-    **dict.fromkeys(("first", "last"), Function(1, 1, ANYTHING)),
-    **dict.fromkeys(("reduce",), Function(3, 3, ANYTHING)),
-    **dict.fromkeys(("map", "filter", "sort"), Function(2, 2, Several(ANYTHING))),
-    **dict.fromkeys(("take", "skip"), Function(2, 2, ANYTHING)),
-    **dict.fromkeys(("toLower", "toUpper", "trim", "base64", "uri", "dateTimeAdd"), _text(1, 3)),
-    **dict.fromkeys(("format", "resourceId", "subscriptionResourceId", "tenantResourceId"), _text(1, _MANY)),
-    **dict.fromkeys(("extensionResourceId", "managementGroupResourceId"), _text(2, _MANY)),
-    **dict.fromkeys(("contains", "startsWith", "endsWith"), Function(2, 2, Flag())),
-    **dict.fromkeys(("replace", "padLeft"), _text(2, 3)),
-    "cidrHost": _text(2, 2),
-    "cidrSubnet": _text(3, 3),
-    "array": Function(1, 1, Several(ANYTHING)),
-    "bool": Function(1, 1, Flag()),
-    "concat": Function(1, _MANY, ANYTHING),
+    **dict.fromkeys(("any", "json", "loadJsonContent", "loadYamlContent"), Function(1, 3, ANY)),
+    **dict.fromkeys(("coalesce", "max", "min", "intersection", "reference"), Function(1, _UNLIMITED, ANY)),
+    **dict.fromkeys(("first", "last"), Function(1, 1, ANY)),
+    **dict.fromkeys(("reduce",), Function(3, 3, ANY)),
+    **dict.fromkeys(("map", "filter", "sort"), Function(2, 2, ArrayType(ANY))),
+    **dict.fromkeys(("take", "skip"), Function(2, 2, ANY)),
+    **dict.fromkeys(("toLower", "toUpper", "trim", "base64", "uri", "dateTimeAdd"), _to_string(1, 3)),
+    **dict.fromkeys(("format", "resourceId", "subscriptionResourceId", "tenantResourceId"), _to_string(1, _UNLIMITED)),
+    **dict.fromkeys(("extensionResourceId", "managementGroupResourceId"), _to_string(2, _UNLIMITED)),
+    **dict.fromkeys(("contains", "startsWith", "endsWith"), Function(2, 2, BooleanType())),
+    **dict.fromkeys(("replace", "padLeft"), _to_string(2, 3)),
+    "cidrHost": _to_string(2, 2),
+    "cidrSubnet": _to_string(3, 3),
+    "array": Function(1, 1, ArrayType(ANY)),
+    "bool": Function(1, 1, BooleanType()),
+    "concat": Function(1, _UNLIMITED, ANY),
     "deployer": Function(0, 0, _DEPLOYER),
-    "deployment": Function(0, 0, _record("deployment()", name=_WORDS, properties=OPEN, location=_WORDS)),
-    "empty": Function(1, 1, Flag()),
+    "deployment": Function(0, 0, _object("deployment()", name=_STRING, properties=ANY_OBJECT, location=_STRING)),
+    "empty": Function(1, 1, BooleanType()),
     "environment": Function(0, 0, _ENVIRONMENT),
-    "fail": Function(1, 1, ANYTHING),
-    "flatten": Function(1, 1, Several(ANYTHING)),
-    "guid": _text(1, _MANY, longest=36),
-    "indexOf": Function(2, 2, Whole()),
-    "int": Function(1, 1, Whole()),
+    "fail": Function(1, 1, ANY),
+    "flatten": Function(1, 1, ArrayType(ANY)),
+    "guid": _to_string(1, _UNLIMITED, max_length=36),
+    "indexOf": Function(2, 2, IntegerType()),
+    "int": Function(1, 1, IntegerType()),
     "items": Function(1, 1, _ENTRIES),
-    "join": _text(2, 2),
-    "length": Function(1, 1, Whole()),
-    "loadTextContent": _text(1, 2),
-    "newGuid": _text(0, 0, longest=36),
-    "objectKeys": Function(1, 1, Several(_WORDS)),
-    "range": Function(2, 2, Several(Whole())),
-    "readEnvironmentVariable": _text(1, 2),
+    "join": _to_string(2, 2),
+    "length": Function(1, 1, IntegerType()),
+    "loadTextContent": _to_string(1, 2),
+    "newGuid": _to_string(0, 0, max_length=36),
+    "objectKeys": Function(1, 1, ArrayType(_STRING)),
+    "range": Function(2, 2, ArrayType(IntegerType())),
+    "readEnvironmentVariable": _to_string(1, 2),
     "resourceGroup": Function(0, 2, _GROUP),
-    "shallowMerge": Function(1, 1, OPEN),
-    "split": Function(2, 2, Several(_WORDS)),
-    "string": _text(1, 1),
+    "shallowMerge": Function(1, 1, ANY_OBJECT),
+    "split": Function(2, 2, ArrayType(_STRING)),
+    "string": _to_string(1, 1),
     "subscription": Function(0, 1, _SUBSCRIPTION),
-    "substring": _text(2, 3),
-    "tenant": Function(0, 0, _record("tenant()", tenantId=_WORDS, displayName=_WORDS)),
-    "toObject": Function(2, 3, OPEN),
-    "union": Function(1, _MANY, ANYTHING),
-    "uniqueString": Function(1, _MANY, Words(shortest=13, longest=13)),
-    "utcNow": _text(0, 1),
+    "substring": _to_string(2, 3),
+    "tenant": Function(0, 0, _object("tenant()", tenantId=_STRING, displayName=_STRING)),
+    "toObject": Function(2, 3, ANY_OBJECT),
+    "union": Function(1, _UNLIMITED, ANY),
+    "uniqueString": Function(1, _UNLIMITED, StringType(min_length=13, max_length=13)),
+    "utcNow": _to_string(0, 1),
 }
 
-# What reads a secret: none of them may stand in a template that has no secret to read.
-SECRET_READERS = frozenset({"listKeys", "listSecrets", "listAccountSas", "listServiceSas", "getSecret"})
+# Functions that read a secret. Our templates work without secrets, so each use is reported.
+SECRET_FUNCTIONS = frozenset({"listKeys", "listSecrets", "listAccountSas", "listServiceSas", "getSecret"})
 
+# Microsoft: "Decorators" sections of the pages on each declaration. A decorator, and the declarations that take it.
 DECORATORS: Mapping[str, frozenset[str]] = {
     "description": frozenset({"param", "output", "var", "type", "resource", "module"}),
     "allowed": frozenset({"param"}),

@@ -1,237 +1,251 @@
-"""The kind of an expression, as far as it can be told without running it; what cannot be read is a finding."""
+"""The type of an expression, as far as it can be known without a deployment; faults in expressions are reported."""
 
 from collections.abc import Mapping
 
-from tools.bicep_check.access import Report, field, in_safe_chain, item
-from tools.bicep_check.calls import call_kind
-from tools.bicep_check.declared import UnknownType, module_value, param_type, resource_value
+from tools.bicep_check.declared_types import UnknownTypeError, module_type, param_type, resource_type
+from tools.bicep_check.function_calls import call_type
 from tools.bicep_check.program import Program, Template
+from tools.bicep_check.property_access import Report, in_safe_chain, item_type, property_type
 from tools.bicep_check.tree import (
     Array,
+    ArrayAccess,
     Binary,
+    Boolean,
     Call,
     Condition,
     Declaration,
-    Index,
+    Integer,
     Loop,
-    Member,
     Name,
     Node,
     Null,
-    Number,
     Object,
+    PropertyAccess,
     Spread,
+    String,
     Ternary,
-    Text,
-    Truth,
     Unary,
 )
-from tools.bicep_check.types import (
-    ANYTHING,
-    Either,
+from tools.bicep_check.value_types import (
+    ANY,
+    AnyType,
+    ArrayType,
+    BooleanType,
     Field,
-    Flag,
-    Nothing,
-    Record,
-    Several,
+    IntegerType,
+    NullType,
+    ObjectType,
+    StringType,
     Type,
-    Whole,
-    Words,
-    either,
-    in_words,
-    joined,
-    literal,
+    UnionType,
+    concatenated,
+    describe,
     may_be_null,
-    now,
+    resolved,
+    string_literal,
+    union,
     widest,
     without_null,
 )
 
-_STARTS_KNOWN = frozenset({"id", "name", "type", "apiVersion"})
+# A resource's properties that exist even if its condition is false.
+_KNOWN_AT_START = frozenset({"id", "name", "type", "apiVersion"})
 _NAMESPACES = frozenset({"az", "sys"})
 
 
 class Scope:
-    """Where names are looked up: a template's symbols, and the items of loops and lambdas around an expression."""
+    """Resolves the names in an expression: a template's symbols, and the variables of loops and lambdas.
+
+    Parameters
+    ----------
+    program, template
+        The files, and the file that holds the expression.
+    report
+        Called with the node and the message of each fault.
+    variables
+        The types of the variables of the loops and lambdas around the expression.
+    """
 
     def __init__(
-        self, program: Program, template: Template, report: Report, items: Mapping[str, Type] | None = None
+        self, program: Program, template: Template, report: Report, variables: Mapping[str, Type] | None = None
     ) -> None:
         self.program = program
         self.template = template
         self.report = report
-        self.items = items or {}
+        self.variables = variables or {}
 
-    def inside(self, **items: Type) -> "Scope":
-        """The scope in a loop or lambda."""
-        return Scope(self.program, self.template, self.report, {**self.items, **items})
+    def inside(self, **variables: Type) -> "Scope":
+        """Return the scope inside a loop or lambda that has these variables."""
+        return Scope(self.program, self.template, self.report, {**self.variables, **variables})
 
     def silent(self) -> "Scope":
-        """The same scope, where another has already reported what is wrong."""
+        """Return the same scope without reports, for an expression whose faults were already reported."""
         return self.reporting(lambda _node, _message: None)
 
     def reporting(self, report: Report) -> "Scope":
-        """The same scope, with its reports going elsewhere."""
-        return Scope(self.program, self.template, report, self.items)
+        """Return the same scope with another receiver of reports."""
+        return Scope(self.program, self.template, report, self.variables)
 
     def declared(self, name: str) -> Declaration | None:
-        """A symbol of the file, unless a loop's item hides it."""
-        return None if name in self.items else self.template.symbols.get(name)
+        """Return the file's symbol of that name, unless a variable of a loop or lambda hides it."""
+        return None if name in self.variables else self.template.symbols.get(name)
 
-    def kind(self, node: Node) -> Type:  # noqa: PLR0911 one return a kind of expression
-        """The kind of an expression."""
+    def type_of(self, node: Node) -> Type:  # noqa: PLR0911 one return a sort of expression
+        """Return the type of an expression."""
         match node:
-            case Text():
-                return self._text(node)
-            case Number(value=value):
-                return Whole(frozenset({value}))
-            case Truth(value=flag):
-                return Flag(flag)
+            case String():
+                return self._string(node)
+            case Integer(value=value):
+                return IntegerType(frozenset({value}))
+            case Boolean(value=flag):
+                return BooleanType(flag)
             case Null():
-                return Nothing()
+                return NullType()
             case Name():
                 return self._name(node)
-            case Member():
-                return self._member(node)
-            case Index():
-                return self._index(node)
+            case PropertyAccess():
+                return self._property(node)
+            case ArrayAccess():
+                return self._item(node)
             case Call():
-                return call_kind(self, node)
+                return call_type(self, node)
             case _:
                 return self._composed(node)
 
-    def _composed(self, node: Node) -> Type:  # noqa: C901, PLR0911 one return a kind of expression
+    def _composed(self, node: Node) -> Type:  # noqa: C901, PLR0911 one return a sort of expression
         match node:
             case Object():
                 return self._object(node)
             case Array(items=items):
-                return Several(either([self.kind(found) for found in items]) if items else ANYTHING)
+                return ArrayType(union([self.type_of(found) for found in items]) if items else ANY)
             case Spread(value=value):
-                spread = now(self.kind(value))
-                return spread.item if isinstance(spread, Several) else ANYTHING
+                spread = resolved(self.type_of(value))
+                return spread.item if isinstance(spread, ArrayType) else ANY
             case Ternary(condition=condition, yes=yes, no=no):
-                self.expect_flag(condition)
-                return either((self.kind(yes), self.kind(no)))
+                self.expect_boolean(condition)
+                return union((self.type_of(yes), self.type_of(no)))
             case Binary():
                 return self._binary(node)
             case Unary(operator="null!", operand=operand):
-                return without_null(self.kind(operand))
+                return without_null(self.type_of(operand))
             case Unary(operator="!", operand=operand):
-                self.expect_flag(operand)
-                return Flag()
+                self.expect_boolean(operand)
+                return BooleanType()
             case Unary(operand=operand):
-                self.kind(operand)
-                return Whole()
+                self.type_of(operand)
+                return IntegerType()
             case Loop():
-                return Several(self.of_loop(node).kind(node.body))
+                return ArrayType(self.of_loop(node).type_of(node.body))
             case Condition(condition=condition, body=body):
-                self.expect_flag(condition)
-                return self.kind(body)
+                self.expect_boolean(condition)
+                return self.type_of(body)
             case _:
-                return ANYTHING
+                return ANY
 
     def of_loop(self, loop: Loop) -> "Scope":
-        """The scope of a loop's body."""
-        source = without_null(self.kind(loop.source))
-        if not isinstance(source, Several) and source != ANYTHING:
-            self.report(loop, f"a loop runs over an array, not over {in_words(source)}")
-        inside = {loop.item: source.item if isinstance(source, Several) else ANYTHING}
-        return self.inside(**inside, **({loop.index: Whole()} if loop.index else {}))
+        """Return the scope of a loop's body."""
+        source = without_null(self.type_of(loop.source))
+        if not isinstance(source, ArrayType) and source != ANY:
+            self.report(loop, f"a loop needs an array, not {describe(source)}")
+        inside = {loop.item: source.item if isinstance(source, ArrayType) else ANY}
+        return self.inside(**inside, **({loop.index: IntegerType()} if loop.index else {}))
 
-    def expect_flag(self, node: Node) -> None:
-        """Report a condition that is no boolean."""
-        kind = now(self.kind(node))
-        if not isinstance(kind, Flag) and kind != ANYTHING:
-            self.report(node, f"a condition is bool, not {in_words(kind)}")
+    def expect_boolean(self, node: Node) -> None:
+        """Report a condition that is not a boolean."""
+        type_ = resolved(self.type_of(node))
+        if not isinstance(type_, BooleanType) and type_ != ANY:
+            self.report(node, f"a condition must be bool, not {describe(type_)}")
 
-    def _text(self, node: Text) -> Type:
+    def _string(self, node: String) -> Type:
         if node.literal is not None:
-            return literal(node.literal)
-        return joined(literal(piece) if isinstance(piece, str) else self._piece(piece) for piece in node.pieces)
+            return string_literal(node.literal)
+        return concatenated(
+            string_literal(piece) if isinstance(piece, str) else self._piece(piece) for piece in node.pieces
+        )
 
-    def _piece(self, node: Node) -> Words:
-        kind = self.kind(node)
-        if may_be_null(kind):
+    def _piece(self, node: Node) -> StringType:
+        type_ = self.type_of(node)
+        if may_be_null(type_):
             self.report(node, "may be null inside a string")
-        match without_null(kind):
-            case Words() as words:
-                return words
-            case Either(options=options):
-                return widest(option for option in options if isinstance(option, Words))
+        match without_null(type_):
+            case StringType() as string:
+                return string
+            case UnionType(options=options):
+                return widest(option for option in options if isinstance(option, StringType))
             case _:
-                return Words()
+                return StringType()
 
     def _name(self, node: Name) -> Type:
-        if node.name in self.items:
-            return self.items[node.name]
+        if node.name in self.variables:
+            return self.variables[node.name]
         declared = self.template.symbols.get(node.name)
         match declared.keyword if declared else None:
             case "param" if declared:
-                return self._declared(declared)
+                return self._param(declared)
             case "var" if declared and declared.value:
-                return Scope(self.program, self.template, lambda _node, _message: None).kind(declared.value)
+                return Scope(self.program, self.template, lambda _node, _message: None).type_of(declared.value)
             case "resource" if declared:
-                return resource_value(declared, self.template)
+                return resource_type(declared, self.template)
             case "module" if declared:
-                return module_value(declared, self.program, self.template)
+                return module_type(declared, self.program, self.template)
             case _:
                 if node.name not in _NAMESPACES:
                     self.report(node, f"{node.name!r} is not declared (BCP057)")
-                return ANYTHING
+                return ANY
 
-    def _declared(self, declared: Declaration) -> Type:
+    def _param(self, declared: Declaration) -> Type:
         try:
             return param_type(declared, self.template)
-        except UnknownType:  # reported where it is declared
-            return ANYTHING
+        except UnknownTypeError:  # reported at the declaration
+            return ANY
 
-    def _member(self, node: Member) -> Type:
+    def _property(self, node: PropertyAccess) -> Type:
         if node.nested:
             return self._name(Name(node.line, node.name))
-        target = self.kind(node.target)
-        known_at_start = node.name in _STARTS_KNOWN and self._is_resource(node.target)
+        target = self.type_of(node.target)
+        known_at_start = node.name in _KNOWN_AT_START and self._is_resource(node.target)
         safe = node.safe or in_safe_chain(node.target)
         if may_be_null(target) and not safe and not known_at_start:
-            self.report(node, f"{node.name!r} is read from what may be null: use .? or ! (BCP318)")
-        kind = field(node, without_null(target), self.report)
-        return either((kind, Nothing())) if safe and may_be_null(target) else kind
+            self.report(node, f"{node.name!r} is read from a value that may be null: use .? or ! (BCP318)")
+        type_ = property_type(node, without_null(target), self.report)
+        return union((type_, NullType())) if safe and may_be_null(target) else type_
 
     def _is_resource(self, node: Node) -> bool:
-        while isinstance(node, Index):
+        while isinstance(node, ArrayAccess):
             node = node.target
         declared = self.declared(node.name) if isinstance(node, Name) else None
         return declared is not None and declared.keyword == "resource"
 
-    def _index(self, node: Index) -> Type:
-        self.kind(node.index)
-        return item(node, without_null(self.kind(node.target)), self.report)
+    def _item(self, node: ArrayAccess) -> Type:
+        self.type_of(node.index)
+        return item_type(node, without_null(self.type_of(node.target)), self.report)
 
     def _object(self, node: Object) -> Type:
         fields = {}
         open_ended = bool(node.spreads)
         for found in node.properties:
-            kind = self.kind(found.value)
-            self._text(found.key)
+            type_ = self.type_of(found.value)
+            self._string(found.key)
             if found.key.literal is None:
                 open_ended = True
             else:
-                fields[found.key.literal] = Field(kind, required=True)
+                fields[found.key.literal] = Field(type_, required=True)
         for spread in node.spreads:
-            self.kind(spread.value)
-        return Record(fields, ANYTHING if open_ended else None)
+            self.type_of(spread.value)
+        return ObjectType(fields, ANY if open_ended else None)
 
     def _binary(self, node: Binary) -> Type:
-        left, right = self.kind(node.left), self.kind(node.right)
+        left, right = self.type_of(node.left), self.type_of(node.right)
         match node.operator:
             case "??":
-                return either((without_null(left), right))
+                return union((without_null(left), right))
             case "&&" | "||":
-                self.expect_flag(node.left)
-                self.expect_flag(node.right)
-                return Flag()
+                self.expect_boolean(node.left)
+                self.expect_boolean(node.right)
+                return BooleanType()
             case "+" | "-" | "*" | "/" | "%":
-                if not all(isinstance(now(kind), Whole | type(ANYTHING)) for kind in (left, right)):
-                    self.report(node, f"{node.operator!r} works on integers alone: put text together with ${{}}")
-                return Whole()
+                if not all(isinstance(resolved(type_), IntegerType | AnyType) for type_ in (left, right)):
+                    self.report(node, f"{node.operator!r} takes integers only: build strings with ${{}}")
+                return IntegerType()
             case _:
-                return Flag()
+                return BooleanType()

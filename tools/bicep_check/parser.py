@@ -1,20 +1,20 @@
-"""Bicep's declarations and types: a file to what it declares."""
+"""The parser of declarations and type expressions: turns a file into what it declares."""
 
 from dataclasses import dataclass
 
 from tools.bicep_check.expressions import Expressions
-from tools.bicep_check.tokens import Directive, Unreadable, tokens_of
+from tools.bicep_check.tokens import BicepSyntaxError, Directive, tokens_of
 from tools.bicep_check.tree import (
+    ArrayOf,
     Call,
     Condition,
     Declaration,
-    ListOf,
     Name,
     Node,
+    Nullable,
     Object,
-    OneOf,
-    Optional,
     Property,
+    Union,
 )
 
 
@@ -27,12 +27,12 @@ class Source:
 
 
 def parse(source: str) -> Source:
-    """A file's declarations in their order.
+    """Parse a file; return its declarations in their order, and its directives.
 
     Raises
     ------
-    Unreadable
-        Where the text is no Bicep, or not known to this reader.
+    BicepSyntaxError
+        The text is not Bicep, or is Bicep that this parser does not know.
     """
     tokens, directives = tokens_of(source)
     return Source(tuple(_Parser(tokens).declarations()), directives)
@@ -40,10 +40,10 @@ def parse(source: str) -> Source:
 
 class _Parser(Expressions):
     def declarations(self) -> list[Declaration]:
-        """All of the file."""
+        """Parse all declarations of the file."""
         found: list[Declaration] = []
         while True:
-            self._lines()
+            self._skip_line_ends()
             if self.now.kind == "end":
                 return found
             found.append(self._declaration())
@@ -54,7 +54,7 @@ class _Parser(Expressions):
         decorators: list[Call] = []
         while self.now.value == "@" and self.now.kind == "symbol":
             decorators.append(self.decorator())
-            if not self._lines():
+            if not self._skip_line_ends():
                 raise self._unexpected("the end of the line")
         return self._statement(tuple(decorators))
 
@@ -80,7 +80,7 @@ class _Parser(Expressions):
             case "using":
                 return Declaration(line, keyword, "using", path="" if self.accept("none") else self.literal())
             case _:
-                raise Unreadable(line, f"{keyword!r} begins no declaration known here")
+                raise BicepSyntaxError(line, f"{keyword!r} begins no declaration that this parser knows")
 
     def _typed(self, line: int, keyword: str, decorators: tuple[Call, ...]) -> Declaration:
         name = self.identifier()
@@ -107,22 +107,20 @@ class _Parser(Expressions):
         return self.expression()
 
     def _object_member(self) -> Node:
-        """Let the body of a resource nest resources too."""
+        """Parse a property, or a resource nested in the body of a resource."""
         begins_resource = self.now.value in ("resource", "@") and self.peek().kind == "name"
         if begins_resource and self.peek().value != ":":
             return self._declaration()
         return super()._object_member()
 
-    # Types.
-
     def type(self) -> Node:
-        """A type: unions of what may be a list, optional, an object, a name or a literal."""
+        """Parse a type: a union of arrays, nullable types, objects, names and literals."""
         line = self.now.line
-        self._over_lines("|")
+        self._accept_over_lines("|")
         options = [self._type_item()]
-        while self._over_lines("|"):
+        while self._accept_over_lines("|"):
             options.append(self._type_item())
-        return options[0] if len(options) == 1 else OneOf(line, tuple(options))
+        return options[0] if len(options) == 1 else Union(line, tuple(options))
 
     def _type_item(self) -> Node:
         line = self.now.line
@@ -138,9 +136,9 @@ class _Parser(Expressions):
         while True:
             if self.now.value == "[" and self.peek().value == "]":
                 self.take(), self.take()
-                node = ListOf(line, node)
+                node = ArrayOf(line, node)
             elif self.accept("?"):
-                node = Optional(line, node)
+                node = Nullable(line, node)
             else:
                 return node
 
@@ -151,8 +149,8 @@ class _Parser(Expressions):
         decorators: list[Call] = []
         while self.now.value == "@":
             decorators.append(self.decorator())
-            self._lines()
+            self._skip_line_ends()
         if self.now.value == "*":
-            raise Unreadable(self.now.line, "a type of any further properties is not known to this reader")
+            raise BicepSyntaxError(self.now.line, "this parser does not know a type with additional properties (`*:`)")
         found = self.property(self.type)
         return Property(found.line, found.key, found.value, found.quoted, tuple(decorators))

@@ -1,61 +1,64 @@
-"""Where a resource stands: its parent, its scope, and what it waits for."""
+"""Checks of a resource's `parent`, `scope` and `dependsOn`."""
 
 from collections.abc import Iterator
 
 from tools.bicep_check.program import Template
-from tools.bicep_check.tree import Array, Declaration, Index, Name, Node, Object, Spread, Text
-from tools.bicep_check.types import Record, Type, now
+from tools.bicep_check.tree import Array, ArrayAccess, Declaration, Name, Node, Object, Spread, String
+from tools.bicep_check.value_types import ObjectType, Type, resolved
 
 Fault = tuple[Node, str]
 
 
-def named(kind: Type, body: Object) -> Type:
-    """The kind of a body; a child named `parent/child`, without a parent, is not held to the rule of its own name."""
-    record = now(kind)
+def without_name_rule(type_: Type, body: Object) -> Type:
+    """Return the type of a body, without the rule of its name if the name is `parent/child`.
+
+    The published rule holds for the child's own name only.
+    """
+    object_ = resolved(type_)
     name = body.get("name")
-    if isinstance(record, Record) and "/" in (getattr(name, "literal", None) or ""):
-        return Record({**record.fields, "name": record.fields["scope"]}, record.rest, record.name)
-    return kind
+    if isinstance(object_, ObjectType) and "/" in (getattr(name, "literal", None) or ""):
+        return ObjectType({**object_.fields, "name": object_.fields["scope"]}, object_.additional, object_.name)
+    return type_
 
 
-def misplaced(template: Template, declared: Declaration, body: Object) -> Iterator[Fault]:
-    """What is wrong with a resource's `parent`, `scope` and `dependsOn`."""
+def check_placement(template: Template, declared: Declaration, body: Object) -> Iterator[Fault]:
+    """Yield what is wrong with a resource's `parent`, `scope` and `dependsOn`."""
     for key in ("parent", "scope"):
         value = body.get(key)
-        if value is not None and not _is_declared(template, value, {"resource"}, otherwise=True):
+        if value is not None and not _is_symbol(template, value, {"resource"}, or_call=True):
             yield value, f"{declared.name}.{key} is no resource (BCP036)"
-    yield from undeployed(template, body)
-    yield from _parent(template, declared, body)
+    yield from check_depends_on(template, body)
+    yield from _check_parent(template, declared, body)
 
 
-def undeployed(template: Template, body: Object) -> Iterator[Fault]:
-    """What `dependsOn` names that is neither resource nor module."""
+def check_depends_on(template: Template, body: Object) -> Iterator[Fault]:
+    """Yield the items of `dependsOn` that are neither resources nor modules."""
     depends = body.get("dependsOn")
     for item in depends.items if isinstance(depends, Array) else ():
-        if not isinstance(item, Spread) and not _is_declared(template, item, {"resource", "module"}, otherwise=False):
-            yield item, "dependsOn names what is neither resource nor module (BCP034)"
+        if not isinstance(item, Spread) and not _is_symbol(template, item, {"resource", "module"}, or_call=False):
+            yield item, "dependsOn names something that is neither a resource nor a module (BCP034)"
 
 
-def _parent(template: Template, declared: Declaration, body: Object) -> Iterator[Fault]:
-    """A child's `parent` is of the type above its own; without one the child's name holds its parent's."""
-    kind = template.resource_type(declared).partition("@")[0]
+def _check_parent(template: Template, declared: Declaration, body: Object) -> Iterator[Fault]:
+    """Check that a child has a parent of the right type, or its parent's name within its own."""
+    type_ = template.resource_type(declared).partition("@")[0]
     parent = body.get("parent")
-    above = template.symbols.get(getattr(parent, "name", ""))
-    if above is not None and above.keyword == "resource":
-        outer, wanted = template.resource_type(above).partition("@")[0], kind.rpartition("/")[0]
-        if outer.lower() != wanted.lower():
-            yield declared, f"{declared.name}: its parent is a {outer}, but a {wanted} is wanted (BCP036)"
-    if kind.count("/") > 1 and parent is None and id(declared) not in template.parents:
+    symbol = template.symbols.get(getattr(parent, "name", ""))
+    if symbol is not None and symbol.keyword == "resource":
+        actual, expected = template.resource_type(symbol).partition("@")[0], type_.rpartition("/")[0]
+        if actual.lower() != expected.lower():
+            yield declared, f"{declared.name}: its parent is a {actual}, but a {expected} is expected (BCP036)"
+    if type_.count("/") > 1 and parent is None and id(declared) not in template.parents:
         name = getattr(body.get("name"), "literal", "/")
         if name is not None and "/" not in name:
             yield declared, f"{declared.name} has neither a parent nor its parent's name (BCP169)"
 
 
-def _is_declared(template: Template, node: Node, keywords: set[str], *, otherwise: bool) -> bool:
-    """Whether a node is a symbol of these kinds; `otherwise` tells of calls: a function may give a scope."""
-    while isinstance(node, Index):
+def _is_symbol(template: Template, node: Node, keywords: set[str], *, or_call: bool) -> bool:
+    """Return True if a node is a symbol with one of these keywords, or a call if `or_call`: functions give scopes."""
+    while isinstance(node, ArrayAccess):
         node = node.target
     if isinstance(node, Name):
         symbol = template.symbols.get(node.name)
-        return symbol is None or symbol.keyword in keywords  # what is not declared is reported elsewhere
-    return (otherwise and not isinstance(node, Text | Object | Array)) or getattr(node, "nested", False)
+        return symbol is None or symbol.keyword in keywords  # an undeclared name is reported elsewhere
+    return (or_call and not isinstance(node, String | Object | Array)) or getattr(node, "nested", False)

@@ -1,10 +1,10 @@
-"""Bicep's text to tokens: line ends are tokens, and an interpolated string holds the tokens of its holes."""
+"""The lexer: turns text into tokens. Line ends are tokens; a string holds the tokens of its interpolations."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["name", "number", "text", "symbol", "line end", "end"]
+Kind = Literal["name", "number", "string", "symbol", "line end", "end"]
 
 _SKIPPED = re.compile(r"[ \t]+|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _DIRECTIVE = re.compile(r"#disable-next-line[^\n]*")
@@ -14,8 +14,8 @@ _SYMBOL = re.compile(r"\.\.\.|=>|==|!=|=~|!~|<=|>=|&&|\|\||\?\?|::|\.\?|\[\?|[{}
 _ESCAPES = {"\\": "\\", "'": "'", "n": "\n", "r": "\r", "t": "\t", "$": "$"}
 
 
-class Unreadable(Exception):
-    """The text is no Bicep."""
+class BicepSyntaxError(Exception):
+    """The text is not Bicep, or is Bicep that this reader does not know."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(f"line {line}: {message}")
@@ -25,7 +25,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token and its line. A text's `parts` are its pieces: strings, and the tokens of each hole."""
+    """A token and its line. The `parts` of a string are its fixed texts and the tokens of each interpolation."""
 
     kind: Kind
     value: str
@@ -35,7 +35,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """A `#disable-next-line` with its codes, and whether a comment beside or above it says why."""
+    """A `#disable-next-line` with its codes. `explained` is true if a comment is on its line or above it."""
 
     line: int
     codes: tuple[str, ...]
@@ -43,12 +43,12 @@ class Directive:
 
 
 def tokens_of(source: str) -> tuple[tuple[Token, ...], tuple[Directive, ...]]:
-    """All tokens of a file, the last of kind `end`, and its directives.
+    """Return all tokens of a file, the last of kind `end`, and its directives.
 
     Raises
     ------
-    Unreadable
-        A character or a string that Bicep does not know.
+    BicepSyntaxError
+        A character or a string is not allowed in Bicep.
     """
     lexer = _Lexer(source)
     return lexer.until(None), tuple(lexer.directives)
@@ -65,14 +65,14 @@ class _Lexer:
         return self._source.count("\n", 0, self._at) + 1
 
     def until(self, closing: str | None) -> tuple[Token, ...]:
-        """The tokens up to the brace that closes a hole, or to the end of the file."""
+        """Return the tokens up to the brace that closes an interpolation, or up to the end of the file."""
         found: list[Token] = []
         depth = 0
         while True:
             self._skip()
             if self._at >= len(self._source):
                 if closing:
-                    raise Unreadable(self._line, "a string's ${ is never closed")
+                    raise BicepSyntaxError(self._line, "the ${ of a string is not closed")
                 break
             token = self._token()
             if closing:
@@ -85,16 +85,16 @@ class _Lexer:
     def _skip(self) -> None:
         while True:
             if directive := _DIRECTIVE.match(self._source, self._at):
-                self._note(directive[0])
+                self._add_directive(directive[0])
                 self._at = directive.end()
             elif skipped := _SKIPPED.match(self._source, self._at):
                 self._at = skipped.end()
             else:
                 return
 
-    def _note(self, directive: str) -> None:
+    def _add_directive(self, directive: str) -> None:
         rule, _, why = directive.partition("//")
-        above = self._source[: self._at].split("\n")[-2:-1]  # the last piece is what precedes it on its line
+        above = self._source[: self._at].split("\n")[-2:-1]  # the last item is the text before it on its own line
         explained = bool(why.strip()) or any(line.strip().startswith("//") for line in above)
         self.directives.append(Directive(self._line, tuple(rule.split()[1:]), explained))
 
@@ -104,29 +104,29 @@ class _Lexer:
             self._at += 1
             return Token("line end", "\n", line)
         if self._source[start] == "'":
-            return self._multiline(line) if self._source.startswith("'''", start) else self._text(line)
+            return self._multiline(line) if self._source.startswith("'''", start) else self._string(line)
         patterns: tuple[tuple[Kind, re.Pattern[str]], ...] = (("name", _NAME), ("number", _NUMBER), ("symbol", _SYMBOL))
         for kind, pattern in patterns:
             if found := pattern.match(self._source, start):
                 self._at = found.end()
                 return Token(kind, found[0], line)
-        raise Unreadable(line, f"the character {self._source[start]!r} means nothing here")
+        raise BicepSyntaxError(line, f"the character {self._source[start]!r} is not allowed here")
 
     def _multiline(self, line: int) -> Token:
         end = self._source.find("'''", self._at + 3)
         if end < 0:
-            raise Unreadable(line, "a multi-line string is never closed")
+            raise BicepSyntaxError(line, "a multi-line string is not closed")
         text = self._source[self._at + 3 : end].removeprefix("\n")
         self._at = end + 3
-        return Token("text", text, line, (text,))
+        return Token("string", text, line, (text,))
 
-    def _text(self, line: int) -> Token:
+    def _string(self, line: int) -> Token:
         parts: list[str | tuple[Token, ...]] = []
         piece = ""
         self._at += 1
         while (char := self._source[self._at : self._at + 1]) != "'":
             if char in ("", "\n"):
-                raise Unreadable(line, "a string is not closed on its line")
+                raise BicepSyntaxError(line, "a string is not closed on its line")
             if self._source.startswith("${", self._at):
                 self._at += 2
                 parts += [piece, self.until("}")] if piece else [self.until("}")]
@@ -134,7 +134,7 @@ class _Lexer:
             else:
                 piece += self._character(line)
         self._at += 1
-        return Token("text", "", line, (*parts, piece) if piece or not parts else tuple(parts))
+        return Token("string", "", line, (*parts, piece) if piece or not parts else tuple(parts))
 
     def _character(self, line: int) -> str:
         char = self._source[self._at]
@@ -143,6 +143,6 @@ class _Lexer:
             return char
         code = self._source[self._at + 1 : self._at + 2]
         if code not in _ESCAPES:
-            raise Unreadable(line, f"a string cannot hold the escape \\{code}")
+            raise BicepSyntaxError(line, f"a string has no escape \\{code}")
         self._at += 2
         return _ESCAPES[code]

@@ -1,4 +1,4 @@
-"""What a Bicep file says: expressions, types and declarations, each with its line."""
+"""The syntax tree of a Bicep file: expressions, type expressions and declarations, each with its line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -6,32 +6,32 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Anything that stands in a file."""
+    """A node of the syntax tree; `line` counts from 1."""
 
     line: int
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Node):
-    """A string: its pieces are strings and the expressions of its holes."""
+class String(Node):
+    """A string: its pieces are fixed texts and interpolated expressions."""
 
     pieces: tuple["str | Node", ...]
 
     @property
     def literal(self) -> str | None:
-        """The text, unless it has holes."""
+        """The text, or None if the string is interpolated."""
         return None if any(isinstance(piece, Node) for piece in self.pieces) else "".join(map(str, self.pieces))
 
 
 @dataclass(frozen=True, slots=True)
-class Number(Node):
+class Integer(Node):
     """An integer."""
 
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class Truth(Node):
+class Boolean(Node):
     """`true` or `false`."""
 
     value: bool
@@ -50,8 +50,8 @@ class Name(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Member(Node):
-    """`target.name`, safe with `.?`; a nested resource `target::name`."""
+class PropertyAccess(Node):
+    """`target.name`; `safe` if written `.?`, `nested` if written `target::name`."""
 
     target: Node
     name: str
@@ -60,8 +60,8 @@ class Member(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Index(Node):
-    """`target[index]`, safe with `[?`."""
+class ArrayAccess(Node):
+    """`target[index]`; `safe` if written `[?`."""
 
     target: Node
     index: Node
@@ -70,7 +70,7 @@ class Index(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """`function(…)`, or of a namespace: `az.function(…)`, `sys.function(…)`; or a method of `target`."""
+    """`function(…)`. In `az.function(…)` the target is the namespace, and a method has its object as target."""
 
     function: str
     arguments: tuple[Node, ...]
@@ -79,9 +79,9 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class Property(Node):
-    """One of an object's: its key is a name or a string, perhaps with holes."""
+    """A property of an object. Its key is a name or a string, which may be interpolated."""
 
-    key: Text
+    key: String
     value: Node
     quoted: bool
     decorators: tuple[Call, ...] = ()
@@ -96,14 +96,14 @@ class Spread(Node):
 
 @dataclass(frozen=True, slots=True)
 class Object(Node):
-    """An object: its properties, what it spreads, and (in a resource) the resources nested in it."""
+    """An object: its properties, its spreads and, in a resource, the nested resources."""
 
     properties: tuple[Property, ...]
     spreads: tuple[Spread, ...] = ()
     nested: tuple["Declaration", ...] = ()
 
     def get(self, key: str) -> Node | None:
-        """The value of a property that is written out."""
+        """Return the value of a property, or None if the object does not write it out."""
         return next((found.value for found in self.properties if found.key.literal == key), None)
 
 
@@ -167,21 +167,21 @@ class Lambda(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf(Node):
+class ArrayOf(Node):
     """The type `item[]`."""
 
     item: Node
 
 
 @dataclass(frozen=True, slots=True)
-class Optional(Node):
+class Nullable(Node):
     """The type `type?`."""
 
     type: Node
 
 
 @dataclass(frozen=True, slots=True)
-class OneOf(Node):
+class Union(Node):
     """The type `'a' | 'b'`."""
 
     options: tuple[Node, ...]
@@ -189,7 +189,7 @@ class OneOf(Node):
 
 @dataclass(frozen=True, slots=True)
 class Declaration(Node):
-    """A statement. `keyword` says which; `path` is a resource's type, or a module's or using's file."""
+    """A statement that begins with `keyword`. `path` is the type of a resource, or the file of a module or `using`."""
 
     keyword: str
     name: str
@@ -200,24 +200,24 @@ class Declaration(Node):
     existing: bool = False
 
     def decorator(self, name: str) -> Call | None:
-        """The decorator of that name, if it is there."""
+        """Return the decorator of that name, or None."""
         return next((found for found in self.decorators if found.function == name), None)
 
     @property
     def body(self) -> Object | None:
-        """The object of a resource or module, inside its loop and its condition."""
+        """The object of a resource or module, inside its loop and condition."""
         return body_of(self.value)
 
 
 def body_of(value: Node | None) -> Object | None:
-    """The object inside loops and conditions."""
+    """Return the object inside loops and conditions, or None if there is none."""
     while isinstance(value, Loop | Condition):
         value = value.body
     return value if isinstance(value, Object) else None
 
 
 def walk(node: Node | None) -> Iterator[Node]:
-    """A node and all below it."""
+    """Yield a node and all nodes below it."""
     if node is None:
         return
     yield node

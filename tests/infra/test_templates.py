@@ -15,7 +15,6 @@ from tests.infra.facts import EXCUSED
 from tests.infra.house import at, deployed, inspect, plain, templates
 from tools.bicep_check.check import check
 from tools.bicep_check.program import Program
-from tools.bicep_check.published_types import available
 from tools.bicep_check.tree import Condition, Declaration, Name, Node, Object, PropertyAccess, String, walk
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,9 @@ def test_the_compiler_and_the_linter_would_find_nothing() -> None:
 
 
 def test_only_properties_that_are_documented_but_not_published_are_excused() -> None:
-    excused = {(found.path, name) for found in check(PROGRAM).suppressed for name in re.findall("'(.+?)'", found.message)}
+    excused = {
+        (found.path, name) for found in check(PROGRAM).suppressed for name in re.findall("'(.+?)'", found.message)
+    }
     assert excused == EXCUSED
 
 
@@ -160,9 +161,3 @@ def test_the_site_has_a_diagnostic_setting_only_if_somebody_asks_for_it() -> Non
     assert isinstance(condition.condition, Name)
     assert condition.condition.name == "diagnostics"
     assert isinstance(scopes["Microsoft.Storage/storageAccounts"], Object)  # supported, so always there
-
-
-def test_no_published_type_is_kept_that_nothing_uses() -> None:
-    used = {t.resource_type(declared).lower() for t in templates(PROGRAM) for declared in t.resources}
-    in_samples = (Path(__file__).parent / "samples.py").read_text(encoding="utf-8").lower()
-    assert {name for name in available() if name not in used and name not in in_samples} == set()

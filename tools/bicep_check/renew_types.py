@@ -130,7 +130,7 @@ class _File:
         position = _position(reference)
         published = self._published[position]
         if published.sort in _OBJECTS:
-            return Definition(ref=self._define(position, published.name))
+            return Definition(ref=self._define(position, published.name.replace("/", "_")))  # a "/" marks resources
         match published.sort:
             case "StringType":
                 return Definition(
@@ -211,7 +211,11 @@ def used_resources(program: Program) -> set[str]:
 
 def main() -> int:
     """Write the file; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bicep_check.renew_types", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bicep_check.renew_types",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("generated", type=Path, help="the folder `generated` of a clone of Azure/bicep-types-az")
     parser.add_argument("--templates", type=Path, default=Path("infra"), help="the folder of the templates (infra)")
     arguments = parser.parse_args()

@@ -1,25 +1,25 @@
-"""Samples of Bicep: what the compiler accepts, and what it refuses with the words that have to be told."""
+"""Samples of Bicep that the compiler accepts, and samples with one fault each, with a part of the expected message."""
 
 PREFIX = """
-@description('Where.')
+@description('The region.')
 param location string
 
-@description('How much.')
+@description('A count.')
 @minValue(1)
 @maxValue(9)
 param count int = 3
 
-@description('Perhaps a name.')
+@description('An optional name.')
 param perhaps string?
 
-@description('Which.')
+@description('One of two letters.')
 @allowed(['a', 'b'])
 param which string = 'a'
 
-@description('What of.')
+@description('The bots.')
 param bots { appId: string, tenant: string? }[] = []
 
-@description('Marks.')
+@description('The tags.')
 param tags object = {}
 
 var sizes = { small: 512, large: 2048 }
@@ -40,17 +40,17 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   }
 }
 
-@description('Sizes.')
+@description('A size.')
 output size int = perhaps == null ? sizes.small : sizes.large
 
 @description('Applications.')
 output applications array = map(bots, bot => '${bot.appId}/${bot.?tenant ?? 'none'}')
 """
 MODULE = """
-@description('Whom.')
+@description('The principal.')
 param principalId string
 
-@description('How long.')
+@description('A number of days.')
 param days int = 3
 
 @description('The account.')
@@ -66,7 +66,7 @@ output endpoint string = '${account.properties.primaryEndpoints.blob}?${days}'
 """
 
 GOOD = {
-    "nothing more": "",
+    "the common part alone": "",
     "a module with its params": """
 module other 'modules/other.bicep' = {
   params: { principalId: account.id, days: 4 }
@@ -75,7 +75,7 @@ module other 'modules/other.bicep' = {
 @description('Endpoint.')
 output endpoint string = other.outputs.endpoint
 """,
-    "a module under a condition, read with care": """
+    "a conditional module, read with .?": """
 module other 'modules/other.bicep' = if (count > 1) {
   params: { principalId: location }
 }
@@ -92,7 +92,7 @@ resource container 'Microsoft.Storage/storageAccounts/blobServices/containers@20
   }
 ]
 """,
-    "settings put together": """
+    "settings built with union() and spreads": """
 var settings = union({ A: which }, empty(perhaps) ? {} : { B: perhaps! }, { ...tags, 'C-${which}': 'c' })
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {
@@ -103,15 +103,15 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 """,
-    "a ternary over lines, a text over lines, a text from a file": """
+    "a ternary over several lines, a multi-line string, a text from a file": """
 @description('Text.')
 output text string = which == 'a'
   ? loadTextContent('query.kql')
   : '''
-    as it ' stands ${here}
+    literally ' and ${this}
   '''
 """,
-    "an untyped property that is documented, silenced with its reason": """
+    "a finding suppressed with a reason": """
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: 'func'
   location: location
@@ -136,24 +136,24 @@ resource container 'Microsoft.Storage/storageAccounts/blobServices/containers@20
 }}
 """
 OUTPUT = """
-@description('Told.')
-output told {}
+@description('A result.')
+output result {}
 """
 OTHER = "\nmodule other 'modules/other.bicep' = {{ {} }}\n"
 BAD: dict[str, tuple[str, str]] = {
     "an unknown property": (SITE.format("httpOnly: true"), "'httpOnly'"),
-    "an unknown property in depth": (SITE.format("siteConfig: { minTls: '1.2' }"), "'minTls'"),
+    "an unknown property in a nested object": (SITE.format("siteConfig: { minTls: '1.2' }"), "'minTls'"),
     "a read-only property": (SITE.format("state: 'Running'"), "app.properties.state is read-only"),
     "a missing required property": (
         "\nresource plan 'Microsoft.Web/serverfarms@2025-03-01' = { name: 'p' }",
         "'location'",
     ),
-    "a word outside an enum": (SITE.format("siteConfig: { managedPipelineMode: 'Modern' }"), "'Modern'"),
-    "a word outside an enum, in a branch": (
+    "a value outside an enum": (SITE.format("siteConfig: { managedPipelineMode: 'Modern' }"), "'Modern'"),
+    "a value outside an enum, in a branch of a ternary": (
         SITE.format("siteConfig: { managedPipelineMode: count > 1 ? 'Modern' : 'Classic' }"),
         "'Modern'",
     ),
-    "a word that is not known": (
+    "a value that is not documented": (
         """
 resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: 'abc'
@@ -164,30 +164,33 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
 """,
         "'StorageV7'",
     ),
-    "a string for a bool": (SITE.format("httpsOnly: 'true'"), "bool is wanted"),
-    "a param of another kind": (SITE.format("httpsOnly: count"), "bool is wanted"),
-    "a variable of another kind": (SITE.format("httpsOnly: sizes"), "bool is wanted"),
-    "a list for an object": (SITE.format("siteConfig: []"), "is wanted"),
-    "an object for a list": (SITE.format("siteConfig: { appSettings: { A: 'b' } }"), "is wanted"),
-    "a wrong kind in a loop": (
+    "a string for a bool": (SITE.format("httpsOnly: 'true'"), "bool is expected"),
+    "a param of another type": (SITE.format("httpsOnly: count"), "bool is expected"),
+    "a variable of another type": (SITE.format("httpsOnly: sizes"), "bool is expected"),
+    "an array for an object": (SITE.format("siteConfig: []"), "is expected"),
+    "an object for an array": (SITE.format("siteConfig: { appSettings: { A: 'b' } }"), "is expected"),
+    "an unknown property in a loop": (
         SITE.format("siteConfig: { appSettings: [for bot in bots: { nam: bot.appId }] }"),
         "'nam'",
     ),
-    "a wrong variant": (
+    "an unknown variant": (
         "\nresource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = { name: 'a/ftps' }",
         "'a/ftps'",
     ),
-    "an unknown type": ("\nresource x 'Microsoft.Web/site@2025-03-01' = { name: 'x' }", "published types"),
-    "a name that is too long": (CONTAINER.format(f"parent: account::blobs\n  name: '{'x' * 70}'"), "63 are the most"),
+    "an unknown resource type": (
+        "\nresource x 'Microsoft.Web/site@2025-03-01' = { name: 'x' }",
+        "not in published_types.json",
+    ),
+    "a name that is too long": (CONTAINER.format(f"parent: account::blobs\n  name: '{'x' * 70}'"), "the maximum is 63"),
     "a name that may be too long": (
         CONTAINER.format("parent: account::blobs\n  name: 'c-${guid(location)}-${guid(location)}'"),
-        "63 are the most",
+        "the maximum is 63",
     ),
     "a name that may be too short": (
         "\nmodule other 'modules/other.bicep' = { params: { principalId: location, accountName: take(location, 24) } }",
         "(BCP334)",
     ),
-    "a name that is known too late": (
+    "a name that is known only after a deployment": (
         CONTAINER.format("parent: account::blobs\n  name: account.properties.primaryEndpoints.blob"),
         "must be known at the start",
     ),
@@ -196,45 +199,45 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     "a parent that is no resource": (CONTAINER.format("parent: sizes\n  name: 'astray'"), "is no resource"),
     "a dependency that is no resource": (
         CONTAINER.format("parent: account::blobs\n  name: 'abc'\n  dependsOn: [location]"),
-        "neither resource nor module",
+        "neither a resource nor a module",
     ),
-    "a key that an object lacks": (OUTPUT.format("int = sizes['huge']"), "no property 'huge'"),
+    "an index that an object lacks": (OUTPUT.format("int = sizes['huge']"), "no property 'huge'"),
     "an undeclared name": (OUTPUT.format("string = locatoin"), "'locatoin' is not declared"),
     "an unknown function": (OUTPUT.format("string = lower(location)"), "no function 'lower'"),
     "too few arguments": (OUTPUT.format("string = take(location)"), "takes 2 arguments"),
     "a property that an object lacks": (OUTPUT.format("int = sizes.huge"), "no property 'huge'"),
     "a property that a resource lacks": (OUTPUT.format("string = account.properties.endpoints.blob"), "'endpoints'"),
     "a property that an item lacks": (OUTPUT.format("array = map(bots, bot => bot.appID)"), "'appID'"),
-    "what may be null": (OUTPUT.format("string = perhaps"), "null"),
-    "what may be null in a text": (OUTPUT.format("string = 'x${perhaps}'"), "may be null"),
-    "what a condition may have left out": (
+    "a value that may be null": (OUTPUT.format("string = perhaps"), "null"),
+    "a value that may be null inside a string": (OUTPUT.format("string = 'x${perhaps}'"), "may be null"),
+    "an output of a conditional module": (
         "\nmodule other 'modules/other.bicep' = if (count > 1) { params: { principalId: location } }"
         + OUTPUT.format("string = other.outputs.endpoint"),
         "may be null",
     ),
-    "an output of another kind": (OUTPUT.format("int = location"), "int is wanted"),
-    "a condition that is none": (OUTPUT.format("int = location ? 1 : 2"), "a condition is bool"),
-    "a file that is not there": (OUTPUT.format("string = loadTextContent('queries.kql')"), "not there"),
+    "an output of another type": (OUTPUT.format("int = location"), "int is expected"),
+    "a condition that is no boolean": (OUTPUT.format("int = location ? 1 : 2"), "a condition must be bool"),
+    "a file that does not exist": (OUTPUT.format("string = loadTextContent('queries.kql')"), "does not exist"),
     "a secret that is read": (OUTPUT.format("string = account.listKeys().keys[0].value"), "reads a secret"),
-    "a secret that is told": (OUTPUT.format("string = account.properties.connectionString"), "tells a secret"),
-    "a module that is not there": ("\nmodule x 'modules/x.bicep' = {}", "not there"),
+    "an output that shows a secret": (OUTPUT.format("string = account.properties.connectionString"), "shows a secret"),
+    "a module file that does not exist": ("\nmodule x 'modules/x.bicep' = {}", "does not exist"),
     "a param that a module lacks": (OTHER.format("params: { principalId: location, day: 3 }"), "'day'"),
     "a param that a module needs": (OTHER.format("params: { days: 3 }"), "'principalId'"),
-    "a param of another kind for a module": (OTHER.format("params: { principalId: count }"), "string is wanted"),
+    "a module param of another type": (OTHER.format("params: { principalId: count }"), "string is expected"),
     "an output that a module lacks": (
         OTHER.format("params: { principalId: location }") + OUTPUT.format("string = other.outputs.endpoints"),
         "'endpoints'",
     ),
-    "a default of another kind": (
+    "a default of another type": (
         "\n@description('X.')\nparam x int = 'three'\nvar y = x" + OUTPUT.format("int = y"),
         "x is",
     ),
     "a default outside its bounds": (
         "\n@description('X.')\n@maxValue(3)\nparam x int = 4" + OUTPUT.format("int = x"),
-        "3 is the most",
+        "the maximum is 3",
     ),
-    "a param that is used nowhere": ("\n@description('X.')\nparam x int", "'x' is used nowhere"),
-    "a variable that is used nowhere": ("\nvar x = 1", "'x' is used nowhere"),
+    "an unused param": ("\n@description('X.')\nparam x int", "'x' is never used"),
+    "an unused variable": ("\nvar x = 1", "'x' is never used"),
     "a param without a description": ("\nparam x int\n" + OUTPUT.format("int = x"), "no @description"),
     "a secret param": (
         "\n@description('X.')\n@secure()\nparam x string\n" + OUTPUT.format("string = x"),
@@ -242,19 +245,19 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     ),
     "a name declared twice": ("\nvar sizes = 3", "declared twice"),
     "an unknown decorator": ("\n@describe('X.')\nparam x int\n" + OUTPUT.format("int = x"), "@describe"),
-    "a directive without its reason": ("\n\n#disable-next-line BCP037\nvar x = 1", "needs its reason"),
-    "a directive for a code that does not exist": (
+    "a directive without a reason": ("\n\n#disable-next-line BCP037\nvar x = 1", "needs a comment with its reason"),
+    "a directive for an unknown code": (
         "\n\n// Because.\n#disable-next-line no-unused-variables\nvar x = 1" + OUTPUT.format("int = x"),
         "which is no code",
     ),
-    "a directive that silences nothing": (
+    "a directive that suppresses nothing": (
         SITE.format("\n// Because.\n#disable-next-line BCP037\nhttpsOnly: true\n"),
-        "silences nothing",
+        "suppresses nothing",
     ),
-    "two properties on a line": ("\nvar x = { a: 1 b: 2 }", "expected ','"),
+    "two properties on a line without a comma": ("\nvar x = { a: 1 b: 2 }", "expected ','"),
     "a comma that ends a line": ("\nvar x = {\n  a: 1,\n  b: 2\n}", "BCP238"),
-    "an unclosed text": ("\nvar x = 'abc", "not closed"),
-    "a region written down": (
+    "an unclosed string": ("\nvar x = 'abc", "not closed"),
+    "a literal region": (
         SITE.format("").replace("location: location", "location: 'westeurope'"),
         "no-hardcoded-location",
     ),
@@ -272,10 +275,10 @@ resource test 'Microsoft.Storage/storageAccounts@2025-06-01' = {
 
 USING = "using '../main.bicep'\n"
 PARAMS = {
-    "a template that is not there": ("using '../mains.bicep'\nparam location = 'x'", "not there"),
+    "a template that does not exist": ("using '../mains.bicep'\nparam location = 'x'", "does not exist"),
     "an unknown param": (USING + "param location = 'x'\nparam place = 'x'", "no param 'place'"),
     "a missing param": (USING, "no value to the param 'location'"),
-    "a param of another kind": (USING + "param location = 3", "string is wanted"),
-    "a param outside what is allowed": (USING + "param location = 'x'\nparam which = 'c'", "'c'"),
-    "an item that lacks something": (USING + "param location = 'x'\nparam bots = [{ tenant: 'x' }]", "'appId'"),
+    "a param of another type": (USING + "param location = 3", "string is expected"),
+    "a param outside its allowed values": (USING + "param location = 'x'\nparam which = 'c'", "'c'"),
+    "an array item that lacks a property": (USING + "param location = 'x'\nparam bots = [{ tenant: 'x' }]", "'appId'"),
 }

@@ -1,4 +1,4 @@
-"""The templates as ARM JSON, for tools that read nothing newer: literals as they are, the rest as expressions."""
+"""Converts templates to ARM JSON for tools that do not read Bicep well. Only literals keep their values."""
 
 from tools.bicep_check.program import Program, Template
 from tools.bicep_check.tree import (
@@ -19,7 +19,7 @@ _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemp
 
 
 def as_arm(program: Program, path: str) -> Json:
-    """One template: its resources with what their bodies say. Modules have files of their own."""
+    """Return one template with the bodies of its resources, without its modules, which are files of their own."""
     template = program.template(path)
     resources: list[Json] = [_resource(template, found) for found in template.resources if not found.existing]
     return {"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": {}, "resources": resources}
@@ -32,7 +32,7 @@ def _resource(template: Template, declared: Declaration) -> Json:
     return {"type": kind, "apiVersion": version} | {key: value for key, value in body.items() if key != "parent"}
 
 
-def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a kind of expression
+def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a sort of expression
     match node:
         case String() if node.literal is not None:
             return node.literal

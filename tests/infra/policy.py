@@ -1,4 +1,4 @@
-"""The project's own rules of the infrastructure, beyond what a compiler knows: held to the tables of facts."""
+"""The project's own rules for the infrastructure, which no compiler knows. The tables are in facts.py and flex.py."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from tests.infra.facts import (
     VERSIONS_REVIEWED,
     Must,
 )
-from tests.infra.flex import FLEX_REFUSES, FLEX_TAKES
+from tests.infra.flex import FLEX_ACCEPTS, FLEX_REFUSES
 from tools.bicep_check.program import Finding, Program, Template
 from tools.bicep_check.tree import (
     Array,
@@ -33,8 +33,14 @@ _GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE
 Found = Iterator[tuple[Template, Node | None, str]]
 
 
-def inspect(program: Program) -> list[Finding]:
-    """What of the project's rules the templates do not keep. They must be readable."""
+def check_policy(program: Program) -> list[Finding]:
+    """Return the violations of the project's rules in the templates.
+
+    Raises
+    ------
+    BicepSyntaxError
+        A template has a syntax error.
+    """
     rules: tuple[Callable[[Program], Found], ...] = (
         _versions,
         _old_versions,
@@ -52,20 +58,20 @@ def inspect(program: Program) -> list[Finding]:
 
 
 def templates(program: Program) -> list[Template]:
-    """All templates."""
+    """Return all templates."""
     return [program.template(path) for path in program.names(".bicep")]
 
 
 def deployed(program: Program, resource: str) -> Iterator[tuple[Template, Declaration]]:
-    """The resources of a type that are deployed, not only read."""
+    """Yield the resources of a type, with their templates, without those that are `existing`."""
     for template in templates(program):
         for declared in template.resources:
             if template.resource_type(declared).partition("@")[0] == resource and not declared.existing:
                 yield template, declared
 
 
-def at(template: Template, body: Node | None, path: str) -> Node | None:
-    """The value at a path of properties in an object; variables on the way are followed."""
+def value_at(template: Template, body: Node | None, path: str) -> Node | None:
+    """Return the value at a path of properties in an object, or None. Variables on the way are followed."""
     node = body
     for name in path.split("."):
         node = node.get(name) if isinstance(node, Object) else None
@@ -74,8 +80,8 @@ def at(template: Template, body: Node | None, path: str) -> Node | None:
     return node
 
 
-def plain(node: Node | None) -> str | int | bool | None:
-    """The value of a literal; None of anything else."""
+def literal_value(node: Node | None) -> str | int | bool | None:
+    """Return the value of a literal, and None for any other expression."""
     match node:
         case String():
             return node.literal
@@ -93,24 +99,32 @@ def _versions(program: Program) -> Found:
             resource, _, version = template.resource_type(declared).partition("@")
             least = max((API_VERSIONS[name] for name in API_VERSIONS if _within(resource, name)), default=None)
             if least is None:
-                yield template, declared, f"the least API version of {resource} is not in the table of facts"
+                yield template, declared, f"{resource} is not in API_VERSIONS, the table of lowest versions"
             elif version < least:
-                yield template, declared, f"{declared.name} is of {version}, but {least} is the least"
+                yield (
+                    template,
+                    declared,
+                    f"{declared.name} has the version {version}, but needs at least {least}",
+                )
 
 
 def _old_versions(program: Program) -> Found:
-    """A resource whose version stays old has its directive on the line above it, and no other resource has one."""
+    """Each resource with an accepted old version has a directive on the line above it; no other resource has one."""
     for template in templates(program):
-        silenced = {found.line + 1 for found in template.directives if "use-recent-api-versions" in found.codes}
+        suppressed = {found.line + 1 for found in template.directives if "use-recent-api-versions" in found.codes}
         for declared in template.resources:
             resource, _, version = template.resource_type(declared).partition("@")
-            if (resource in OLD_VERSIONS) != (declared.line in silenced):
-                yield template, declared, f"{declared.name}: OLD_VERSIONS and the directives on old versions differ"
+            if (resource in OLD_VERSIONS) != (declared.line in suppressed):
+                yield (
+                    template,
+                    declared,
+                    f"{declared.name}: OLD_VERSIONS and the directives on old versions differ",
+                )
             if not _recent_or_accepted(resource, version):
                 yield template, declared, f"{declared.name}: {version} is old, and neither the newest nor accepted"
-            silenced.discard(declared.line)
-        if silenced:
-            yield template, None, f"line {min(silenced)} is no resource, so the directive above it silences nothing"
+            suppressed.discard(declared.line)
+        if suppressed:
+            yield template, None, f"line {min(suppressed)} is no resource, so the directive above it suppresses nothing"
 
 
 def _recent_or_accepted(resource: str, version: str) -> bool:
@@ -134,43 +148,47 @@ def _musts(program: Program) -> Found:
 
 
 def _must(template: Template, declared: Declaration, must: Must) -> Found:
-    value = at(template, declared.body, must.path)
-    # By type too: 1 is not true.
-    if not any(plain(value) == wanted and type(plain(value)) is type(wanted) for wanted in must.values):
+    value = value_at(template, declared.body, must.path)
+    # The types must be equal too, because 1 == True.
+    if not any(literal_value(value) == wanted and type(literal_value(value)) is type(wanted) for wanted in must.values):
         wanted = " or ".join(map(repr, must.values))
         yield template, value or declared, f"{declared.name}.{must.path} must be {wanted}: {must.why}"
 
 
 def _flex(program: Program) -> Found:
-    """What Flex Consumption refuses of a site, and what no template that is known to deploy gives to it."""
+    """A site has only properties that are known to deploy to Flex Consumption."""
     for template, site in deployed(program, "Microsoft.Web/sites"):
-        for path, taken in FLEX_TAKES.items():
-            body = at(template, site.body, path)
+        for path, accepted in FLEX_ACCEPTS.items():
+            body = value_at(template, site.body, path)
             if not isinstance(body, Object) or body.spreads:
                 yield (
                     template,
                     body or site,
-                    f"write {site.name}.{path} out: what Flex refuses must be seen",
+                    f"write out {site.name}.{path}, so that each property can be checked",
                 )
                 continue
             for found in body.properties:
                 name = found.key.literal or "?"
-                if name not in taken:
+                if name not in accepted:
                     yield template, found, f"{site.name}.{path}.{name} {_refusal(f'{path}.{name}')}"
 
 
 def _refusal(path: str) -> str:
-    """Why a property is refused. Azure compares names without their case."""
+    """Return why a property is not allowed. Azure ignores the case of names."""
     refused = {known.lower(): why for known, why in FLEX_REFUSES.items()}
     why = refused.get(path.lower())
-    return f"is refused by Flex Consumption: {why}" if why else "is not in FLEX_TAKES: does Flex Consumption take it?"
+    return (
+        f"is refused by Flex Consumption: {why}"
+        if why
+        else "is not in FLEX_ACCEPTS: find out if Flex Consumption accepts it"
+    )
 
 
 def _publishing(program: Program) -> Found:
     policies = list(deployed(program, "Microsoft.Web/sites/basicPublishingCredentialsPolicies"))
-    names = {plain(declared.body.get("name")) for _, declared in policies if declared.body}
+    names = {literal_value(declared.body.get("name")) for _, declared in policies if declared.body}
     for name in sorted({"ftp", "scm"} - names):
-        yield templates(program)[0], None, f"basic publishing credentials of {name} are not refused"
+        yield templates(program)[0], None, f"basic publishing credentials for {name} are not disabled"
 
 
 def _role_ids(program: Program) -> Found:
@@ -193,16 +211,16 @@ def _roles(program: Program) -> Found:
     for template, declared in deployed(program, "Microsoft.Authorization/roleAssignments"):
         scope, roles = _scope(template, declared), _assigned(template, declared)
         if scope is None or not roles:
-            yield template, declared, f"{declared.name}: what it gives, and where, cannot be read"
+            yield template, declared, f"{declared.name}: its role or its scope cannot be determined"
         given |= {(scope or "?", role) for role in roles}
     for scope, role in sorted(ROLES - given):
         yield templates(program)[0], None, f"the role {role!r} at {scope} is missing"
     for scope, role in sorted(given - ROLES):
-        yield templates(program)[0], None, f"the role {role!r} at {scope} is more than what is needed"
+        yield templates(program)[0], None, f"the role {role!r} at {scope} is not needed"
 
 
 def _scope(template: Template, declared: Declaration) -> str | None:
-    """The param that names the resource at which a role is given."""
+    """Return the param that names the resource at which a role is assigned."""
     scope = declared.body.get("scope") if declared.body else None
     symbol = template.symbols.get(scope.name) if isinstance(scope, Name) else None
     name = symbol.body.get("name") if symbol and symbol.body else None
@@ -210,8 +228,8 @@ def _scope(template: Template, declared: Declaration) -> str | None:
 
 
 def _assigned(template: Template, declared: Declaration) -> set[str]:
-    """The roles that an assignment gives: one by its name, or those of the list that it loops over."""
-    identifier = at(template, declared.body, "properties.roleDefinitionId")
+    """Return the roles of an assignment: one by its name, or those of the list that it loops over."""
+    identifier = value_at(template, declared.body, "properties.roleDefinitionId")
     indexes = [node.index for node in walk(identifier) if isinstance(node, ArrayAccess)]
     loop = declared.value if isinstance(declared.value, Loop) else None
     roles: set[str] = set()
@@ -219,7 +237,7 @@ def _assigned(template: Template, declared: Declaration) -> set[str]:
         if loop and isinstance(index, Name) and index.name == loop.item:
             source = template.symbols.get(loop.source.name) if isinstance(loop.source, Name) else None
             items = source.value.items if source and isinstance(source.value, Array) else ()
-            roles |= {str(plain(item)) for item in items}
+            roles |= {str(literal_value(item)) for item in items}
         elif isinstance(index, String):
             roles.add(str(index.literal))
     return roles

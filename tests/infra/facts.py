@@ -1,4 +1,4 @@
-"""What Azure's documents and the project require of the infrastructure. Each entry has its reason or its source."""
+"""Requirements of Azure's documents and of the project for the infrastructure, each with its reason or its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

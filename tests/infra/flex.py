@@ -1,4 +1,4 @@
-"""What Flex Consumption refuses, ignores and accepts. Each entry has its source, as of 2026-11-30.
+"""Properties that Flex Consumption refuses, ignores or accepts, and its regions, with sources as of 2026-11-30.
 
 The app settings that it refuses are in `local/flex.py`, because the proof of a deployment and the doctor use them too.
 """
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 _ERROR_51021 = "named in ARM's error 51021: Azure/terraform-azurerm-avm-res-web-site#345, #360"
 _AZURERM = "azurerm sends it for azurerm_function_app_flex_consumption"
-# learn.microsoft.com/azure/azure-functions/functions-app-settings. Where a repository names a property too, it is given
-# as the source.
+# learn.microsoft.com/azure/azure-functions/functions-app-settings. If a repository names a property too, it is the
+# source.
 _DEPRECATED = "Microsoft's page of app settings, Flex Consumption plan deprecations"
 _GUIDE = "repository azure-functions-flex-consumption-migration-guide: to be removed"
 

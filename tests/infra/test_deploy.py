@@ -225,7 +225,7 @@ def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
 
 
 @pytest.mark.usefixtures("directory")
-def test_a_package_that_fails_its_proof_is_not_deployed(
+def test_a_package_that_cannot_be_built_is_an_error(
     clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The real programs are run; `make` is one that fails."""

@@ -13,7 +13,7 @@ from tools.bicep_check.renew_types import RenewalError, as_json, convert, used_r
 ROOT = Path(__file__).parents[3]
 RESOURCE = "Contoso.Shop/orders@2026-01-01"
 REQUIRED, READ_ONLY, WRITE_ONLY, DEPLOY_TIME_CONSTANT = 1, 2, 4, 8
-# What a types.json holds: each type refers to others by their position in the list.
+# The content of a types.json. Each type refers to others by their position in the list.
 TYPES = [
     {"$type": "StringType"},
     {"$type": "StringType", "minLength": 3, "maxLength": 9, "pattern": "^[a-z]+$", "sensitive": True},

@@ -56,9 +56,9 @@ class Cursor:
             self._at += 1
         return self._at > start
 
-    def _unexpected(self, wanted: str) -> BicepSyntaxError:
+    def _unexpected(self, expected: str) -> BicepSyntaxError:
         seen = "the end of the line" if self.now.kind == "line end" else repr(self.now.value or self.now.kind)
-        return BicepSyntaxError(self.now.line, f"expected {wanted}, not {seen}")
+        return BicepSyntaxError(self.now.line, f"expected {expected}, not {seen}")
 
     def _accept_over_lines(self, symbol: str) -> bool:
         start = self._at

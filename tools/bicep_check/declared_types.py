@@ -48,8 +48,9 @@ _BUILT_IN: Mapping[str, Type] = {
 }
 # The properties that Bicep adds to the body of every resource.
 _BODY = {"scope": Field(ANY), "parent": Field(ANY), "dependsOn": Field(ArrayType(ANY))}
-# The properties that every resource's symbol has.
-_SYMBOL = {name: Field(StringType()) for name in ("id", "name", "type", "apiVersion")}
+# The properties of every resource that are known before it is deployed, even if its condition is false.
+KNOWN_AT_START = frozenset({"id", "name", "type", "apiVersion"})
+_SYMBOL = {name: Field(StringType()) for name in KNOWN_AT_START}
 
 
 class UnknownTypeError(Exception):

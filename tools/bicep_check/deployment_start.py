@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 
+from tools.bicep_check.declared_types import KNOWN_AT_START
 from tools.bicep_check.program import Template
-from tools.bicep_check.tree import ArrayAccess, Condition, Declaration, Loop, Name, Node, PropertyAccess, walk
-
-Fault = tuple[Node, str]
-
-_KNOWN_AT_START = frozenset({"id", "name", "type", "apiVersion"})
+from tools.bicep_check.tree import ArrayAccess, Condition, Declaration, Fault, Loop, Name, Node, PropertyAccess, walk
 
 
 def late_values(template: Template, declared: Declaration) -> Iterator[Fault]:
@@ -29,7 +26,7 @@ def late_values(template: Template, declared: Declaration) -> Iterator[Fault]:
 def _late(template: Template, node: Node, subject: str, seen: set[str]) -> Iterator[Fault]:
     for inner in walk(node):
         if isinstance(inner, PropertyAccess) and not inner.nested and (symbol := _deployed(template, inner.target)):
-            if inner.name not in _KNOWN_AT_START or symbol.keyword == "module":
+            if inner.name not in KNOWN_AT_START or symbol.keyword == "module":
                 yield node, f"{subject} must be known at the start, but uses {symbol.name}.{inner.name} (BCP120)"
         elif isinstance(inner, Name) and inner.name not in seen:
             variable = template.symbols.get(inner.name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tools.bicep_check.declared_types import UnknownTypeError, module_type, param_type, resource_type
+from tools.bicep_check.declared_types import KNOWN_AT_START, UnknownTypeError, module_type, param_type, resource_type
 from tools.bicep_check.function_calls import call_type
 from tools.bicep_check.program import Program, Template
 from tools.bicep_check.property_access import Report, in_safe_chain, item_type, property_type
@@ -48,8 +48,6 @@ from tools.bicep_check.value_types import (
     without_null,
 )
 
-# A resource's properties that exist even if its condition is false.
-_KNOWN_AT_START = frozenset({"id", "name", "type", "apiVersion"})
 _NAMESPACES = frozenset({"az", "sys"})
 
 
@@ -203,7 +201,7 @@ class Scope:
         if node.nested:
             return self._name(Name(node.line, node.name))
         target = self.type_of(node.target)
-        known_at_start = node.name in _KNOWN_AT_START and self._is_resource(node.target)
+        known_at_start = node.name in KNOWN_AT_START and self._is_resource(node.target)
         safe = node.safe or in_safe_chain(node.target)
         if may_be_null(target) and not safe and not known_at_start:
             self.report(node, f"{node.name!r} is read from a value that may be null: use .? or ! (BCP318)")

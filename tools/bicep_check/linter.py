@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from tools.bicep_check.declared_types import module_params
 from tools.bicep_check.program import Finding, Program, Template
 from tools.bicep_check.tokens import BicepSyntaxError
-from tools.bicep_check.tree import Array, Call, Declaration, Name, Node, Object, Property, PropertyAccess, String, walk
-
-Fault = tuple[Node, str]
+from tools.bicep_check.tree import (
+    Array,
+    Call,
+    Declaration,
+    Fault,
+    Name,
+    Node,
+    Object,
+    Property,
+    PropertyAccess,
+    String,
+    walk,
+)
 
 # Microsoft: "no-hardcoded-env-urls" page. These hosts belong to one cloud; environment() gives those of the cloud.
 _CLOUD_HOSTS = re.compile(

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 from tools.bicep_check.program import Template
-from tools.bicep_check.tree import Array, ArrayAccess, Declaration, Name, Node, Object, Spread, String
+from tools.bicep_check.tree import Array, ArrayAccess, Declaration, Fault, Name, Node, Object, Spread, String
 from tools.bicep_check.value_types import ObjectType, Type, resolved
-
-Fault = tuple[Node, str]
 
 
 def without_name_rule(type_: Type, body: Object) -> Type:

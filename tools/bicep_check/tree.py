@@ -11,6 +11,9 @@ class Node:
     line: int
 
 
+type Fault = tuple[Node, str]  # where it is, and what is wrong
+
+
 @dataclass(frozen=True, slots=True)
 class String(Node):
     """A string: its pieces are fixed texts and interpolated expressions."""

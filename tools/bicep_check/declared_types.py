@@ -110,6 +110,14 @@ def param_type(declared: Declaration, template: Template) -> Type:
     return narrowed(declared_type(declared.type, template), declared.decorators)
 
 
+def known_type(declared: Declaration, template: Template) -> Type:
+    """Return the type of a param or output, or any type if it names none, which is reported at the declaration."""
+    try:
+        return param_type(declared, template)
+    except UnknownTypeError:
+        return ANY
+
+
 def narrowed(type_: Type, decorators: tuple[Call, ...]) -> Type:
     """Return a type as @allowed, @minLength, @maxLength, @minValue and @maxValue restrict it."""
     given = {found.function: found.arguments[0] for found in decorators if found.arguments}
@@ -181,7 +189,7 @@ def module_type(declared: Declaration, program: Program, template: Template) -> 
     if path not in program.texts:
         return ANY
     called = program.template(path)
-    fields = {found.name: Field(declared_type(found.type, called)) for found in called.of("output")}
+    fields = {found.name: Field(known_type(found, called)) for found in called.of("output")}
     outputs = Field(ObjectType(fields, name=f"the outputs of module {declared.name!r}"))
     symbol = ObjectType({"name": Field(StringType()), "outputs": outputs}, name=declared.name)
     return _with_loop_and_condition(declared, symbol)
@@ -192,7 +200,7 @@ def module_params(called: Template) -> ObjectType:
     fields = {}
     for found in called.of("param"):
         required = found.value is None and not isinstance(found.type, Nullable)
-        fields[found.name] = Field(param_type(found, called), required=required)
+        fields[found.name] = Field(known_type(found, called), required=required)
     return ObjectType(fields, name=f"module {called.path!r}")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tools.bicep_check.declared_types import KNOWN_AT_START, UnknownTypeError, module_type, param_type, resource_type
+from tools.bicep_check.declared_types import KNOWN_AT_START, known_type, module_type, resource_type
 from tools.bicep_check.function_calls import call_type
 from tools.bicep_check.program import Program, Template
 from tools.bicep_check.property_access import Report, in_safe_chain, item_type, property_type
@@ -179,7 +179,7 @@ class Scope:
         declared = self.template.symbols.get(node.name)
         match declared.keyword if declared else None:
             case "param" if declared:
-                return self._param(declared)
+                return known_type(declared, self.template)
             case "var" if declared and declared.value:
                 return Scope(self.program, self.template, lambda _node, _message: None).type_of(declared.value)
             case "resource" if declared:
@@ -190,12 +190,6 @@ class Scope:
                 if node.name not in _NAMESPACES:
                     self.report(node, f"{node.name!r} is not declared (BCP057)")
                 return ANY
-
-    def _param(self, declared: Declaration) -> Type:
-        try:
-            return param_type(declared, self.template)
-        except UnknownTypeError:  # reported at the declaration
-            return ANY
 
     def _property(self, node: PropertyAccess) -> Type:
         if node.nested:

@@ -86,6 +86,14 @@ def test_a_file_that_uses_one_with_a_syntax_error_is_reported_too() -> None:
     assert [finding.path for finding in check(program).findings if "syntax error" in finding.message] == ["main.bicep"]
 
 
+@pytest.mark.parametrize("declaration", ["param x strin", "output x strin = 'a'"], ids=["param", "output"])
+def test_an_unknown_type_in_a_module_is_reported_once_in_the_module(declaration: str) -> None:
+    main = "module x 'x.bicep' = { params: { x: 'a' } }\n@description('X.')\noutput y string = x.outputs.x\n"
+    texts = {"main.bicep": main, "x.bicep": declaration}
+    found = [str(finding) for finding in check(Program(texts)).findings if "'strin' is no type" in finding.message]
+    assert found == [f"x.bicep:1: {declaration.split(maxsplit=1)[0]} 'x': 'strin' is no type (BCP302)"]
+
+
 def test_an_empty_parameter_file_needs_a_using() -> None:
     (finding,) = check(Program({"a.bicepparam": ""})).findings
     assert "exactly one `using`" in finding.message

@@ -43,6 +43,7 @@ ARROWS = [  # folder, what it must not import
     ("soak/real", {"functions", "function_app", "doctor", "release", "bench", "tests"}),
     ("bench", {"soak", "doctor"}),
     ("tools", {"functions", "function_app", "soak"}),
+    ("tools/bicep_check", {*APP, *OUTSIDE} - {"tools"}),
 ]
 PACKAGES = ["shared", "functions", "simulator", "local", "doctor", "release", "soak", "bench"]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds

@@ -30,7 +30,7 @@ class Block:
 
 def documents() -> list[Path]:
     """All Markdown of the repository that people read."""
-    folders = ("docs", "simulator", "local", ".github")
+    folders = ("docs", "simulator", "local", "tools", ".github")
     return sorted([*ROOT.glob("*.md"), *(path for name in folders for path in (ROOT / name).rglob("*.md"))])
 
 

@@ -1,1 +1,1 @@
-"""The infrastructure, checked without Azure and without the Bicep compiler."""
+"""Tests of the infrastructure, without Azure. The Bicep compiler is used if it is installed."""

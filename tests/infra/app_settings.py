@@ -1,34 +1,34 @@
-"""The settings that the function app gets, gathered from wherever in the templates they are put together."""
+"""The function app's settings, collected from all places in the templates that contribute to them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from release.flex import HARMFUL_SETTINGS
 from shared.config.settings import Settings, setting_name
-from tests.infra.bicep.program import Finding, Program, Template
-from tests.infra.bicep.tree import Lambda, Name, Node, Object, Property, walk
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
-from tests.infra.house import at, deployed
+from tests.infra.policy import deployed, value_at
+from tools.bicep_check.program import Finding, Program, Template
+from tools.bicep_check.tree import Lambda, Name, Node, Object, Property, walk
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting, and the property that gives it."""
+    """A setting, and the property that sets it."""
 
     template: Template
     given: Property
 
     @property
     def name(self) -> str:
-        """Its name; of a computed one, nothing."""
+        """The setting's name; empty if it is computed."""
         return self.given.key.literal or ""
 
 
 def app_settings(program: Program) -> list[Setting]:
-    """All that may be set, conditional ones included."""
+    """Return all settings that a deployment may set, conditional ones included."""
     found: list[Setting] = []
     for template, site in deployed(program, "Microsoft.Web/sites"):
-        value = at(template, site.body, "properties.siteConfig.appSettings")
+        value = value_at(template, site.body, "properties.siteConfig.appSettings")
         found += [
             Setting(where, member)
             for where, node in _reached(program, template, value)
@@ -39,7 +39,7 @@ def app_settings(program: Program) -> list[Setting]:
 
 
 def _reached(program: Program, template: Template, node: Node | None) -> Iterator[tuple[Template, Node]]:
-    """The nodes of an expression, through variables and passed params; lambdas give shape, no setting."""
+    """Yield the nodes of an expression, also those behind variables and params, but not those inside lambdas."""
     shapes = {id(inner) for found in walk(node) if isinstance(found, Lambda) for inner in walk(found)}
     for found in walk(node):
         if id(found) in shapes:
@@ -57,13 +57,13 @@ def _passed(program: Program, template: Template, param: str) -> Iterator[tuple[
         caller = program.template(path)
         for module in caller.of("module"):
             if program.resolve(path, module.path) == template.path:
-                value = at(caller, module.body, f"params.{param}")
+                value = value_at(caller, module.body, f"params.{param}")
                 if isinstance(value, Object):
                     yield from _reached(program, caller, value)
 
 
 def check_settings(program: Program) -> list[Finding]:
-    """Where the settings of the function app are not those of `Settings` and of the platform."""
+    """Return where the settings of the function app differ from those of `Settings` and of the platform."""
     settings = app_settings(program)
     own = {setting_name(field) for field in Settings.model_fields} - NOT_DEPLOYED.keys()
     given = {setting.name for setting in settings}
@@ -79,12 +79,12 @@ def _wrong(settings: list[Setting], known: set[str]) -> Iterator[Finding]:
         if setting.name not in known:
             yield Finding(*place, f"the setting {setting.name!r} is {_harm(setting.name)}")
         if setting.name in seen and seen[setting.name] != id(setting.given):
-            yield Finding(*place, f"the setting {setting.name!r} is given twice")
+            yield Finding(*place, f"the setting {setting.name!r} is set twice")
         seen[setting.name] = id(setting.given)
 
 
 def _harm(name: str) -> str:
-    """Why a setting that is not known may not be given. Azure compares names of settings without their case."""
+    """Return why an unknown setting is not allowed. Azure ignores the case of names of settings."""
     harmful = {known.upper(): why for known, why in HARMFUL_SETTINGS.items()}
     why = harmful.get(name.upper())
-    return f"harmful on Flex Consumption: {why}" if why else "known to neither app nor host"
+    return f"harmful on Flex Consumption: {why}" if why else "unknown to both the app and the host"

@@ -1,17 +1,17 @@
-"""The templates as ARM JSON, for tools that read nothing newer: literals as they are, the rest as expressions."""
+"""Converts templates to ARM JSON for tools that do not read Bicep well. Only literals keep their values."""
 
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import (
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import (
     Array,
+    Boolean,
     Declaration,
+    Integer,
     Loop,
     Name,
     Node,
     Null,
-    Number,
     Object,
-    Text,
-    Truth,
+    String,
 )
 
 type Json = str | int | bool | list["Json"] | dict[str, "Json"] | None
@@ -19,7 +19,7 @@ _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemp
 
 
 def as_arm(program: Program, path: str) -> Json:
-    """One template: its resources with what their bodies say. Modules have files of their own."""
+    """Return one template with the bodies of its resources, without its modules, which are files of their own."""
     template = program.template(path)
     resources: list[Json] = [_resource(template, found) for found in template.resources if not found.existing]
     return {"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": {}, "resources": resources}
@@ -32,11 +32,11 @@ def _resource(template: Template, declared: Declaration) -> Json:
     return {"type": kind, "apiVersion": version} | {key: value for key, value in body.items() if key != "parent"}
 
 
-def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a kind of expression
+def _value(template: Template, node: Node | None) -> Json:  # noqa: PLR0911 one return a sort of expression
     match node:
-        case Text() if node.literal is not None:
+        case String() if node.literal is not None:
             return node.literal
-        case Number(value=value) | Truth(value=value):
+        case Integer(value=value) | Boolean(value=value):
             return value
         case Null() | None:
             return None

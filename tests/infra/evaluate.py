@@ -1,29 +1,29 @@
-"""Evaluates expressions of the templates without Azure, so that tests can see which parameters they refuse."""
+"""Evaluates expressions of the templates without Azure, so that tests can check which parameters they refuse."""
 
 from collections.abc import Callable, Mapping
 from operator import eq, ge, gt, le, lt, ne
 
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import (
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import (
     Array,
     Binary,
+    Boolean,
     Call,
+    Integer,
     Lambda,
-    Member,
     Name,
     Node,
     Null,
-    Number,
     Object,
+    PropertyAccess,
+    String,
     Ternary,
-    Text,
-    Truth,
     Unary,
 )
 
 type Value = str | int | bool | list["Value"] | dict[str, "Value"] | None
 
-# What Azure tells a deployment of the global cloud.
+# What functions return in a deployment to the global cloud.
 _AZURE: Mapping[str, Value] = {
     "environment": {"name": "AzureCloud", "suffixes": {"storage": "core.windows.net"}},
     "resourceGroup": {"id": "/subscriptions/s/resourceGroups/calls", "location": "westeurope"},
@@ -33,20 +33,20 @@ _COMPARED: Mapping[str, Callable[..., bool]] = {"==": eq, "!=": ne, "<": lt, "<=
 
 
 class Refused(Exception):
-    """The template called `fail()`; the message is its text."""
+    """The template called `fail()`; the message is its argument."""
 
 
 class Evaluation:
-    """The values of one template's names, for these parameters and these variables of the environment.
+    """Evaluates the names of one template, for these parameters and environment variables.
 
     Parameters
     ----------
     template
         A `.bicep` or a `.bicepparam` file.
     given
-        Values of parameters, by name; the others have their defaults.
+        The values of parameters, by name. The others have their defaults.
     environment
-        What `readEnvironmentVariable()` reads.
+        The variables that `readEnvironmentVariable()` reads.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Evaluation:
         self._environment = environment or {}
 
     def of(self, name: str) -> Value:
-        """The value of a param or var.
+        """Return the value of a param or var.
 
         Raises
         ------
@@ -68,18 +68,18 @@ class Evaluation:
             self._given[name] = self.value(self._template.symbols[name].value)
         return self._given[name]
 
-    def value(self, node: Node | None) -> Value:  # noqa: PLR0911 one return a kind of expression
-        """The value of an expression. Both sides of `&&` and `||`, but one side of a ternary, are evaluated."""
+    def value(self, node: Node | None) -> Value:  # noqa: PLR0911 one return a sort of expression
+        """Return the value of an expression. `&&` and `||` evaluate both sides, a ternary only one branch."""
         match node:
-            case Text(pieces=pieces):
+            case String(pieces=pieces):
                 return "".join(piece if isinstance(piece, str) else str(self.value(piece)) for piece in pieces)
-            case Number(value=value) | Truth(value=value):
+            case Integer(value=value) | Boolean(value=value):
                 return value
             case Null():
                 return None
             case Name(name=name):
                 return self.of(name)
-            case Member(target=target, name=name):
+            case PropertyAccess(target=target, name=name):
                 found = self.value(target)
                 assert isinstance(found, dict)
                 return found[name]
@@ -117,7 +117,7 @@ class Evaluation:
 
 
 def of_parameters(program: Program, path: str, environment: Mapping[str, str]) -> Evaluation:
-    """A template as a `.bicepparam` file would deploy it."""
+    """Return the evaluation of a template with the parameters of a `.bicepparam` file."""
     parameters = program.template(path)
     (using,) = parameters.of("using")
     read = Evaluation(parameters, environment=environment)
@@ -136,7 +136,7 @@ def _items(value: Value) -> list[Value]:
     return value
 
 
-# An empty variable is not unset: readEnvironmentVariable() gives it as it is.
+# An empty variable is not unset: readEnvironmentVariable() returns it, not the default.
 _FUNCTIONS: Mapping[str, Callable[..., Value]] = {
     "contains": lambda whole, part: part in whole,
     "empty": lambda value: not value,

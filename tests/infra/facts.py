@@ -1,11 +1,11 @@
-"""What Azure's and the project's documents ask of the infrastructure: tables, each entry with its reason or source."""
+"""Requirements of Azure's documents and of the project for the infrastructure, each with its reason or its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-# The least API version of each resource type: Flex needs Microsoft.Web 2024-04-01, siteUpdateStrategy 2024-11-01; the
-# others are those of Azure's own samples of 2026.
+# The lowest API version that is allowed for each resource type. Flex Consumption needs Microsoft.Web 2024-04-01, and
+# siteUpdateStrategy 2024-11-01; the others are those of Azure's own samples of 2026.
 API_VERSIONS: Mapping[str, str] = {
     "Microsoft.Authorization/locks": "2020-05-01",
     "Microsoft.Authorization/roleAssignments": "2022-04-01",
@@ -26,23 +26,23 @@ API_VERSIONS: Mapping[str, str] = {
 }
 
 # The compiler calls a version old (use-recent-api-versions) if it is two years old and a newer one exists. Here the two
-# years end on the day when somebody last compared the versions with Azure's, so that time alone fails nothing. Move the
-# day when the compiler's version is raised, and look at what the two tables then lack.
+# years are counted back from the day of the last review, so that no test fails because time passes. If you raise the
+# compiler's version, set the day to today and complete the two tables below.
 VERSIONS_REVIEWED = date(2026, 11, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class OldVersion:
-    """A version for which a newer one exists, and why it stays."""
+    """An old version that is kept although a newer one exists, and the reason."""
 
     version: str
     why: str
 
 
-# Each has a directive in its template.
+# Each has a `#disable-next-line` directive in its template.
 OLD_VERSIONS: Mapping[str, OldVersion] = {
     "Microsoft.Insights/diagnosticSettings": OldVersion(
-        "2021-05-01-preview", "the version of Microsoft's samples, in every cloud; it is a preview"
+        "2021-05-01-preview", "Microsoft's samples use it, in every cloud; it is a preview"
     ),
     "Microsoft.Insights/metricAlerts": OldVersion(
         "2018-03-01", "2026-01-01 compiles; whether Azure Government takes it is not known"
@@ -52,7 +52,7 @@ OLD_VERSIONS: Mapping[str, OldVersion] = {
     ),
 }
 
-# Versions that are as old, but the newest: the compiler says nothing of them.
+# Old versions that are the newest of their type: the compiler does not report them.
 NEWEST_VERSIONS: Mapping[str, str] = {
     "Microsoft.Authorization/locks": "2020-05-01",
     "Microsoft.Authorization/roleAssignments": "2022-04-01",
@@ -72,7 +72,7 @@ ROLE_IDS: Mapping[str, str] = {
     "Monitoring Metrics Publisher": "3913510d-42f4-4e42-8a64-420c390055eb",
 }
 
-# What the app's identity needs, and nothing more: by the param that names the scope.
+# The roles that the app's identity needs, and no others. The scope is given by the param that names it.
 ROLES: frozenset[tuple[str, str]] = frozenset(
     {
         ("hostAccountName", "Storage Blob Data Owner"),  # leases of timers, function keys, the deployed package
@@ -83,36 +83,36 @@ ROLES: frozenset[tuple[str, str]] = frozenset(
     }
 )
 
-# Settings of the platform that the function app has beside Call Keeper's own.
+# The settings of the function app that belong to the platform, not to Call Keeper.
 PLATFORM_SETTINGS: Mapping[str, str] = {
-    "AzureWebJobsStorage__accountName": "the host's account, in the global cloud by its name",
-    "AzureWebJobsStorage__blobServiceUri": "the host's account, in other clouds by its addresses",
-    "AzureWebJobsStorage__queueServiceUri": "likewise",
-    "AzureWebJobsStorage__tableServiceUri": "likewise",
-    "AzureWebJobsStorage__credential": "with a user-assigned identity the host asks for this one",
-    "AzureWebJobsStorage__clientId": "and for this one beside it",
-    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "the host refuses larger bodies before the app has them in memory",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING": "where telemetry goes; no secret while local authentication is off",
+    "AzureWebJobsStorage__accountName": "the host's account by name; used in the global cloud",
+    "AzureWebJobsStorage__blobServiceUri": "the host's account by address; used in other clouds",
+    "AzureWebJobsStorage__queueServiceUri": "the same for queues",
+    "AzureWebJobsStorage__tableServiceUri": "the same for tables",
+    "AzureWebJobsStorage__credential": "the host needs it for a user-assigned identity",
+    "AzureWebJobsStorage__clientId": "the host needs it too for a user-assigned identity",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "the host refuses larger bodies before the app reads them into memory",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "the address of telemetry; no secret, as local authentication is disabled",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "telemetry is sent with the identity's token",
     "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "the worker configures OpenTelemetry",
-    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "the logger whose lines are sent: Call Keeper's, not the libraries'",
-    "OTEL_TRACES_SAMPLER": "spans are sampled by share, not five a second",
-    "OTEL_TRACES_SAMPLER_ARG": "the share: all",
+    "PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME": "the logger whose lines are sent: Call Keeper's, not those of libraries",
+    "OTEL_TRACES_SAMPLER": "spans are sampled by a fixed share instead of five per second",
+    "OTEL_TRACES_SAMPLER_ARG": "the share: all spans",
 }
 
-# Settings of Call Keeper that are not for a deployment.
+# Settings of Call Keeper that a deployment must not have.
 NOT_DEPLOYED: Mapping[str, str] = {
-    "GRAPH_BASE_URL": "another Graph than the cloud's is a simulator",
-    "ALLOW_CUSTOM_ENDPOINTS": "likewise",
-    "LEASE_DURATION": "another lease than Graph's is a simulator's",
-    "CALLS_STORAGE": "a connection string is a secret; the addresses are deployed",
-    "GRAPH_CLIENT_SECRET": "a secret; the identity proves the app",
-    "GRAPH_CERTIFICATE_PATH": "a file that the package does not hold; the identity proves the app",
-    "GRAPH_CERTIFICATE_PASSWORD": "its password",
+    "GRAPH_BASE_URL": "an address other than the cloud's Graph is a simulator",
+    "ALLOW_CUSTOM_ENDPOINTS": "it allows a simulator",
+    "LEASE_DURATION": "only a simulator has another lease than Graph",
+    "CALLS_STORAGE": "a connection string is a secret; the addresses are deployed instead",
+    "GRAPH_CLIENT_SECRET": "a secret; the app uses its managed identity instead",
+    "GRAPH_CERTIFICATE_PATH": "the package has no such file; the app uses its managed identity instead",
+    "GRAPH_CERTIFICATE_PASSWORD": "the password of that file",
 }
 
-# What the compiler says of properties that are documented but not in the published types.
-EXCUSED: frozenset[tuple[str, str]] = frozenset(
+# Properties that Azure documents but the published types lack: a directive suppresses the compiler's BCP037.
+SUPPRESSED: frozenset[tuple[str, str]] = frozenset(
     {
         ("modules/function-app.bicep", "functionsRuntimeAdminIsolationEnabled"),
         ("modules/function-app.bicep", "siteUpdateStrategy"),
@@ -122,7 +122,7 @@ EXCUSED: frozenset[tuple[str, str]] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Must:
-    """A property that every resource of a type must have, written out, with one of these values."""
+    """A property that every resource of a type must have, as a literal, with one of these values."""
 
     resource: str
     path: str
@@ -131,18 +131,18 @@ class Must:
 
 
 MUSTS = (
-    Must("Microsoft.Web/sites", "properties.httpsOnly", (True,), "tokens travel in requests"),
+    Must("Microsoft.Web/sites", "properties.httpsOnly", (True,), "requests carry tokens"),
     Must("Microsoft.Web/sites", "properties.siteConfig.minTlsVersion", ("1.2", "1.3"), "older TLS is broken"),
     Must("Microsoft.Web/sites", "properties.siteConfig.scmMinTlsVersion", ("1.2", "1.3"), "older TLS is broken"),
-    Must("Microsoft.Web/sites", "properties.siteConfig.remoteDebuggingEnabled", (False,), "nobody debugs there"),
+    Must("Microsoft.Web/sites", "properties.siteConfig.remoteDebuggingEnabled", (False,), "production is not debugged"),
     Must(
         "Microsoft.Web/sites",
         "properties.functionsRuntimeAdminIsolationEnabled",
         (True,),
-        "/admin is shut from outside",
+        "/admin is closed to the outside",
     ),
-    Must("Microsoft.Web/sites", "properties.clientAffinityEnabled", (False,), "no instance is special"),
-    Must("Microsoft.Web/sites", "identity.type", ("UserAssigned",), "its roles exist before the app starts"),
+    Must("Microsoft.Web/sites", "properties.clientAffinityEnabled", (False,), "all instances are equal"),
+    Must("Microsoft.Web/sites", "identity.type", ("UserAssigned",), "the identity has its roles before the app starts"),
     Must("Microsoft.Web/sites", "properties.functionAppConfig.runtime.name", ("python",), "the app is Python"),
     Must("Microsoft.Web/sites", "properties.functionAppConfig.runtime.version", ("3.13",), "as .python-version says"),
     Must(
@@ -163,11 +163,21 @@ MUSTS = (
     Must("Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", (False,), "identity only"),
     Must("Microsoft.Storage/storageAccounts", "properties.defaultToOAuthAuthentication", (True,), "identity only"),
     Must("Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", (False,), "nothing is public"),
-    Must("Microsoft.Storage/storageAccounts", "properties.allowCrossTenantReplication", (False,), "nothing leaves"),
+    Must(
+        "Microsoft.Storage/storageAccounts",
+        "properties.allowCrossTenantReplication",
+        (False,),
+        "data stays in the tenant",
+    ),
     Must("Microsoft.Storage/storageAccounts", "properties.isLocalUserEnabled", (False,), "identity only"),
-    Must("Microsoft.Storage/storageAccounts", "properties.isHnsEnabled", (False,), "the host refuses the others"),
+    Must(
+        "Microsoft.Storage/storageAccounts",
+        "properties.isHnsEnabled",
+        (False,),
+        "the Functions host refuses accounts with hierarchical namespaces",
+    ),
     Must("Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", ("TLS1_2", "TLS1_3"), "older is broken"),
-    Must("Microsoft.Storage/storageAccounts", "properties.supportsHttpsTrafficOnly", (True,), "nothing in the clear"),
+    Must("Microsoft.Storage/storageAccounts", "properties.supportsHttpsTrafficOnly", (True,), "no unencrypted traffic"),
     Must(
         "Microsoft.Storage/storageAccounts/blobServices/containers",
         "properties.publicAccess",
@@ -175,11 +185,17 @@ MUSTS = (
         "nothing is public",
     ),
     Must(
-        "Microsoft.Insights/components", "properties.DisableLocalAuth", (True,), "the connection string opens nothing"
+        "Microsoft.Insights/components",
+        "properties.DisableLocalAuth",
+        (True,),
+        "the connection string alone gives no access",
     ),
     Must("Microsoft.OperationalInsights/workspaces", "properties.features.disableLocalAuth", (True,), "identity only"),
     Must(
-        "Microsoft.Authorization/roleAssignments", "properties.principalType", ("ServicePrincipal",), "new identities"
+        "Microsoft.Authorization/roleAssignments",
+        "properties.principalType",
+        ("ServicePrincipal",),
+        "Azure finds a new identity",
     ),
-    Must("Microsoft.Insights/scheduledQueryRules", "properties.enabled", (True,), "an alert that is off tells nothing"),
+    Must("Microsoft.Insights/scheduledQueryRules", "properties.enabled", (True,), "a disabled alert never fires"),
 )

@@ -1,21 +1,21 @@
-"""What Flex Consumption refuses, ignores and takes: tables, each entry with its source, as of 2026-11-30.
+"""Properties that Flex Consumption refuses, ignores or accepts, and its regions, with sources as of 2026-11-30.
 
-App settings that it refuses are in `release/flex.py`: the proof of a deployment and the doctor read them too.
+`release/flex.py` has the app settings that it refuses, because the proof of a deployment and the doctor use them too.
 """
 
 from collections.abc import Mapping
 
 _ERROR_51021 = "named in ARM's error 51021: Azure/terraform-azurerm-avm-res-web-site#345, #360"
 _AZURERM = "azurerm sends it for azurerm_function_app_flex_consumption"
-# learn.microsoft.com/azure/azure-functions/functions-app-settings. If a repository names a property or setting too, the
-# repository is given.
+# learn.microsoft.com/azure/azure-functions/functions-app-settings. If a repository names a property too, it is the
+# source.
 _DEPRECATED = "Microsoft's page of app settings, Flex Consumption plan deprecations"
 _GUIDE = "repository azure-functions-flex-consumption-migration-guide: to be removed"
 
-# Properties of a site that Flex Consumption refuses, or that have no meaning there. Older stamps of Azure ignore what
-# newer stamps refuse, so a deployment that worked once proves nothing.
+# Properties of a site that Flex Consumption refuses or ignores. Older scale units of Azure ignore what newer ones
+# refuse, so one successful deployment does not prove that a property is accepted.
 FLEX_REFUSES: Mapping[str, str] = {
-    "properties.siteConfig.ftpsState": f"{_ERROR_51021}. FTP is shut by basicPublishingCredentialsPolicies/ftp",
+    "properties.siteConfig.ftpsState": f"{_ERROR_51021}. FTP is disabled by basicPublishingCredentialsPolicies/ftp",
     "properties.siteConfig.functionAppScaleLimit": f"Azure/azure-functions-host#10643. {_ERROR_51021}",
     "properties.siteConfig.functionsRuntimeScaleMonitoringEnabled": _ERROR_51021,
     "properties.siteConfig.linuxFxVersion": f"{_ERROR_51021}. functionAppConfig.runtime replaces it",
@@ -40,8 +40,8 @@ FLEX_REFUSES: Mapping[str, str] = {
     "properties.vnetRouteAllEnabled": _GUIDE,
 }
 
-# Properties that templates which deploy give to a Flex site. Another one needs an entry here, with its source.
-FLEX_TAKES: Mapping[str, Mapping[str, str]] = {
+# Properties of a Flex site that are known to deploy. A new property needs an entry here, with its source.
+FLEX_ACCEPTS: Mapping[str, Mapping[str, str]] = {
     "properties": {
         "clientAffinityEnabled": "AVM module web/site; false is Azure's default",
         "functionAppConfig": "required: error of Azure/bicep-registry-modules#3389",
@@ -61,7 +61,7 @@ FLEX_TAKES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Regions of the global cloud that offer Flex Consumption, but for the canary eastus2euap. Source: `location` in
+# Regions of the global cloud that offer Flex Consumption, without the canary region eastus2euap. Source: `location` in
 # infra/main.bicep of functions-quickstart-python-http-azd and of remote-mcp-functions-python (Azure-Samples).
 FLEX_REGIONS = (
     "australiaeast",

@@ -1,4 +1,4 @@
-"""Deploying by one command, and by azd's hooks: against an `az` and a directory on this machine."""
+"""Deployment by one command, and by azd's hooks, against a fake `az` and a fake directory."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The commands whose output goes to the terminal: they build, upload and prove, and have tests of their own."""
+    """Record the commands that write to the terminal. They build, upload and prove, and have their own tests."""
     seen: list[str] = []
     monkeypatch.setattr(commands, "shown", lambda *command: seen.append(shlex.join(command)))
     return seen
@@ -71,7 +71,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
 
 @pytest.fixture
 def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The options of each grant, in place of the grant."""
+    """Record the options of each grant instead of granting."""
     seen: list[list[str]] = []
 
     def attempt(options: list[str]) -> Outcome:
@@ -88,18 +88,18 @@ def test_one_command_deploys_grants_and_proves(
     assert deploy.main(ARGUMENTS) == 0
     assert clouds.groups == {"rg-call-keeper": "westeurope"}
     assert clouds.deployed == ["infra/params/minimal.bicepparam"]
-    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "which the parameter file reads"
+    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "the parameter file reads it"
     bot = next(str(item["id"]) for item in directory.principals if item["appId"] == BOT)
     (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
     assert given["principalId"] == bot, "the bot may manage its own calls"
     assert shown == PUBLISHED
     lines = capsys.readouterr().out.splitlines()
     assert f"webhook:  {WEBHOOK}  (the bot's callbackUri)" in lines
-    assert f"identity: {IDENTITY}" in lines, "which a grant for another caller asks for"
+    assert f"identity: {IDENTITY}" in lines, "a grant for another caller needs it"
     assert lines[-1] == "ok: it is deployed and proved"
 
 
-def test_all_steps_are_told_in_one_column(
+def test_all_steps_are_printed_in_one_column(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.late["POST /appRoleAssignedTo"] = [LATE]
@@ -108,14 +108,14 @@ def test_all_steps_are_told_in_one_column(
     directory.broken.clear()
     deploy.main(ARGUMENTS)
     grant_graph_permissions.main(["--bot-app-id", MANAGEMENT, "--identity-principal-id", IDENTITY, "--dry-run"])
-    told = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
-    assert {kind for _, kind in told} == {"done", "there", "note", "would", "wait"}
-    assert {len(head) for head, _ in told} == {7}
+    heads = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
+    assert {word for _, word in heads} == {"done", "there", "note", "would", "wait"}
+    assert {len(head) for head, _ in heads} == {len("there: ")}
     assert shown
     assert clouds.deployed
 
 
-def test_a_repeated_run_makes_nothing_twice(
+def test_a_second_run_creates_nothing_twice(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     deploy.main(ARGUMENTS)
@@ -128,25 +128,25 @@ def test_a_repeated_run_makes_nothing_twice(
     assert "there: resource group rg-call-keeper" in capsys.readouterr().out
 
 
-def test_an_account_without_the_directory_role_still_deploys_and_gets_the_command_to_hand_on(
+def test_an_account_without_the_directory_role_deploys_and_gets_a_command_for_an_administrator(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
     management = [*PRODUCTION, "--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert shown == PUBLISHED
-    told = capsys.readouterr()
-    assert "This account may not do that." in told.err
-    (command,) = [line for line in told.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
+    printed = capsys.readouterr()
+    assert "This account may not do that." in printed.err
+    (command,) = [line for line in printed.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
     arguments = shlex.split(command.partition("infra.grant_graph_permissions ")[2])
     del directory.broken["POST /applications/app-bot/federatedIdentityCredentials"]
-    assert grant_graph_permissions.main(arguments) == 0, "what is printed is all that was missing"
+    assert grant_graph_permissions.main(arguments) == 0, "the printed command grants all that was missing"
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert "An administrator" not in capsys.readouterr().out
     assert clouds.cloud == "AzureCloud"
 
 
-def test_a_directory_that_is_late_is_waited_for(
+def test_a_slow_directory_is_waited_for(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.late["POST /appRoleAssignedTo"] = [LATE]
@@ -160,15 +160,19 @@ def test_a_directory_that_is_late_is_waited_for(
 @pytest.mark.parametrize(
     ("step", "note"),
     [
-        ("/appRoleAssignments", "note:  calls are not kept alive yet. "),
-        ("/appRoleAssignedTo", "note:  calls are kept alive, but the bot may not register them yet: "),
+        pytest.param("/appRoleAssignments", "note:  calls are not kept alive yet. ", id="permission of Graph"),
+        pytest.param(
+            "/appRoleAssignedTo",
+            "note:  calls are kept alive, but the bot may not register them yet: ",
+            id="role of the bot",
+        ),
     ],
 )
 @pytest.mark.parametrize(
-    ("answer", "code"), [pytest.param(REFUSED, 0, id="403"), pytest.param(LATE, 1, id="late for ever")]
+    ("answer", "code"), [pytest.param(REFUSED, 0, id="refused"), pytest.param(LATE, 1, id="never ready")]
 )
 @pytest.mark.usefixtures("clouds")
-def test_the_note_says_what_is_missing_and_who_can_mend_it(
+def test_the_note_names_what_is_missing_and_who_can_grant_it(
     directory: FakeDirectory,
     shown: list[str],
     capsys: pytest.CaptureFixture[str],
@@ -180,16 +184,16 @@ def test_the_note_says_what_is_missing_and_who_can_mend_it(
 ) -> None:
     directory.late[f"POST {step}"] = [answer] * 99
     assert deploy.main(ARGUMENTS) == code
-    told = capsys.readouterr()
-    (line,) = [line for line in told.out.splitlines() if line.startswith("note:  calls are")]
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.out.splitlines() if line.startswith("note:  calls are")]
     assert line.startswith(note)
     assert ("An administrator of the bot's tenant" in line) == (code == 0)
     assert ("Run this again:" in line) == (code == 1)
-    assert ("Run the same command again" in told.err) == (code == 1)
-    assert shown == PUBLISHED, "the app is there all the same"
+    assert ("Run the same command again" in printed.err) == (code == 1)
+    assert shown == PUBLISHED, "the app is deployed nevertheless"
 
 
-def test_in_the_government_cloud_the_grant_asks_its_graph(
+def test_in_the_government_cloud_the_grant_uses_its_graph(
     clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     clouds.cloud = "AzureUSGovernment"
@@ -199,7 +203,7 @@ def test_in_the_government_cloud_the_grant_asks_its_graph(
     assert shown == PUBLISHED
 
 
-def test_the_clouds_graph_is_that_of_the_template() -> None:
+def test_the_graph_of_a_cloud_is_that_of_the_template() -> None:
     template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
     assert deploy.graph_of("AzureUSGovernment") == ["--cloud", "usgov-l4"]
@@ -207,11 +211,11 @@ def test_the_clouds_graph_is_that_of_the_template() -> None:
     assert deploy.graph_of("AzureCloud") == []
 
 
-@pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])
-def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
-    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], words: str
+@pytest.mark.parametrize("command", ["group create --name rg", "deployment group create", "provider list"])
+def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    clouds.broken = {words: "(AuthorizationFailed) No\nright."}
+    clouds.broken = {command: "(AuthorizationFailed) No\nright."}
     assert deploy.main(ARGUMENTS) == 1
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: az ")
@@ -221,10 +225,10 @@ def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
 
 
 @pytest.mark.usefixtures("directory")
-def test_code_that_is_not_proved_is_a_failure(
+def test_a_package_that_cannot_be_built_is_an_error(
     clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The programs themselves: a `make` that fails."""
+    """The real programs are run; `make` is one that fails."""
     assert clouds.groups == {}
     make = tmp_path / "make"
     make.write_text("#!/bin/sh\necho 'package: failed: why' >&2\nexit 2\n")
@@ -237,7 +241,7 @@ def test_code_that_is_not_proved_is_a_failure(
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
 
 
-def test_the_registration_of_management_is_made_and_its_tenant_is_known(
+def test_the_app_registration_of_management_is_created_and_its_tenant_is_deployed(
     clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
@@ -249,7 +253,7 @@ def test_the_registration_of_management_is_made_and_its_tenant_is_known(
     assert shown == PUBLISHED
 
 
-def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
+def test_an_app_registration_in_the_environment_is_used_by_az_and_by_the_grant(
     clouds: Clouds, grants: list[list[str]], shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MANAGEMENT_APP_ID", MANAGEMENT)
@@ -259,7 +263,7 @@ def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
     assert shown == PUBLISHED
 
 
-def test_a_registration_that_may_not_be_made_can_be_named(
+def test_an_app_registration_that_cannot_be_created_can_be_named(
     clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
@@ -273,12 +277,12 @@ def test_a_variable_that_the_parameter_file_does_not_read_is_refused(
     clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert deploy.main([*ARGUMENTS, *PRODUCTION, "--variable", f"{name}=x"]) == 1
-    told = capsys.readouterr().err.splitlines()[0]
-    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in told
+    printed = capsys.readouterr().err.splitlines()[0]
+    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in printed
     assert (clouds.calls, shown) == ([], [])
 
 
-def test_azd_stops_before_minutes_of_work_if_it_must_fail(
+def test_azd_stops_at_once_if_the_deployment_would_fail(
     clouds: Clouds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert azd.main(["preprovision"]) == 0
@@ -291,13 +295,13 @@ def test_azd_stops_before_minutes_of_work_if_it_must_fail(
     assert clouds.groups == {}
 
 
-def test_azd_asks_for_the_subscription_itself_at_its_first_run(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azd_asks_for_the_subscription_at_its_first_run(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
     assert azd.main(["preprovision"]) == 0
     assert len(clouds.providers) > 2
 
 
-def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
+def test_azd_grants_after_provisioning_and_continues_if_it_is_refused(
     clouds: Clouds, directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
@@ -310,21 +314,25 @@ def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
 
 
 @pytest.mark.usefixtures("clouds")
-def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_azd_publishes_the_proved_package(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert azd.main(["postdeploy"]) == 0
     assert shown == PUBLISHED
-    told = capsys.readouterr().out
-    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in told, "for a first call"
-    assert WEBHOOK in told
+    printed = capsys.readouterr().out
+    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in printed, (
+        "a first call needs them"
+    )
+    assert WEBHOOK in printed
 
 
-def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_azd_without_a_deployment_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
     assert azd.main(["postdeploy"]) == 1
     assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: azd provision makes it\n"
 
 
-def test_what_the_hooks_read_is_what_the_template_tells() -> None:
+def test_the_hooks_read_outputs_that_the_template_has() -> None:
     template = (commands.ROOT / "infra" / "main.azd.bicep").read_text(encoding="utf-8")
     parameters = json.loads((commands.ROOT / "infra" / "main.azd.parameters.json").read_text(encoding="utf-8"))
     outputs = [line.split()[1] for line in template.splitlines() if line.startswith("output ")]
@@ -335,7 +343,8 @@ def test_what_the_hooks_read_is_what_the_template_tells() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--bot-app-id", "bot"], ["--variable", "alert"], ["--parameters", "infra/params/none.bicepparam"]],
+    ids=["an id that is no GUID", "a variable without a value", "a file that does not exist"],
 )
-def test_arguments_that_are_off_are_refused(arguments: list[str]) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         deploy.main([*ARGUMENTS, *arguments])

@@ -1,19 +1,19 @@
-"""bicepconfig.json: the linter's rules, all at error but two."""
+"""bicepconfig.json sets all rules of the linter to error, except two."""
 
 import json
 from pathlib import Path
 
-from tests.infra.bicep.directives import LINTER_RULES
+from tools.bicep_check.directives import LINTER_RULES
 
 ROOT = Path(__file__).parents[2]
 
 NOT_AT_ERROR = {
-    "use-recent-api-versions": "info",  # a version turns two years old on some day; a warning would fail the workflow
-    "use-resource-id-functions": "off",  # takes ids that params carry for faults
+    "use-recent-api-versions": "info",  # a version becomes old on some day; a warning would fail the workflow then
+    "use-resource-id-functions": "off",  # reports ids in params, which are correct
 }
 
 
-def test_the_linters_rules_are_known_and_at_error() -> None:
+def test_the_rules_of_the_linter_are_known_and_set_to_error() -> None:
     config = json.loads((ROOT / "bicepconfig.json").read_text(encoding="utf-8"))
     levels = {name: rule["level"] for name, rule in config["analyzers"]["core"]["rules"].items()}
     assert levels.keys() <= LINTER_RULES

@@ -1,4 +1,4 @@
-"""The settings that the templates give the app, held to the app."""
+"""The templates give the app the settings that it needs, with its own defaults."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 from release.flex import HARMFUL_SETTINGS
 from shared.config.settings import Settings, load_settings, setting_name
 from tests.infra.app_settings import app_settings, check_settings
-from tests.infra.bicep.program import Program
-from tests.infra.bicep.tree import Array, Name, Node, Text, walk
 from tests.infra.facts import NOT_DEPLOYED, PLATFORM_SETTINGS
-from tests.infra.house import plain
+from tests.infra.policy import literal_value
+from tools.bicep_check.program import Program
+from tools.bicep_check.tree import Array, Name, Node, String, walk
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Program.of_folder(ROOT / "infra")
@@ -23,7 +23,7 @@ NEEDED = {
 }
 
 
-def test_the_app_gets_its_settings_and_the_platforms_and_no_others() -> None:
+def test_the_app_gets_its_settings_and_those_of_the_platform_and_no_others() -> None:
     assert [str(found) for found in check_settings(PROGRAM)] == []
 
 
@@ -34,7 +34,7 @@ def test_the_tables_of_settings_do_not_contradict_each_other() -> None:
     assert not PLATFORM_SETTINGS.keys() & HARMFUL_SETTINGS.keys()
 
 
-def test_settings_named_by_bindings_are_given() -> None:
+def test_the_settings_that_bindings_name_are_deployed() -> None:
     given = {setting.name for setting in app_settings(PROGRAM)}
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
     named = set(re.findall(r'"%(\w+)%"', sources))
@@ -51,18 +51,18 @@ def _default(name: str) -> Node | None:
 
 
 def _as_setting(node: Node | None) -> str | None:
-    """The text of a setting whose param has a plain default; None where it has none, or a computed one."""
+    """Return the text of a setting if its param has a literal default, else None."""
     for inner in walk(node):
         if isinstance(inner, Name):
             default = _default(inner.name)
             if isinstance(default, Array) and not default.items:
                 return ""
-            return None if plain(default) is None else str(plain(default))
+            return None if literal_value(default) is None else str(literal_value(default))
     return None
 
 
-def test_defaults_of_settings_are_those_of_the_app() -> None:
-    """But for GRAPH_CREDENTIAL: a laptop has no bot that trusts its identity."""
+def test_the_defaults_of_the_template_are_those_of_the_app() -> None:
+    """Except GRAPH_CREDENTIAL: on a laptop no bot trusts the identity."""
     values = {setting.name: _as_setting(setting.given.value) for setting in app_settings(PROGRAM)}
     fields = {setting_name(field): field for field in Settings.model_fields}
     given = {
@@ -70,24 +70,25 @@ def test_defaults_of_settings_are_those_of_the_app() -> None:
         for name, value in values.items()
         if value is not None and name in fields.keys() - {"GRAPH_CREDENTIAL"}
     }
-    ours, its = load_settings({**NEEDED, **given}), load_settings(NEEDED)
+    deployed, default = load_settings({**NEEDED, **given}), load_settings(NEEDED)
     assert len(given) > 10
-    assert {name: getattr(ours, fields[name]) for name in given} == {name: getattr(its, fields[name]) for name in given}
+    for name in given:
+        assert getattr(deployed, fields[name]) == getattr(default, fields[name]), name
 
 
 @pytest.mark.parametrize("name", ["GRAPH_CLOUD", "GRAPH_CREDENTIAL", "GRAPH_RECORD_API"])
-def test_the_app_takes_each_word_that_a_param_allows(name: str) -> None:
+def test_the_app_accepts_each_value_that_a_param_allows(name: str) -> None:
     (setting,) = [setting for setting in app_settings(PROGRAM) if setting.name == name]
     assert isinstance(setting.given.value, Name)
     allowed = MAIN.symbols[setting.given.value.name].decorator("allowed")
     assert allowed is not None
-    words = [plain(word) for word in walk(allowed.arguments[0]) if isinstance(word, Text)]
-    assert len(words) > 1
-    for word in words:
-        load_settings({**NEEDED, name: str(word)})
+    values = [literal_value(item) for item in walk(allowed.arguments[0]) if isinstance(item, String)]
+    assert len(values) > 1
+    for value in values:
+        load_settings({**NEEDED, name: str(value)})
 
 
-def test_an_unset_variable_gives_no_strangers_address_and_no_strangers_id() -> None:
+def test_an_unset_variable_has_no_real_address_or_id_as_default() -> None:
     for path in PROGRAM.names(".bicepparam"):
         text = PROGRAM.texts[path]
         assert "@example" not in text

@@ -10,10 +10,10 @@ from functools import cache
 from pydantic import TypeAdapter
 
 from local.stack.stack import ROOT
-from tests.infra.bicep.program import Program, Template
-from tests.infra.bicep.tree import Array, Call, Loop, Member, Name, Node, Null, Object, Text, walk
-from tests.infra.house import at, deployed, plain
+from tests.infra.policy import deployed, literal_value, value_at
 from tests.system.telemetry.workspace import Row, Workspace
+from tools.bicep_check.program import Program, Template
+from tools.bicep_check.tree import Array, Call, Loop, Name, Node, Null, Object, PropertyAccess, String, walk
 
 MONITORING = "modules/monitoring.bicep"
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
@@ -85,41 +85,41 @@ def _rule(program: Program, item: str, values: Node, properties: Object) -> Rule
     template = program.template(MONITORING)
 
     def said(path: str) -> str | int | bool | None:
-        node = at(template, properties, path)
-        if isinstance(node, Member) and isinstance(node.target, Name) and node.target.name == item:
-            node = at(template, values, node.name)
-        assert isinstance(node, Null) or plain(node) is not None, path
-        return plain(node)
+        node = value_at(template, properties, path)
+        if isinstance(node, PropertyAccess) and isinstance(node.target, Name) and node.target.name == item:
+            node = value_at(template, values, node.name)
+        assert isinstance(node, Null) or literal_value(node) is not None, path
+        return literal_value(node)
 
-    criteria = at(template, properties, "criteria.allOf")
+    criteria = value_at(template, properties, "criteria.allOf")
     assert isinstance(criteria, Array)
     (criterion,) = criteria.items
     assert isinstance(criterion, Object)
-    assert plain(criterion.get("timeAggregation")) == "Count"
+    assert literal_value(criterion.get("timeAggregation")) == "Count"
     for key in ("numberOfEvaluationPeriods", "minFailingPeriodsToAlert"):
-        assert plain(at(template, criterion, f"failingPeriods.{key}")) == 1
-    split = at(template, values, "splitBy")
+        assert literal_value(value_at(template, criterion, f"failingPeriods.{key}")) == 1
+    split = value_at(template, values, "splitBy")
     assert isinstance(split, Array)
     window = _duration(said("windowSize"))
     return Rule(
-        key=str(plain(at(template, values, "key"))),
+        key=str(literal_value(value_at(template, values, "key"))),
         query=_query(program, values),
         severity=int(said("severity") or 0),
         window=window,
         look_back=_duration(said("overrideQueryTimeRange")) if said("overrideQueryTimeRange") else window,
         frequency=_duration(said("evaluationFrequency")),
-        operator=str(plain(criterion.get("operator"))),
-        threshold=int(plain(criterion.get("threshold")) or 0),
-        dimensions=tuple(str(plain(name)) for name in split.items),
+        operator=str(literal_value(criterion.get("operator"))),
+        threshold=int(literal_value(criterion.get("threshold")) or 0),
+        dimensions=tuple(str(literal_value(name)) for name in split.items),
         placeholder=_placeholder(template, criterion.get("query"), item),
     )
 
 
 def _query(program: Program, values: Node) -> str:
-    node = at(program.template(MONITORING), values, "query")
+    node = value_at(program.template(MONITORING), values, "query")
     assert isinstance(node, Call)
     assert node.function == "loadTextContent"
-    return program.texts[str(plain(node.arguments[0])).removeprefix("../")]
+    return program.texts[str(literal_value(node.arguments[0])).removeprefix("../")]
 
 
 def _placeholder(template: Template, node: Node | None, item: str) -> str:
@@ -130,11 +130,11 @@ def _placeholder(template: Template, node: Node | None, item: str) -> str:
     (workspace,) = [name.name for name in walk(created) if isinstance(name, Name)]
     resource = template.resource_type(template.symbols[workspace])
     assert resource.startswith("Microsoft.OperationalInsights/workspaces@")
-    assert [part.name for part in walk(created) if isinstance(part, Member)] == ["createdDate", "properties"]
-    assert isinstance(query, Member)
+    assert [part.name for part in walk(created) if isinstance(part, PropertyAccess)] == ["createdDate", "properties"]
+    assert isinstance(query, PropertyAccess)
     assert isinstance(query.target, Name)
     assert (query.target.name, query.name) == (item, "query")
-    assert isinstance(placeholder, Text)
+    assert isinstance(placeholder, String)
     return str(placeholder.literal)
 
 

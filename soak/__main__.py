@@ -9,10 +9,10 @@ import sys
 import time
 from dataclasses import replace
 
+from soak.fault_schedule import Climate
+from soak.intervals import MINUTE
 from soak.presets import PRESETS
 from soak.runner import Sum, live, lives
-from soak.spans import MINUTE
-from soak.weather import Climate
 
 HELD = 0.7  # the least part of the time in which the condition must hold: a proof about nothing proves nothing
 FOUND = 0.1  # of the ends that no notification told, the least part of which it must be judged when they were found

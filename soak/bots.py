@@ -10,10 +10,10 @@ from uuid import UUID
 
 from shared.errors import CallKeeperError, InvalidRequest
 from shared.storage.store import shard_of
-from soak.cloud import Held
-from soak.spans import HOUR, MINUTE
-from soak.weather import TENANTS
-from soak.wire import START, Died
+from soak.fault_schedule import TENANTS
+from soak.intervals import HOUR, MINUTE
+from soak.process import START, Died
+from soak.virtual_graph import Held
 
 if TYPE_CHECKING:
     from soak.world import App, World

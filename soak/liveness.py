@@ -6,9 +6,9 @@ What the keeper did plays no part in it; else taking a wake-up from it would exc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from soak.cloud import LEASE, Held
-from soak.spans import MINUTE, Span, Spans, gaps, stretched, union
-from soak.weather import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weather
+from soak.fault_schedule import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weather
+from soak.intervals import MINUTE, Span, Spans, gaps, stretched, union
+from soak.virtual_graph import LEASE, Held
 
 FRESH = 3 * MINUTE
 STALE = 20 * MINUTE

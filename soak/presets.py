@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from soak.weather import TENANTS, Climate, Kind
+from soak.fault_schedule import TENANTS, Climate, Kind
 
 NEVER = Kind(0, 0, 0)
 ALWAYS = Kind(0.01, 100_000, 100_000)

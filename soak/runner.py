@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from typing import cast
 
 from shared.telemetry import LOGGER
-from soak.judge import Findings
+from soak.checker import Findings
+from soak.fault_schedule import Climate
 from soak.loop import VirtualLoop
-from soak.weather import Climate
 from soak.world import World, listening
 
 

@@ -18,15 +18,15 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.storage.wakeup_queue import WakeUp
 from soak.bots import Bots
-from soak.cloud import Cloud, GraphOf, Held
-from soak.judge import TIMING, Findings, Judge
+from soak.checker import TIMING, Findings, Judge
+from soak.fault_schedule import ARMED, GROUPS, TICK, Climate, Kill, forecast
+from soak.intervals import HOUR, MINUTE
 from soak.liveness import Liveness
 from soak.loop import VirtualLoop
-from soak.post import Post, PostOf
-from soak.spans import HOUR, MINUTE
-from soak.storage import JudgedStore, StoreOf
-from soak.weather import ARMED, GROUPS, TICK, Climate, Kill, forecast
-from soak.wire import START, Died, OffClock, Process, Scene
+from soak.process import START, Died, OffClock, Process, Scene
+from soak.virtual_graph import Cloud, GraphOf, Held
+from soak.virtual_queue import Post, PostOf
+from soak.virtual_storage import JudgedStore, StoreOf
 
 if TYPE_CHECKING:
     from shared.storage.store import CallStore

@@ -20,8 +20,8 @@ from local.stack.processes import ProcessError
 from local.stack.stack import Options
 from soak.real import LEASE, MINUTE, SPEED
 from soak.real.bots import Bots, Life
-from soak.real.judge import Findings, Judge, Span
-from soak.real.troubles import OF_GRAPH, SWEEPS, Scene, Trouble, Troubles, pass_through
+from soak.real.checker import Findings, Judge, Span
+from soak.real.faults import OF_GRAPH, SWEEPS, Scene, Trouble, Troubles, pass_through
 from soak.real.world import World, running
 
 CALM = (25, 30)  # minutes between troubles: the condition of docs/reliability.md, and a little

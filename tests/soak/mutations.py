@@ -24,7 +24,7 @@ from shared.storage import wakeup_queue
 from shared.storage.memory_store import _Shard
 from shared.storage.rows import Delete, Write
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
-from soak.wire import START
+from soak.process import START
 
 
 @dataclass(frozen=True)

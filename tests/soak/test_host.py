@@ -7,7 +7,7 @@ from pathlib import Path
 from functions import keep_alive
 from shared.keeping.renewal_pass import SweepConfig
 from shared.storage.wakeup_queue import SEND_TIMEOUT
-from soak import bots, liveness, post, storage, world
+from soak import bots, liveness, virtual_queue, virtual_storage, world
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,13 +21,13 @@ def test_the_simulated_host_has_the_limits_of_host_json() -> None:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     queues = host["extensions"]["queues"]
     assert seconds(host["functionTimeout"]) == world.FUNCTION_TIMEOUT
-    assert seconds(queues["maxPollingInterval"]) == post.POLLING
-    assert seconds(queues["visibilityTimeout"]) == post.AGAIN
-    assert queues["maxDequeueCount"] == post.MOST_DEQUEUED
-    assert queues["batchSize"] + queues["newBatchThreshold"] == post.AT_ONCE
+    assert seconds(queues["maxPollingInterval"]) == virtual_queue.POLLING
+    assert seconds(queues["visibilityTimeout"]) == virtual_queue.AGAIN
+    assert queues["maxDequeueCount"] == virtual_queue.MOST_DEQUEUED
+    assert queues["batchSize"] + queues["newBatchThreshold"] == virtual_queue.AT_ONCE
 
 
 def test_the_simulated_clients_have_the_patience_of_the_real_ones() -> None:
-    assert SEND_TIMEOUT.total_seconds() == storage.PATIENCE
+    assert SEND_TIMEOUT.total_seconds() == virtual_storage.PATIENCE
     assert timedelta(seconds=liveness.BUDGET) == SweepConfig().budget
     assert bots.HTTP_BUDGET == keep_alive.HTTP_BUDGET

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from soak.judge import Findings
+from soak.checker import Findings
 from soak.presets import PRESETS
 from soak.runner import live
 from tests.docs.documents import read, rows, section

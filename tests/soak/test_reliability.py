@@ -1,10 +1,10 @@
 """docs/reliability.md says what the judge goes by."""
 
-from soak.judge import MOST_IN_CALM, MOST_SWITCHES, MOST_WAITING
+from soak.backoff_checker import MOST_EARLY
+from soak.checker import MOST_IN_CALM, MOST_SWITCHES, MOST_WAITING
+from soak.fault_schedule import Climate, forecast
+from soak.intervals import MINUTE
 from soak.liveness import Liveness
-from soak.manners import MOST_EARLY
-from soak.spans import MINUTE
-from soak.weather import Climate, forecast
 from tests.docs.documents import read, rows, section
 
 

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
+from soak.fault_schedule import Climate, forecast
 from soak.liveness import Liveness
 from soak.real import LEASE, SPEED
 from soak.real.bots import Life
 from soak.real.world import Known, Sent, Simulated, World
-from soak.weather import Climate, forecast
 
 LAPSED = (408, 8537)
 NOT_FOUND = {"keepAliveNotFound", "hangupNotFound", "lookupNotFound"}

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
-from soak.spans import MINUTE
+from soak.intervals import MINUTE
 
 IN_VAIN = 32  # keepAlives of a tenant in a row that nobody answered: then its calls wait a minute
 INSTANT = 0.001  # seconds: clocks tell microseconds, so who wakes on time may be one early

@@ -7,9 +7,9 @@ from typing import Any
 
 from shared.storage import wakeup_queue
 from shared.storage.wakeup_queue import WakeUp, parse_wake_up
-from soak.storage import through, trouble
-from soak.weather import BACK
-from soak.wire import Died, Process, Scene
+from soak.fault_schedule import BACK
+from soak.process import Died, Process, Scene
+from soak.virtual_storage import through, trouble
 
 POLLING = 10.0  # seconds, host.json: maxPollingInterval
 AGAIN = 30.0  # seconds, host.json: visibilityTimeout

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from soak.weather import Weather
+from soak.fault_schedule import Weather
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from soak.fault_schedule import Climate
 from soak.presets import PRESETS
 from soak.runner import Sum, live, lives
-from soak.weather import Climate
 
 ROOT = Path(__file__).parents[2]
 SHORT = Climate(hours=6, calls=30)

@@ -6,7 +6,7 @@ Nothing here depends on what the keeper does: the judge goes by it.
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from soak.spans import HOUR, MINUTE, Span, Spans
+from soak.intervals import HOUR, MINUTE, Span, Spans
 
 TENANTS = (
     "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11",

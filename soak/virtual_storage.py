@@ -9,9 +9,9 @@ from typing import Any
 from shared.errors import StoreUnavailable
 from shared.storage.memory_store import MemoryCallStore
 from shared.storage.store import Change
-from soak.spans import Span
-from soak.weather import Weather
-from soak.wire import Process, Scene
+from soak.fault_schedule import Weather
+from soak.intervals import Span
+from soak.process import Process, Scene
 
 PATIENCE = 10.0  # seconds: the clients give up after that
 

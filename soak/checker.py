@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
 from shared.storage.store import Change, shard_of
-from soak.cloud import Cloud, Held
+from soak.backoff_checker import MOST_EARLY
+from soak.fault_schedule import TICK
+from soak.intervals import MINUTE
 from soak.liveness import Liveness
-from soak.manners import MOST_EARLY
-from soak.spans import MINUTE
-from soak.storage import at_once
-from soak.weather import TICK
-from soak.wire import START
+from soak.process import START
+from soak.virtual_graph import Cloud, Held
+from soak.virtual_storage import at_once
 
 if TYPE_CHECKING:
     from shared.storage.memory_store import MemoryCallStore

@@ -8,7 +8,7 @@ import pytest
 
 from soak.real import SPEED
 from soak.real.bots import Life
-from soak.real.judge import Judge, Span
+from soak.real.checker import Judge, Span
 from soak.real.world import Attempt, Event, Known, Sent, Simulated, SimulatedLease, Termination, World
 
 NOW = datetime.now(UTC).replace(microsecond=0)

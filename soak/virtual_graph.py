@@ -12,10 +12,10 @@ from shared.graph.client import GraphCall
 from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.recording import RecordRequest
 from shared.http_client import Response, TransportError
-from soak.manners import Manners
-from soak.spans import MINUTE
-from soak.weather import RETRY_AFTER
-from soak.wire import START, OffClock, Process, Scene
+from soak.backoff_checker import Manners
+from soak.fault_schedule import RETRY_AFTER
+from soak.intervals import MINUTE
+from soak.process import START, OffClock, Process, Scene
 
 LEASE = 45 * MINUTE  # Graph: call-keepAlive page
 PATIENCE = 10.0  # seconds: GRAPH_TIMEOUT

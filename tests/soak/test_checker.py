@@ -6,8 +6,8 @@ import pytest
 
 from shared.domain.calls import Call, Event
 from shared.storage.store import Change
-from soak.manners import INSTANT, MOST_EARLY, Manners
-from soak.storage import JudgedStore, at_once
+from soak.backoff_checker import INSTANT, MOST_EARLY, Manners
+from soak.virtual_storage import JudgedStore, at_once
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CALL_ID = "3f600652-67c7-2623-5f3a-da524cf104f7"

@@ -7,6 +7,7 @@ from soak.intervals import MINUTE
 from soak.liveness import LivenessCondition
 from soak.presets import PRESETS
 from tests.docs.documents import read, rows, section
+from tools.docs_tables import ROOT
 
 
 def test_the_page_has_the_condition_of_the_checker() -> None:
@@ -19,11 +20,17 @@ def test_the_page_has_the_condition_of_the_checker() -> None:
 def test_the_page_has_the_path_that_only_a_fan_out_has() -> None:
     liveness = LivenessCondition(draw(0, PRESETS["fan-out"]))
     alone = next(path for path in liveness.paths if path.name == "timer alone")
-    assert f"so alone it takes {alone.window / MINUTE:g} minutes" in read("docs/reliability.md")
+    assert f"so alone it takes {alone.window / MINUTE:g} minutes" in " ".join(read("docs/reliability.md").split())
 
 
 def test_the_page_has_the_bounds_of_the_queue_and_of_early_keep_alives() -> None:
-    page = read("docs/reliability.md")
+    page = " ".join(read("docs/reliability.md").split())  # lines are wrapped
     assert f"at most {MAX_WATCHDOGS} watchdog messages and {MAX_MESSAGES:,} messages in all" in page
     assert f"{MAX_WATCHDOGS_WITHOUT_OUTAGES} watchdog messages if" in page
     assert f"at most {MAX_EARLY} keepAlives" in page
+
+
+def test_the_page_names_unit_tests_that_exist() -> None:
+    named = {row[1].strip("`") for row in rows(section(read("docs/reliability.md"), "What it does not find"))}
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "shared").rglob("test_*.py")]
+    assert {name for name in named if not any(f"def {name}(" in source for source in sources)} == set()

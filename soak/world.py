@@ -33,7 +33,7 @@ FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
 APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))
 
 
-class StubVerifier:
+class Verifier:
     """Replaces `TokenVerifier`: the header contains the tenant. Other tests verify tokens."""
 
     async def verify(self, authorization: str | None) -> Claims:
@@ -59,7 +59,8 @@ class AppProcess(Process):
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, clock, plan)
         self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
-        self.webhook = Webhook(store, cast("TokenVerifier", StubVerifier()), queue, clock, SenderAllowList(), apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
+        self.clock = clock
 
 
 class World:

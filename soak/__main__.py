@@ -56,11 +56,14 @@ def _find_unproven(totals: Totals) -> list[str]:
 
 def _parse_options(arguments: list[str] | None) -> argparse.Namespace:
     usual = FaultProfile()
-    parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--seeds", type=_seeds, default="0-499", help="a number, or first-last (default %(default)s)")
     parser.add_argument("--hours", type=_hours, default=usual.hours, help="hours of a run (default %(default)s)")
     parser.add_argument("--calls", type=_count, default=usual.calls, help="calls alive at a time (default %(default)s)")
-    parser.add_argument("--preset", choices=PRESETS, default="usual", help="the kind of faults (default %(default)s)")
+    presets = "\n".join(["the kind of faults (default %(default)s), one of:", *PRESETS])
+    parser.add_argument("--preset", choices=PRESETS, default="usual", metavar="NAME", help=presets)
     parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="processes (default %(default)s)")
     parser.add_argument("--trace", action="store_true", help="print every event of the first seed's run")
     return parser.parse_args(arguments)

@@ -109,7 +109,7 @@ class Run:
         self._story.title("Summary")
         fact("faults", ", ".join(f"{count} x {name}" for name, count in self._counts.items()) or "none")
         fact("calls", f"{len(self._calls)}, of which {findings.ended} ended and were closed once")
-        fact("reasons", f"{findings.with_reason} from Graph's notification; the others had no notification")
+        fact("reasons", f"{findings.with_reason} from Graph's notification; no notification of the others arrived")
         fact("margin", f"at least {margin:.0f} of {LEASE} minutes were left at each renewal")
         fact("machine", f"load {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors; calls lapse on a busy machine")
         fact("not checked", f"{findings.unknown} calls lapsed before Call Keeper knew of them")

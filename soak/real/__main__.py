@@ -76,7 +76,7 @@ class Run:
         self._world = world
         self._seed = seed
         self._story = Story()
-        self._context = Context(world, Random(f"troubles {seed}"))
+        self._context = Context(world, Random(f"troubles {seed}"))  # the name is part of what a seed means
         self._faults: list[FaultInterval] = []
         self._counts: Counter[str] = Counter()
         self._calls: list[BotCall] = []

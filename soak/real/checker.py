@@ -121,7 +121,7 @@ class Checker:
                 simulated.id, f"was notified to have ended with {notified}, but has {end.source} {codes}"
             )
         elif not has_reason and (end.source not in NOT_FOUND or codes != (None, None)):
-            self._add_violation(simulated.id, f"has an end that nobody reported: {end.source} {codes}")
+            self._add_violation(simulated.id, f"has an end without evidence: {end.source} {codes}")
         if simulated.ended_at and self._to_simulated(end.ended_at) < simulated.ended_at - MAX_DRIFT:
             self._add_violation(simulated.id, f"was closed before Graph ended it, {simulated.ended_at:%H:%M:%S}")
         if [event.kind for event in self._world.events(simulated.id)].count("ended") > 1:

@@ -120,7 +120,7 @@ def test_a_call_on_record_as_at_graph_is_no_violation(world: StubWorld) -> None:
         pytest.param(StubWorld(ENDED, FOUND_GONE), "was notified to have ended", id="reason lost"),
         pytest.param(
             StubWorld(ENDED_SILENTLY, on_record(200, 5001, "notification")),
-            "an end that nobody reported",
+            "an end without evidence",
             id="invented",
         ),
         pytest.param(

@@ -1,1 +1,1 @@
-"""Hard lives of the keeper in virtual time: the proof that no lease lapses. Run as `python -m soak`."""
+"""The soak: the keeper in virtual time under random faults, to prove that no lease lapses. See `python -m soak`."""

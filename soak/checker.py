@@ -1,4 +1,4 @@
-"""Holds the promise against what happens: at each write, at each end of a call, at each moment that a lease lapses."""
+"""The checker: holds a run to the promises of docs/reliability.md, at each write, each end and each lapse of a call."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,212 +9,239 @@ from typing import TYPE_CHECKING
 from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
 from shared.storage.store import Change, shard_of
-from soak.backoff_checker import MOST_EARLY
+from soak.backoff_checker import MAX_EARLY
 from soak.fault_schedule import TICK
 from soak.intervals import MINUTE
-from soak.liveness import Liveness
+from soak.liveness import LivenessCondition
 from soak.process import START
-from soak.virtual_graph import Cloud, Held
+from soak.virtual_graph import VirtualCall, VirtualGraph
 from soak.virtual_storage import at_once
 
 if TYPE_CHECKING:
     from shared.storage.memory_store import MemoryCallStore
 
 TIMING = Timing()
-YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again
-MOST_SWITCHES = 24
-MOST_IN_CALM = 12  # of them, where storage never fails and the queue never stands still
-MOST_WAITING = 1_000
+YOUNG = 6 * MINUTE  # a 404 in the first minutes of a call is asked again
+MAX_WATCHDOGS = 24  # messages on the queue
+MAX_WATCHDOGS_WITHOUT_OUTAGES = 12  # of them, if storage never fails and the queue never stalls
+MAX_MESSAGES = 1_000  # on the queue
 
 
 @dataclass
 class Findings:
-    """What came out of one life. Times in seconds."""
+    """The result of one run. Times in seconds."""
 
     seed: int
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    margin: float = float("inf")  # the least that a lease had left when it was renewed, while the condition held
-    least: float = float("inf")  # the same, whatever the weather
+    margin: float = float("inf")  # the smallest of any renewal while the condition held
+    smallest_margin: float = float("inf")  # of any renewal
     digest: str = ""
 
 
 @dataclass(slots=True)
-class Known:
-    """What the store holds of a call, and since when."""
+class RecordedCall:
+    """A call at Graph, its record in the store, and when the record came."""
 
-    held: Held
-    call: Call
+    virtual: VirtualCall
+    record: Call
     since: float
 
 
-class Judge:
-    """Sees every write of every process."""
+class Checker:
+    """Sees every write of every process, and what happens at Graph.
+
+    Parameters
+    ----------
+    findings
+        Gets the violations and counts.
+    graph
+        Knows the truth about each call.
+    liveness
+        Says when a lapse is a violation.
+    now
+        Returns the seconds since the start of the run.
+    trace
+        Adds a line to the trace of the run.
+    """
 
     def __init__(
-        self, findings: Findings, cloud: Cloud, liveness: Liveness, now: Callable[[], float], tell: Callable[..., None]
+        self,
+        findings: Findings,
+        graph: VirtualGraph,
+        liveness: LivenessCondition,
+        now: Callable[[], float],
+        trace: Callable[..., None],
     ) -> None:
         self._findings = findings
-        self._cloud = cloud
+        self._graph = graph
         self._liveness = liveness
         self._now = now
-        self._tell = tell
+        self._trace = trace
         self.store: MemoryCallStore | None = None
-        self.known: dict[str, Known] = {}
-        self._live: dict[int, dict[str, Known]] = {}
-        self._ended_lines: Counter[str] = Counter()
+        self.recorded: dict[str, RecordedCall] = {}
+        self._active: dict[int, dict[str, RecordedCall]] = {}
+        self._ended_events: Counter[str] = Counter()
 
-    def committed(self, change: Change) -> None:
-        """A call was written."""
-        call, held = change.after, self._cloud.calls[change.after.id]
-        known = self.known.get(call.id)
-        if known is None:
-            known = self.known[call.id] = Known(held, call, self._now())
+    def on_commit(self, change: Change) -> None:
+        """Check the write of a call."""
+        record, virtual = change.after, self._graph.calls[change.after.id]
+        recorded = self.recorded.get(record.id)
+        if recorded is None:
+            recorded = self.recorded[record.id] = RecordedCall(virtual, record, self._now())
         was_active = change.before is None or change.before.value.status is Status.ACTIVE
-        known.call = call
-        self._ended_lines[call.id] += sum(event.kind == "ended" for event in change.events)
-        if call.status is Status.ENDED:
-            self._live.get(shard_of(call.id), {}).pop(call.id, None)
+        recorded.record = record
+        self._ended_events[record.id] += sum(event.kind == "ended" for event in change.events)
+        if record.status is Status.ENDED:
+            self._active.get(shard_of(record.id), {}).pop(record.id, None)
             if was_active:
-                self._closed(held, call, new=change.before is None)
-            if self._ended_lines[call.id] > 1:
-                self._violated("closed twice", call.id)
+                self._check_closing(virtual, record, new=change.before is None)
+            if self._ended_events[record.id] > 1:
+                self._add_violation("closed twice", record.id)
         else:
-            self._live.setdefault(shard_of(call.id), {})[call.id] = known
-            self._check_claim(known, self._watermark(shard_of(call.id)))
+            self._active.setdefault(shard_of(record.id), {})[record.id] = recorded
+            self._check_claim(recorded, self._watermark(shard_of(record.id)))
 
-    def swept(self, shard: int) -> None:
-        """A watermark was written: what it claims must be so."""
+    def on_watermark(self, shard: int) -> None:
+        """Check the write of a watermark: each renewal that it claims must have happened."""
         watermark = self._watermark(shard)
         self._findings.counts["watermarks"] += 1
-        for known in self._live.get(shard, {}).values():
-            self._check_claim(known, watermark)
+        for recorded in self._active.get(shard, {}).values():
+            self._check_claim(recorded, watermark)
 
-    def kept(self, held: Held) -> None:
-        """Graph got a keepAlive, just before the lease begins anew."""
-        now, known = self._now(), self.known.get(held.id)
+    def on_keep_alive(self, call: VirtualCall) -> None:
+        """Record the margin of a keepAlive that has reached Graph, before the new lease begins."""
+        now, recorded = self._now(), self.recorded.get(call.id)
         self._findings.counts["keepAlives"] += 1
-        left = held.lapses - now
-        self._findings.least = min(self._findings.least, left)
+        left = call.lapses - now
+        self._findings.smallest_margin = min(self._findings.smallest_margin, left)
         if (
             left < self._findings.margin
-            and known
-            and self._liveness.saves(held.tenant, max(held.lease_from, known.since), held.lapses)
+            and recorded
+            and self._liveness.find_path(call.tenant, max(call.renewed, recorded.since), call.lapses)
         ):
             self._findings.margin = left
 
-    def ended(self, held: Held) -> None:
-        """Graph let a call go."""
-        counts, known = self._findings.counts, self.known.get(held.id)
+    def on_end(self, call: VirtualCall) -> None:
+        """Check the end of a call at Graph: a lapse is a violation if a path was open."""
+        counts, recorded = self._findings.counts, self.recorded.get(call.id)
         counts["ends"] += 1
-        self._tell("Graph", "ends", held.id, held.cause)
-        if held.cause != "lapsed":
+        self._trace("Graph", "ends", call.id, call.cause)
+        if call.cause != "lapsed":
             return
-        path = self._path(held, known)
-        counts["lapses excused"] += known is not None and not path
-        counts["lapses unknown"] += known is None and not path
+        path = self._find_path(call, recorded)
+        counts["lapses excused"] += recorded is not None and not path
+        counts["lapses unknown"] += recorded is None and not path
         if path:
-            self._violated(f"lapsed, though it could have been kept ({path})", held.id)
+            self._add_violation(f"lapsed, though this path was open: {path}", call.id)
 
-    def _path(self, held: Held, known: Known | None) -> str | None:
-        """By which path a call that lapses could have been kept."""
-        began = max(held.asked or 0, held.told or 0)
-        if began > held.lease_from and (known is None or known.since >= began) and (path := self._liveness.began(held)):
+    def _find_path(self, call: VirtualCall, recorded: RecordedCall | None) -> str | None:
+        """Return the path that could have renewed a call that lapses, None if there was none."""
+        first = max(call.registered or 0, call.reported or 0)
+        came_first = first > call.renewed and (recorded is None or recorded.since >= first)
+        if came_first and (path := self._liveness.find_first_path(call)):
             return path
-        if known is None:
+        if recorded is None:
             return None
-        start = max(held.lease_from, known.since)
-        return self._liveness.saves(held.tenant, start, self._now(), self._rank(held), self._size(held, start))
+        start = max(call.renewed, recorded.since)
+        return self._liveness.find_path(
+            call.tenant, start, self._now(), self._count_before(call), self._count_in_shard(call, start)
+        )
 
-    def due(self, held: Held) -> None:
-        """A sweep period and 60 seconds after the end: by now it must be on record, if all was fine."""
-        known = self.known.get(held.id)
-        if known is None or held.ended is None or known.since > held.ended:
+    def check_end_found(self, call: VirtualCall) -> None:
+        """Check that an end is on record, a sweep period and 60 seconds after it, if there was no fault."""
+        recorded = self.recorded.get(call.id)
+        if recorded is None or call.ended is None or recorded.since > call.ended:
             return
-        start, end = held.ended - self._liveness.fresh - TICK, self._now()
-        if start < 0 or not self._liveness.found_by(held.tenant, start, end, self._size(held, start)):
+        start, end = call.ended - self._liveness.fresh - TICK, self._now()
+        size = self._count_in_shard(call, start)
+        if start < 0 or not self._liveness.must_find_end(call.tenant, start, end, size):
             return
-        met = held.started if held.asked is not None else known.since  # nobody told its age: it may have just begun
-        if held.ended - met < YOUNG + self._liveness.skew and not self._liveness.queue_clear(start, end):
+        # Without a true start the keeper must take the call for new when its record comes.
+        began = call.started if call.registered is not None else recorded.since
+        if call.ended - began < YOUNG + self._liveness.skew and not self._liveness.is_queue_clear(start, end):
             return
-        told = known.call.termination
-        self._findings.counts["ends in time"] += told is None or told.source is not TerminationSource.NOTIFICATION
-        if known.call.status is not Status.ENDED:
-            self._violated("its end was not found within a sweep period and 60 s", held.id)
+        termination = recorded.record.termination
+        by_notification = termination and termination.source is TerminationSource.NOTIFICATION
+        self._findings.counts["ends in time"] += not by_notification
+        if recorded.record.status is not Status.ENDED:
+            self._add_violation("its end was not found within a sweep period and 60 s", call.id)
 
-    def waiting(self, switches: int, messages: int) -> None:
-        """So many messages are on the queue."""
+    def check_queue(self, watchdogs: int, messages: int) -> None:
+        """Check the number of messages on the queue, and of those of the watchdog among them."""
         counts = self._findings.counts
-        counts["most switches"] = max(counts["most switches"], switches)
+        counts["most watchdogs"] = max(counts["most watchdogs"], watchdogs)
         counts["most messages"] = max(counts["most messages"], messages)
-        if switches > (MOST_SWITCHES if self._liveness.outages else MOST_IN_CALM) or messages > MOST_WAITING:
-            self._violated("the queue grows", f"{switches} switches, {messages} messages")
+        bound = MAX_WATCHDOGS if self._liveness.has_queue_faults else MAX_WATCHDOGS_WITHOUT_OUTAGES
+        if watchdogs > bound or messages > MAX_MESSAGES:
+            self._add_violation("the queue grows", f"{watchdogs} watchdogs, {messages} messages")
 
-    def overtime(self, process: str) -> None:
-        """The host ended a function that took too long, and its process with it."""
+    def on_function_timeout(self, process: str) -> None:
+        """Record that the host ended a function after five minutes, and its process with it."""
         self._findings.counts["function time-outs"] += 1
-        self._violated("a function took as long as the host allows", process)
+        self._add_violation("a function took as long as the host allows", process)
 
-    def early(self, process: str, many: int) -> None:
-        """A process sent so many keepAlives for a tenant while it had to wait."""
-        self._findings.counts["most early"] = max(self._findings.counts["most early"], many)
-        if many == MOST_EARLY + 1:
-            self._violated("asks on for a tenant that has to wait", process)
+    def on_early_keep_alive(self, process: str, count: int) -> None:
+        """Check how many keepAlives a process has sent for a tenant during one backoff."""
+        self._findings.counts["most early"] = max(self._findings.counts["most early"], count)
+        if count == MAX_EARLY + 1:
+            self._add_violation("sends keepAlives for a tenant that has to wait", process)
 
-    def settle(self) -> None:
-        """After an hour of peace: the record and Graph agree, but for ends that no sweep can have found yet."""
-        for known in self.known.values():
-            if known.held.ended is not None and self._now() - known.held.ended < TICK + self._liveness.fresh + MINUTE:
+    def check_final_state(self) -> None:
+        """Check, an hour after the last fault, that records and Graph agree, except ends that no sweep can know yet."""
+        for recorded in self.recorded.values():
+            ended = recorded.virtual.ended
+            if ended is not None and self._now() - ended < TICK + self._liveness.fresh + MINUTE:
                 continue
-            if (known.held.ended is None) != (known.call.status is Status.ACTIVE):
-                self._violated("the record and Graph differ in the end", known.held.id)
+            if (ended is None) != (recorded.record.status is Status.ACTIVE):
+                self._add_violation("at the end of the run its record and Graph differ", recorded.virtual.id)
 
-    def _closed(self, held: Held, call: Call, *, new: bool) -> None:
-        counts, source = self._findings.counts, call.termination and str(call.termination.source)
+    def _check_closing(self, call: VirtualCall, record: Call, *, new: bool) -> None:
+        counts, source = self._findings.counts, record.termination and str(record.termination.source)
         counts["closed"] += 1
         counts[f"closed by {source}"] += 1
-        held.closed += 1
-        if held.ended is None:
-            self._violated("ended by us while Graph held it", held.id)
-        if source not in held.words:
-            self._violated(f"ended without Graph's word ({source})", held.id)
-        if held.closed > 1:
-            self._violated("closed twice", held.id)
-        self._tell("record", "tombstone" if new else "ended", held.id, source)
+        call.times_closed += 1
+        if call.ended is None:
+            self._add_violation("closed while Graph held it", call.id)
+        if source not in call.evidence:
+            self._add_violation(f"closed without evidence from Graph ({source})", call.id)
+        if call.times_closed > 1:
+            self._add_violation("closed twice", call.id)
+        self._trace("record", "tombstone" if new else "ended", call.id, source)
 
-    def _rank(self, held: Held) -> int:
-        """How many calls of the shard come before it, the earliest deadline first."""
-        live = self._live.get(shard_of(held.id), {}).values()
-        return sum(each.held.lease_from < held.lease_from for each in live)
+    def _count_before(self, call: VirtualCall) -> int:
+        """Return how many active calls of the shard have an earlier deadline."""
+        active = self._active.get(shard_of(call.id), {}).values()
+        return sum(each.virtual.renewed < call.renewed for each in active)
 
-    def _size(self, held: Held, start: float) -> int:
-        """How many calls of its shard were alive then, or are now, whatever is more."""
-        known = [each for each in self.known.values() if shard_of(each.held.id) == shard_of(held.id)]
+    def _count_in_shard(self, call: VirtualCall, start: float) -> int:
+        """Return how many calls of the shard were alive at `start` or are alive now, whichever is more."""
+        recorded = [each for each in self.recorded.values() if shard_of(each.virtual.id) == shard_of(call.id)]
         return max(
-            sum(each.since <= at and (each.held.ended is None or each.held.ended >= at) for each in known)
+            sum(each.since <= at and (each.virtual.ended is None or each.virtual.ended >= at) for each in recorded)
             for at in (start, self._now())
         )
 
-    def _check_claim(self, known: Known, watermark: Watermark | None) -> None:
-        """No renewal is claimed that Graph did not see, but for the clock of who wrote it.
+    def _check_claim(self, recorded: RecordedCall, watermark: Watermark | None) -> None:
+        """Check that record and watermark claim no renewal that Graph did not see, within the skew of one clock.
 
-        The start is a bot's word, or, where it gave none, the time at which it came: that is no claim of ours.
+        The start of a call is its bot's claim, or the time at which its record came. Neither is ours.
         """
-        claimed = _seconds(known.call.lease.last_renewal(watermark, TIMING))
-        true = max(known.held.lease_from, _seconds(known.call.started_at))
+        claimed = _seconds(recorded.record.lease.last_renewal(watermark, TIMING))
+        true = max(recorded.virtual.renewed, _seconds(recorded.record.started_at))
         if claimed > true + self._liveness.skew / 2 + 1:
-            self._violated(
-                f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", known.held.id
+            self._add_violation(
+                f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", recorded.virtual.id
             )
 
     def _watermark(self, shard: int) -> Watermark | None:
-        assert self.store is not None  # noqa: S101 the world sets it
+        assert self.store is not None  # noqa: S101 - the world sets it
         return at_once(self.store.get_watermark(shard))
 
-    def _violated(self, what: str, who: str) -> None:
+    def _add_violation(self, what: str, subject: str) -> None:
         at = START + timedelta(seconds=self._now())
-        self._findings.violations.append(f"{at:%d %H:%M:%S} {who}: {what}")
-        self._tell("JUDGE", "violation", who, what)
+        self._findings.violations.append(f"{at:%d %H:%M:%S} {subject}: {what}")
+        self._trace("CHECKER", "violation", subject, what)
 
 
 def _seconds(moment: datetime) -> float:

@@ -1,12 +1,13 @@
-"""The faults of one life: when they come, how long they stay, whom they strike. Drawn from the seed, before it begins.
+"""The fault schedule of one run: when each fault begins, how long it lasts, what it strikes.
 
-Nothing here depends on what the keeper does: the judge goes by it.
+The schedule is drawn from the seed before the run begins. It does not depend on what the keeper does, so the checker
+can decide from it alone when a lapse is a violation.
 """
 
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from soak.intervals import HOUR, MINUTE, Span, Spans
+from soak.intervals import HOUR, MINUTE, Interval, Intervals
 
 TENANTS = (
     "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11",
@@ -14,35 +15,49 @@ TENANTS = (
     "0f5e7d3c-2b1a-4c6d-9e8f-7a6b5c4d3e2f",
 )
 TICK = 15 * MINUTE  # KEEP_ALIVE_SCHEDULE: 0 */15 * * * *
-GROUPS = ("timer", "queue", "http")  # Flex Consumption: each in instances of its own
-ARMED = 2 * MINUTE  # within which a process that is to die does so, whatever it does
-BACK = 10 * MINUTE  # after which a dead process's messages come back at the latest
-RETRY_AFTER = (("1.5", 1.5), ("40", 40.0), ("300", 300.0), ("", 2.0))  # as Graph writes it, and in seconds
-LONGEST_RETRY_AFTER = 300.0
+GROUPS = ("timer", "queue", "http")  # Flex Consumption runs each kind of function in instances of its own
+MAX_KILL_DELAY = 2 * MINUTE  # a process that is to be killed dies within this time, whatever it does
+MAX_REDELIVERY = 10 * MINUTE  # the messages of a killed process come back within this time
+RETRY_AFTER = (("1.5", 1.5), ("40", 40.0), ("300", 300.0), ("", 2.0))  # the header of a 429, and its seconds
+MAX_RETRY_AFTER = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of fault: minutes between two on average (0: never), how many they last, how they show."""
+class FaultKind:
+    """How often a fault comes, how long it lasts and how it shows.
+
+    Parameters
+    ----------
+    every
+        Mean time between two faults, in minutes. 0: the fault never comes.
+    shortest, longest
+        Bounds of its duration, in minutes.
+    modes
+        The ways in which it can show. Each fault shows in one of them.
+    targets
+        What it can strike. Each fault strikes one of them.
+    at_ticks
+        True if each fault begins a minute before a tick of the timer.
+    """
 
     every: float
     shortest: float
     longest: float
     modes: tuple[str, ...] = ("",)
-    where: tuple[str, ...] = ("",)
-    at_ticks: bool = False  # each comes with the next tick of the timer, a minute before it
+    targets: tuple[str, ...] = ("",)
+    at_ticks: bool = False
 
-    def spans(self, random: Random, hours: float, intensity: float) -> Spans:
-        """Draw them for a whole life."""
-        found: list[Span] = []
+    def draw(self, random: Random, hours: float, intensity: float) -> Intervals:
+        """Draw the faults of a whole run. `intensity` multiplies how often they come."""
+        found: list[Interval] = []
         if not self.every or not intensity:
-            return Spans()
+            return Intervals()
         at = self._begin(random.expovariate(intensity / self.every))
         while at < hours * 60:
             end = min(at + random.uniform(self.shortest, self.longest), hours * 60)
-            found.append(Span(at * MINUTE, end * MINUTE, random.choice(self.modes), random.choice(self.where)))
+            found.append(Interval(at * MINUTE, end * MINUTE, random.choice(self.modes), random.choice(self.targets)))
             at = self._begin(end + random.expovariate(intensity / self.every))
-        return Spans(found)
+        return Intervals(found)
 
     def _begin(self, at: float) -> float:
         return (at * MINUTE // TICK + 1) * TICK / MINUTE - 1 if self.at_ticks else at
@@ -53,51 +68,52 @@ TENANT_MODES = ("403", "403", "slow", "429", "401", "noToken", "503", "hangs")
 
 
 @dataclass(frozen=True, slots=True)
-class Climate:
-    """What a life may meet. Times in minutes, but for `hours` and `clock_off`, in seconds."""
+class FaultProfile:
+    """The faults and the workload that a run can get. A share is a probability from 0 to 1.
+
+    If a field has several values, one of them is drawn for each run (`intensities`: for each kind of fault).
+    """
 
     hours: float = 24
-    calls: int = 50
+    calls: int = 50  # alive at any time
     intensities: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
-    storage: Kind = Kind(300, 1, 20, ("away", "flaky", "slow"), ("tables", "queues", "both"))
-    graph: Kind = Kind(240, 1, 25, GRAPH_MODES)
-    tenant: Kind = Kind(300, 1, 25, TENANT_MODES, TENANTS)
-    timer_paused: Kind = Kind(300, 14, 40)
-    timer_doubled: Kind = Kind(300, 15, 120)
-    timer_dies: float = 0.3
-    queue_loses: Kind = Kind(400, 5, 60)
-    queue_stands: Kind = Kind(400, 2, 40)
-    queue_doubles: Kind = Kind(400, 5, 60)
-    quiet: Kind = Kind(300, 10, 120)
-    kills: Kind = Kind(240, 2, 2)
-    asked_by: tuple[str, ...] = (
-        "nobody",
-        "scheduler",
-        "operator",
-    )  # of a life: who asks for sweeps, POST /api/keep-alive
-    operator_asks: float = 60.0  # on average
-    clock_off: float = 120.0
-    queues: int = 2
-    https: int = 2
+    storage: FaultKind = FaultKind(300, 1, 20, ("away", "flaky", "slow"), ("tables", "queues", "both"))
+    graph: FaultKind = FaultKind(240, 1, 25, GRAPH_MODES)
+    tenant: FaultKind = FaultKind(300, 1, 25, TENANT_MODES, TENANTS)
+    timer_paused: FaultKind = FaultKind(300, 14, 40)
+    timer_doubled: FaultKind = FaultKind(300, 15, 120)
+    timer_death_share: float = 0.3  # of runs: the timer stops at some moment and stays stopped
+    queue_loses: FaultKind = FaultKind(400, 5, 60)
+    queue_stalls: FaultKind = FaultKind(400, 2, 40)  # the queue delivers nothing
+    queue_duplicates: FaultKind = FaultKind(400, 5, 60)
+    no_requests: FaultKind = FaultKind(300, 10, 120)
+    kills: FaultKind = FaultKind(240, 2, 2)
+    sweep_requesters: tuple[str, ...] = ("none", "scheduler", "operator")  # who calls POST /api/keep-alive
+    operator_interval: float = 60.0  # mean, in minutes
+    max_clock_offset: float = 120.0  # of a process, in seconds
+    queue_processes: int = 2
+    http_processes: int = 2
     concurrency: tuple[int, ...] = (4, 32)
-    fan_out_above: int = 20_000
-    graph_seconds: float = 0.15
-    lives: float = 4.0  # hours that a call lasts on average
-    request_every: float = 0.75
-    one_shard: bool = False  # all calls in one shard, one after the other
-    short: float = 0.15  # the share of calls that last minutes
-    deaf: float = 0.3  # the share of calls whose notifications go to their bot alone
-    unseen: float = 0.1  # the share of calls that Graph does not find at first
-    late: float = 0.1  # the share of bots that register late
-    unregistered: float = 0.1  # the share of calls of which notifications alone tell, of those that are not deaf
-    heard: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of a life: the share of notifications that are lost, or late
+    fan_out_threshold: int = 20_000
+    graph_latency: float = 0.15  # mean, in seconds
+    mean_call_hours: float = 4.0
+    request_interval: float = 0.75  # mean time between two other requests to the API, in minutes
+    one_shard: bool = False  # all calls are in one shard
+    short_share: float = 0.15  # of calls: they last minutes
+    no_notification_share: float = 0.3  # of calls: Graph notifies only their bot
+    early_404_share: float = 0.1  # of calls: Graph does not find them at first
+    late_share: float = 0.1  # of calls: they become known to Call Keeper late
+    unregistered_share: float = 0.1  # of calls with notifications: only notifications report them
+    notification_fault_shares: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of notifications: lost, or late
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A process dies: at its so-many-th request from `at` on, before or after it had its effect, or 2 minutes later.
+    """The death of one process of a group, `at` seconds into the run; a new one starts `down` seconds later.
 
-    Or `by_steps`: after so many steps of the loop, between any two awaits of all that runs.
+    If `by_steps`, the process dies `number` steps of the event loop later, so between any two awaits. Otherwise it
+    dies at its `number`-th request, before or after the effect of that request. In both cases it dies after
+    `MAX_KILL_DELAY` at the latest.
     """
 
     at: float
@@ -109,86 +125,90 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
-    """The schedule of faults of one life."""
+class FaultSchedule:
+    """All faults of one run. Times in seconds since its start."""
 
-    climate: Climate
-    storage: Spans
-    graph: Spans
-    tenant: dict[str, Spans]
-    timer_paused: Spans
-    timer_doubled: Spans
-    queue_loses: Spans
-    queue_stands: Spans
-    queue_doubles: Spans
-    quiet: Spans
+    profile: FaultProfile
+    storage: Intervals
+    graph: Intervals
+    tenant: dict[str, Intervals]
+    timer_paused: Intervals
+    timer_doubled: Intervals
+    queue_loses: Intervals
+    queue_stalls: Intervals
+    queue_duplicates: Intervals
+    no_requests: Intervals
     kills: tuple[Kill, ...]
-    asks: tuple[float, ...]  # when somebody asks for a sweep
-    asks_always: bool  # that is an outside scheduler
-    seconds: float = field(default=0.0)
+    sweep_requests: tuple[float, ...]  # when POST /api/keep-alive comes
+    has_scheduler: bool  # True if an outside scheduler sends these requests
+    seconds: float = field(default=0.0)  # duration of the run
 
-    def tally(self) -> int:
-        """How many faults there are."""
-        kinds = (self.storage, self.graph, self.timer_paused, self.timer_doubled, self.queue_loses, self.queue_stands)
-        several = (*kinds, self.queue_doubles, self.quiet, *self.tenant.values())
-        return sum(len(spans.all) for spans in several) + len(self.kills)
+    def count_faults(self) -> int:
+        """Return the number of faults."""
+        kinds = (self.storage, self.graph, self.timer_paused, self.timer_doubled, self.queue_loses, self.queue_stalls)
+        several = (*kinds, self.queue_duplicates, self.no_requests, *self.tenant.values())
+        return sum(len(intervals.all) for intervals in several) + len(self.kills)
 
 
-def forecast(seed: int, climate: Climate) -> Weather:
-    """The faults of a seed. Each kind has randomness of its own, so that changing one does not change the others."""
+def draw(seed: int, profile: FaultProfile) -> FaultSchedule:
+    """Draw the fault schedule of a seed.
 
-    def drawn(name: str) -> Spans:
-        random = Random(f"{seed}/{name}")
-        kind: Kind = getattr(climate, name)
-        return kind.spans(random, climate.hours, random.choice(climate.intensities))
+    Each kind of fault has its own stream of random numbers, so that a change to one does not change the others. The
+    names of the streams define what a seed means: if one changes, all seeds draw other faults.
+    """
 
-    tenants: list[Span] = list(drawn("tenant"))
-    asks, asks_always = _asks(seed, climate)
-    return Weather(
-        climate,
-        storage=drawn("storage"),
-        graph=drawn("graph"),
-        tenant={tenant: Spans(span for span in tenants if span.where == tenant) for tenant in TENANTS},
-        timer_paused=_paused(seed, climate, drawn("timer_paused")),
-        timer_doubled=drawn("timer_doubled"),
-        queue_loses=drawn("queue_loses"),
-        queue_stands=drawn("queue_stands"),
-        queue_doubles=drawn("queue_doubles"),
-        quiet=drawn("quiet"),
-        kills=_kills(seed, climate),
-        asks=asks,
-        asks_always=asks_always,
-        seconds=climate.hours * HOUR,
+    def drawn(kind: FaultKind, stream: str) -> Intervals:
+        random = Random(f"{seed}/{stream}")
+        return kind.draw(random, profile.hours, random.choice(profile.intensities))
+
+    tenants: list[Interval] = list(drawn(profile.tenant, "tenant"))
+    sweep_requests, has_scheduler = _draw_sweep_requests(seed, profile)
+    return FaultSchedule(
+        profile,
+        storage=drawn(profile.storage, "storage"),
+        graph=drawn(profile.graph, "graph"),
+        tenant={tenant: Intervals(each for each in tenants if each.target == tenant) for tenant in TENANTS},
+        timer_paused=_with_timer_death(seed, profile, drawn(profile.timer_paused, "timer_paused")),
+        timer_doubled=drawn(profile.timer_doubled, "timer_doubled"),
+        queue_loses=drawn(profile.queue_loses, "queue_loses"),
+        queue_stalls=drawn(profile.queue_stalls, "queue_stands"),
+        queue_duplicates=drawn(profile.queue_duplicates, "queue_doubles"),
+        no_requests=drawn(profile.no_requests, "quiet"),
+        kills=_draw_kills(seed, profile),
+        sweep_requests=sweep_requests,
+        has_scheduler=has_scheduler,
+        seconds=profile.hours * HOUR,
     )
 
 
-def _paused(seed: int, climate: Climate, drawn: Spans) -> Spans:
-    """The pauses of the timer; in some lives it is dead from some moment on."""
+def _with_timer_death(seed: int, profile: FaultProfile, pauses: Intervals) -> Intervals:
+    """Return the pauses of the timer. In some runs the last one begins at the timer's death and does not end."""
     random = Random(f"{seed}/timer dies")
-    if random.random() >= climate.timer_dies:
-        return drawn
-    death = random.random() * climate.hours * HOUR
-    before = [replace(span, end=min(span.end, death)) for span in drawn if span.start < death]
-    return Spans([*before, Span(death, climate.hours * HOUR, "dead")])
+    if random.random() >= profile.timer_death_share:
+        return pauses
+    death = random.random() * profile.hours * HOUR
+    before = [replace(pause, end=min(pause.end, death)) for pause in pauses if pause.start < death]
+    return Intervals([*before, Interval(death, profile.hours * HOUR, "dead")])
 
 
-def _asks(seed: int, climate: Climate) -> tuple[tuple[float, ...], bool]:
-    """When sweeps are asked for: each quarter of an hour by an outside scheduler, or now and then by an operator."""
+def _draw_sweep_requests(seed: int, profile: FaultProfile) -> tuple[tuple[float, ...], bool]:
+    """Draw when sweeps are requested: every 15 minutes by a scheduler, irregularly by an operator, or never."""
     random = Random(f"{seed}/asks")
-    who, end = random.choice(climate.asked_by), climate.hours * HOUR
+    requester, end = random.choice(profile.sweep_requesters), profile.hours * HOUR
     times, at = [], random.random() * TICK
-    while who != "nobody" and at < end:
+    while requester != "none" and at < end:
         times.append(at)
-        at += TICK if who == "scheduler" else random.expovariate(1 / climate.operator_asks) * MINUTE
-    return tuple(times), who == "scheduler"
+        at += TICK if requester == "scheduler" else random.expovariate(1 / profile.operator_interval) * MINUTE
+    return tuple(times), requester == "scheduler"
 
 
-def _kills(seed: int, climate: Climate) -> tuple[Kill, ...]:
+def _draw_kills(seed: int, profile: FaultProfile) -> tuple[Kill, ...]:
+    """Draw the kills of all groups. 6 in 10 come a second before a tick, so that they strike during a sweep."""
     found: list[Kill] = []
     for group in GROUPS:
         random = Random(f"{seed}/kills/{group}")
-        for span in climate.kills.spans(random, climate.hours, random.choice(climate.intensities)):
-            at = span.start
+        for interval in profile.kills.draw(random, profile.hours, random.choice(profile.intensities)):
+            at = interval.start
             if random.random() < 0.6:
                 at = (at // TICK + 1) * TICK - 1
             down = random.choice((1.0, 20.0, 110.0))

@@ -1,4 +1,4 @@
-"""Spans of time, in seconds of a life: what is out of order from when to when. Pure."""
+"""Intervals of virtual time, in seconds since the start of a run, in which a fault lasts."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -9,55 +9,55 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """From `start` up to `end`; `mode` says what is out of order, `where` what it strikes."""
+class Interval:
+    """The time from `start` up to `end`; `mode` says how the fault shows, `target` what it strikes."""
 
     start: float
     end: float
     mode: str = ""
-    where: str = ""
+    target: str = ""
 
 
-class Spans:
-    """Spans in order of their start, none of which overlaps another."""
+class Intervals:
+    """Intervals that do not overlap, in the order of their start."""
 
-    def __init__(self, spans: Iterable[Span] = ()) -> None:
-        self.all = tuple(sorted(spans, key=lambda span: span.start))
-        self._starts = [span.start for span in self.all]
+    def __init__(self, intervals: Iterable[Interval] = ()) -> None:
+        self.all = tuple(sorted(intervals, key=lambda interval: interval.start))
+        self._starts = [interval.start for interval in self.all]
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[Interval]:
         return iter(self.all)
 
-    def at(self, moment: float) -> Span | None:
-        """The span that holds this moment."""
-        place = bisect_right(self._starts, moment) - 1
-        return self.all[place] if place >= 0 and moment < self.all[place].end else None
+    def at(self, moment: float) -> Interval | None:
+        """Return the interval that contains this moment, None if there is none."""
+        index = bisect_right(self._starts, moment) - 1
+        return self.all[index] if index >= 0 and moment < self.all[index].end else None
 
 
-def union(*several: Iterable[Span]) -> Spans:
-    """What any of them covers."""
-    merged: list[Span] = []
-    for span in sorted((span for spans in several for span in spans), key=lambda span: span.start):
-        if merged and span.start <= merged[-1].end:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+def union(*several: Iterable[Interval]) -> Intervals:
+    """Return the time that at least one of the intervals covers."""
+    merged: list[Interval] = []
+    for interval in sorted((it for intervals in several for it in intervals), key=lambda it: it.start):
+        if merged and interval.start <= merged[-1].end:
+            merged[-1] = Interval(merged[-1].start, max(merged[-1].end, interval.end))
         else:
-            merged.append(Span(span.start, span.end))
-    return Spans(merged)
+            merged.append(Interval(interval.start, interval.end))
+    return Intervals(merged)
 
 
-def stretched(spans: Iterable[Span], *, before: float = 0.0, after: float = 0.0) -> list[Span]:
-    """Each of them longer, in seconds."""
-    return [Span(span.start - before, span.end + after, span.mode, span.where) for span in spans]
+def extended(intervals: Iterable[Interval], *, after: float) -> list[Interval]:
+    """Return the intervals, each longer by `after` seconds at its end."""
+    return [Interval(each.start, each.end + after, each.mode, each.target) for each in intervals]
 
 
-def gaps(bad: Spans, start: float, end: float) -> Iterator[tuple[float, float]]:
-    """The parts of a stretch of time that no span covers, in order."""
+def gaps(bad: Intervals, start: float, end: float) -> Iterator[tuple[float, float]]:
+    """Yield the parts of the time from `start` to `end` that no interval covers, in order."""
     at = start
-    for span in bad.all[max(bisect_right([it.start for it in bad.all], start) - 1, 0) :]:
-        if span.start >= end:
+    for interval in bad.all[max(bisect_right([it.start for it in bad.all], start) - 1, 0) :]:
+        if interval.start >= end:
             break
-        if span.start > at:
-            yield at, span.start
-        at = max(at, span.end)
+        if interval.start > at:
+            yield at, interval.start
+        at = max(at, interval.end)
     if at < end:
         yield at, end

@@ -1,170 +1,206 @@
-"""When a call must not lapse: the condition of docs/reliability.md, computed from the schedule of faults alone.
+"""The liveness condition of docs/reliability.md: when a call must not lapse, computed from the fault schedule alone.
 
-What the keeper did plays no part in it; else taking a wake-up from it would excuse the lapses that follow.
+It does not use what the keeper did. Otherwise a keeper without a wake-up would excuse the lapses that follow.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from soak.fault_schedule import ARMED, BACK, LONGEST_RETRY_AFTER, TENANTS, TICK, Weather
-from soak.intervals import MINUTE, Span, Spans, gaps, stretched, union
-from soak.virtual_graph import LEASE, Held
+from soak.fault_schedule import MAX_KILL_DELAY, MAX_REDELIVERY, MAX_RETRY_AFTER, TENANTS, TICK, FaultSchedule
+from soak.intervals import MINUTE, Interval, Intervals, extended, gaps, union
+from soak.virtual_graph import LEASE, VirtualCall
 
-FRESH = 3 * MINUTE
-STALE = 20 * MINUTE
-HANDED = 4 * MINUTE  # until a message is handed out, and what it asks for is done
-UNHEARD = 5 * MINUTE  # until a request does itself what the queue does not
-LOOKS = 8 * MINUTE  # a request looks at one shard of sixteen, once a minute
-SWEEP = 2 * MINUTE  # a sweep, where all answer
-TROUBLED = 6 * MINUTE  # a sweep until the first retries, where Graph does not
-RETRIES = 8 * MINUTE  # the longest pause between two retries
-SPREAD = 1.5 * MINUTE  # of retries, and until a message is handed out
-AFTER_429 = LONGEST_RETRY_AFTER + MINUTE  # the wait that was asked for, and the spread of what waited
-AFTER_SILENCE = 1.5 * MINUTE  # a tenant for which nobody answered waits a minute
-CHAIN = 16 * MINUTE  # a retry that was lost may have been due as late as this
-BUDGET = 4 * MINUTE  # SWEEP_BUDGET
-LONGEST = 1.5 * BUDGET  # a sweep of a shard, for which two ticks are enough without the queue
-LITTLE = 30 * MINUTE  # a call registered with less left of its lease is renewed at once
+SWEEP_FRESH_FOR = 3 * MINUTE
+STALE_AFTER = 20 * MINUTE
+MESSAGE_DONE = 4 * MINUTE  # until a message is delivered, and its work is done
+QUEUE_STALL_AFTER = 5 * MINUTE  # a request sweeps in its own process if the queue did nothing for so long
+REQUEST_CHECKS_ALL = 8 * MINUTE  # a request checks one shard of sixteen, once a minute
+SWEEP_DONE = 2 * MINUTE  # a sweep without faults
+SWEEP_TRIED = 6 * MINUTE  # a sweep until its first retries, if Graph does not answer
+MAX_RETRY_PAUSE = 8 * MINUTE  # between two retries
+RETRY_SPREAD = 1.5 * MINUTE  # jitter of retries, and the delivery of their message
+WAIT_AFTER_429 = MAX_RETRY_AFTER + MINUTE  # the wait that Graph asked for, and the jitter of the calls that waited
+WAIT_AFTER_TIMEOUTS = 1.5 * MINUTE  # the backoff of a tenant without answers: a minute, and its jitter
+MAX_RETRY_DELAY = 16 * MINUTE  # a lost retry may have been due so late
+SWEEP_BUDGET = 4 * MINUTE  # the setting SWEEP_BUDGET
+MAX_SHARD_SWEEP = 1.5 * SWEEP_BUDGET  # two ticks are enough for such a shard without the queue
+RENEW_AT_ONCE_BELOW = 30 * MINUTE  # a registration renews a call that has less left of its lease
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """A way by which a call is renewed: what must work for so long, and how long tables and Graph at the end of it."""
+class RenewalPath:
+    """One way in which a call is renewed.
+
+    Parameters
+    ----------
+    name
+        As docs/reliability.md names it.
+    blocked
+        When a fault blocks it.
+    window
+        The seconds for which it must be open.
+    tail
+        The seconds at the end of the window in which tables and Graph must answer too.
+    """
 
     name: str
-    bad: Spans
+    blocked: Intervals
     window: float
-    answers: float
+    tail: float
 
 
-class Liveness:
-    """The condition for one life."""
+class LivenessCondition:
+    """The condition for one run."""
 
-    def __init__(self, weather: Weather) -> None:
-        self.skew = 2 * weather.climate.clock_off  # between two clocks
-        self.fresh = FRESH + self.skew  # a tick may leave a shard alone, as another's sweep seems so young
-        self._slow = weather.climate.graph_seconds / min(weather.climate.concurrency)
-        tables = [span for span in weather.storage if span.where in {"tables", "both"}]
+    def __init__(self, schedule: FaultSchedule) -> None:
+        self.skew = 2 * schedule.profile.max_clock_offset  # between two clocks
+        self.fresh = SWEEP_FRESH_FOR + self.skew  # a tick skips a shard whose last sweep seems so recent
+        self._slot_seconds = schedule.profile.graph_latency / min(schedule.profile.concurrency)
+        tables = [fault for fault in schedule.storage if fault.target in {"tables", "both"}]
         queue = [
-            *[span for span in weather.storage if span.where in {"queues", "both"}],
-            *weather.queue_stands,
-            *_kills(weather, "queue", BACK),
+            *[fault for fault in schedule.storage if fault.target in {"queues", "both"}],
+            *schedule.queue_stalls,
+            *_kills(schedule, "queue", MAX_REDELIVERY),
         ]
-        loses = list(weather.queue_loses)
-        posted = union(queue, loses)
-        alone = timer = union(weather.timer_paused, _kills(weather, "timer", 0))
-        wide = weather.climate.fan_out_above < weather.climate.calls
-        if wide:  # the timer leaves its work to the queue, but for stale shards
-            timer = union(timer, posted)
-        requests = union(posted, weather.quiet, _kills(weather, "http", 0))
-        retried = union(queue, stretched(loses, after=CHAIN))
-        both = union(timer, retried)
-        by_timer, retries = TICK + self.fresh + SWEEP, RETRIES + SPREAD
-        by_switch, by_requests = STALE + self.skew + HANDED, STALE + self.skew + LOOKS
-        mends = ((union(tables, timer, queue), by_timer), (union(tables, requests), by_requests))
-        broken = list(_broken(loses, mends, weather.seconds))
-        self.outages = bool(weather.storage.all or weather.queue_stands.all)
+        loses = list(schedule.queue_loses)
+        sending = union(queue, loses)
+        timer_alone = timer = union(schedule.timer_paused, _kills(schedule, "timer", 0))
+        fans_out = schedule.profile.fan_out_threshold < schedule.profile.calls
+        if fans_out:  # the timer leaves its work to the queue, except stale shards
+            timer = union(timer, sending)
+        requests = union(sending, schedule.no_requests, _kills(schedule, "http", 0))
+        retried = union(queue, extended(loses, after=MAX_RETRY_DELAY))
+        timer_and_retries = union(timer, retried)
+        by_timer, retries = TICK + self.fresh + SWEEP_DONE, MAX_RETRY_PAUSE + RETRY_SPREAD
+        by_watchdog = STALE_AFTER + self.skew + MESSAGE_DONE
+        by_requests = STALE_AFTER + self.skew + REQUEST_CHECKS_ALL
+        repairs = ((union(tables, timer, queue), by_timer), (union(tables, requests), by_requests))
+        no_watchdog = list(_watchdog_lost(loses, repairs, schedule.seconds))
+        self.has_queue_faults = bool(schedule.storage.all or schedule.queue_stalls.all)
         self.timer = timer
-        self.queue = posted
-        self.paths: tuple[Path, ...] = (
-            Path("timer", timer, by_timer, by_timer),
-            Path("timer and retries", both, TICK + self.fresh + TROUBLED, retries),
-            Path("switch", union(retried, broken), by_switch, retries),
-            Path("requests", union(requests, retried), by_requests, retries),
+        self.queue = sending
+        self.paths: tuple[RenewalPath, ...] = (
+            RenewalPath("timer", timer, by_timer, by_timer),
+            RenewalPath("timer and retries", timer_and_retries, TICK + self.fresh + SWEEP_TRIED, retries),
+            RenewalPath("watchdog", union(retried, no_watchdog), by_watchdog, retries),
+            RenewalPath("requests", union(requests, retried), by_requests, retries),
         )
-        if wide:
-            by_itself = STALE + self.skew + TICK + SWEEP
-            self.paths += (Path("timer alone", alone, by_itself, by_itself),)
-        noticed = union(weather.quiet, _kills(weather, "http", 0))
-        by_itself = STALE + UNHEARD + self.skew + LOOKS + SWEEP
-        self.paths += (Path("requests alone", noticed, by_itself, by_itself),)
-        if weather.asks_always:
-            self.paths += (Path("scheduler", union(_kills(weather, "http", 0)), TICK + SWEEP, TICK + SWEEP),)
-        self.beginnings: tuple[Path, ...] = (
-            Path("registration", union(_kills(weather, "http", 0)), MINUTE, MINUTE),
-            Path("first word without a start", union(posted, _kills(weather, "http", 0)), HANDED, HANDED),
+        if fans_out:
+            alone = STALE_AFTER + self.skew + TICK + SWEEP_DONE
+            self.paths += (RenewalPath("timer alone", timer_alone, alone, alone),)
+        no_requests = union(schedule.no_requests, _kills(schedule, "http", 0))
+        alone = STALE_AFTER + QUEUE_STALL_AFTER + self.skew + REQUEST_CHECKS_ALL + SWEEP_DONE
+        self.paths += (RenewalPath("requests alone", no_requests, alone, alone),)
+        no_http = union(_kills(schedule, "http", 0))
+        if schedule.has_scheduler:
+            self.paths += (RenewalPath("scheduler", no_http, TICK + SWEEP_DONE, TICK + SWEEP_DONE),)
+        no_report = union(sending, no_http)
+        self.first_paths: tuple[RenewalPath, ...] = (
+            RenewalPath("registration", no_http, MINUTE, MINUTE),
+            RenewalPath("first report without a start", no_report, MESSAGE_DONE, MESSAGE_DONE),
         )
-        self._silent = {
-            tenant: union(tables, map(_with_wait, weather.graph), map(_with_wait, weather.tenant[tenant]))
+        self._no_answers = {
+            tenant: union(tables, map(_with_wait, schedule.graph), map(_with_wait, schedule.tenant[tenant]))
             for tenant in TENANTS
         }
 
-    def saves(self, tenant: str, start: float, end: float, rank: int = 0, size: int = 1) -> str | None:
-        """The path by which a call of this tenant must have been renewed in that time; None if there was none.
+    def find_path(self, tenant: str, start: float, end: float, rank: int = 0, size: int = 1) -> str | None:
+        """Return the path that must have renewed a call between `start` and `end`, None if there was none.
 
-        `rank` is the number of calls whose lease began before its own: they come first. `size` is that of its shard.
+        Parameters
+        ----------
+        tenant
+            The tenant of the call.
+        start, end
+            Seconds since the start of the run.
+        rank
+            The number of calls in its shard whose lease began earlier: a sweep renews them first.
+        size
+            The number of calls in its shard.
         """
-        work = (rank + 1) * self._slow
+        work = (rank + 1) * self._slot_seconds
         for path in self.paths:
-            parts = int(work / BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for a tick
-            if path.name == "timer" and size * self._slow > LONGEST:
+            ticks = int(work / SWEEP_BUDGET) if path.name == "timer" else 0  # without the queue the rest waits for one
+            if path.name == "timer" and size * self._slot_seconds > MAX_SHARD_SWEEP:
                 continue
-            if self._fits(path, self._silent[tenant], (start, end), work + parts * TICK):
+            if self._fits(path, self._no_answers[tenant], (start, end), work + ticks * TICK):
                 return path.name
         return None
 
-    def began(self, held: Held) -> str | None:
-        """The path by which a call that came to us in mid-life must have been renewed then; None if there was none.
+    def find_first_path(self, call: VirtualCall) -> str | None:
+        """Return the path that must have renewed a call when it became known in mid-life, None if there was none.
 
-        These begin at that very moment. A registration renews what has little left, by two clocks and a row that may
-        be off: what has more is left to the other paths, which take less.
+        These paths begin at that very moment. A registration renews a call that has less than 30 minutes left. Two
+        clocks and the record may be wrong, so the condition counts on it only for calls with less: the other paths
+        have time enough for the rest.
         """
-        for path, at, little in zip(self.beginnings, (held.asked, held.told), (LITTLE - self.skew, LEASE), strict=True):
-            if at is None or not at < held.lapses - path.window or held.lapses - at > little:
+        limits = (call.registered, RENEW_AT_ONCE_BELOW - self.skew), (call.reported, LEASE)
+        for path, (at, max_left) in zip(self.first_paths, limits, strict=True):
+            if at is None or not at < call.lapses - path.window or call.lapses - at > max_left:
                 continue
-            if _clear(union(path.bad, self._silent[held.tenant]), at, at + path.window):
+            if _is_clear(union(path.blocked, self._no_answers[call.tenant]), at, at + path.window):
                 return path.name
         return None
 
-    def share(self, seconds: float, *, step: float = 5 * MINUTE) -> tuple[int, int]:
-        """Of how many moments and tenants the lease before would have been saved, and of how many in all."""
+    def count_held(self, seconds: float, *, step: float = 5 * MINUTE) -> tuple[int, int]:
+        """Return for how many pairs of moment and tenant a call would have been renewed in time, and of how many."""
         moments = [LEASE + step * number for number in range(int((seconds - LEASE) / step))]
-        held = sum(self.saves(tenant, at - LEASE, at) is not None for at in moments for tenant in TENANTS)
+        held = sum(self.find_path(tenant, at - LEASE, at) is not None for at in moments for tenant in TENANTS)
         return held, len(moments) * len(TENANTS)
 
-    def found_by(self, tenant: str, start: float, end: float, size: int) -> bool:
-        """Whether timer, tables and Graph were fine all that time, and the sweep of so many calls is soon done."""
+    def must_find_end(self, tenant: str, start: float, end: float, size: int) -> bool:
+        """True if an end must be found: timer, tables and Graph had no fault, and the shard takes a minute at most."""
         return (
-            size * self._slow <= MINUTE and _clear(self.timer, start, end) and _clear(self._silent[tenant], start, end)
+            size * self._slot_seconds <= MINUTE
+            and _is_clear(self.timer, start, end)
+            and _is_clear(self._no_answers[tenant], start, end)
         )
 
-    def queue_clear(self, start: float, end: float) -> bool:
-        """Whether the queue delivered everything all that time."""
-        return _clear(self.queue, start, end)
+    def is_queue_clear(self, start: float, end: float) -> bool:
+        """True if the queue delivered everything from `start` to `end`."""
+        return _is_clear(self.queue, start, end)
 
     @staticmethod
-    def _fits(path: Path, silent: Spans, between: tuple[float, float], longer: float) -> bool:
-        window, answers = path.window + longer, path.answers + longer
-        for good_from, good_to in gaps(path.bad, *between):
-            if good_to - good_from < window:
+    def _fits(path: RenewalPath, no_answers: Intervals, between: tuple[float, float], longer: float) -> bool:
+        window, tail = path.window + longer, path.tail + longer
+        for open_from, open_to in gaps(path.blocked, *between):
+            if open_to - open_from < window:
                 continue
-            for answers_from, until in gaps(silent, good_from, good_to):
-                if until - good_from >= window and until - answers_from >= answers:
+            for answers_from, until in gaps(no_answers, open_from, open_to):
+                if until - open_from >= window and until - answers_from >= tail:
                     return True
         return False
 
 
-def _with_wait(span: Span) -> Span:
-    """Trouble with Graph, and how long its calls wait after it."""
-    return Span(span.start, span.end + (AFTER_429 if span.mode in {"429", "mixed"} else AFTER_SILENCE))
+def _with_wait(fault: Interval) -> Interval:
+    """Return the time of a fault of Graph, and the time for which its calls wait afterwards."""
+    return Interval(
+        fault.start, fault.end + (WAIT_AFTER_429 if fault.mode in {"429", "mixed"} else WAIT_AFTER_TIMEOUTS)
+    )
 
 
-def _clear(bad: Spans, start: float, end: float) -> bool:
+def _is_clear(bad: Intervals, start: float, end: float) -> bool:
     return next(gaps(bad, start, end), None) == (start, end)
 
 
-def _kills(weather: Weather, group: str, after: float) -> list[Span]:
-    """The times about a process's death: from when it may come until the next one is there."""
-    return [Span(kill.at, kill.at + ARMED + kill.down + after) for kill in weather.kills if kill.group == group]
+def _kills(schedule: FaultSchedule, group: str, after: float) -> list[Interval]:
+    """Return the times in which a process of a group may be dead, and `after` seconds more."""
+    return [
+        Interval(kill.at, kill.at + MAX_KILL_DELAY + kill.down + after)
+        for kill in schedule.kills
+        if kill.group == group
+    ]
 
 
-def _broken(loses: list[Span], mends: tuple[tuple[Spans, float], ...], seconds: float) -> Iterator[Span]:
-    """From when a dead man's switch may be lost until a sweep by another path must have left one again."""
-    for span in loses:
+def _watchdog_lost(
+    loses: list[Interval], repairs: tuple[tuple[Intervals, float], ...], seconds: float
+) -> Iterator[Interval]:
+    """Yield the times from a possible loss of the watchdog until a sweep by another path must have sent another one."""
+    for loss in loses:
         ends = [
-            good_from + window
-            for bad, window in mends
-            for good_from, good_to in gaps(bad, span.end, seconds)
-            if good_to - good_from >= window
+            open_from + window
+            for blocked, window in repairs
+            for open_from, open_to in gaps(blocked, loss.end, seconds)
+            if open_to - open_from >= window
         ]
-        yield Span(span.start, min(ends, default=seconds + LEASE))
+        yield Interval(loss.start, min(ends, default=seconds + LEASE))

@@ -1,6 +1,7 @@
-"""An event loop in which no time is waited for: where nothing can run, the clock moves to the next timer.
+"""An event loop in virtual time: if no task can run, its clock jumps to the next timer.
 
-The product's own `asyncio.sleep` and `asyncio.timeout` live by it, so a day takes seconds, and runs alike each time.
+The product's own `asyncio.sleep` and `asyncio.timeout` follow this clock. So a day takes seconds, and each repetition
+is the same.
 """
 
 import asyncio
@@ -12,11 +13,11 @@ from typing import Any
 
 
 class Deadlock(Exception):
-    """Nothing can run, and no timer will change that: something waits for what nobody brings."""
+    """No task can run and no timer is set, so all tasks would wait for ever."""
 
 
 class _Timeless(selectors.SelectSelector):
-    """Watches no file. Asked to wait, it moves the time instead."""
+    """A selector without files. Instead of waiting it moves the time forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class _Timeless(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose `time()`, in seconds from 0, is virtual."""
+    """An event loop whose `time()` is virtual: seconds since its start."""
 
     def __init__(self) -> None:
         self._timeless = _Timeless()
@@ -43,16 +44,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._number = count()
 
     def time(self) -> float:
-        """Virtual seconds since the loop began."""
+        """Return the virtual seconds since the start of the loop."""
         return self._timeless.now
 
     def after_steps(self, steps: int, do: Callable[[], None]) -> None:
-        """Do something after so many rounds of the loop: in each, what can run runs to its next await."""
+        """Call `do` after so many steps of the loop. In each step every ready task runs to its next await."""
         waiting = self._timeless.due
         heappush(waiting, (self._timeless.steps + steps, next(self._number), do))
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, in virtual time."""
+    """Run a coroutine to its end in virtual time, and return its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)

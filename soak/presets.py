@@ -1,14 +1,18 @@
-"""Kinds of life: the usual one, and some in which little but one safety stands between a call and its end."""
+"""The presets: fault profiles for `python -m soak --preset`.
+
+`usual` mixes all faults. In most others only one safety of the keeper can prevent a lapse or another violation, so
+that a test sees what happens without it.
+"""
 
 from dataclasses import replace
 
-from soak.fault_schedule import TENANTS, Climate, Kind
+from soak.fault_schedule import TENANTS, FaultKind, FaultProfile
 
-NEVER = Kind(0, 0, 0)
-ALWAYS = Kind(0.01, 100_000, 100_000)
-NO_QUEUE = Kind(0.01, 100_000, 100_000, ("away",), ("queues",))
-USUAL = Climate()
-QUIET = Climate(  # nothing goes wrong, and calls last: what a preset names comes on top
+NEVER = FaultKind(0, 0, 0)
+ALWAYS = FaultKind(0.01, 100_000, 100_000)
+NO_QUEUE = FaultKind(0.01, 100_000, 100_000, ("away",), ("queues",))
+USUAL = FaultProfile()
+CALM = FaultProfile(  # no fault, and calls last: a preset adds its faults to this
     hours=4,
     calls=12,
     intensities=(1.0,),
@@ -17,73 +21,76 @@ QUIET = Climate(  # nothing goes wrong, and calls last: what a preset names come
     tenant=NEVER,
     timer_paused=NEVER,
     timer_doubled=NEVER,
-    timer_dies=0,
+    timer_death_share=0,
     queue_loses=NEVER,
-    queue_stands=NEVER,
-    queue_doubles=NEVER,
-    quiet=NEVER,
+    queue_stalls=NEVER,
+    queue_duplicates=NEVER,
+    no_requests=NEVER,
     kills=NEVER,
-    asked_by=("nobody",),
-    lives=1_000,
-    short=0,
-    late=0,
-    heard=(0.0,),
+    sweep_requesters=("none",),
+    mean_call_hours=1_000,
+    short_share=0,
+    late_share=0,
+    notification_fault_shares=(0.0,),
 )
-DEAD_TIMER = replace(QUIET, timer_paused=ALWAYS)
+DEAD_TIMER = replace(CALM, timer_paused=ALWAYS)
 
 PRESETS = {
     "usual": USUAL,
-    "wide": replace(USUAL, fan_out_above=10, queues=4, https=3),  # the timer leaves a message a shard
-    # Graph is away at each tick, and there in between.
-    "ticks": replace(QUIET, graph=Kind(0.01, 2, 3, ("503",), at_ticks=True)),
-    # Only the dead man's switch is left.
-    "switch": replace(DEAD_TIMER, quiet=ALWAYS),
-    # Only requests are left: the queue has lost the switch, early on.
-    "requests": replace(DEAD_TIMER, queue_loses=Kind(1_000, 1, 60)),
-    # The timer is dead, and the queue hands nothing out.
-    "alone": replace(DEAD_TIMER, queue_stands=ALWAYS),
-    # Only the switch is left, and tables are away for longer than five tries last.
-    "outages": replace(DEAD_TIMER, quiet=ALWAYS, storage=Kind(20, 4, 20, ("away",), ("tables",))),
-    # One shard, whose sweep takes longer than a tick.
-    "crowded": replace(QUIET, calls=110, one_shard=True, concurrency=(1,), graph_seconds=6.0),
-    # The same without the queue: each tick has four minutes.
-    "unhanded": replace(
-        QUIET, calls=56, one_shard=True, concurrency=(1,), graph_seconds=6.0, storage=NO_QUEUE, quiet=ALWAYS
+    # All faults, and the timer leaves one message for each shard.
+    "fan-out": replace(USUAL, fan_out_threshold=10, queue_processes=4, http_processes=3),
+    # Graph answers 503 at each tick, and normally between the ticks.
+    "graph-down-at-ticks": replace(CALM, graph=FaultKind(0.01, 2, 3, ("503",), at_ticks=True)),
+    # The timer is dead and no requests come: only the watchdog can start a sweep.
+    "watchdog-only": replace(DEAD_TIMER, no_requests=ALWAYS),
+    # The timer is dead and the queue loses the watchdog early: only requests can start a sweep.
+    "requests-only": replace(DEAD_TIMER, queue_loses=FaultKind(1_000, 1, 60)),
+    # The timer is dead and the queue delivers nothing: a request must sweep in its own process.
+    "no-timer-no-queue": replace(DEAD_TIMER, queue_stalls=ALWAYS),
+    # Only the watchdog can start a sweep, and outages of the tables last longer than five deliveries of a message.
+    "storage-outages": replace(DEAD_TIMER, no_requests=ALWAYS, storage=FaultKind(20, 4, 20, ("away",), ("tables",))),
+    # All calls are in one shard, whose sweep takes longer than the time between two ticks.
+    "large-shard": replace(CALM, calls=110, one_shard=True, concurrency=(1,), graph_latency=6.0),
+    # The same without the queue, so that a sweep gets only the four minutes of each tick.
+    "large-shard-no-queue": replace(
+        CALM, calls=56, one_shard=True, concurrency=(1,), graph_latency=6.0, storage=NO_QUEUE, no_requests=ALWAYS
     ),
-    # Graph throttles all.
-    "throttled": replace(QUIET, calls=60, concurrency=(4,), graph=Kind(30, 10, 20, ("429",))),
-    # One tenant gets no answer.
-    "hung": replace(QUIET, calls=240, tenant=Kind(20, 20, 25, ("hangs",), TENANTS)),
-    # The timer leaves a message a shard, and the queue hands none out.
-    "stands": replace(QUIET, hours=12, fan_out_above=1, queue_stands=ALWAYS, quiet=ALWAYS),
-    # Only the switch is left, and the queue takes some messages and others not.
-    "flaky": replace(DEAD_TIMER, hours=24, calls=6, quiet=ALWAYS, storage=Kind(40, 15, 20, ("flaky",), ("queues",))),
-    # Tables take some of what a sweep must write.
-    "unwritten": replace(
-        QUIET,
+    # Graph throttles all tenants.
+    "throttled": replace(CALM, calls=60, concurrency=(4,), graph=FaultKind(30, 10, 20, ("429",))),
+    # Graph answers nothing for one tenant.
+    "graph-timeouts": replace(CALM, calls=240, tenant=FaultKind(20, 20, 25, ("hangs",), TENANTS)),
+    # The timer leaves one message for each shard, and the queue delivers none of them.
+    "fan-out-queue-stalled": replace(CALM, hours=12, fan_out_threshold=1, queue_stalls=ALWAYS, no_requests=ALWAYS),
+    # Only the watchdog can start a sweep, and the queue accepts only some of the messages.
+    "flaky-queue": replace(
+        DEAD_TIMER, hours=24, calls=6, no_requests=ALWAYS, storage=FaultKind(40, 15, 20, ("flaky",), ("queues",))
+    ),
+    # The tables accept only some of the writes of a sweep.
+    "flaky-tables": replace(
+        CALM,
         calls=60,
-        storage=Kind(10, 2, 5, ("flaky",), ("tables",), at_ticks=True),
-        graph=Kind(10, 2, 5, ("503",), at_ticks=True),
+        storage=FaultKind(10, 2, 5, ("flaky",), ("tables",), at_ticks=True),
+        graph=FaultKind(10, 2, 5, ("503",), at_ticks=True),
     ),
-    # Each message comes twice at times, the switch too, and another process takes each.
-    "doubled": replace(DEAD_TIMER, hours=24, calls=4, queues=16, queue_doubles=ALWAYS),
-    # Everybody writes the same calls, and writing takes its time.
-    "races": replace(
-        QUIET,
+    # The timer is dead, and the queue delivers some messages twice, to different processes: the watchdog's too.
+    "duplicate-messages": replace(DEAD_TIMER, hours=24, calls=4, queue_processes=16, queue_duplicates=ALWAYS),
+    # Several processes write the same calls at the same time, and writes are slow.
+    "write-races": replace(
+        CALM,
         calls=40,
-        lives=0.3,
-        short=0.5,
-        storage=Kind(10, 15, 20, ("slow",), ("tables",)),
-        graph=Kind(20, 5, 10, ("mixed",)),
-        queue_doubles=ALWAYS,
-        heard=(0.5,),
+        mean_call_hours=0.3,
+        short_share=0.5,
+        storage=FaultKind(10, 15, 20, ("slow",), ("tables",)),
+        graph=FaultKind(20, 5, 10, ("mixed",)),
+        queue_duplicates=ALWAYS,
+        notification_fault_shares=(0.5,),
     ),
-    # Calls are registered late, at machines with other clocks.
-    "late": replace(QUIET, calls=60, lives=1.0, late=1.0, deaf=1.0),
-    # Nobody registers a call, and the first notification of it comes in mid-life. The timer is dead.
-    "met": replace(DEAD_TIMER, calls=60, lives=1.0, late=1.0, unregistered=1.0),
-    # Calls begin all the time, and Graph does not find them at first.
-    "young": replace(QUIET, calls=60, lives=0.5, unseen=1.0),
-    # Graph renews, and its answer is lost.
-    "lost": replace(QUIET, graph=Kind(30, 60, 90, ("lost",))),
+    # Calls are registered late, and at processes with different clocks.
+    "late-registration": replace(CALM, calls=60, mean_call_hours=1.0, late_share=1.0, no_notification_share=1.0),
+    # The timer is dead, no call is registered, and its first notification comes long after its start.
+    "unregistered": replace(DEAD_TIMER, calls=60, mean_call_hours=1.0, late_share=1.0, unregistered_share=1.0),
+    # Calls start all the time, and Graph does not find them at first.
+    "early-not-found": replace(CALM, calls=60, mean_call_hours=0.5, early_404_share=1.0),
+    # Graph renews calls, but its answers are lost.
+    "lost-answers": replace(CALM, graph=FaultKind(30, 60, 90, ("lost",))),
 }

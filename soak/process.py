@@ -1,4 +1,4 @@
-"""A process as the world sees it: what it asks of others takes time, may be cut by its death, and ends with it."""
+"""A simulated process: its requests to others take time, and its death can cut them off."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,65 +7,65 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from soak.fault_schedule import Weather
+from soak.fault_schedule import FaultSchedule
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
+START = datetime(2026, 3, 2, tzinfo=UTC)  # of each run
 
 
-class Died(Exception):
-    """The process died over its work."""
+class ProcessDied(Exception):
+    """The process died during its work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What all parts of a life share: its time, its faults, its chance, its trace."""
+class Environment:
+    """What all parts of a run share: event loop, fault schedule, random numbers, trace."""
 
     loop: asyncio.AbstractEventLoop
-    weather: Weather
+    schedule: FaultSchedule
     random: Random
-    tell: Callable[..., None]
+    trace: Callable[..., None]
 
 
-class OffClock:
-    """The clock of one machine: off by some seconds."""
+class SkewedClock:
+    """The clock of one machine, which is wrong by `offset` seconds."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, off: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, offset: float) -> None:
         self._loop = loop
-        self._began = START + timedelta(seconds=off)
+        self._start = START + timedelta(seconds=offset)
 
     def now(self) -> datetime:
-        """What this machine takes for the time."""
-        return self._began + timedelta(seconds=self._loop.time())
+        """Return the time that this machine shows."""
+        return self._start + timedelta(seconds=self._loop.time())
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, by the true time."""
+        """Wait for so many seconds of virtual time."""
         await asyncio.sleep(seconds)
 
 
 class Process:
-    """One process: its tasks, its requests, its death. After it nothing that it still does has any effect."""
+    """One process with its tasks. After its death nothing that its tasks still do has an effect."""
 
-    def __init__(self, name: str, scene: Scene) -> None:
+    def __init__(self, name: str, environment: Environment) -> None:
         self.name = name
         self.alive = True
-        self.down = 20.0  # seconds until the next one is there
-        self._loop = scene.loop
-        self._random = scene.random
+        self.down = 20.0  # seconds from its death to the start of its successor
+        self._loop = environment.loop
+        self._random = environment.random
         self._tasks: dict[asyncio.Task[Any], None] = {}
-        self._dies_in: int | None = None
+        self._requests_left: int | None = None  # before it dies
         self._after_effect = False
         self.on_death: Callable[[], None] = lambda: None
 
     def now(self) -> float:
-        """Seconds of the life."""
+        """Return the seconds since the start of the run."""
         return self._loop.time()
 
-    def arm(self, requests: int, *, after_effect: bool) -> None:
-        """Die at the so-many-th request from now."""
-        self._dies_in, self._after_effect = requests, after_effect
+    def kill_at_request(self, requests: int, *, after_effect: bool) -> None:
+        """Die after so many more requests, before or after the effect of the next one."""
+        self._requests_left, self._after_effect = requests, after_effect
 
     def kill(self) -> None:
-        """Die now."""
+        """Die now: cancel all tasks."""
         if not self.alive:
             return
         self.alive = False
@@ -73,17 +73,17 @@ class Process:
         for task in self._tasks:
             task.cancel()
 
-    async def work[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """Do some work in this process.
+    async def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run some work in this process.
 
         Raises
         ------
-        Died
-            The process died over it.
+        ProcessDied
+            The process died during the work, or before it.
         """
         if not self.alive:
             work.close()
-            raise Died
+            raise ProcessDied
         task = self._loop.create_task(work)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
@@ -92,12 +92,12 @@ class Process:
         except asyncio.CancelledError:
             if self.alive:
                 raise
-            raise Died from None
+            raise ProcessDied from None
 
-    async def ask[T](self, seconds: float, effect: Callable[[], T]) -> T:
-        """Ask something outside: it is there, and done, after so many seconds.
+    async def request[T](self, seconds: float, effect: Callable[[], T]) -> T:
+        """Send a request that takes so many seconds, and return the result of its effect.
 
-        What is under way when the process dies arrives or not, as chance has it.
+        If the process dies meanwhile, the request still has its effect in half of the cases.
         """
         if not self.alive:
             raise asyncio.CancelledError
@@ -107,23 +107,23 @@ class Process:
         return await answer
 
     def _arrive[T](self, answer: "asyncio.Future[T]", effect: Callable[[], T], survives: bool) -> None:
-        if self._dies_in is not None and self.alive:
-            self._dies_in -= 1
-            if self._dies_in < 0:
+        if self._requests_left is not None and self.alive:
+            self._requests_left -= 1
+            if self._requests_left < 0:
                 if self._after_effect:
-                    self._do(answer, effect)
+                    self._apply(answer, effect)
                 self.kill()
                 return
         if self.alive or survives:
-            self._do(answer, effect)
+            self._apply(answer, effect)
 
-    def _do[T](self, answer: "asyncio.Future[T]", effect: Callable[[], T]) -> None:
+    def _apply[T](self, answer: "asyncio.Future[T]", effect: Callable[[], T]) -> None:
         try:
             result = effect()
-        except Exception as error:  # noqa: BLE001 (it is the answer)
+        except Exception as error:  # noqa: BLE001 - the error is the answer
             if not answer.done():
                 answer.set_exception(error)
-                answer.exception()  # nobody may be there any more to hear it
+                answer.exception()  # marks it as retrieved: a dead process does not retrieve it
             return
         if not answer.done():
             answer.set_result(result)

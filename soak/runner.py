@@ -1,9 +1,9 @@
-"""Lives one after another or side by side, and what they showed together."""
+"""Runs seeds one after another or in several processes, and adds up their findings."""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -11,74 +11,87 @@ from typing import cast
 
 from shared.telemetry import LOGGER
 from soak.checker import Findings
-from soak.fault_schedule import Climate
+from soak.fault_schedule import FaultProfile
 from soak.loop import VirtualLoop
-from soak.world import World, listening
+from soak.run import Run
 
 
-def live(seed: int, climate: Climate, *, trace: bool = False) -> tuple[Findings, list[str]]:
-    """Live one life; what came out of it, and its trace, if that is wanted."""
+def run_seed(seed: int, profile: FaultProfile, *, trace: bool = False) -> tuple[Findings, list[str]]:
+    """Run one seed. Return the findings and the lines of its trace, which are none without `trace`."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(_live(seed, climate, trace=trace))
+        return runner.run(_run(seed, profile, trace=trace))
 
 
-async def _live(seed: int, climate: Climate, *, trace: bool) -> tuple[Findings, list[str]]:
-    world = World(seed, climate, cast("VirtualLoop", asyncio.get_running_loop()))
+async def _run(seed: int, profile: FaultProfile, *, trace: bool) -> tuple[Findings, list[str]]:
+    run = Run(seed, profile, cast("VirtualLoop", asyncio.get_running_loop()))
+    world = run.world
     logger = logging.getLogger(LOGGER)
     kept = logger.level, logger.propagate
-    handler = listening(world)
+    handler = _TraceHandler(world.trace_log)
     logger.propagate = False
     logger.setLevel(logging.DEBUG if trace else logging.CRITICAL + 1)
     logger.addHandler(handler)
     world.lines = [] if trace else None
     try:
-        return await world.live(), world.lines or []
+        return await run.execute(), world.lines or []
     finally:
         world.stop()
         logger.removeHandler(handler)
         logger.level, logger.propagate = kept
 
 
-def lives(seeds: Iterable[int], climate: Climate, workers: int) -> Iterator[Findings]:
-    """The findings of many lives, in the order of their seeds."""
-    one = partial(_findings, climate=climate)
+def runs(seeds: Iterable[int], profile: FaultProfile, workers: int) -> Iterator[Findings]:
+    """Run many seeds in `workers` processes. Yield their findings in the order of the seeds."""
+    find = partial(_findings, profile=profile)
     if workers == 1:
-        yield from map(one, seeds)
+        yield from map(find, seeds)
         return
     with get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(one, seeds)
+        yield from pool.imap(find, seeds)
 
 
-def _findings(seed: int, climate: Climate) -> Findings:
-    return live(seed, climate)[0]
+def _findings(seed: int, profile: FaultProfile) -> Findings:
+    return run_seed(seed, profile)[0]
 
 
 @dataclass
-class Sum:
-    """Several lives together. Times in seconds."""
+class Totals:
+    """The findings of several runs together. Times in seconds."""
 
-    lives: int = 0
+    runs: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     margin: float = float("inf")
-    narrowest: int | None = None  # the seed of the smallest margin
+    margin_seed: int | None = None  # of the smallest margin
     failed: list[Findings] = field(default_factory=list)
 
     def add(self, findings: Findings) -> None:
-        """Count another life."""
-        self.lives += 1
-        for name, many in findings.counts.items():
-            self.counts[name] = max(self.counts[name], many) if name.startswith("most") else self.counts[name] + many
+        """Add the findings of one more run."""
+        self.runs += 1
+        for name, count in findings.counts.items():
+            is_maximum = name.startswith("most")
+            self.counts[name] = max(self.counts[name], count) if is_maximum else self.counts[name] + count
         if findings.margin < self.margin:
-            self.margin, self.narrowest = findings.margin, findings.seed
+            self.margin, self.margin_seed = findings.margin, findings.seed
         if findings.violations:
             self.failed.append(findings)
 
     @property
-    def silent(self) -> int:
-        """How many ends came on record without a notification."""
+    def ends_without_notification(self) -> int:
+        """The number of calls that were closed without a notification of their end."""
         return self.counts["closed"] - self.counts["closed by notification"]
 
     @property
     def held(self) -> float:
-        """In which part of the time the liveness condition held."""
+        """The share of the time in which the liveness condition held."""
         return self.counts["moments held"] / max(self.counts["moments"], 1)
+
+
+class _TraceHandler(logging.Handler):
+    """Adds the product's own log lines to the trace."""
+
+    def __init__(self, add: Callable[[str], None]) -> None:
+        super().__init__()
+        self._add = add
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._add(f"log      {record.getMessage()}")

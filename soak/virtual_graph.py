@@ -1,4 +1,4 @@
-"""Graph, by its documents and in few words: it holds calls, and lets go of those that nobody keeps."""
+"""The virtual Graph: holds calls as Microsoft's pages describe it, and ends each call whose lease lapses."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,134 +12,134 @@ from shared.graph.client import GraphCall
 from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.recording import RecordRequest
 from shared.http_client import Response, TransportError
-from soak.backoff_checker import Manners
+from soak.backoff_checker import BackoffChecker
 from soak.fault_schedule import RETRY_AFTER
 from soak.intervals import MINUTE
-from soak.process import START, OffClock, Process, Scene
+from soak.process import START, Environment, Process, SkewedClock
 
 LEASE = 45 * MINUTE  # Graph: call-keepAlive page
-PATIENCE = 10.0  # seconds: GRAPH_TIMEOUT
-UNSEEN = 30.0  # seconds after its start in which Graph may not yet find a call
-REMEMBERED = 5 * MINUTE  # in which a look-up still finds an ended call
+GRAPH_TIMEOUT = 10.0  # seconds: the setting GRAPH_TIMEOUT
+MAX_EARLY_404 = 30.0  # seconds after its start for which Graph may not find a call
+LOOKUP_FINDS_ENDED_FOR = 5 * MINUTE  # after its end
 
 _REFUSALS = ((400, 8501), (409, 8519), (400, None))
-_STRANGERS = (
+_PROXY_RESPONSES = (
     Response(404, {"content-type": "text/html"}, b"<html>"),
     Response(404, {}),
     Response(200, {"content-type": "text/html", "request-id": "0"}, b"<html>"),
 )
 _FORBIDDEN = (7504, 7505, 7507)
-_MIXED = ("500", "slow", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
+_MIXED_MODES = ("500", "slow", "503", "429", "hangs", "lost", "broken", "page", "refused", "401", "noToken", "403")
 
 
 @dataclass(slots=True)
-class Held:
-    """A call, as Graph has it. Times in seconds of the life."""
+class VirtualCall:
+    """A call at Graph. Times in seconds since the start of the run."""
 
     id: str
     tenant: str
     started: float
-    lease_from: float
-    seen_from: float
+    renewed: float  # the start of its lease
+    found_from: float  # before that Graph answers 404
     ended: float | None = None
     cause: str = ""
     keep_alives: int = 0
-    deaf: bool = False  # its notifications do not come to us
-    asked: float | None = None  # when its bot first asked to register it, with its true start
-    told: float | None = None  # when we were first told of it, in mid-life, without its start
-    closed: int = 0  # how often the record was ended
-    words: set[str] = field(default_factory=set)  # by what ways Graph told us that it is over
+    notifies_us: bool = True  # False: Graph notifies only its bot
+    registered: float | None = None  # when its bot first sent a registration with the true start
+    reported: float | None = None  # when it was first reported without its start, long after it
+    times_closed: int = 0  # how often its record was ended
+    evidence: set[str] = field(default_factory=set)  # the ways in which Graph said that it has ended
 
     @property
     def lapses(self) -> float:
-        """When Graph ends it, if it gets no keepAlive."""
-        return self.lease_from + LEASE
+        """The time at which Graph ends it unless a keepAlive comes."""
+        return self.renewed + LEASE
 
 
-class Cloud:
-    """All calls."""
+class VirtualGraph:
+    """All calls of a run."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._loop = scene.loop
-        self.weather = scene.weather
-        self.random = scene.random
-        self.calls: dict[str, Held] = {}
-        self.on_end: Callable[[Held], None] = lambda _call: None
-        self.on_early: Callable[[str, int], None] = lambda _process, _many: None
-        self.on_keep_alive: Callable[[Held], None] = lambda _call: None
+    def __init__(self, environment: Environment) -> None:
+        self._loop = environment.loop
+        self.schedule = environment.schedule
+        self.random = environment.random
+        self.calls: dict[str, VirtualCall] = {}
+        self.on_end: Callable[[VirtualCall], None] = lambda _call: None
+        self.on_early_keep_alive: Callable[[str, int], None] = lambda _process, _count: None
+        self.on_keep_alive: Callable[[VirtualCall], None] = lambda _call: None
 
-    def create(self, call_id: str, tenant: str) -> Held:
-        """A bot makes a call."""
-        now = self._loop.time()
-        unseen = self.random.random() * UNSEEN if self.random.random() < self.weather.climate.unseen else 0.0
-        call = self.calls[call_id] = Held(call_id, tenant, now, now, now + unseen)
-        self._loop.call_at(call.lapses, self._look, call)
+    def create(self, call_id: str, tenant: str) -> VirtualCall:
+        """Start a call."""
+        now, share = self._loop.time(), self.schedule.profile.early_404_share
+        not_found_for = self.random.random() * MAX_EARLY_404 if self.random.random() < share else 0.0
+        call = self.calls[call_id] = VirtualCall(call_id, tenant, now, now, now + not_found_for)
+        self._loop.call_at(call.lapses, self._check_lapse, call)
         return call
 
-    def end(self, call: Held, cause: str) -> None:
-        """A call is over."""
+    def end(self, call: VirtualCall, cause: str) -> None:
+        """End a call, unless it has ended."""
         if call.ended is None:
             call.ended, call.cause = self._loop.time(), cause
             self.on_end(call)
 
-    def keep(self, call: Held) -> None:
-        """A keepAlive has come."""
+    def keep_alive(self, call: VirtualCall) -> None:
+        """Renew the lease of a call."""
         self.on_keep_alive(call)
         call.keep_alives += 1
-        call.lease_from = self._loop.time()
+        call.renewed = self._loop.time()
 
-    def _look(self, call: Held) -> None:
+    def _check_lapse(self, call: VirtualCall) -> None:
         if call.ended is not None:
             return
         if call.lapses <= self._loop.time():
             self.end(call, "lapsed")
         else:
-            self._loop.call_at(call.lapses, self._look, call)
+            self._loop.call_at(call.lapses, self._check_lapse, call)
 
-    def mode(self, tenant: str) -> str:
-        """What is wrong at the moment with requests for this tenant, if anything."""
+    def draw_fault(self, tenant: str) -> str:
+        """Return the mode of the fault that strikes a request for this tenant now, "" if there is none."""
         now = self._loop.time()
-        span = self.weather.tenant[tenant].at(now) or self.weather.graph.at(now)
-        if span is None:
+        fault = self.schedule.tenant[tenant].at(now) or self.schedule.graph.at(now)
+        if fault is None:
             return ""
-        if span.mode == "mixed":
-            return self.random.choice(_MIXED) if self.random.random() < 0.7 else ""
-        return span.mode
+        if fault.mode == "mixed":
+            return self.random.choice(_MIXED_MODES) if self.random.random() < 0.7 else ""
+        return fault.mode
 
 
-class GraphOf:
-    """Graph as one process reaches it: in the place of `GraphCalls`."""
+class ProcessGraph:
+    """Graph as one process reaches it. Replaces `GraphCalls`."""
 
-    def __init__(self, cloud: Cloud, process: Process, clock: OffClock) -> None:
-        self._cloud = cloud
+    def __init__(self, graph: VirtualGraph, process: Process, clock: SkewedClock) -> None:
+        self._graph = graph
         self._process = process
         self._clock = clock
-        self._manners = Manners(process.now, lambda early: cloud.on_early(process.name, early))
+        self._backoff = BackoffChecker(process.now, lambda count: graph.on_early_keep_alive(process.name, count))
 
-    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 one app
+    async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 - one app
         """Renew the lease."""
-        self._manners.sends(tenant_id)
+        self._backoff.record_send(tenant_id)
         try:
-            await self._send(call_id, tenant_id, "keepAliveNotFound", self._cloud.keep)
+            await self._send(call_id, tenant_id, "keepAliveNotFound", self._graph.keep_alive)
         except GraphThrottled as error:
-            self._manners.throttled(tenant_id, 2.0 if error.retry_after is None else error.retry_after)
+            self._backoff.record_throttle(tenant_id, 2.0 if error.retry_after is None else error.retry_after)
             raise
         except GraphError as error:
             if error.status is None:
-                self._manners.hung(tenant_id)
+                self._backoff.record_timeout(tenant_id)
             raise
-        self._manners.answered(tenant_id)
+        self._backoff.record_success(tenant_id)
 
-    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 as above
+    async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:  # noqa: ARG002 - one app
         """End the call."""
-        await self._send(call_id, tenant_id, "hangupNotFound", lambda call: self._cloud.end(call, "hungUp"))
+        await self._send(call_id, tenant_id, "hangupNotFound", lambda call: self._graph.end(call, "hungUp"))
 
-    async def get(self, call_id: str, tenant_id: str, app_id: str | None) -> GraphCall:  # noqa: ARG002 as above
-        """Look the call up."""
-        call = self._cloud.calls[call_id]
-        if call.ended is not None and self._process.now() - call.ended < REMEMBERED:
-            await self._pass(tenant_id)
-            call.words.add("lookupNotFound")
+    async def get(self, call_id: str, tenant_id: str, app_id: str | None) -> GraphCall:  # noqa: ARG002 - one app
+        """Look up the call."""
+        call = self._graph.calls[call_id]
+        if call.ended is not None and self._process.now() - call.ended < LOOKUP_FINDS_ENDED_FOR:
+            await self._meet_fault(tenant_id)
+            call.evidence.add("lookupNotFound")
             return GraphCall("terminated", 200, 5000)
         await self._send(call_id, tenant_id, "lookupNotFound", lambda _call: None)
         return GraphCall("established")
@@ -147,55 +147,55 @@ class GraphOf:
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
     ) -> StartedOperation:
-        """Nobody records in these lives."""
+        """Raise NotImplementedError: no bot records in the simulation."""
         raise NotImplementedError
 
-    async def _send(self, call_id: str, tenant: str, word: str, effect: Callable[[Held], None]) -> None:
-        """Send a request that has an effect on a call that Graph holds."""
-        mode = await self._pass(tenant)
-        call = self._cloud.calls[call_id]
-        there = await self._process.ask(self._travel(mode), lambda: self._reach(call, effect))
+    async def _send(self, call_id: str, tenant: str, not_found: str, effect: Callable[[VirtualCall], None]) -> None:
+        """Send a request that has an effect if Graph holds the call. `not_found` is the evidence if it does not."""
+        mode = await self._meet_fault(tenant)
+        call = self._graph.calls[call_id]
+        found = await self._process.request(self._latency(mode), lambda: self._reach(call, effect))
         if mode in {"lost", "broken"}:
-            await asyncio.sleep(PATIENCE if mode == "lost" else 0)
+            await asyncio.sleep(GRAPH_TIMEOUT if mode == "lost" else 0)
             raise error_from_transport(TransportError("no answer within 10 s"))
-        if not there:
-            call.words.add(word)
-            gone = (400, 8528) if self._cloud.random.random() < 0.2 else (404, 8522)
-            raise self._error(*gone)
+        if not found:
+            call.evidence.add(not_found)
+            codes = (400, 8528) if self._graph.random.random() < 0.2 else (404, 8522)
+            raise self._error(*codes)
 
-    def _reach(self, call: Held, effect: Callable[[Held], None]) -> bool:
-        if call.ended is not None or self._process.now() < call.seen_from:
+    def _reach(self, call: VirtualCall, effect: Callable[[VirtualCall], None]) -> bool:
+        if call.ended is not None or self._process.now() < call.found_from:
             return False
         effect(call)
         return True
 
-    def _travel(self, mode: str) -> float:
-        random, usual = self._cloud.random, self._cloud.weather.climate.graph_seconds
+    def _latency(self, mode: str) -> float:
+        random, mean = self._graph.random, self._graph.schedule.profile.graph_latency
         if mode == "slow":
             return random.uniform(3, 9.9)
         tail = random.random() * 3 if random.random() < 0.01 else 0.0
-        return min(random.uniform(0.5, 1.5) * usual + tail, PATIENCE - 0.1)
+        return min(random.uniform(0.5, 1.5) * mean + tail, GRAPH_TIMEOUT - 0.1)
 
-    async def _pass(self, tenant: str) -> str:
-        """Meet the trouble that keeps a request from its effect; what is left of it otherwise."""
-        mode = self._cloud.mode(tenant)
-        random = self._cloud.random
+    async def _meet_fault(self, tenant: str) -> str:
+        """Raise the error of the present fault; return its mode if the request reaches Graph nevertheless."""
+        mode = self._graph.draw_fault(tenant)
+        random = self._graph.random
         if mode in {"", "slow", "lost"} or (mode == "broken" and random.random() < 0.5):
             return mode
-        await self._process.ask(PATIENCE if mode == "hangs" else self._travel(mode), lambda: None)
+        await self._process.request(GRAPH_TIMEOUT if mode == "hangs" else self._latency(mode), lambda: None)
         match mode:
             case "hangs" | "broken":
                 raise error_from_transport(TransportError("no answer"))
             case "noToken":
                 raise TokenUnavailable("no token")
             case "429":
-                written, seconds = random.choice(RETRY_AFTER)
-                if not written:
+                header, seconds = random.choice(RETRY_AFTER)
+                if not header:
                     raise self._error(429, 8516)
                 date = format_datetime(START + timedelta(seconds=self._process.now() + seconds), usegmt=True)
-                raise self._error(429, 8516, date if random.random() < 0.2 else written)
+                raise self._error(429, 8516, date if random.random() < 0.2 else header)
             case "page":
-                raise error_from_response(random.choice(_STRANGERS), self._clock.now())
+                raise error_from_response(random.choice(_PROXY_RESPONSES), self._clock.now())
             case "refused":
                 raise self._error(*random.choice(_REFUSALS))
             case "403":

@@ -1,4 +1,4 @@
-"""The queue and the host's listener: at least once, in no order, five times at most."""
+"""The virtual queue with the host's listener: delivers messages at least once, in any order, at most five times."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -7,124 +7,136 @@ from typing import Any
 
 from shared.storage import wakeup_queue
 from shared.storage.wakeup_queue import WakeUp, parse_wake_up
-from soak.fault_schedule import BACK
-from soak.process import Died, Process, Scene
+from soak.fault_schedule import MAX_REDELIVERY
+from soak.process import Environment, Process, ProcessDied
 from soak.virtual_storage import through, trouble
 
-POLLING = 10.0  # seconds, host.json: maxPollingInterval
-AGAIN = 30.0  # seconds, host.json: visibilityTimeout
-MOST_DEQUEUED = 5  # host.json: maxDequeueCount
-AT_ONCE = 4  # host.json: batchSize + newBatchThreshold
-MOST_LOST = 400  # messages of a life
+MAX_POLLING_INTERVAL = 10.0  # seconds, host.json: maxPollingInterval
+VISIBILITY_TIMEOUT = 30.0  # seconds, host.json: visibilityTimeout
+MAX_DEQUEUE_COUNT = 5  # host.json: maxDequeueCount
+MAX_CONCURRENT = 4  # messages of a process, host.json: batchSize + newBatchThreshold
+MAX_LOST = 400  # messages of a run
 
 
 @dataclass(slots=True, eq=False)
-class Letter:
+class Message:
     """A message on the queue."""
 
     text: str
-    taken: int = 0
+    dequeue_count: int = 0
 
 
-class Post:
-    """The queue, and the host that hands its messages to the processes of the group `queue`."""
+class VirtualQueue:
+    """The queue, and the host that delivers its messages to the processes of the group `queue`.
+
+    Parameters
+    ----------
+    environment
+        Loop, faults, random numbers and trace of the run.
+    pick_process
+        Returns a process that is alive, None if there is none.
+    spawn
+        Runs a coroutine beside everything else.
+    """
 
     def __init__(
         self,
-        scene: Scene,
-        pick: Callable[[], Process | None],
+        environment: Environment,
+        pick_process: Callable[[], Process | None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self._loop = scene.loop
-        self._weather = scene.weather
-        self._random = scene.random
-        self._tell = scene.tell
-        self._pick = pick
+        self._loop = environment.loop
+        self._schedule = environment.schedule
+        self._random = environment.random
+        self._trace = environment.trace
+        self._pick_process = pick_process
         self._spawn = spawn
-        self.waiting: dict[Letter, None] = {}
+        self.waiting: dict[Message, None] = {}
         self.lost = 0
         self.poisoned = 0
         self.sent = 0
         self.handle: Callable[[Process, WakeUp], Coroutine[Any, Any, None]] | None = None
         self.on_put: Callable[[], None] = lambda: None
-        self._in_hand: dict[Process, int] = {}
+        self._running: dict[Process, int] = {}
 
     def put(self, text: str, delay: float) -> None:
-        """Take a message; lose it, or take it twice, if these are such times."""
+        """Accept a message that becomes visible after `delay` seconds; lose or duplicate it by the fault schedule."""
         now = self._loop.time()
         self.sent += 1
-        if self._weather.queue_loses.at(now) and self.lost < MOST_LOST and self._random.random() < 0.5:
+        if self._schedule.queue_loses.at(now) and self.lost < MAX_LOST and self._random.random() < 0.5:
             self.lost += 1
-            self._tell("queue", "loses", text)
+            self._trace("queue", "loses", text)
             return
-        twice = bool(self._weather.queue_doubles.at(now)) and self._random.random() < 0.3
+        twice = bool(self._schedule.queue_duplicates.at(now)) and self._random.random() < 0.3
+        lifetime = wakeup_queue.MESSAGE_LIFETIME.total_seconds()
         for _ in range(1 + twice):
-            letter = Letter(text)
-            self.waiting[letter] = None
-            self._show(letter, delay)
-            self._loop.call_later(delay + wakeup_queue.MESSAGE_LIFETIME.total_seconds(), self.waiting.pop, letter, None)
+            message = Message(text)
+            self.waiting[message] = None
+            self._deliver_after(message, delay)
+            self._loop.call_later(delay + lifetime, self.waiting.pop, message, None)
         self.on_put()
 
-    def _show(self, letter: Letter, delay: float) -> None:
-        self._loop.call_later(delay + self._random.random() * POLLING, self._deliver, letter)
+    def _deliver_after(self, message: Message, delay: float) -> None:
+        self._loop.call_later(delay + self._random.random() * MAX_POLLING_INTERVAL, self._deliver, message)
 
-    def _deliver(self, letter: Letter) -> None:
-        if letter not in self.waiting:  # its time is over
+    def _deliver(self, message: Message) -> None:
+        if message not in self.waiting:  # it has expired
             return
         now = self._loop.time()
-        away = self._weather.queue_stands.at(now) or trouble(self._weather, "queues", now)
-        if away and (away.mode not in {"flaky", "slow"} or self._random.random() < 0.5):
-            self._show(letter, POLLING if away.mode in {"flaky", "slow"} else away.end - now)
+        fault = self._schedule.queue_stalls.at(now) or trouble(self._schedule, "queues", now)
+        if fault and (fault.mode not in {"flaky", "slow"} or self._random.random() < 0.5):
+            self._deliver_after(message, MAX_POLLING_INTERVAL if fault.mode in {"flaky", "slow"} else fault.end - now)
             return
-        process = self._pick()
-        if process is None or self._in_hand.get(process, 0) >= AT_ONCE:
-            self._loop.call_later(1 + self._random.random() * 5, self._deliver, letter)
+        process = self._pick_process()
+        if process is None or self._running.get(process, 0) >= MAX_CONCURRENT:
+            self._loop.call_later(1 + self._random.random() * 5, self._deliver, message)
             return
-        self._spawn(self._hand(letter, process))
+        self._spawn(self._run_function(message, process))
 
-    async def _hand(self, letter: Letter, process: Process) -> None:
-        letter.taken += 1
-        self._in_hand[process] = self._in_hand.get(process, 0) + 1
+    async def _run_function(self, message: Message, process: Process) -> None:
+        message.dequeue_count += 1
+        self._running[process] = self._running.get(process, 0) + 1
         try:
-            assert self.handle is not None  # noqa: S101 the world sets it
-            self._tell(process.name, "takes", letter.text)
-            await process.work(self.handle(process, parse_wake_up(letter.text)))
-        except Died:
-            self._show(letter, self._random.uniform(AGAIN, BACK - POLLING))
+            assert self.handle is not None  # noqa: S101 - the world sets it
+            self._trace(process.name, "takes", message.text)
+            await process.run(self.handle(process, parse_wake_up(message.text)))
+        except ProcessDied:
+            latest = MAX_REDELIVERY - MAX_POLLING_INTERVAL
+            self._deliver_after(message, self._random.uniform(VISIBILITY_TIMEOUT, latest))
             return
-        except Exception as error:  # noqa: BLE001 (the host counts, and shows it again)
-            self._failed(letter, error)
+        except Exception as error:  # noqa: BLE001 - the host counts the failure and delivers the message again
+            self._fail(message, error)
             return
         finally:
-            self._in_hand[process] -= 1
-        if trouble(self._weather, "queues", self._loop.time()) and self._random.random() < 0.5:
-            self._show(letter, AGAIN)  # it was done, but could not be deleted
+            self._running[process] -= 1
+        if trouble(self._schedule, "queues", self._loop.time()) and self._random.random() < 0.5:
+            self._deliver_after(message, VISIBILITY_TIMEOUT)  # it was handled, but could not be deleted
             return
-        self.waiting.pop(letter, None)
+        self.waiting.pop(message, None)
 
-    def _failed(self, letter: Letter, error: Exception) -> None:
-        self._tell("host", "fails", f"{letter.text} {type(error).__name__}: {error}")
-        if letter.taken >= MOST_DEQUEUED:
+    def _fail(self, message: Message, error: Exception) -> None:
+        self._trace("host", "fails", f"{message.text} {type(error).__name__}: {error}")
+        if message.dequeue_count >= MAX_DEQUEUE_COUNT:
             self.poisoned += 1
-            self.waiting.pop(letter, None)
-            self._tell("host", "poisons", letter.text)
+            self.waiting.pop(message, None)
+            self._trace("host", "poisons", message.text)
         else:
-            self._show(letter, AGAIN)
+            self._deliver_after(message, VISIBILITY_TIMEOUT)
 
 
-class PostOf:
-    """The queue as one process reaches it."""
+class ProcessQueue:
+    """The queue as one process reaches it. Replaces the product's queue client."""
 
-    def __init__(self, post: Post, process: Process, scene: Scene) -> None:
-        self._post = post
+    def __init__(self, queue: VirtualQueue, process: Process, environment: Environment) -> None:
+        self._queue = queue
         self._process = process
-        self._weather = scene.weather
-        self._random = scene.random
+        self._schedule = environment.schedule
+        self._random = environment.random
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
-        """Leave a message; whole seconds, rounded up."""
+        """Send a message that becomes visible after `delay`, rounded up to whole seconds."""
         seconds = -(-delay // timedelta(seconds=1))
-        span = trouble(self._weather, "queues", self._process.now())
+        fault = trouble(self._schedule, "queues", self._process.now())
         await through(
-            self._process, span, self._random, lambda: self._post.put(message.model_dump_json(), float(seconds))
+            self._process, fault, self._random, lambda: self._queue.put(message.model_dump_json(), float(seconds))
         )

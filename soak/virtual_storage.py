@@ -9,9 +9,9 @@ from typing import Any
 from shared.errors import StoreUnavailable
 from shared.storage.memory_store import MemoryCallStore
 from shared.storage.store import Change
-from soak.fault_schedule import Weather
-from soak.intervals import Span
-from soak.process import Process, Scene
+from soak.fault_schedule import FaultSchedule
+from soak.intervals import Interval
+from soak.process import Environment, Process
 
 PATIENCE = 10.0  # seconds: the clients give up after that
 
@@ -51,11 +51,11 @@ def at_once[T](work: Awaitable[T]) -> T:
 class StoreOf:
     """The store as one process reaches it. Has every method of the store, whatever they are."""
 
-    def __init__(self, store: MemoryCallStore, process: Process, scene: Scene) -> None:
+    def __init__(self, store: MemoryCallStore, process: Process, environment: Environment) -> None:
         self._store = store
         self._process = process
-        self._weather = scene.weather
-        self._random = scene.random
+        self._schedule = environment.schedule
+        self._random = environment.random
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
@@ -79,16 +79,18 @@ class StoreOf:
                 await self._ask(lambda: None)
 
     async def _ask[T](self, effect: Callable[[], T]) -> T:
-        return await through(self._process, trouble(self._weather, "tables", self._process.now()), self._random, effect)
+        return await through(
+            self._process, trouble(self._schedule, "tables", self._process.now()), self._random, effect
+        )
 
 
-def trouble(weather: Weather, part: str, now: float) -> Span | None:
+def trouble(schedule: FaultSchedule, part: str, now: float) -> Interval | None:
     """What is wrong with the tables or the queues at the moment."""
-    span = weather.storage.at(now)
-    return span if span and span.where in {part, "both"} else None
+    span = schedule.storage.at(now)
+    return span if span and span.target in {part, "both"} else None
 
 
-async def through[T](process: Process, span: Span | None, random: Random, effect: Callable[[], T]) -> T:
+async def through[T](process: Process, span: Interval | None, random: Random, effect: Callable[[], T]) -> T:
     """Ask storage, and meet what is wrong with it.
 
     Raises
@@ -97,12 +99,12 @@ async def through[T](process: Process, span: Span | None, random: Random, effect
         It was away, or its answer was lost after it had done what it was asked.
     """
     if span is None:
-        return await process.ask(0.003 + random.expovariate(1 / 0.012), effect)
+        return await process.request(0.003 + random.expovariate(1 / 0.012), effect)
     chance = random.random()
     if span.mode == "away" or (span.mode == "flaky" and chance < 0.25):
-        await process.ask(random.uniform(0.05, PATIENCE), lambda: None)
+        await process.request(random.uniform(0.05, PATIENCE), lambda: None)
         raise StoreUnavailable("away")
-    result = await process.ask(random.uniform(1, PATIENCE) if span.mode == "slow" else 0.02, effect)
+    result = await process.request(random.uniform(1, PATIENCE) if span.mode == "slow" else 0.02, effect)
     if chance < 0.5 and (span.mode == "flaky" or chance < 0.1):
         await asyncio.sleep(0.1)
         raise StoreUnavailable("the answer was lost")

@@ -1,5 +1,5 @@
-"""`make soak-real`: minutes of faults on real processes, judged by what the simulated Graph has on record."""
+"""Runs Call Keeper as real processes under faults for some minutes, and checks it against the simulator's records."""
 
-SPEED = 60  # a lease is 45 s. No faster: a host takes seconds to start, and HTTP's time-outs are not sped up
-MINUTE = 60 / SPEED  # real seconds in a simulated minute
-LEASE = 45  # minutes
+SPEED = 60  # a lease takes 45 s. Not faster: a host takes seconds to start, and HTTP time-outs are not sped up
+MINUTE = 60 / SPEED  # real seconds of a simulated minute
+LEASE = 45  # simulated minutes

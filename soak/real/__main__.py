@@ -1,4 +1,4 @@
-"""`python -m soak.real [--minutes 5] [--seed 0]`: faults drawn from a seed, and whether the promises held."""
+"""`python -m soak.real [--minutes 5] [--seed 0]`: run real processes under random faults, and report violations."""
 
 import argparse
 import contextlib
@@ -19,14 +19,14 @@ from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 from local.stack.stack import Options
 from soak.real import LEASE, MINUTE, SPEED
-from soak.real.bots import Bots, Life
-from soak.real.checker import Findings, Judge, Span
-from soak.real.faults import OF_GRAPH, SWEEPS, Scene, Trouble, Troubles, pass_through
+from soak.real.bots import BotCall, Bots
+from soak.real.checker import Checker, FaultInterval, Findings
+from soak.real.faults import GRAPH_FAULTS, TICK, Context, Fault, FaultDeck, inflict
 from soak.real.world import World, running
 
-CALM = (25, 30)  # minutes between troubles: the condition of docs/reliability.md, and a little
-CALM_FROZEN = (40, 45)
-OPTIONS = Options(SPEED, schedule=f"*/{SWEEPS} * * * * *", keep_storage=True, settings={"GRAPH_TIMEOUT": "PT3S"})
+CALM = (25, 30)  # minutes between faults: a little more than the path *timer* of docs/reliability.md needs, 24
+CALM_WITHOUT_TIMERS = (40, 45)  # a little more than the path *requests alone* needs, 39
+OPTIONS = Options(SPEED, schedule=f"*/{TICK} * * * * *", keep_storage=True, settings={"GRAPH_TIMEOUT": "PT3S"})
 DELIVERY = {
     "loss": 0.1,
     "duplicate": 0.3,
@@ -39,118 +39,123 @@ DELIVERY = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, judge, sum up; the exit code: 1 where a promise was broken, 2 where nothing could be judged."""
-    parser = argparse.ArgumentParser(prog="python -m soak.real", description="Faults on real processes.")
-    parser.add_argument("--minutes", type=_minutes, default=5, help="real minutes of trouble (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=int(time.time()) % 10_000, help="draws the same troubles again")
+    """Run, check and print the summary. Return the exit code: 1 after a violation, 2 if the run was impossible."""
+    parser = argparse.ArgumentParser(
+        prog="python -m soak.real", description="Run real processes under random faults, and report violations."
+    )
+    parser.add_argument("--minutes", type=_minutes, default=5, help="real minutes with faults (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(time.time()) % 10_000,
+        help="the same seed draws the same faults (default: random)",
+    )
     args = parser.parse_args(arguments)
     try:
         with running(OPTIONS) as world:
             run = Run(world, args.seed)
-            findings = run.run(args.minutes * 60)
+            findings = run.execute(args.minutes * 60)
             logs = _keep_logs(world.stack.folder) if findings.violations else None
     except (AzuriteError, ProcessError) as error:
         print(f"soak-real: could not run: {error}", file=sys.stderr)
         return 2
-    return run.sum_up(findings, f"make soak-real MINUTES={args.minutes:g} SEED={args.seed}", logs)
+    return run.print_summary(findings, f"make soak-real MINUTES={args.minutes:g} SEED={args.seed}", logs)
 
 
 def _minutes(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < math.inf:
             return float(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is no number of minutes above 0")
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of minutes above 0")
 
 
 class Run:
-    """One run: the bots on their thread, the troubles on this one, then calm and the judgement."""
+    """One run: bots act in their thread while this one begins and ends faults, then all is checked."""
 
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._seed = seed
         self._story = Story()
-        self._scene = Scene(world, Random(f"troubles {seed}"))
-        self._troubles: list[Span] = []
+        self._context = Context(world, Random(f"troubles {seed}"))  # the name is part of what a seed means
+        self._faults: list[FaultInterval] = []
         self._counts: Counter[str] = Counter()
-        self._lives: list[Life] = []
+        self._calls: list[BotCall] = []
 
-    def run(self, seconds: float) -> Findings:
-        """Trouble for so long, then as much calm as a lease."""
-        self._story.title(f"Seed {self._seed}: {SPEED} times as fast: a minute takes a second, a lease {LEASE}")
+    def execute(self, seconds: float) -> Findings:
+        """Run with faults for so many real seconds, then without faults for a lease at most, and check all calls."""
+        self._story.title(f"Seed {self._seed}, {SPEED} times as fast: a minute takes a second, a lease {LEASE} seconds")
         self._world.stack.add_host()
-        self._world.deliver(**DELIVERY)
-        self._story.say("set-up", "Two hosts on one storage, whose timers both fire; bots begin and end calls.")
+        self._world.set_delivery(**DELIVERY)
+        self._story.say("set-up", "Two hosts share one storage, and both timers fire. Bots start and end calls.")
         bots = Bots(self._world.stack, self._seed)
-        self._lives = bots.lives
-        ends, troubles = time.monotonic() + seconds, Troubles(self._scene)
+        self._calls = bots.calls
+        ends, deck = time.monotonic() + seconds, FaultDeck(self._context)
         try:
-            self._calm()
+            self._wait_without_faults()
             while time.monotonic() < ends:
-                self._trouble(troubles.draw())
-                self._calm()
+                self._inflict(deck.draw())
+                self._wait_without_faults()
                 bots.check()
         finally:
-            bots.tire()
-        bots.rest()
-        findings = self._judge()
-        findings.violations += [f"no fault explains it: {text}" for text in bots.surprises]
+            bots.stop()
+        bots.join()
+        findings = self._check()
+        findings.violations += [f"no fault explains it: {text}" for text in bots.unexpected]
         return findings
 
-    def sum_up(self, findings: Findings, command: str, logs: Path | None) -> int:
-        """The figures, the violations, how to see them again."""
-        margin = findings.margin / timedelta(minutes=1)
-        self._story.title("In short")
-        self._story.fact("troubles", ", ".join(f"{count} x {name}" for name, count in self._counts.items()) or "none")
-        self._story.fact("calls", f"{len(self._lives)}, {findings.ended} of them over and closed once")
-        self._story.fact("reasons", f"{findings.told} told by Graph; of the others no word came through")
-        self._story.fact("margin", f"{margin:.0f} minutes of {LEASE} were left at least")
-        self._story.fact(
-            "machine", f"load {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors: what starves lapses"
-        )
-        self._story.fact("not judged", f"{findings.unknown} lapsed before Call Keeper was told of them")
+    def print_summary(self, findings: Findings, command: str, logs: Path | None) -> int:
+        """Print the figures, the violations and the command that repeats the run. Return the exit code."""
+        fact, margin = self._story.fact, findings.margin / timedelta(minutes=1)
+        self._story.title("Summary")
+        fact("faults", ", ".join(f"{count} x {name}" for name, count in self._counts.items()) or "none")
+        fact("calls", f"{len(self._calls)}, of which {findings.ended} ended and were closed once")
+        fact("reasons", f"{findings.with_reason} from Graph's notification; no notification of the others arrived")
+        fact("margin", f"at least {margin:.0f} of {LEASE} minutes were left at each renewal")
+        fact("machine", f"load {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors; calls lapse on a busy machine")
+        fact("not checked", f"{findings.unknown} calls lapsed before Call Keeper knew of them")
         for lapse in findings.excused:
-            self._story.fact("not judged", lapse)
+            fact("not checked", lapse)
         for violation in findings.violations:
             self._story.say("violation", violation, RED)
         if findings.violations:
-            self._story.last(
-                f"soak-real: failed: {len(findings.violations)} violations; logs in {logs}; again: {command}"
-            )
+            count = len(findings.violations)
+            self._story.last(f"soak-real: failed: {count} violations; logs in {logs}; to repeat it: {command}")
             return 1
         self._story.last("soak-real: ok")
         return 0
 
-    def _trouble(self, drawn: tuple[Trouble, ...]) -> None:
-        """Go through it, and note when it was."""
-        self._counts.update(trouble.name for trouble in drawn)
+    def _inflict(self, faults: tuple[Fault, ...]) -> None:
+        """Begin and end these faults, and record when they were there."""
+        self._counts.update(fault.name for fault in faults)
         start = self._world.simulated_now()
-        pass_through(self._scene, drawn, lambda text: self._story.say("trouble", text, RED))
+        inflict(self._context, faults, lambda text: self._story.say("fault", text, RED))
         end = self._world.simulated_now()
-        self._troubles.append(Span(start, end, "graph" if set(drawn) <= set(OF_GRAPH) else "ours"))
+        self._faults.append(FaultInterval(start, end, "graph" if set(faults) <= set(GRAPH_FAULTS) else "ours"))
         self._story.more(f"{start:%H:%M} to {end:%H:%M} by Graph's clock")
 
-    def _calm(self) -> None:
-        """As long as the condition asks for; then how things stand."""
-        start = self._world.simulated_now()
-        time.sleep(self._scene.random.uniform(*(CALM_FROZEN if self._scene.frozen else CALM)) * MINUTE)
-        if self._scene.frozen:
-            self._troubles.append(Span(start, self._world.simulated_now(), "frozen"))
-        calls = self._world.all_simulated([life.id for life in self._lives])
-        over = sum(call.over for call in calls)
-        self._story.say("calm", f"{len(calls)} calls so far, {len(calls) - over} of them alive", GREEN)
+    def _wait_without_faults(self) -> None:
+        """Wait for as long as the condition needs, then print the number of calls."""
+        start, timers_disabled = self._world.simulated_now(), self._context.timers_disabled
+        minutes = self._context.random.uniform(*(CALM_WITHOUT_TIMERS if timers_disabled else CALM))
+        time.sleep(minutes * MINUTE)
+        if timers_disabled:
+            self._faults.append(FaultInterval(start, self._world.simulated_now(), "timersDisabled"))
+        calls = self._world.simulated_calls([call.id for call in self._calls])
+        active = sum(not call.over for call in calls)
+        self._story.say("no fault", f"{len(calls)} calls so far, {active} of them active", GREEN)
 
-    def _judge(self) -> Findings:
-        """When every end is found, or a lease has passed in which it should have been."""
-        judge = Judge(self._world, self._troubles, datetime.now(UTC))
+    def _check(self) -> Findings:
+        """Wait until every end is found, for a lease at most, then check all calls."""
+        checker = Checker(self._world, self._faults, datetime.now(UTC))
         ends = time.monotonic() + LEASE * MINUTE
-        while not judge.is_settled(self._lives) and time.monotonic() < ends:
+        while not checker.is_settled(self._calls) and time.monotonic() < ends:
             time.sleep(MINUTE)
-        self._story.say("judge", "The bots rest. What does Graph say, and what Call Keeper?")
-        return judge.judge(self._lives)
+        self._story.say("checker", "The bots have stopped. Compare Graph's calls with Call Keeper's.")
+        return checker.check(self._calls)
 
 
 def _keep_logs(folder: Path) -> Path:
-    """Copies of what the processes said."""
+    """Copy the logs of all processes. Return their new folder."""
     kept = Path(tempfile.mkdtemp(prefix="soak-real-"))
     for log in folder.glob("*.log"):
         shutil.copy(log, kept)

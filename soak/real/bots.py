@@ -1,4 +1,4 @@
-"""The bots: calls that begin, are registered, live a while and end, all the time."""
+"""The bots: they start, register and end calls all the time."""
 
 import asyncio
 import threading
@@ -21,143 +21,143 @@ TENANTS = (
     "c2a4f1de-8b07-4d3c-9f65-1e7a0b9d2c34",
 )
 ENDS = ((200, 5001), (200, 5010), (403, 5300), (408, 10057), (500, 7000), (487, 10003))
-BEGUN_IN_A_MINUTE = 1.5  # calls
-LIFE = 60  # minutes, on average
-UNREGISTERED = 0.2  # of the calls: known by their notifications alone, if at all
-HTTP_TIMEOUT = 20.0  # real seconds: storage that hangs holds an answer back for ten
+CALLS_A_MINUTE = 1.5
+MEAN_CALL_MINUTES = 60
+UNREGISTERED_SHARE = 0.2  # of calls: Call Keeper knows them only by their notifications, if at all
+HTTP_TIMEOUT = 20.0  # real seconds: storage that does not answer delays an answer of the API by ten
 
-type Way = Literal["ended", "forgotten", "hungUp", "alive"]
+type Ending = Literal["ended", "forgotten", "hungUp", "alive"]
 
 
 @dataclass(slots=True)
-class Life:
-    """A call as its bot knows it. Times are real."""
+class BotCall:
+    """A call as its bot knows it, in real time."""
 
     id: str
     tenant: str
-    began: datetime
-    way: Way
-    acknowledged: datetime | None = None  # that it is registered
-    hung_up: bool = False  # acknowledged
+    started: datetime
+    ending: Ending
+    acknowledged: datetime | None = None  # when its registration was acknowledged
+    hung_up: bool = False  # and the hang-up was acknowledged
 
 
 class Bots:
-    """They act on a thread of their own, until they are told to rest.
+    """Bots that act in a thread of their own until `stop`.
 
     Parameters
     ----------
     stack
-        What they talk to: each request goes to one of its hosts.
+        The hosts and the simulator. Each request goes to one of the hosts.
     seed
-        What they draw their choices from.
+        Defines the random choices.
     """
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self._stack = stack
         self._random = Random(f"bots {seed}")
-        self._resting = threading.Event()
-        self.lives: list[Life] = []
-        self.surprises: list[str] = []  # answers that no fault explains
+        self._stopped = threading.Event()
+        self.calls: list[BotCall] = []
+        self.unexpected: list[str] = []  # answers that no fault explains
         self._pool = ThreadPoolExecutor(1)
         self._acting = self._pool.submit(lambda: asyncio.run(self._act()))
 
     def check(self) -> None:
-        """Raise what has stopped them, if anything has."""
+        """Raise the error that has ended the bots' thread, if there is one."""
         if self._acting.done():
             self._acting.result()
 
-    def tire(self) -> None:
-        """Let them begin no more calls, end no more."""
-        self._resting.set()
+    def stop(self) -> None:
+        """Start and end no more calls. Does not wait."""
+        self._stopped.set()
 
-    def rest(self) -> None:
-        """The same; return when nobody waits for an answer. Raises what has stopped them."""
-        self.tire()
+    def join(self) -> None:
+        """Stop, and wait for all answers. Raises the error that has ended the bots' thread, if there is one."""
+        self.stop()
         self._pool.shutdown()
         self._acting.result()
 
     async def _act(self) -> None:
         async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as self._client, asyncio.TaskGroup() as group:
-            group.create_task(self._look())
-            while await self._wait(self._random.expovariate(BEGUN_IN_A_MINUTE)):
-                group.create_task(self._live())
+            group.create_task(self._list_calls())
+            while await self._wait(self._random.expovariate(CALLS_A_MINUTE)):
+                group.create_task(self._run_call())
 
-    async def _live(self) -> None:
-        """One call's life."""
+    async def _run_call(self) -> None:
+        """Start a call, register it, wait and end it."""
         random = self._random
         call_id, tenant = str(uuid.UUID(int=random.getrandbits(128), version=4)), random.choice(TENANTS)
-        registers = random.random() > UNREGISTERED
-        way: Way = random.choice(("ended", "ended", "forgotten", "hungUp") if registers else ("ended", "forgotten"))
-        minutes, codes = random.expovariate(1 / LIFE), random.choice(ENDS)
-        await self._begin(call_id, tenant)
-        self.lives.append(life := Life(call_id, tenant, datetime.now(UTC), "alive"))
-        if registers and not await self._register(life):
+        registers = random.random() > UNREGISTERED_SHARE
+        ending: Ending = random.choice(
+            ("ended", "ended", "forgotten", "hungUp") if registers else ("ended", "forgotten")
+        )
+        minutes, codes = random.expovariate(1 / MEAN_CALL_MINUTES), random.choice(ENDS)
+        await self._start(call_id, tenant)
+        self.calls.append(call := BotCall(call_id, tenant, datetime.now(UTC), "alive"))
+        if registers and not await self._register(call):
             return
         if await self._wait(minutes):
-            await self._end(life, way, codes)
+            await self._end(call, ending, codes)
 
-    async def _begin(self, call_id: str, tenant: str) -> None:
+    async def _start(self, call_id: str, tenant: str) -> None:
         callback = f"{self._random.choice(self._stack.hosts).api}/notifications"
         call = {"id": call_id, "tenantId": tenant, "appId": APP_ID, "callbackUri": callback}
         assert await self._control("/calls", call)
 
-    async def _register(self, life: Life) -> bool:
-        """Tell Call Keeper until it says that it knows."""
-        began = (life.began - timedelta(seconds=0.05)).isoformat()  # rather earlier than later
-        done = await self._insist("PUT", f"/calls/{life.id}", {"tenantId": life.tenant, "startedAt": began})
-        life.acknowledged = datetime.now(UTC) if done else None
+    async def _register(self, call: BotCall) -> bool:
+        """Register a call until it is acknowledged. False if the bots stopped before."""
+        started = (call.started - timedelta(seconds=0.05)).isoformat()  # the call may have started before our answer
+        done = await self._repeat("PUT", f"/calls/{call.id}", {"tenantId": call.tenant, "startedAt": started})
+        call.acknowledged = datetime.now(UTC) if done else None
         return done
 
-    async def _end(self, life: Life, way: Way, codes: tuple[int, int]) -> None:
-        life.way = way
-        if way == "ended":
-            await self._control(f"/calls/{life.id}/end", {"code": codes[0], "subcode": codes[1]})
-        elif way == "forgotten":
-            await self._control(f"/calls/{life.id}/forget")
+    async def _end(self, call: BotCall, ending: Ending, codes: tuple[int, int]) -> None:
+        call.ending = ending
+        if ending == "ended":
+            await self._control(f"/calls/{call.id}/end", {"code": codes[0], "subcode": codes[1]})
+        elif ending == "forgotten":
+            await self._control(f"/calls/{call.id}/forget")
         else:
-            life.hung_up = await self._insist("POST", f"/calls/{life.id}/hangup")
+            call.hung_up = await self._repeat("POST", f"/calls/{call.id}/hangup")
 
-    async def _look(self) -> None:
-        """An operator who looks at the list now and then; faults may keep the answer from her."""
+    async def _list_calls(self) -> None:
+        """List calls every two minutes, as an operator does. Faults may prevent the answer."""
         while await self._wait(2):
-            await self._ask("GET", "/calls?status=active&limit=20")
+            await self._request("GET", "/calls?status=active&limit=20")
 
-    async def _insist(self, method: str, path: str, body: Mapping[str, object] | None = None) -> bool:
-        """Ask until it is done; False if it was time to rest before."""
+    async def _repeat(self, method: str, path: str, body: Mapping[str, object] | None = None) -> bool:
+        """Send a request until it succeeds. False if the bots stopped before."""
         while True:
-            status = await self._ask(method, path, body)
+            status = await self._request(method, path, body)
             if status and status < httpx.codes.BAD_REQUEST:
                 return True
             if not await self._wait(1):
                 return False
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> int | None:
-        """The status of an answer of one of the hosts, None without an answer."""
+    async def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> int | None:
+        """Send a request to one of the hosts. Return the status of the answer, None without one."""
         url = f"{self._random.choice(self._stack.hosts).api}{path}"
         key = {"x-functions-key": self._stack.function_key}
         try:
             answer = await self._client.request(method, url, headers=key, json=body)
         except httpx.TransportError:
             return None
-        told = answer.status_code
-        if (
-            httpx.codes.BAD_REQUEST <= told < httpx.codes.INTERNAL_SERVER_ERROR
-            and told != httpx.codes.TOO_MANY_REQUESTS
-        ):
-            self.surprises.append(f"{method} {path} was answered {told}: {answer.text[:200]}")
-        return told
+        status = answer.status_code
+        is_client_error = httpx.codes.BAD_REQUEST <= status < httpx.codes.INTERNAL_SERVER_ERROR
+        if is_client_error and status != httpx.codes.TOO_MANY_REQUESTS:
+            self.unexpected.append(f"{method} {path} was answered {status}: {answer.text[:200]}")
+        return status
 
     async def _control(self, path: str, body: Mapping[str, object] | None = None) -> bool:
-        """Ask the simulator; False if the call is over already."""
+        """Send a request to the simulator. False if the call has ended already."""
         answer = await self._client.post(f"{self._stack.simulator}/control{path}", json=body)
         if answer.status_code != httpx.codes.CONFLICT:
             answer.raise_for_status()
         return answer.is_success
 
     async def _wait(self, minutes: float) -> bool:
-        """Let so many minutes pass; False if it is time to rest."""
+        """Wait for so many simulated minutes. False if the bots stopped before."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + minutes * MINUTE
-        while not self._resting.is_set() and loop.time() < ends:  # noqa: ASYNC110 - the event is another thread's
+        while not self._stopped.is_set() and loop.time() < ends:  # noqa: ASYNC110 - another thread sets the event
             await asyncio.sleep(min(ends - loop.time(), 0.2))
-        return not self._resting.is_set()
+        return not self._stopped.is_set()

@@ -1,4 +1,4 @@
-"""What goes wrong: each trouble a context that begins it, says what it is, and ends it."""
+"""The faults of a run on real processes. Each is a generator that begins it, yields its description, and ends it."""
 
 import signal
 import time
@@ -13,226 +13,226 @@ from soak.real import MINUTE
 from soak.real.bots import TENANTS
 from soak.real.world import World
 
-FROZEN = {"AzureWebJobs.keep_alive_timer.Disabled": "true"}
+TIMERS_DISABLED = {"AzureWebJobs.keep_alive_timer.Disabled": "true"}
 THIRD_OF_A_LEASE = 15  # minutes
-SWEEPS = 15  # minutes between two ticks of the timers
-WHILE_FROZEN = 2  # troubles
-TOGETHER = 0.3  # how often Graph is in trouble while something else is
+TICK = 15  # minutes between two ticks of the timers
+FAULTS_WITHOUT_TIMERS = 2  # how many faults come while the timers are disabled
+GRAPH_FAULT_SHARE = 0.3  # of the other faults: one of Graph's comes with them
 
-type Begin = Callable[[Scene], Iterator[str]]
+type Begin = Callable[[Context], Iterator[str]]
 
 
 @dataclass
-class Scene:
-    """What troubles act on."""
+class Context:
+    """What faults act on."""
 
     world: World
     random: Random
-    settings: dict[str, str] = field(default_factory=dict)  # what hosts are started with
+    settings: dict[str, str] = field(default_factory=dict)  # of the hosts that start from now on
 
     @property
-    def frozen(self) -> bool:
-        """Whether the timers stand still."""
+    def timers_disabled(self) -> bool:
+        """True if the last deployment has disabled the timers."""
         return bool(self.settings)
 
     @contextmanager
     def fault(self, **members: object) -> Generator[None]:
-        """A fault of the simulator, for as long as the block lasts."""
+        """Add a fault to the simulator for the block."""
         fault = self.world.fault(**members)
         try:
             yield
         finally:
             self.world.control("DELETE", f"/faults/{fault}")
 
-    def wait_for_a_sweep(self) -> None:
-        """Until keepAlives are under way, slowed a little; or for a sweep's period at most."""
+    def wait_for_sweep(self) -> None:
+        """Wait until keepAlives are sent, which are slowed a little, but not longer than until the next tick."""
         with self.fault(operation="keepAlive", delaySeconds=0.2 * 60):
-            before, until = _keep_alives(self.world), time.monotonic() + SWEEPS * MINUTE
-            while _keep_alives(self.world) == before and time.monotonic() < until:
+            before, until = _count_keep_alives(self.world), time.monotonic() + TICK * MINUTE
+            while _count_keep_alives(self.world) == before and time.monotonic() < until:
                 time.sleep(0.05)
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A kind of trouble, and how many minutes it lasts at most; 0: it only happens."""
+class Fault:
+    """A kind of fault, and its longest duration in simulated minutes. 0: it has no duration."""
 
     begin: Begin
-    most: float
+    max_minutes: float
 
     @property
     def name(self) -> str:
-        """Its name in the summary."""
+        """The name in the summary."""
         return self.begin.__name__.replace("_", " ")
 
 
-def one_host_killed(scene: Scene) -> Iterator[str]:
-    """SIGKILL, in the middle of a sweep where there is one."""
-    number = scene.random.randrange(len(scene.world.stack.hosts))
-    scene.wait_for_a_sweep()
-    scene.world.stack.hosts[number].child.kill()
-    yield f"host {number + 1} is killed in mid-sweep"
-    scene.world.stack.hosts[number].start(**scene.settings)
+def one_host_killed(context: Context) -> Iterator[str]:
+    """Kill a host with SIGKILL during a sweep, and start it again."""
+    number = context.random.randrange(len(context.world.stack.hosts))
+    context.wait_for_sweep()
+    context.world.stack.hosts[number].child.kill()
+    yield f"host {number + 1} is killed during a sweep"
+    context.world.stack.hosts[number].start(**context.settings)
 
 
-def both_hosts_killed(scene: Scene) -> Iterator[str]:
-    """As above, and nobody is left."""
-    scene.wait_for_a_sweep()
-    for host in scene.world.stack.hosts:
+def both_hosts_killed(context: Context) -> Iterator[str]:
+    """Kill both hosts with SIGKILL during a sweep, and start them again."""
+    context.wait_for_sweep()
+    for host in context.world.stack.hosts:
         host.child.kill()
-    yield "both hosts are killed in mid-sweep"
-    for host in scene.world.stack.hosts:
-        host.start(**scene.settings)
+    yield "both hosts are killed during a sweep"
+    for host in context.world.stack.hosts:
+        host.start(**context.settings)
 
 
-def storage_stopped(scene: Scene) -> Iterator[str]:
-    """Connections are refused; the data is there again afterwards."""
-    scene.wait_for_a_sweep()
-    with scene.world.storage_stopped():
-        yield "storage stops in mid-sweep: connections are refused"
+def storage_stopped(context: Context) -> Iterator[str]:
+    """Stop storage, so that it refuses connections, and start it again with its data."""
+    context.wait_for_sweep()
+    with context.world.storage_stopped():
+        yield "storage stops during a sweep and refuses connections"
 
 
-def storage_silent(scene: Scene) -> Iterator[str]:
-    """Connections are made, and nothing is answered."""
-    with scene.world.storage_outage():
-        yield "storage falls silent: it takes requests and answers none"
+def storage_silent(context: Context) -> Iterator[str]:
+    """Suspend storage, so that it accepts connections and answers nothing."""
+    with context.world.storage_outage():
+        yield "storage accepts requests and answers none"
 
 
-def one_host_stalled(scene: Scene) -> Iterator[str]:
-    """A process that stands still and goes on: what it does then is out of date."""
-    number = scene.random.randrange(len(scene.world.stack.hosts))
-    scene.wait_for_a_sweep()
-    child = scene.world.stack.hosts[number].child
+def one_host_suspended(context: Context) -> Iterator[str]:
+    """Suspend a host during a sweep. When it continues, what it knows is out of date."""
+    number = context.random.randrange(len(context.world.stack.hosts))
+    context.wait_for_sweep()
+    child = context.world.stack.hosts[number].child
     child.send(signal.SIGSTOP)
-    yield f"host {number + 1} stands still in mid-sweep, and goes on later"
+    yield f"host {number + 1} is suspended during a sweep, and continues later"
     child.send(signal.SIGCONT)
 
 
-def graph_away(scene: Scene) -> Iterator[str]:
-    """503 for everything."""
-    with scene.fault(status=503):
+def graph_unavailable(context: Context) -> Iterator[str]:
+    """Let Graph answer every request with 503."""
+    with context.fault(status=503):
         yield "Graph answers 503"
 
 
-def graph_throttles(scene: Scene) -> Iterator[str]:
-    """429 for one tenant."""
-    tenant, seconds = scene.random.choice(TENANTS), scene.random.choice((0.5, 1, 3))
-    with scene.fault(tenantId=tenant, status=429, retryAfter=seconds):
+def graph_throttles(context: Context) -> Iterator[str]:
+    """Let Graph answer one tenant with 429."""
+    tenant, seconds = context.random.choice(TENANTS), context.random.choice((0.5, 1, 3))
+    with context.fault(tenantId=tenant, status=429, retryAfter=seconds):
         yield f"Graph answers 429 to one tenant, Retry-After {seconds:g}"
 
 
-def graph_drops(scene: Scene) -> Iterator[str]:
-    """Most connections are cut, half of them after the work was done."""
+def graph_drops_connections(context: Context) -> Iterator[str]:
+    """Let Graph cut half of the connections before the work, and half of the others after it."""
     with (
-        scene.fault(dropConnection=True, probability=0.5),
-        scene.fault(dropConnection=True, responseOnly=True, probability=0.5),
+        context.fault(dropConnection=True, probability=0.5),
+        context.fault(dropConnection=True, responseOnly=True, probability=0.5),
     ):
-        yield "Graph cuts three connections of four, some of them after its work"
+        yield "Graph cuts three of four connections, some of them after its work"
 
 
-def graph_crawls(scene: Scene) -> Iterator[str]:
-    """Answers that come too late, often."""
-    with scene.fault(delaySeconds=5 * 60, probability=0.5), scene.fault(delaySeconds=60):
-        yield "Graph answers late, half of the time too late"
+def graph_slow(context: Context) -> Iterator[str]:
+    """Let Graph answer late, and half of the requests later than our time-out."""
+    with context.fault(delaySeconds=5 * 60, probability=0.5), context.fault(delaySeconds=60):
+        yield "Graph answers late, half of the requests after our time-out"
 
 
-def no_tokens(scene: Scene) -> Iterator[str]:
-    """Entra is away; tokens that are there still serve."""
-    with scene.fault(operation="token", status=503):
-        yield "no token can be had"
+def no_tokens(context: Context) -> Iterator[str]:
+    """Let Entra answer 503. Tokens in our cache are still valid."""
+    with context.fault(operation="token", status=503):
+        yield "Entra issues no token"
 
 
-def messages_lost(scene: Scene) -> Iterator[str]:
-    """The queue is emptied: retries, shards and the dead man's switch."""
-    connection = scene.world.stack.storage.connection_string
+def messages_lost(context: Context) -> Iterator[str]:
+    """Empty the queue: retries, sweeps of shards and the watchdog are lost."""
+    connection = context.world.stack.storage.connection_string
     with QueueClient.from_connection_string(connection, "keep-alive") as queue:
         queue.clear_messages()
     yield "all messages on the queue are lost"
 
 
-def keys_rotated(scene: Scene) -> Iterator[str]:
-    """Notifications of both kinds are signed with new keys; Entra publishes its old ones for a while."""
-    scene.world.control("POST", "/keys/rotate", {"kind": "notification"})
-    scene.world.control("POST", "/keys/rotate", {"kind": "entra", "keepOld": True})
+def keys_rotated(context: Context) -> Iterator[str]:
+    """Sign all notifications with new keys. Entra publishes its old keys for some time."""
+    context.world.control("POST", "/keys/rotate", {"kind": "notification"})
+    context.world.control("POST", "/keys/rotate", {"kind": "entra", "keepOld": True})
     yield "Graph and Entra sign with new keys"
 
 
-def tokens_changed(scene: Scene) -> Iterator[str]:
-    """Notifications change to another kind of token, in the middle of calls, and stay with it."""
-    kind = scene.random.choice(("entra", "entraV1", "legacy"))
-    scene.world.control("PUT", "/delivery", {"token": kind})
+def tokens_changed(context: Context) -> Iterator[str]:
+    """Change the kind of the notifications' tokens, until the next such change."""
+    kind = context.random.choice(("entra", "entraV1", "legacy"))
+    context.world.control("PUT", "/delivery", {"token": kind})
     yield f"notifications change to tokens of the kind {kind}"
 
 
-def timers_turned(scene: Scene) -> Iterator[str]:
-    """A deployment, after which the timers stand still though HTTP lives; the next one mends that."""
-    scene.settings = {} if scene.frozen else FROZEN
-    for host in scene.world.stack.hosts:
+def timers_switched(context: Context) -> Iterator[str]:
+    """Deploy hosts whose timers are disabled while HTTP works; or, if they are, hosts whose timers fire again."""
+    context.settings = {} if context.timers_disabled else TIMERS_DISABLED
+    for host in context.world.stack.hosts:
         host.child.stop()
-    yield f"a deployment: from now on the timers {'stand still' if scene.frozen else 'fire again'}"
-    for host in scene.world.stack.hosts:
-        host.start(**scene.settings)
+    yield f"a deployment: from now on the timers {'are disabled' if context.timers_disabled else 'fire again'}"
+    for host in context.world.stack.hosts:
+        host.start(**context.settings)
 
 
-OF_GRAPH = (
-    Trouble(graph_away, THIRD_OF_A_LEASE),
-    Trouble(graph_throttles, 12),
-    Trouble(graph_drops, 12),
-    Trouble(graph_crawls, 10),
-    Trouble(no_tokens, 10),
+GRAPH_FAULTS = (
+    Fault(graph_unavailable, THIRD_OF_A_LEASE),
+    Fault(graph_throttles, 12),
+    Fault(graph_drops_connections, 12),
+    Fault(graph_slow, 10),
+    Fault(no_tokens, 10),
 )
-TURN = Trouble(timers_turned, 0)
-OURS = (
-    Trouble(one_host_killed, 8),
-    Trouble(both_hosts_killed, 5),
-    Trouble(one_host_stalled, 10),
-    Trouble(storage_stopped, 8),
-    Trouble(storage_silent, 8),
-    TURN,
-    Trouble(messages_lost, 0),
-    Trouble(keys_rotated, 0),
-    Trouble(tokens_changed, 0),
+SWITCH_TIMERS = Fault(timers_switched, 0)
+OUR_FAULTS = (
+    Fault(one_host_killed, 8),
+    Fault(both_hosts_killed, 5),
+    Fault(one_host_suspended, 10),
+    Fault(storage_stopped, 8),
+    Fault(storage_silent, 8),
+    SWITCH_TIMERS,
+    Fault(messages_lost, 0),
+    Fault(keys_rotated, 0),
+    Fault(tokens_changed, 0),
 )
 
 
-class Troubles:
-    """Draws one after the other, each kind once before any comes again.
+class FaultDeck:
+    """Draws one fault after the other. Each kind comes once before any comes again.
 
-    While the timers stand still only Graph is in trouble: the condition asks for the other paths to be whole.
+    While the timers are disabled only Graph has faults, because the condition then needs all other paths.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._deck: list[Trouble] = []
-        self._frozen = 0  # troubles since the timers stand still
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._deck: list[Fault] = []
+        self._drawn_without_timers = 0
 
-    def draw(self) -> tuple[Trouble, ...]:
-        """The next one; sometimes with one of Graph's beside it."""
-        random = self._scene.random
-        if self._scene.frozen:
-            self._frozen += 1
-            if self._frozen <= WHILE_FROZEN:
-                return (random.choice(OF_GRAPH),)
-            self._frozen = 0
-            return (TURN,)
+    def draw(self) -> tuple[Fault, ...]:
+        """Draw the next fault, sometimes with a second one, of Graph."""
+        random = self._context.random
+        if self._context.timers_disabled:
+            self._drawn_without_timers += 1
+            if self._drawn_without_timers <= FAULTS_WITHOUT_TIMERS:
+                return (random.choice(GRAPH_FAULTS),)
+            self._drawn_without_timers = 0
+            return (SWITCH_TIMERS,)
         if not self._deck:
-            self._deck = random.sample([*OURS, *OF_GRAPH], len(OURS) + len(OF_GRAPH))
+            self._deck = random.sample([*OUR_FAULTS, *GRAPH_FAULTS], len(OUR_FAULTS) + len(GRAPH_FAULTS))
         first = self._deck.pop()
-        if first in OURS and random.random() < TOGETHER:
-            return first, random.choice(OF_GRAPH)
+        if first in OUR_FAULTS and random.random() < GRAPH_FAULT_SHARE:
+            return first, random.choice(GRAPH_FAULTS)
         return (first,)
 
 
-def pass_through(scene: Scene, troubles: tuple[Trouble, ...], say: Callable[[str], None]) -> None:
-    """Begin them, say so, let them last, end them."""
-    most = min((trouble.most for trouble in troubles if trouble.most), default=0)
-    minutes = scene.random.uniform(most / 2, most)
-    with ExitStack() as under_way:
-        for trouble in reversed(troubles):
-            what = under_way.enter_context(contextmanager(trouble.begin)(scene))
-            say(f"{what}, for {minutes:.0f} minutes" if trouble.most else what)
+def inflict(context: Context, faults: tuple[Fault, ...], report: Callable[[str], None]) -> None:
+    """Begin these faults, report each, let them last, and end them."""
+    longest = min((fault.max_minutes for fault in faults if fault.max_minutes), default=0)
+    minutes = context.random.uniform(longest / 2, longest)
+    with ExitStack() as active:
+        for fault in reversed(faults):
+            what = active.enter_context(contextmanager(fault.begin)(context))
+            report(f"{what}, for {minutes:.0f} minutes" if fault.max_minutes else what)
         time.sleep(minutes * MINUTE)
 
 
-def _keep_alives(world: World) -> int:
+def _count_keep_alives(world: World) -> int:
     counts = world.control("GET", "/requests?limit=1").json()["counts"]
     return int(counts.get("keepAlive", {}).get("total", 0))

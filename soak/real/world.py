@@ -1,4 +1,4 @@
-"""The whole of Call Keeper as real processes: the app through its API, Graph through the simulator's control API."""
+"""Call Keeper as real processes: tests reach the app by its API and Graph by the simulator's control API."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from local.stack.stack import APP_ID, Options, Stack
 from local.stack.stack import running as stack_running
 from shared.storage.store import shard_of
 
-PATIENCE = 60.0  # seconds, for what happens in other processes on a busy machine
+MAX_WAIT = 60.0  # seconds, for events in other processes on a busy machine
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 
 
@@ -26,14 +26,14 @@ class _Model(BaseModel):
 
 
 class Attempt(_Model):
-    """One POST of a notification; `status` None: no answer. The time is simulated."""
+    """One POST of a notification, in simulated time. `status` is None without an answer."""
 
     at: AwareDatetime
     status: int | None
 
 
-class Sent(_Model):
-    """A notification, and what became of it."""
+class Notification(_Model):
+    """A notification, and the attempts to deliver it. `lost` if the simulator does not deliver it."""
 
     id: str
     change_type: str
@@ -43,25 +43,25 @@ class Sent(_Model):
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the webhook took it."""
+        """True if the webhook accepted it."""
         return any(attempt.status == httpx.codes.ACCEPTED for attempt in self.attempts)
 
 
 class Operation(_Model):
-    """A recording, as Graph or as Call Keeper knows it."""
+    """A recording, at Graph or in Call Keeper."""
 
     id: str
     status: str
 
 
 class SimulatedLease(_Model):
-    """The lease of a call, as Graph knows it."""
+    """The lease of a call at Graph, in simulated time."""
 
     renewed_at: AwareDatetime
 
 
-class Simulated(_Model):
-    """A call, as Graph knows it. Times are simulated."""
+class SimulatedCall(_Model):
+    """A call at Graph, in simulated time."""
 
     id: str
     lease: SimulatedLease
@@ -72,26 +72,26 @@ class Simulated(_Model):
     subcode: int | None
     keep_alives: int
     keep_alive_times: list[AwareDatetime] = []
-    notifications: list[Sent] = []
+    notifications: list[Notification] = []
     operations: list[Operation] = []
 
 
 class Failing(_Model):
-    """That keepAlive fails."""
+    """Why keepAlive fails, and since when."""
 
     since: AwareDatetime
     reason: str
 
 
 class Lease(_Model):
-    """The lease of a call, as far as Call Keeper can prove it."""
+    """The lease of a call in Call Keeper, in real time."""
 
     renewed_at: AwareDatetime
     failing: Failing | None
 
 
 class Termination(_Model):
-    """A call's end."""
+    """The end of a call in Call Keeper, in real time."""
 
     code: int | None
     subcode: int | None
@@ -101,8 +101,8 @@ class Termination(_Model):
     ended_at: AwareDatetime
 
 
-class Known(_Model):
-    """A call, as Call Keeper knows it. Times are real."""
+class StoredCall(_Model):
+    """A call in Call Keeper, in real time."""
 
     id: str
     status: str
@@ -112,14 +112,14 @@ class Known(_Model):
 
 
 class Event(_Model):
-    """A line of a call's story."""
+    """A line of a call's event log, in real time."""
 
     kind: str
     at: AwareDatetime
 
 
 class Request(_Model):
-    """A request that the simulator was sent; the time is simulated."""
+    """A request that the simulator received, in simulated time."""
 
     at: AwareDatetime
     call_id: str | None
@@ -128,7 +128,15 @@ class Request(_Model):
 
 
 class World:
-    """What runs, and how to act on it."""
+    """The running processes, and actions on them.
+
+    Parameters
+    ----------
+    stack
+        The hosts, the storage and the simulator.
+    client
+        Sends the requests to them.
+    """
 
     tenant = TENANT
 
@@ -139,7 +147,7 @@ class World:
     # Graph and the bots
 
     def begin(self, *, shard: int | None = None, tenant: str = TENANT, host: int = 0) -> str:
-        """A call is established, and notifies this host; its id."""
+        """Start a call that notifies this host. Return its id, which is in this shard if one is given."""
         call_id = _call_id(shard)
         call = {"id": call_id, "tenantId": tenant, "appId": APP_ID}
         call["callbackUri"] = f"{self.stack.hosts[host].api}/notifications"
@@ -147,94 +155,93 @@ class World:
         return call_id
 
     def begin_and_register(self, *, shard: int | None = None, tenant: str = TENANT) -> str:
-        """A call that has begun and that Call Keeper knows; its id."""
+        """Start a call and register it. Return its id."""
         call_id = self.begin(shard=shard, tenant=tenant)
-        self.ask("PUT", f"/calls/{call_id}", {"tenantId": tenant, "startedAt": datetime.now(UTC).isoformat()})
+        self.request_ok("PUT", f"/calls/{call_id}", {"tenantId": tenant, "startedAt": datetime.now(UTC).isoformat()})
         return call_id
 
     def end(self, call_id: str, code: int = 200, subcode: int = 5001) -> None:
-        """Graph ends the call, and notifies it."""
+        """End the call at Graph, which notifies the host."""
         self.control("POST", f"/calls/{call_id}/end", {"code": code, "subcode": subcode})
 
     def forget(self, call_id: str) -> None:
-        """Graph knows it no more, and never says so."""
+        """Remove the call from Graph without a notification."""
         self.control("POST", f"/calls/{call_id}/forget")
 
     def fault(self, **members: object) -> str:
-        """Something goes wrong at Graph from now on; its id."""
+        """Add a fault to Graph. Return its id."""
         return str(self.control("POST", "/faults", members).json()["id"])
 
-    def hits(self, fault: str) -> int:
-        """How often a fault has hit so far."""
+    def count_hits(self, fault: str) -> int:
+        """Return how many requests a fault has struck so far."""
         found = self.control("GET", "/faults").json()["value"]
         return next((int(one["hits"]) for one in found if one["id"] == fault), 0)
 
-    def mend(self) -> None:
-        """Nothing goes wrong any more."""
+    def clear_faults(self) -> None:
+        """Remove all faults from Graph."""
         self.control("DELETE", "/faults")
 
-    def deliver(self, **modes: object) -> None:
-        """How notifications travel from now on."""
+    def set_delivery(self, **modes: object) -> None:
+        """Set how Graph delivers notifications. Without modes: at once, in order, once."""
         self.control("PUT", "/delivery", modes)
 
-    def simulated(self, call_id: str) -> Simulated:
-        """What Graph knows of it."""
-        return Simulated.model_validate(self.control("GET", f"/calls/{call_id}").json())
+    def simulated_call(self, call_id: str) -> SimulatedCall:
+        """Return a call at Graph."""
+        return SimulatedCall.model_validate(self.control("GET", f"/calls/{call_id}").json())
 
-    def all_simulated(self, among: Sequence[str]) -> list[Simulated]:
-        """What Graph knows of these, in short."""
-        found = [Simulated.model_validate(one) for one in self.control("GET", "/calls").json()["value"]]
+    def simulated_calls(self, among: Sequence[str]) -> list[SimulatedCall]:
+        """Return these calls at Graph, without their keepAlives, notifications and operations."""
+        found = [SimulatedCall.model_validate(one) for one in self.control("GET", "/calls").json()["value"]]
         return [one for one in found if one.id in set(among)]
 
-    def requests(self, operation: str) -> list[Request]:
-        """What Graph was asked, oldest first."""
+    def requests_to_graph(self, operation: str) -> list[Request]:
+        """Return the requests that Graph received for this operation, oldest first."""
         answer = self.control("GET", f"/requests?operation={operation}&limit=5000").json()
         return [Request.model_validate(one) for one in answer["value"]]
 
     def simulated_now(self) -> datetime:
-        """The simulated time."""
+        """Return the simulated time."""
         return datetime.fromisoformat(self.control("GET", "/clock").json()["now"])
 
     def control(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
-        """Ask the simulator."""
+        """Send a request to the simulator's control API. It must succeed."""
         answer = self._client.request(method, f"{self.stack.simulator}/control{path}", json=body)
         assert answer.is_success, answer.text
         return answer
 
     # Call Keeper
 
-    def known(self, call_id: str) -> Known | None:
-        """The record of a call, None if there is none."""
+    def stored_call(self, call_id: str) -> StoredCall | None:
+        """Return the record of a call in Call Keeper, None if there is none."""
         answer = self.request("GET", f"/calls/{call_id}")
-        return Known.model_validate(answer.json()) if answer.is_success else None
+        return StoredCall.model_validate(answer.json()) if answer.is_success else None
 
     def termination(self, call_id: str) -> Termination | None:
-        """Why it ended, None while it has not."""
-        known = self.known(call_id)
-        return known.termination if known else None
+        """Return why a call ended by its record, None if it has not."""
+        stored = self.stored_call(call_id)
+        return stored.termination if stored else None
 
     def ended_with(self, call_id: str) -> tuple[int | None, int | None] | None:
-        """The codes of its end, None while it has not ended."""
+        """Return code and subcode of a call's end by its record, None if it has not ended."""
         end = self.termination(call_id)
         return (end.code, end.subcode) if end else None
 
     def operations(self, call_id: str) -> list[Operation]:
-        """Its recordings."""
-        return [
-            Operation.model_validate(one) for one in self.ask("GET", f"/calls/{call_id}/operations").json()["value"]
-        ]
+        """Return the recordings of a call by its record."""
+        found = self.request_ok("GET", f"/calls/{call_id}/operations").json()["value"]
+        return [Operation.model_validate(one) for one in found]
 
     def failing(self, call_id: str) -> str | None:
-        """Why keepAlive fails for it, None if it does not."""
-        known = self.known(call_id)
-        return known.lease.failing.reason if known and known.lease and known.lease.failing else None
+        """Return why keepAlive fails for a call by its record, None if it does not fail."""
+        stored = self.stored_call(call_id)
+        return stored.lease.failing.reason if stored and stored.lease and stored.lease.failing else None
 
-    def story(self, call_id: str) -> list[Event]:
-        """The lines of a call's story."""
-        return [Event.model_validate(one) for one in self.ask("GET", f"/calls/{call_id}/events").json()["value"]]
+    def events(self, call_id: str) -> list[Event]:
+        """Return the lines of a call's event log."""
+        return [Event.model_validate(one) for one in self.request_ok("GET", f"/calls/{call_id}/events").json()["value"]]
 
-    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
-        """Ask the API, which must do it."""
+    def request_ok(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
+        """Send a request to the API. It must succeed."""
         answer = self.request(method, path, body)
         assert answer.is_success, answer.text
         return answer
@@ -248,22 +255,22 @@ class World:
         *,
         once: str | None = None,
     ) -> httpx.Response:
-        """Ask the API at a host, with an `Idempotency-Key` or without, whatever it answers."""
+        """Send a request to the API at a host, with `once` as its `Idempotency-Key`. Any answer will do."""
         headers = {"x-functions-key": self.stack.function_key} | ({"Idempotency-Key": f'"{once}"'} if once else {})
         return self._client.request(method, f"{self.stack.hosts[host].api}{path}", headers=headers, json=body)
 
     def sweeps(self, host: int = 0) -> list[tuple[str, int]]:
-        """The finished sweeps of a host since its start, by its log: what woke them, how many calls they renewed."""
+        """Return wake-up and number of renewed calls of each sweep that a host has finished, by its log."""
         said = self.stack.hosts[host].child.output.splitlines()
         lines = [line for line in said if "keep_alive.sweep.finished" in line]
         fields = [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in lines]
         return [(one["wakeUp"], int(one["renewed"])) for one in fields]
 
-    # Trouble
+    # Faults and waiting
 
     @contextmanager
     def storage_stopped(self) -> Iterator[None]:
-        """Storage refuses connections, and has everything again afterwards. Needs `keep_storage`."""
+        """Stop storage for the block: it refuses connections. Its data stays if `keep_storage` is set."""
         self.stack.azurite.stop()
         try:
             yield
@@ -272,24 +279,24 @@ class World:
 
     @contextmanager
     def storage_outage(self) -> Iterator[None]:
-        """Storage neither answers nor refuses, and has everything again afterwards."""
+        """Suspend storage for the block: it accepts connections and answers nothing. Its data stays."""
         os.killpg(self.stack.azurite.pid, signal.SIGSTOP)
         try:
             yield
         finally:
             os.killpg(self.stack.azurite.pid, signal.SIGCONT)
 
-    def until(self, holds: Callable[[], object], seconds: float = PATIENCE) -> None:
-        """Wait until it holds: what happens in other processes cannot be stepped."""
+    def wait_until(self, holds: Callable[[], object], seconds: float = MAX_WAIT) -> None:
+        """Wait until a condition holds. Polls, because time in other processes cannot be stepped."""
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, f"within {seconds:g} s it did not happen"
+            assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
             time.sleep(0.1)
 
-    def calm_down(self) -> None:
-        """Leave nothing of a test: no fault, no mode, no live call."""
-        self.mend()
-        self.deliver()
+    def reset(self) -> None:
+        """Remove what a test has left: faults, delivery modes, active calls."""
+        self.clear_faults()
+        self.set_delivery()
         for call in self.control("GET", "/calls").json()["value"]:
             if not call["over"]:
                 self.end(call["id"])
@@ -297,30 +304,30 @@ class World:
 
 @contextmanager
 def running(options: Options) -> Iterator[World]:
-    """Everything, for as long as the block lasts."""
+    """Run all processes for the block."""
     with stack_running(options) as stack, httpx.Client(timeout=30) as client:
         yield World(stack, client)
 
 
 def children(pid: int | None = None) -> set[int]:
-    """The processes that this one, or another, has started and that have not ended."""
+    """Return the running child processes of `pid`, or of this process."""
     parent = str(pid or os.getpid())
     return {one for one in _processes() if _stat(one)[1:2] == [parent] and _stat(one)[0] != "Z"}
 
 
 def descendants(pid: int) -> set[int]:
-    """Its children, and theirs."""
+    """Return the running children of a process, and their descendants."""
     found = children(pid)
     return found.union(*(descendants(one) for one in found))
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs."""
+    """True if the process runs."""
     return _stat(pid)[:1] not in ([], ["Z"])
 
 
 def command_of(pid: int) -> str:
-    """Its command line."""
+    """Return the command line of a process, "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -332,7 +339,10 @@ def _processes() -> Iterator[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """State and parent, and what follows; nothing if it is gone (proc(5): the name before may hold anything)."""
+    """Return the fields of /proc/<pid>/stat from the state on, none if the process has ended.
+
+    The command name before them may contain spaces and parentheses: proc(5).
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Lives are lived unmeasured."""
+"""Switches coverage off during the runs of the soak."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def unmeasured() -> Iterator[None]:
-    """Without coverage's tracing, which makes a life three times as long; unit tests cover the same code."""
+def without_coverage() -> Iterator[None]:
+    """Stop coverage's tracing, which makes a run take three times as long. Unit tests cover the same code."""
     measuring = coverage.Coverage.current()
     if measuring:
         measuring.stop()

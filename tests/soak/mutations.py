@@ -1,4 +1,4 @@
-"""What keeps calls alive, taken away: one safety at a time, from the real classes."""
+"""Mutations of the product: each removes one safety of the keeper from the real classes."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,16 +29,16 @@ from soak.process import START
 
 @dataclass(frozen=True)
 class Mutation:
-    """A safety, the kind of life that needs it, in how many seeds it is missed at the latest, and how to take it."""
+    """A safety, the preset that needs it, how many seeds show a violation without it, and how to remove it."""
 
     safety: str
     preset: str
     seeds: int
-    take: Callable[[pytest.MonkeyPatch], None]
+    remove: Callable[[pytest.MonkeyPatch], None]
 
 
 async def nothing(*_: object, **__: object) -> None:
-    """Done."""
+    """Do nothing."""
 
 
 def no_retries(patch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def no_skew(patch: pytest.MonkeyPatch) -> None:
         "watermark_blind_window": lambda self: self.minute,
         "not_found_grace": lambda self: 6 * self.minute,
     }
-    for name, seconds in skews.items():  # as properties: they come before what an instance has worked out already
+    for name, seconds in skews.items():  # a property takes precedence over a cached value of the instance
         patch.setattr(Timing, name, property(seconds))
 
 
@@ -208,29 +208,29 @@ def any_answer(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTATIONS = (
-    Mutation("retries", "ticks", 2, no_retries),
-    Mutation("the dead man's switch", "switch", 2, no_switch),
-    Mutation("requests that notice", "requests", 2, no_notice),
-    Mutation("the sweep of a request's own", "alone", 1, no_sweep_beside),
-    Mutation("messages put back in an outage", "outages", 2, no_put_back),
-    Mutation("the watermark written last", "ticks", 2, watermark_first),
-    Mutation("the watermark only when all is done", "unhanded", 1, watermark_always),
-    Mutation("the earliest deadline first", "crowded", 1, latest_first),
-    Mutation("the row that says how far a sweep came", "unhanded", 1, no_progress),
-    Mutation("the order that stays from sweep to sweep", "unhanded", 2, order_by_id),
-    Mutation("the ETag condition", "races", 1, no_etags),
-    Mutation("the minutes for clocks that differ", "late", 4, no_skew),
-    Mutation("the renewal of what is registered late", "late", 1, no_renewal_at_once),
-    Mutation("the renewal of what is registered without its start", "late", 4, no_renewal_without_a_start),
-    Mutation("the renewal of what is met in mid-life", "met", 1, no_renewal_soon),
+    Mutation("retries", "graph-down-at-ticks", 2, no_retries),
+    Mutation("the watchdog", "watchdog-only", 2, no_switch),
+    Mutation("the check for stale sweeps after a request", "requests-only", 2, no_notice),
+    Mutation("the sweep in the process of a request", "no-timer-no-queue", 1, no_sweep_beside),
+    Mutation("messages put back during an outage", "storage-outages", 2, no_put_back),
+    Mutation("a watermark that is written after the sweep", "graph-down-at-ticks", 2, watermark_first),
+    Mutation("a watermark only for a complete sweep", "large-shard-no-queue", 1, watermark_always),
+    Mutation("the earliest deadline first", "large-shard", 1, latest_first),
+    Mutation("the row with the position of a sweep", "large-shard-no-queue", 1, no_progress),
+    Mutation("the same order in each sweep", "large-shard-no-queue", 2, order_by_id),
+    Mutation("the ETag condition", "write-races", 1, no_etags),
+    Mutation("the minutes for clocks that differ", "late-registration", 4, no_skew),
+    Mutation("the immediate renewal of a late registration", "late-registration", 1, no_renewal_at_once),
+    Mutation("the immediate renewal if the start is missing", "late-registration", 4, no_renewal_without_a_start),
+    Mutation("the immediate renewal after a late first notification", "unregistered", 1, no_renewal_soon),
     Mutation("the wait that Graph asks for", "throttled", 1, no_wait_after_429),
-    Mutation("the wait where nobody answers", "hung", 1, no_wait_for_silence),
-    Mutation("the timer's own sweep of stale shards", "stands", 1, fan_out_all),
-    Mutation("the end of a message that nobody takes", "stands", 1, kept_for_seven_days),
-    Mutation("the switch that stays without a successor", "flaky", 4, no_successor),
-    Mutation("the calls that a watermark excepts", "unwritten", 2, all_written),
-    Mutation("one chain of switches", "doubled", 1, never_seen_to),
-    Mutation("a second look at an early 404", "young", 2, first_404),
-    Mutation("the look-up before a silent call is ended", "lost", 1, no_look_up),
-    Mutation("the proof that Graph itself answered", "races", 1, any_answer),
+    Mutation("the wait after time-outs", "graph-timeouts", 1, no_wait_for_silence),
+    Mutation("the timer's own sweep of stale shards", "fan-out-queue-stalled", 1, fan_out_all),
+    Mutation("the lifetime of a message", "fan-out-queue-stalled", 1, kept_for_seven_days),
+    Mutation("the watchdog message that stays until its successor is sent", "flaky-queue", 4, no_successor),
+    Mutation("the exceptions of a watermark", "flaky-tables", 2, all_written),
+    Mutation("one chain of watchdog messages", "duplicate-messages", 1, never_seen_to),
+    Mutation("the second request after an early 404", "early-not-found", 2, first_404),
+    Mutation("the look-up before a call with an expired lease is ended", "lost-answers", 1, no_look_up),
+    Mutation("the proof that Graph itself answered", "write-races", 1, any_answer),
 )

@@ -1,4 +1,4 @@
-"""What the judge goes by is read rightly: where it is not, it accuses the innocent, or overlooks a fault."""
+"""Checks what the checker relies on. A mistake here reports violations that are none, or misses some."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain.calls import Call, Event
 from shared.storage.store import Change
-from soak.backoff_checker import INSTANT, MOST_EARLY, Manners
+from soak.backoff_checker import CLOCK_RESOLUTION, MAX_EARLY, BackoffChecker
 from soak.virtual_storage import JudgedStore, at_once
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -14,56 +14,54 @@ CALL_ID = "3f600652-67c7-2623-5f3a-da524cf104f7"
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 
 
-class Watch:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.at = 100.0
-
-    def now(self) -> float:
-        return self.at
-
-
-def early(seconds: float, *, asks_after: float) -> int:
-    watch, told = Watch(), list[int]()
-    manners = Manners(watch.now, told.append)
-    manners.throttled(TENANT, seconds)
-    watch.at += asks_after
-    for _ in range(MOST_EARLY + 1):
-        manners.sends(TENANT)
-    return len(told)
+def count_early(retry_after: float, *, sent_after: float) -> int:
+    """Send `MAX_EARLY` + 1 keepAlives so many seconds after a 429. Return how many of them are early."""
+    at, early = 100.0, list[int]()
+    checker = BackoffChecker(lambda: at, early.append)
+    checker.record_throttle(TENANT, retry_after)
+    at += sent_after
+    for _ in range(MAX_EARLY + 1):
+        checker.record_send(TENANT)
+    return len(early)
 
 
-@pytest.mark.parametrize("asks_after", [2 - INSTANT / 2, 2.0, 3.0])
-def test_who_wakes_on_time_is_not_early(asks_after: float) -> None:
-    assert early(2, asks_after=asks_after) == 0
+@pytest.mark.parametrize(
+    "sent_after",
+    [
+        pytest.param(2 - CLOCK_RESOLUTION / 2, id="within the resolution of the clock"),
+        pytest.param(2.0, id="on time"),
+        pytest.param(3.0, id="later"),
+    ],
+)
+def test_a_keep_alive_after_the_wait_is_not_early(sent_after: float) -> None:
+    assert count_early(2, sent_after=sent_after) == 0
 
 
-def test_who_wakes_before_is_early() -> None:
-    assert early(2, asks_after=1.9) == MOST_EARLY + 1
+def test_a_keep_alive_during_the_wait_is_early() -> None:
+    assert count_early(2, sent_after=1.9) == MAX_EARLY + 1
 
 
-def test_a_wait_of_no_seconds_is_none() -> None:
-    assert early(0, asks_after=0) == 0
+def test_a_wait_of_no_seconds_makes_nothing_early() -> None:
+    assert count_early(0, sent_after=0) == 0
 
 
-def test_of_a_change_that_writes_nothing_nothing_is_told() -> None:
-    told: list[Change] = []
-    store = JudgedStore(told.append, lambda _shard: None)
+def test_a_change_that_writes_nothing_is_not_reported() -> None:
+    reported: list[Change] = []
+    store = JudgedStore(reported.append, lambda _shard: None)
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
     event = Event("callNotified", NOW, {"state": "established"}, from_notification=True)
     at_once(store.commit(Change(None, call, (event,))))
     read = at_once(store.get(CALL_ID))
     again = Change(read, call, (event,))
     at_once(store.commit(again))
-    assert [change.before for change in told] == [None]
+    assert [change.before for change in reported] == [None]
 
 
-def test_of_a_change_that_adds_an_event_alone_is_told() -> None:
-    told: list[Change] = []
-    store = JudgedStore(told.append, lambda _shard: None)
+def test_a_change_that_adds_only_an_event_is_reported() -> None:
+    reported: list[Change] = []
+    store = JudgedStore(reported.append, lambda _shard: None)
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
     at_once(store.commit(Change(None, call)))
     read = at_once(store.get(CALL_ID))
     at_once(store.commit(Change(read, call, (Event("callNotified", NOW, {}, from_notification=True),))))
-    assert len(told) == 2
+    assert len(reported) == 2  # the first write and the event

@@ -1,4 +1,4 @@
-"""The simulated host goes by host.json."""
+"""Checks that the simulated host has the limits of host.json and of the product's settings."""
 
 import json
 from datetime import timedelta
@@ -21,13 +21,13 @@ def test_the_simulated_host_has_the_limits_of_host_json() -> None:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     queues = host["extensions"]["queues"]
     assert seconds(host["functionTimeout"]) == world.FUNCTION_TIMEOUT
-    assert seconds(queues["maxPollingInterval"]) == virtual_queue.POLLING
-    assert seconds(queues["visibilityTimeout"]) == virtual_queue.AGAIN
-    assert queues["maxDequeueCount"] == virtual_queue.MOST_DEQUEUED
-    assert queues["batchSize"] + queues["newBatchThreshold"] == virtual_queue.AT_ONCE
+    assert seconds(queues["maxPollingInterval"]) == virtual_queue.MAX_POLLING_INTERVAL
+    assert seconds(queues["visibilityTimeout"]) == virtual_queue.VISIBILITY_TIMEOUT
+    assert queues["maxDequeueCount"] == virtual_queue.MAX_DEQUEUE_COUNT
+    assert queues["batchSize"] + queues["newBatchThreshold"] == virtual_queue.MAX_CONCURRENT
 
 
-def test_the_simulated_clients_have_the_patience_of_the_real_ones() -> None:
+def test_the_simulated_clients_have_the_time_outs_of_the_product() -> None:
     assert SEND_TIMEOUT.total_seconds() == virtual_storage.PATIENCE
-    assert timedelta(seconds=liveness.BUDGET) == SweepConfig().budget
+    assert timedelta(seconds=liveness.SWEEP_BUDGET) == SweepConfig().budget
     assert bots.HTTP_BUDGET == keep_alive.HTTP_BUDGET

@@ -1,22 +1,36 @@
-"""docs/reliability.md says what the judge goes by."""
+"""Checks that docs/reliability.md states the condition and the bounds that the checker uses."""
 
-from soak.backoff_checker import MOST_EARLY
-from soak.checker import MOST_IN_CALM, MOST_SWITCHES, MOST_WAITING
-from soak.fault_schedule import Climate, forecast
+from soak.backoff_checker import MAX_EARLY
+from soak.checker import MAX_MESSAGES, MAX_WATCHDOGS, MAX_WATCHDOGS_WITHOUT_OUTAGES
+from soak.fault_schedule import FaultProfile, draw
 from soak.intervals import MINUTE
-from soak.liveness import Liveness
+from soak.liveness import LivenessCondition
+from soak.presets import PRESETS
 from tests.docs.documents import read, rows, section
+from tools.docs_tables import ROOT
 
 
-def test_the_page_has_the_condition_of_the_judge() -> None:
-    told = [(row[0], row[2], row[3]) for row in rows(section(read("docs/reliability.md"), "The condition"))]
-    liveness = Liveness(forecast(0, Climate(hours=1, asked_by=("scheduler",))))
-    paths = (*liveness.paths, *liveness.beginnings)
-    assert told == [(path.name, f"{path.window / MINUTE:g}", f"{path.answers / MINUTE:g}") for path in paths]
+def test_the_page_has_the_condition_of_the_checker() -> None:
+    listed = [(row[0], row[2], row[3]) for row in rows(section(read("docs/reliability.md"), "The condition"))]
+    liveness = LivenessCondition(draw(0, FaultProfile(hours=1, sweep_requesters=("scheduler",))))
+    paths = (*liveness.paths, *liveness.first_paths)
+    assert listed == [(path.name, f"{path.window / MINUTE:g}", f"{path.tail / MINUTE:g}") for path in paths]
 
 
-def test_the_page_names_the_bounds_of_the_queue() -> None:
-    told = read("docs/reliability.md")
-    assert f"At most {MOST_SWITCHES} dead man's switches and {MOST_WAITING:,} messages" in told
-    assert f"{MOST_IN_CALM} switches where" in told
-    assert f"{MOST_EARLY} keepAlives at most" in told
+def test_the_page_has_the_path_that_only_a_fan_out_has() -> None:
+    liveness = LivenessCondition(draw(0, PRESETS["fan-out"]))
+    alone = next(path for path in liveness.paths if path.name == "timer alone")
+    assert f"so alone it takes {alone.window / MINUTE:g} minutes" in " ".join(read("docs/reliability.md").split())
+
+
+def test_the_page_has_the_bounds_of_the_queue_and_of_early_keep_alives() -> None:
+    page = " ".join(read("docs/reliability.md").split())  # lines are wrapped
+    assert f"at most {MAX_WATCHDOGS} watchdog messages and {MAX_MESSAGES:,} messages in all" in page
+    assert f"{MAX_WATCHDOGS_WITHOUT_OUTAGES} watchdog messages if" in page
+    assert f"at most {MAX_EARLY} keepAlives" in page
+
+
+def test_the_page_names_unit_tests_that_exist() -> None:
+    named = {row[1].strip("`") for row in rows(section(read("docs/reliability.md"), "What it does not find"))}
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "shared").rglob("test_*.py")]
+    assert {name for name in named if not any(f"def {name}(" in source for source in sources)} == set()

@@ -28,57 +28,59 @@ def _world() -> Iterator[World]:
 @pytest.fixture
 def world(_world: World) -> Iterator[World]:
     yield _world
-    _world.calm_down()
+    _world.reset()
 
 
 def test_a_host_killed_in_the_middle_of_a_sweep_loses_no_call_and_no_exception(world: World) -> None:
     gone, failing = world.begin_and_register(shard=0), world.begin_and_register(shard=1)
     kept = [world.begin_and_register(shard=shard) for shard in range(2, 16)]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated([gone, failing, *kept])))
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls([gone, failing, *kept])))
     _wait_for_a_sweep(world)
     world.forget(gone)
     world.fault(operation="keepAlive", callId=failing, status=503)
     began = world.simulated_now()
     slow = world.fault(operation="keepAlive", callId=kept[-1], delaySeconds=6 * REAL_SECOND)
-    world.until(lambda: world.hits(slow) and world.termination(gone) and world.failing(failing))
-    told, noted = world.termination(gone), {event.kind for event in world.story(failing)}
+    world.wait_until(lambda: world.count_hits(slow) and world.termination(gone) and world.failing(failing))
+    told, noted = world.termination(gone), {event.kind for event in world.events(failing)}
 
     world.stack.host.kill()
     at, simulated_at = datetime.now(UTC), world.simulated_now()
-    assert world.simulated(kept[-1]).keep_alive_times[-1] < began  # it was under way
-    world.mend()
+    assert world.simulated_call(kept[-1]).keep_alive_times[-1] < began  # it was under way
+    world.clear_faults()
     world.stack.start_host()
 
     assert told is not None
     assert told.source == "keepAliveNotFound"
     assert world.termination(gone) == told
-    assert {"keepAliveFailing"} <= noted <= {event.kind for event in world.story(failing)}
-    world.until(lambda: all(_renewed_at(world, call_id) > at for call_id in kept))  # proved by new watermarks
-    world.until(lambda: not world.failing(failing))
-    for call in (world.simulated(call_id) for call_id in (failing, *kept)):
+    assert {"keepAliveFailing"} <= noted <= {event.kind for event in world.events(failing)}
+    world.wait_until(lambda: all(_renewed_at(world, call_id) > at for call_id in kept))  # proved by new watermarks
+    world.wait_until(lambda: not world.failing(failing))
+    for call in (world.simulated_call(call_id) for call_id in (failing, *kept)):
         assert call.keep_alive_times[-1] > simulated_at
         assert not call.over
 
 
 def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world: World) -> None:
     told, untold = world.begin_and_register(), world.begin_and_register()
-    world.deliver(callId=told, attempts=10, retrySeconds=REAL_SECOND)
-    world.deliver(callId=untold, loss=1)
+    world.set_delivery(callId=told, attempts=10, retrySeconds=REAL_SECOND)
+    world.set_delivery(callId=untold, loss=1)
     slow = world.fault(operation="delete", delaySeconds=1.5 * REAL_SECOND)
     with ThreadPoolExecutor() as pool:
         requests = [pool.submit(_without_an_answer, world, f"/calls/{one}/hangup") for one in (told, untold)]
-        world.until(lambda: world.hits(slow) == 2)
+        world.wait_until(lambda: world.count_hits(slow) == 2)
         world.stack.host.kill()
         assert all(request.result(30) for request in requests)
-    world.until(lambda: all(call.over for call in world.all_simulated([told, untold])))
+    world.wait_until(lambda: all(call.over for call in world.simulated_calls([told, untold])))
     world.stack.start_host()
-    assert "hangupRequested" in {event.kind for event in world.story(told)}
+    assert "hangupRequested" in {event.kind for event in world.events(told)}
     assert _asked_again(world, f"/calls/{told}/hangup") == (409, "request-in-progress")
     _age_the_claim(world, told)
     assert _asked_again(world, f"/calls/{told}/hangup")[0] in {200, 202}  # it does no harm to do it again
 
-    world.until(lambda: world.ended_with(told) == (200, 5001))  # a sweep's 404 may come first, and is enriched then
-    world.until(lambda: world.termination(untold))
+    world.wait_until(
+        lambda: world.ended_with(told) == (200, 5001)
+    )  # a sweep's 404 may come first, and is enriched then
+    world.wait_until(lambda: world.termination(untold))
     end = world.termination(untold)
     assert end is not None
     assert (end.source, end.code) == ("keepAliveNotFound", None)
@@ -87,29 +89,29 @@ def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world
 
 def test_a_host_killed_before_it_wrote_down_a_recording_knows_it_from_its_notification(world: World) -> None:
     call_id = world.begin_and_register()
-    world.deliver(callId=call_id, attempts=10, retrySeconds=REAL_SECOND)
+    world.set_delivery(callId=call_id, attempts=10, retrySeconds=REAL_SECOND)
     slow = world.fault(operation="recordResponse", delaySeconds=0.5 * REAL_SECOND)
     with ThreadPoolExecutor() as pool:
         request = pool.submit(_without_an_answer, world, f"/calls/{call_id}/record")
-        world.until(lambda: world.hits(slow) == 1)
+        world.wait_until(lambda: world.count_hits(slow) == 1)
         with world.storage_outage():  # so that nothing can be written of Graph's answer
-            world.until(lambda: world.simulated(call_id).operations)
+            world.wait_until(lambda: world.simulated_call(call_id).operations)
             world.stack.host.kill()
         assert request.result(30)
     world.stack.start_host()
-    assert "recordRequested" in {event.kind for event in world.story(call_id)}
+    assert "recordRequested" in {event.kind for event in world.events(call_id)}
     assert _asked_again(world, f"/calls/{call_id}/record") == (409, "request-in-progress")
     _age_the_claim(world, call_id)
     assert _asked_again(world, f"/calls/{call_id}/record") == (409, "outcome-unknown")
-    assert [one.call_id for one in world.requests("recordResponse")].count(call_id) == 1
+    assert [one.call_id for one in world.requests_to_graph("recordResponse")].count(call_id) == 1
 
-    world.until(lambda: [one.status for one in world.operations(call_id)] == ["completed"])
-    assert [one.id for one in world.operations(call_id)] == [one.id for one in world.simulated(call_id).operations]
+    world.wait_until(lambda: [one.status for one in world.operations(call_id)] == ["completed"])
+    assert [one.id for one in world.operations(call_id)] == [one.id for one in world.simulated_call(call_id).operations]
 
 
 def test_a_host_killed_in_the_middle_of_a_body_is_sent_it_again_and_makes_it_whole(world: World) -> None:
     calls = [world.begin_and_register() for _ in range(50)]
-    world.deliver(batch=50, batchSeconds=100 * REAL_SECOND, attempts=10, retrySeconds=3 * REAL_SECOND)
+    world.set_delivery(batch=50, batchSeconds=100 * REAL_SECOND, attempts=10, retrySeconds=3 * REAL_SECOND)
     for call_id in calls:
         world.end(call_id, 200, 5010)
     while not world.termination(calls[0]):
@@ -117,12 +119,12 @@ def test_a_host_killed_in_the_middle_of_a_body_is_sent_it_again_and_makes_it_who
     world.stack.host.kill()
     stored = _ended_on_record(world).intersection(calls)
     assert 0 < len(stored) < len(calls)  # it was in the middle
-    world.until(lambda: world.simulated(calls[0]).notifications[-1].attempts)
-    assert not world.simulated(calls[0]).notifications[-1].acknowledged
+    world.wait_until(lambda: world.simulated_call(calls[0]).notifications[-1].attempts)
+    assert not world.simulated_call(calls[0]).notifications[-1].acknowledged
     world.stack.start_host()
 
-    world.until(lambda: {world.ended_with(call_id) for call_id in calls} == {(200, 5010)})
-    assert all(world.simulated(call_id).notifications[-1].acknowledged for call_id in calls)
+    world.wait_until(lambda: {world.ended_with(call_id) for call_id in calls} == {(200, 5010)})
+    assert all(world.simulated_call(call_id).notifications[-1].acknowledged for call_id in calls)
 
 
 def _ended_on_record(world: World) -> set[str]:
@@ -134,7 +136,7 @@ def _ended_on_record(world: World) -> set[str]:
 
 def _wait_for_a_sweep(world: World) -> None:
     before = len(world.sweeps())
-    world.until(lambda: len(world.sweeps()) > before)
+    world.wait_until(lambda: len(world.sweeps()) > before)
 
 
 def _without_an_answer(world: World, path: str) -> bool:
@@ -160,7 +162,7 @@ def _age_the_claim(world: World, call_id: str) -> None:
 
 
 def _renewed_at(world: World, call_id: str) -> datetime:
-    known = world.known(call_id)
+    known = world.stored_call(call_id)
     assert known is not None
     assert known.lease is not None, known
     return known.lease.renewed_at

@@ -21,37 +21,37 @@ def world() -> Iterator[World]:
 
 
 def test_every_end_gets_a_reason_and_none_is_undone_whatever_becomes_of_the_notifications(world: World) -> None:
-    world.deliver(loss=0.2, duplicate=0.5, reorder=0.5, reorderSeconds=5 * MINUTE, delaySeconds=30, batch=4)
+    world.set_delivery(loss=0.2, duplicate=0.5, reorder=0.5, reorderSeconds=5 * MINUTE, delaySeconds=30, batch=4)
     calls = [world.begin_and_register() for _ in range(30)]
     ended = dict(zip(calls[:20], 4 * ENDS, strict=False))
     for call_id, codes in ended.items():
         world.end(call_id, *codes)
-    world.until(lambda: all(world.termination(call_id) for call_id in ended))
-    world.until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
+    world.wait_until(lambda: all(world.termination(call_id) for call_id in ended))
+    world.wait_until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
 
     for call_id, codes in ended.items():
-        end, told = world.termination(call_id), world.simulated(call_id).notifications[-1]
+        end, told = world.termination(call_id), world.simulated_call(call_id).notifications[-1]
         assert end is not None
         assert end.reason
         if told.acknowledged:
             assert (end.code, end.subcode) == codes
         else:
             assert (end.source, end.code) == ("keepAliveNotFound", None)
-    assert 0 < sum(world.simulated(call_id).notifications[-1].lost for call_id in ended) < len(ended)
+    assert 0 < sum(world.simulated_call(call_id).notifications[-1].lost for call_id in ended) < len(ended)
 
     ends = [world.termination(call_id) for call_id in ended]
     for call_id in ended:  # an old word comes once more, and changes nothing
-        for notification in world.simulated(call_id).notifications[:-1]:
+        for notification in world.simulated_call(call_id).notifications[:-1]:
             world.control("POST", f"/calls/{call_id}/notify", {"notificationId": notification.id})
-    world.until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
+    world.wait_until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
     assert [world.termination(call_id) for call_id in ended] == ends
-    assert {known.status for call_id in ended if (known := world.known(call_id))} == {"ended"}
+    assert {known.status for call_id in ended if (known := world.stored_call(call_id))} == {"ended"}
 
     living = calls[20:]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated(living)))
-    assert not any(call.over for call in world.all_simulated(living))
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(living)))
+    assert not any(call.over for call in world.simulated_calls(living))
 
 
 def _on_the_way(world: World, call_id: str) -> bool:
     """Whether a notification that is not lost has not been taken yet."""
-    return any(not one.lost and not one.acknowledged for one in world.simulated(call_id).notifications)
+    return any(not one.lost and not one.acknowledged for one in world.simulated_call(call_id).notifications)

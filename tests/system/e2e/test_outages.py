@@ -23,8 +23,8 @@ def world() -> Iterator[World]:
 
 def test_while_storage_is_away_nothing_is_acknowledged_and_afterwards_nothing_is_missing(world: World) -> None:
     ending, kept = [world.begin_and_register() for _ in range(4)], [world.begin_and_register() for _ in range(8)]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated(kept)))
-    world.deliver(attempts=10, retrySeconds=2 * REAL_SECOND)
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(kept)))
+    world.set_delivery(attempts=10, retrySeconds=2 * REAL_SECOND)
     with world.storage_outage(), ThreadPoolExecutor() as pool:
         for call_id in ending:
             world.end(call_id, 200, 5010)
@@ -36,11 +36,11 @@ def test_while_storage_is_away_nothing_is_acknowledged_and_afterwards_nothing_is
     assert int(webhook.headers["Retry-After"]) > 0
     assert httpx.codes.ACCEPTED not in answers
 
-    world.until(lambda: all(world.ended_with(call_id) == (200, 5010) for call_id in ending))
-    world.until(lambda: world.request("GET", "/health").json()["status"] == "healthy")
-    back, before = world.simulated_now(), {call.id: call.keep_alives for call in world.all_simulated(kept)}
-    world.until(lambda: all(call.keep_alives > before[call.id] for call in world.all_simulated(kept)))
-    for call in map(world.simulated, kept):
+    world.wait_until(lambda: all(world.ended_with(call_id) == (200, 5010) for call_id in ending))
+    world.wait_until(lambda: world.request("GET", "/health").json()["status"] == "healthy")
+    back, before = world.simulated_now(), {call.id: call.keep_alives for call in world.simulated_calls(kept)}
+    world.wait_until(lambda: all(call.keep_alives > before[call.id] for call in world.simulated_calls(kept)))
+    for call in map(world.simulated_call, kept):
         assert not call.over
         assert call.keep_alive_times[-1] > back
 
@@ -49,12 +49,12 @@ def test_while_graph_is_away_calls_are_tried_again_and_none_is_lost(world: World
     calls = [world.begin_and_register() for _ in range(10)]
     world.fault(operation="keepAlive", dropConnection=True, probability=0.3)
     world.fault(operation="keepAlive", status=503)
-    world.until(lambda: all(world.failing(call_id) for call_id in calls))
-    world.mend()
-    world.until(lambda: not any(world.failing(call_id) for call_id in calls))
-    assert not any(call.over for call in world.all_simulated(calls))
+    world.wait_until(lambda: all(world.failing(call_id) for call_id in calls))
+    world.clear_faults()
+    world.wait_until(lambda: not any(world.failing(call_id) for call_id in calls))
+    assert not any(call.over for call in world.simulated_calls(calls))
     for call_id in calls:
-        assert {"keepAliveFailing", "keepAliveRecovered"} <= {event.kind for event in world.story(call_id)}
+        assert {"keepAliveFailing", "keepAliveRecovered"} <= {event.kind for event in world.events(call_id)}
 
 
 def _notify(world: World, call_id: str) -> httpx.Response:
@@ -71,4 +71,4 @@ def _notify(world: World, call_id: str) -> httpx.Response:
 
 
 def _last(world: World, call_id: str) -> list[Attempt]:
-    return world.simulated(call_id).notifications[-1].attempts
+    return world.simulated_call(call_id).notifications[-1].attempts

@@ -28,35 +28,35 @@ def _world() -> Iterator[World]:
 @pytest.fixture
 def world(_world: World) -> Iterator[World]:
     yield _world
-    _world.calm_down()
+    _world.reset()
 
 
 def test_both_sweep_and_both_take_notifications_and_every_end_is_told_once(world: World) -> None:
     calls = [world.begin(host=number % 2) for number in range(40)]
     for number, call_id in enumerate(calls):
         assert world.request("PUT", f"/calls/{call_id}", {"tenantId": world.tenant}, host=1 - number % 2).is_success
-    world.deliver(duplicate=0.5)
+    world.set_delivery(duplicate=0.5)
     since = world.simulated_now()
-    world.until(lambda: all("timer" in dict(world.sweeps(host)) for host in (0, 1)))
+    world.wait_until(lambda: all("timer" in dict(world.sweeps(host)) for host in (0, 1)))
     for call_id in calls[:20]:
         world.end(call_id, 200, 5010)
-    world.until(lambda: all(world.ended_with(call_id) == (200, 5010) for call_id in calls[:20]))
+    world.wait_until(lambda: all(world.ended_with(call_id) == (200, 5010) for call_id in calls[:20]))
 
     _are_renewed(world, calls[20:], since)
     for call_id in calls[:20]:  # one line, or none where the notification came before any sweep found the end
-        assert [event.kind for event in world.story(call_id)].count("ended") <= 1
-    listed = [call["id"] for call in world.ask("GET", "/calls?status=ended&limit=100").json()["value"]]
+        assert [event.kind for event in world.events(call_id)].count("ended") <= 1
+    listed = [call["id"] for call in world.request_ok("GET", "/calls?status=ended&limit=100").json()["value"]]
     assert sorted(set(listed)) == sorted(listed)
     assert set(calls[:20]) == set(calls) & set(listed)
 
 
 def test_one_killed_with_dozens_of_keep_alives_under_way_costs_no_call(world: World) -> None:
     calls = [world.begin(host=1) for _ in range(120)]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated(calls)))
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     slow = world.fault(operation="keepAlive", delaySeconds=REAL_SECOND)
-    world.until(lambda: world.hits(slow) > 10)
+    world.wait_until(lambda: world.count_hits(slow) > 10)
     world.stack.host.kill()
-    world.mend()
+    world.clear_faults()
     at = world.simulated_now()
     world.stack.start_host()
     _are_renewed(world, calls, at)
@@ -64,25 +64,25 @@ def test_one_killed_with_dozens_of_keep_alives_under_way_costs_no_call(world: Wo
 
 def test_storage_stopped_in_mid_sweep_and_started_again_costs_no_call(world: World) -> None:
     ending, *calls = [world.begin() for _ in range(50)]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated(calls)))
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     slow = world.fault(operation="keepAlive", delaySeconds=0.3 * REAL_SECOND)
-    world.until(lambda: world.hits(slow) > 5)
+    world.wait_until(lambda: world.count_hits(slow) > 5)
     with world.storage_stopped():
-        world.mend()
+        world.clear_faults()
         world.end(ending, 200, 5010)
         assert world.request("GET", "/health").json()["status"] == "unhealthy"
     _are_renewed(world, calls)
-    world.until(lambda: world.termination(ending))
+    world.wait_until(lambda: world.termination(ending))
 
 
 def test_graph_away_for_a_third_of_a_lease_costs_no_call(world: World) -> None:
     calls = [world.begin() for _ in range(20)]
-    world.until(lambda: all(call.keep_alives for call in world.all_simulated(calls)))
+    world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     away = world.fault(status=503)
-    world.until(lambda: world.hits(away))
+    world.wait_until(lambda: world.count_hits(away))
     since = world.simulated_now()
-    world.until(lambda: world.simulated_now() - since > LEASE / 3)
-    world.mend()
+    world.wait_until(lambda: world.simulated_now() - since > LEASE / 3)
+    world.clear_faults()
     _are_renewed(world, calls)
 
 
@@ -91,8 +91,8 @@ def _are_renewed(world: World, calls: list[str], since: datetime | None = None) 
     begun = since or world.simulated_now()
 
     def renewed() -> bool:
-        seen = world.all_simulated(calls)
+        seen = world.simulated_calls(calls)
         assert [(call.id, call.code, call.subcode) for call in seen if call.over] == []
         return all(call.lease.renewed_at > begun for call in seen)
 
-    world.until(renewed)
+    world.wait_until(renewed)

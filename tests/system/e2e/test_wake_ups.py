@@ -26,7 +26,7 @@ def _world() -> Iterator[World]:
 @pytest.fixture
 def world(_world: World) -> Iterator[World]:
     yield _world
-    _world.calm_down()
+    _world.reset()
 
 
 def test_failing_calls_are_retried_by_messages_of_their_own_until_graph_is_back(world: World) -> None:
@@ -41,28 +41,28 @@ def test_failing_calls_are_retried_by_messages_of_their_own_until_graph_is_back(
     ]
     for call_id, trouble in zip(calls, troubles, strict=True):
         world.fault(operation="keepAlive", callId=call_id, **trouble)
-    world.ask("POST", "/keep-alive")
+    world.request_ok("POST", "/keep-alive")
     reasons = [world.failing(call_id) for call_id in calls]
     assert reasons == ["throttled", "throttled", "unavailable", "unavailable", "unavailable", "forbidden"]
 
-    world.mend()
+    world.clear_faults()
     swept = sum(renewed for _, renewed in world.sweeps())
-    before = {call.id: call.keep_alives for call in world.all_simulated(calls)}
-    world.until(lambda: not any(world.failing(call_id) for call_id in calls))
-    after = world.all_simulated(calls)
+    before = {call.id: call.keep_alives for call in world.simulated_calls(calls)}
+    world.wait_until(lambda: not any(world.failing(call_id) for call_id in calls))
+    after = world.simulated_calls(calls)
     # On a slow machine our own questions may notice that nobody sweeps, and wake the keeper: that is not counted.
     assert sum(call.keep_alives - before[call.id] for call in after) > sum(done for _, done in world.sweeps()) - swept
     for call in after:
         assert call.keep_alives > before[call.id]
-        assert "keepAliveRecovered" in {event.kind for event in world.story(call.id)}
+        assert "keepAliveRecovered" in {event.kind for event in world.events(call.id)}
 
 
 def test_a_tenant_that_graph_throttles_is_left_in_peace_as_long_as_graph_asks(world: World) -> None:
     calls = [world.begin_and_register(shard=shard, tenant=OTHER_TENANT) for shard in range(8)]
     world.fault(operation="keepAlive", callId=calls[0], status=429, retryAfter=2, count=1)
-    world.ask("POST", "/keep-alive")
+    world.request_ok("POST", "/keep-alive")
 
-    asked = [one for one in world.requests("keepAlive") if one.call_id in calls]
+    asked = [one for one in world.requests_to_graph("keepAlive") if one.call_id in calls]
     throttled = next(one.at for one in asked if one.status == 429)
     after = [(one.at - throttled) / SPEED for one in asked if one.at > throttled]
     under_way, later = (
@@ -76,21 +76,21 @@ def test_a_tenant_that_graph_throttles_is_left_in_peace_as_long_as_graph_asks(wo
 
 def test_calls_outlive_their_lease_by_the_dead_mans_switch_alone(world: World) -> None:
     calls = [world.begin_and_register() for _ in range(5)]
-    world.ask("POST", "/keep-alive")  # the one sweep that leaves the first switch
+    world.request_ok("POST", "/keep-alive")  # the one sweep that leaves the first switch
     since = world.simulated_now()
     before = len(world.sweeps())
 
     # no request, no notification, no timer
-    world.until(lambda: all(world.simulated(one).keep_alive_times[-1] - since > LEASE for one in calls))
-    assert not any(call.over for call in world.all_simulated(calls))
+    world.wait_until(lambda: all(world.simulated_call(one).keep_alive_times[-1] - since > LEASE for one in calls))
+    assert not any(call.over for call in world.simulated_calls(calls))
     assert {wake_up for wake_up, renewed in world.sweeps()[before:] if renewed} == {"watchdog"}
 
 
 def test_a_request_notices_that_nobody_sweeps_any_more_and_wakes_the_keeper(world: World) -> None:
     call_id = world.begin_and_register()
-    world.ask("POST", "/keep-alive")
+    world.request_ok("POST", "/keep-alive")
     with QueueClient.from_connection_string(world.stack.storage.connection_string, "keep-alive") as queue:
-        world.until(lambda: queue.get_queue_properties().approximate_message_count)
+        world.wait_until(lambda: queue.get_queue_properties().approximate_message_count)
         swept = -1
         while swept != len(world.sweeps()):  # a sweep that is under way leaves another switch as it begins
             swept = len(world.sweeps())
@@ -99,8 +99,8 @@ def test_a_request_notices_that_nobody_sweeps_any_more_and_wakes_the_keeper(worl
         queue.clear_messages()  # the switch is lost
     before, since = len(world.sweeps()), world.simulated_now()
 
-    world.until(lambda: world.simulated_now() - since > timedelta(minutes=22))
+    world.wait_until(lambda: world.simulated_now() - since > timedelta(minutes=22))
     assert world.sweeps()[before:] == []
-    world.until(lambda: world.known(call_id) and world.sweeps()[before:])
+    world.wait_until(lambda: world.stored_call(call_id) and world.sweeps()[before:])
     assert world.sweeps()[before][0] == "request"
-    assert not world.simulated(call_id).over
+    assert not world.simulated_call(call_id).over

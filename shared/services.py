@@ -16,6 +16,7 @@ from shared.errors import SettingsInvalid
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
 if TYPE_CHECKING:
@@ -117,13 +118,18 @@ class Services:
         return StorageQueue(client)
 
     @cached_property
+    def best_effort_queue(self) -> BestEffortQueue:
+        """The queue for callers that go on without it. All share one circuit breaker."""
+        return BestEffortQueue(self.queue, self.clock, self.settings.timing)
+
+    @cached_property
     def renewer(self) -> Renewer:
         """Renews one call."""
         settings = self.settings
         return Renewer(
             self.store,
             self.graph,
-            self.queue,
+            self.best_effort_queue,
             self.clock,
             settings.timing,
             concurrency=settings.keep_alive_concurrency,
@@ -140,13 +146,14 @@ class Services:
             settings.sweep_fan_out_threshold,
             settings.ended_call_retention,
         )
-        return Keeper(self.store, self.renewer, self.clock, config)
+        return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, config)
 
     @cached_property
     def management(self) -> Management:
         """What bots and operators ask."""
-        settings = self.settings
-        return Management(self.store, self.graph, self.renewer, self.clock, settings.timing, apps=self.apps)
+        timing = self.settings.timing
+        queue = self.best_effort_queue
+        return Management(self.store, self.graph, self.renewer, self.clock, timing, queue=queue, apps=self.apps)
 
     @cached_property
     def webhook(self) -> Webhook:

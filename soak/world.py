@@ -16,6 +16,7 @@ from shared.errors import CallKeeperError
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import WakeUp
 from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
@@ -58,9 +59,10 @@ class App(Process):
             fan_out_threshold=climate.fan_out_above,
             retention=timedelta(hours=8),
         )
-        renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
-        self.keeper = Keeper(store, renewer, clock, plan)
-        self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
+        wakeups = BestEffortQueue(queue, clock, plan.timing)
+        renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
+        self.keeper = Keeper(store, renewer, wakeups, clock, plan)
+        self.management = Management(store, graph, renewer, clock, plan.timing, queue=wakeups, apps=APPS)
         self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 

@@ -13,6 +13,7 @@ from shared.errors import StoreUnavailable, safe_message
 from shared.keeping.renewal_pass import SweepConfig, SweepStats
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 
@@ -30,12 +31,15 @@ STALENESS_CHECK_TIMEOUT = timedelta(seconds=2)  # what a request may lose by loo
 class Keeper:
     """Sweeps. Any number of sweeps may run at once, and any may die anywhere: the worst is a call renewed twice."""
 
-    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, config: SweepConfig) -> None:
+    def __init__(
+        self, store: CallStore, renewer: Renewer, queue: BestEffortQueue, clock: Clock, config: SweepConfig
+    ) -> None:
         self._store = store
+        self._queue = queue
         self._renewer = renewer
         self._clock = clock
         self._config = config
-        self._sweeper = ShardSweeper(store, renewer, clock, config)
+        self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
         self._swept_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
         self._next_purge_at: dict[int, datetime] = {}
         self._requeued_at: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
@@ -113,7 +117,7 @@ class Keeper:
         try:
             await self._dispatch(message)
         except StoreUnavailable:
-            await self._renewer.put_back(message)
+            await self._queue.put_back(message)
 
     async def check_for_stale_sweeps(self) -> None:
         """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one.
@@ -131,7 +135,7 @@ class Keeper:
                 if self._is_queue_stalled(now, stale_in):
                     self._start_background_sweep()
                 if stale_in <= timedelta():
-                    await self._renewer.send(Sweep(wake_up="request"))
+                    await self._queue.send(Sweep(wake_up="request"))
         except Exception as error:  # noqa: BLE001 (see above)
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 
@@ -212,7 +216,7 @@ class Keeper:
         now, requeued_at = self._clock.now(), self._requeued_at.get(shard)
         if requeued_at and now - requeued_at < self._config.timing.scaled(RESWEEP_COOLDOWN):
             return
-        if await self._renewer.send(SweepShard(shard=shard), self._config.timing.minute):
+        if await self._queue.send(SweepShard(shard=shard), self._config.timing.minute):
             self._requeued_at[shard] = now
 
     async def _purge(self, shards: Iterable[int], deadline: datetime) -> int:
@@ -252,7 +256,7 @@ class Keeper:
             and now < self._watchdog_due
         ):
             return True  # one was just left, and is still to come
-        if not await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
+        if not await self._queue.send(Sweep(wake_up="watchdog", due=due), delay):
             return False
         self._watchdog_armed_at, self._watchdog_due = now, due
         try:
@@ -298,7 +302,7 @@ class Keeper:
             return set()
         marks = await self._read_watermarks()
         current = [shard for shard in shards if self._time_until_stale(marks[shard]) > timedelta()]
-        return {shard for shard in current if await self._renewer.send(SweepShard(shard=shard))}
+        return {shard for shard in current if await self._queue.send(SweepShard(shard=shard))}
 
     async def _is_over_fan_out_threshold(self, shard: int) -> bool:
         """One shard tells for all: ids are hashed."""

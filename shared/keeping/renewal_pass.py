@@ -14,6 +14,7 @@ from shared.errors import safe_message
 from shared.graph.rate_limit import sweep_requests
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.work_queue import TenantFairQueue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import Renew
 
 MAX_THROTTLE_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
@@ -65,22 +66,21 @@ class SweepConfig:
     retention: timedelta = timedelta(days=30)
 
 
+@dataclass(slots=True)
 class RenewalPass:
     """One pass over the calls of a shard."""
 
-    def __init__(
-        self, renewer: Renewer, clock: Clock, config: SweepConfig, watermark: Watermark | None, deadline: datetime
-    ) -> None:
-        self._renewer = renewer
-        self._clock = clock
-        self._config = config
-        self._watermark = watermark
-        self._deadline = deadline
-        self._deferred: list[Lease] = []
-        self._in_flight: dict[str, Lease] = {}  # taken, and not done
-        self._on_done: Callable[[], None] = lambda: None
-        self.stats = SweepStats()
-        self.unwritten: set[str] = set()
+    _renewer: Renewer
+    _queue: BestEffortQueue
+    _clock: Clock
+    _config: SweepConfig
+    _watermark: Watermark | None
+    _deadline: datetime
+    stats: SweepStats = field(default_factory=SweepStats)
+    unwritten: set[str] = field(default_factory=set)
+    _deferred: list[Lease] = field(default_factory=list)
+    _in_flight: dict[str, Lease] = field(default_factory=dict)  # taken, and not done
+    _on_done: Callable[[], None] = lambda: None
 
     async def renew_all(self, queue: TenantFairQueue, on_done: Callable[[], None]) -> None:
         """Renew in order, as long as there is time; come back to tenants in trouble. What was not done stays in line.
@@ -162,7 +162,7 @@ class RenewalPass:
         except Exception as error:  # noqa: BLE001 (see above)
             self.unwritten.add(lease.call_id)
             telemetry.CALL_WRITE_FAILED(callId=lease.call_id, error=safe_message(error))
-            await self._renewer.send(Renew(call_id=lease.call_id), self._config.timing.minute)
+            await self._queue.send(Renew(call_id=lease.call_id), self._config.timing.minute)
         if outcome is not Outcome.THROTTLED:
             del self._in_flight[lease.call_id]
             self._on_done()

@@ -18,18 +18,17 @@ from shared.errors import (
     GraphForbidden,
     GraphRejected,
     GraphThrottled,
-    StoreUnavailable,
     TokenUnavailable,
 )
 from shared.keeping.backoff import Backoff, TenantBackoff
 from shared.keeping.concurrency import ConcurrencyLimiter
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, shard_of, update
-from shared.storage.wakeup_queue import Renew, WakeUp, WakeUpQueue
+from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
     from shared.graph.client import GraphCall
 
-MAX_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
 REASONS_NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
 DEFAULT_RETRY_AFTER = timedelta(seconds=2)  # a 429 without Retry-After
 
@@ -99,7 +98,7 @@ class Renewer:
         self,
         store: CallStore,
         graph: KeepAliveClient,
-        queue: WakeUpQueue,
+        queue: BestEffortQueue,
         clock: Clock,
         timing: Timing,
         *,
@@ -111,7 +110,6 @@ class Renewer:
         self._clock = clock
         self._timing = timing
         self.limiter = ConcurrencyLimiter(concurrency)  # of the process, however many sweeps and retries there are
-        self._queue_away_until: datetime | None = None
         self.backoff = TenantBackoff(clock, timing)
 
     async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
@@ -195,39 +193,9 @@ class Renewer:
             retry_at = min(message.retry_at, self._clock.now())
             lease = replace(lease, failing=replace(lease.failing, retry_at=retry_at))
         if backoff := self.backoff.current(lease.tenant_app):
-            await self._queue.send(message, backoff.until - self._clock.now() + self._jitter(lease.call_id))
+            await self._queue.send_or_raise(message, backoff.until - self._clock.now() + self._jitter(lease.call_id))
             return None
         return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
-
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> bool:
-        """Leave a wake-up; whether it was taken. If not, that is told, and the next sweep does the work.
-
-        A queue that did not take one is not asked again for half a minute: each time takes seconds.
-        """
-        now = self._clock.now()
-        if self._queue_away_until and now < self._queue_away_until:
-            return False
-        try:
-            await self._queue.send(message, delay)
-        except StoreUnavailable as error:
-            self._queue_away_until = self._clock.now() + self._timing.minute / 2
-            telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
-            return False
-        return True
-
-    async def put_back(self, message: WakeUp) -> None:
-        """Leave a message once more, for later, and later each time; after an hour and a half the sweeps must do.
-
-        Raises
-        ------
-        StoreUnavailable
-            The queue did not take it.
-        """
-        if message.put_back >= MAX_PUT_BACK:
-            telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps see to it")
-            return
-        again = message.model_copy(update={"put_back": message.put_back + 1})
-        await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
         return credible(await self._store.get_watermark(shard_of(call_id)), self._clock.now(), self._timing)
@@ -241,7 +209,7 @@ class Renewer:
         """Leave the next message of the call's one chain; when it comes."""
         now = self._clock.now()
         delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._jitter(lease.call_id))
-        await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
+        await self._queue.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
 
     def _jitter(self, call_id: str) -> timedelta:

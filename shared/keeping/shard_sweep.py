@@ -14,6 +14,7 @@ from shared.errors import StoreUnavailable
 from shared.keeping.renewal_pass import CANCEL_GRACE, RenewalPass, SweepConfig, SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.work_queue import LeaseBudget, LeaseReservation, TenantFairQueue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, Stored
 from shared.storage.wakeup_queue import SweepShard
 
@@ -34,9 +35,12 @@ class ShardState:
 class ShardSweeper:
     """Sweeps shards: any number at once, in any number of processes, and any may die anywhere."""
 
-    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, config: SweepConfig) -> None:
+    def __init__(
+        self, store: CallStore, renewer: Renewer, queue: BestEffortQueue, clock: Clock, config: SweepConfig
+    ) -> None:
         self._store = store
         self._renewer = renewer
+        self._queue = queue
         self._clock = clock
         self._config = config
         self._lease_budget = LeaseBudget(MAX_LEASES_IN_MEMORY)
@@ -91,7 +95,7 @@ class ShardSweeper:
 
     async def _queue_shard(self, shard: int) -> SweepStats:
         """It has to wait for the queue."""
-        sent = await self._renewer.send(SweepShard(shard=shard))
+        sent = await self._queue.send(SweepShard(shard=shard))
         return SweepStats(handed_over=1) if sent else SweepStats(failed=1)
 
     async def _read_before_deadline(
@@ -129,7 +133,7 @@ class ShardSweeper:
     async def _renew(
         self, queue: TenantFairQueue, reservation: LeaseReservation, watermark: Watermark | None, deadline: datetime
     ) -> RenewalPass:
-        renewal = RenewalPass(self._renewer, self._clock, self._config, watermark, deadline)
+        renewal = RenewalPass(self._renewer, self._queue, self._clock, self._config, watermark, deadline)
         with self._renewer.limiter.sharing_with(lease.tenant_app for lease in queue.remaining()):
             await renewal.renew_all(queue, reservation.release_one)
         return renewal
@@ -149,7 +153,7 @@ class ShardSweeper:
     async def _hand_over(self, shard: int, progress: Progress) -> None:
         """The row first: should the message be lost, the next wake-up goes on from there, and nobody starves."""
         await self._store.put_progress(shard, progress)
-        await self._renewer.send(SweepShard(shard=shard))
+        await self._queue.send(SweepShard(shard=shard))
 
     async def _write_watermark(self, shard: int, progress: Progress, etag: str | None) -> None:
         """The proof, last."""

@@ -21,6 +21,7 @@ from shared.keeping.renewal_pass import SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.shard_sweep import ShardSweeper
 from shared.storage import wakeup_queue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import _Shard
 from shared.storage.rows import Delete, Write
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
@@ -42,12 +43,12 @@ async def nothing(*_: object, **__: object) -> None:
 
 
 def no_retries(patch: pytest.MonkeyPatch) -> None:
-    send = Renewer.send
+    send = BestEffortQueue.send
 
-    async def sends(self: Renewer, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+    async def sends(self: BestEffortQueue, message: WakeUp, delay: timedelta = timedelta()) -> bool:
         return isinstance(message, Renew) or await send(self, message, delay)
 
-    patch.setattr(Renewer, "send", sends)
+    patch.setattr(BestEffortQueue, "send", sends)
 
 
 def no_switch(patch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def no_put_back(patch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise StoreUnavailable("not put back (test)")
 
-    patch.setattr(Renewer, "put_back", fails)
+    patch.setattr(BestEffortQueue, "put_back", fails)
 
 
 def watermark_first(patch: pytest.MonkeyPatch) -> None:
@@ -131,14 +132,14 @@ def no_renewal_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_renewal_without_a_start(patch: pytest.MonkeyPatch) -> None:
-    send = Renewer.send
+    send = BestEffortQueue.send
 
-    async def sends(self: Renewer, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+    async def sends(self: BestEffortQueue, message: WakeUp, delay: timedelta = timedelta()) -> bool:
         if isinstance(message, Renew) and message.retry_at is None:
             return True
         return await send(self, message, delay)
 
-    patch.setattr(Renewer, "send", sends)
+    patch.setattr(BestEffortQueue, "send", sends)
 
 
 def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
@@ -157,7 +158,7 @@ def fan_out_all(patch: pytest.MonkeyPatch) -> None:
     async def fans_out(self: Keeper, shards: list[int]) -> set[int]:
         if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
-        return {shard for shard in shards if await self._renewer.send(SweepShard(shard=shard))}
+        return {shard for shard in shards if await self._queue.send(SweepShard(shard=shard))}
 
     patch.setattr(Keeper, "_fan_out", fans_out)
 

@@ -25,6 +25,7 @@ from shared.keeping import shard_sweep as shard_module
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import MemoryCallStore
 from shared.storage.store import SHARDS, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
@@ -73,13 +74,20 @@ class World:
             await self.clock.run(self.keeper.handle(message))
 
 
+def make_keeper(
+    store: MemoryCallStore, graph: VirtualGraph, queue: VirtualQueue, clock: VirtualClock, plan: SweepConfig
+) -> Keeper:
+    wakeups = BestEffortQueue(queue, clock, plan.timing)
+    renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
+    return Keeper(store, renewer, wakeups, clock, plan)
+
+
 def make_world(plan: SweepConfig | None = None) -> World:
     clock = VirtualClock()
     store = MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     plan = plan or SweepConfig()
-    renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
-    return World(clock, store, queue, graph, Keeper(store, renewer, clock, plan))
+    return World(clock, store, queue, graph, make_keeper(store, graph, queue, clock, plan))
 
 
 @pytest.fixture
@@ -484,7 +492,7 @@ async def test_a_retry_taken_by_a_clock_that_is_behind_leaves_the_next_one(world
     world.graph.faults["call"] = raising(GraphUnavailable("503", status=503))
     await world.sweep()
     behind = VirtualClock(world.clock.now() - 3 * MINUTE)
-    renewer = Renewer(world.store, world.graph, world.queue, behind, Timing())
+    renewer = Renewer(world.store, world.graph, BestEffortQueue(world.queue, behind, Timing()), behind, Timing())
     [message] = [each for _, each in world.queue.waiting() if isinstance(each, Renew)]
     await renewer.retry(message)
     retries = [each.retry_at for _, each in world.queue.waiting() if isinstance(each, Renew)]
@@ -547,8 +555,7 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     world = make_world()
     for number in range(100):
         await world.call(f"call-{number}", age=10 * MINUTE)
-    renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
-    others = [Keeper(world.store, renewer, world.clock, SweepConfig()) for _ in range(3)]
+    others = [make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig()) for _ in range(3)]
 
     async def slow(*_: str) -> None:
         await world.clock.sleep(90)
@@ -639,8 +646,7 @@ class ReadOnlyStore(MemoryCallStore):
 def make_broken() -> tuple[World, BrokenStore]:
     world, store = make_world(), BrokenStore()
     world.store = store
-    renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
+    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
     return world, store
 
 
@@ -901,8 +907,7 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
         await world.call(f"call-{number}", age=10 * MINUTE)
     store.copy_of(world.store)
     world.store = store
-    renewer = Renewer(store, world.graph, world.queue, world.clock, Timing())
-    world.keeper = Keeper(store, renewer, world.clock, SweepConfig())
+    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
     for _ in range(180):
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
@@ -1228,7 +1233,7 @@ async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
     await world.clock.advance(swept_ago * MINUTE)
-    world.keeper = Keeper(world.store, world.keeper._renewer, world.clock, SweepConfig())  # another process
+    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())  # another process
     world.queue.broken = True
     with pytest.raises(StoreUnavailable):
         await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))
@@ -1260,10 +1265,9 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
     async def stand_still(_operation: str, _call_id: str) -> None:
         """Graph renews; before its answer is read another process sweeps, and fails."""
         del world.graph.faults["call"]
-        renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
         world.clock.set(world.clock.now() + 20 * MINUTE)
         world.graph.faults["call"] = raising(GraphUnavailable("503 (test)", status=503))
-        await Keeper(world.store, renewer, world.clock, SweepConfig()).sweep("timer")
+        await make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig()).sweep("timer")
         del world.graph.faults["call"]
 
     asked_at = world.clock.now()
@@ -1286,12 +1290,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
     async def stand_still(_operation: str, _call_id: str) -> None:
         """Another process mends it, and fails 20 minutes later."""
         del world.graph.faults["call"]
-        keeper = Keeper(
-            world.store,
-            Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
-            world.clock,
-            SweepConfig(),
-        )
+        keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
         await keeper.sweep("timer")
         assert (await world.record("call")).failing is None
         world.clock.set(world.clock.now() + 20 * MINUTE)
@@ -1386,11 +1385,8 @@ async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
         return 1
 
     world.store.purge = hang  # type: ignore[method-assign, assignment] # each of its requests takes long
-    world.keeper = Keeper(
-        world.store,
-        Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
-        world.clock,
-        SweepConfig(budget=timedelta(milliseconds=20)),
+    world.keeper = make_keeper(
+        world.store, world.graph, world.queue, world.clock, SweepConfig(budget=timedelta(milliseconds=20))
     )
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
     assert tally.purged == 0
@@ -1428,12 +1424,7 @@ async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
 @pytest.mark.parametrize("wake_up", ["operator", "timer"])
 async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_up: str) -> None:
     for _ in range(4):
-        other = Keeper(
-            world.store,
-            Renewer(world.store, world.graph, world.queue, world.clock, Timing()),
-            world.clock,
-            SweepConfig(),
-        )
+        other = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
         await world.clock.run(other.sweep(wake_up))
         await world.clock.advance(4 * MINUTE)
     switches = [message for _, message in world.queue.waiting() if isinstance(message, Sweep)]
@@ -1525,7 +1516,8 @@ async def test_outside_of_sweeps_too_a_tenant_that_has_to_wait_is_not_asked(worl
     await world.call("first", age=10 * MINUTE)
     await world.call("second", age=40 * MINUTE)
     world.graph.faults["first"] = raising(GraphThrottled("429", status=429, retry_after=120))
-    renewer = Renewer(world.store, world.graph, world.queue, world.clock, Timing())
+    wakeups = BestEffortQueue(world.queue, world.clock, Timing())
+    renewer = Renewer(world.store, world.graph, wakeups, world.clock, Timing())
     for call_id in ("first", "second"):
         await world.clock.run(renewer.renew((await world.record(call_id)).lease, None, swept=False))
     failing = (await world.record("second")).failing

@@ -20,6 +20,7 @@ from shared.domain.leases import Progress, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Outcome, Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import MemoryCallStore, _Shard
 from shared.storage.rows import Put, Write
 from shared.storage.store import Change, Stored, retry_conflicts, shard_of
@@ -96,8 +97,9 @@ class World:
     def __init__(self) -> None:
         self.clock, self.store = VirtualClock(), LosingStore()
         self.queue, self.graph, timing = VirtualQueue(self.clock), Graph(self.clock), Timing()
-        self.renewer = Renewer(self.store, self.graph, self.queue, self.clock, timing)
-        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, apps=APPS)
+        wakeups = BestEffortQueue(self.queue, self.clock, timing)
+        self.renewer = Renewer(self.store, self.graph, wakeups, self.clock, timing)
+        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, queue=wakeups, apps=APPS)
         verifier = cast("TokenVerifier", Trusting())
         self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
 

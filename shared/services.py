@@ -161,7 +161,7 @@ class Services:
         settings = self.settings
         verifier = self._make_verifier(self.notification_token_kinds)
         allow_list = SenderAllowList(frozenset(settings.allowed_tenant_ids))
-        return Webhook(self.store, verifier, self.queue, self.clock, allow_list, apps=self.apps)
+        return Webhook(self.store, verifier, self.best_effort_queue, self.clock, allow_list, apps=self.apps)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":

@@ -63,7 +63,7 @@ class App(Process):
         renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, wakeups, clock, plan)
         self.management = Management(store, graph, renewer, clock, plan.timing, queue=wakeups, apps=APPS)
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 
 

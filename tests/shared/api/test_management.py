@@ -99,9 +99,8 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(
-        Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, SenderAllowList(), apps=APPS
-    )
+    queue = BestEffortQueue(VirtualQueue(clock), clock, Timing())
+    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), queue, clock, SenderAllowList(), apps=APPS)
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)

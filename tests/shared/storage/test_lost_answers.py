@@ -101,7 +101,7 @@ class World:
         self.renewer = Renewer(self.store, self.graph, wakeups, self.clock, timing)
         self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, queue=wakeups, apps=APPS)
         verifier = cast("TokenVerifier", Trusting())
-        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
+        self.webhook = Webhook(self.store, verifier, wakeups, self.clock, SenderAllowList(), apps=APPS)
 
     async def register(self) -> tuple[Call, bool]:
         if "call" not in self.graph.calls:

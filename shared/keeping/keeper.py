@@ -1,7 +1,6 @@
 """The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -10,6 +9,7 @@ from shared import telemetry
 from shared.clock import Clock
 from shared.domain.leases import WatchdogState, Watermark, credible
 from shared.errors import StoreUnavailable, safe_message
+from shared.keeping.purge import Purger
 from shared.keeping.renewal_pass import SweepConfig, SweepStats
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
@@ -17,9 +17,6 @@ from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 
-PURGE_BATCH_SIZE = 1_000  # ended calls that are deleted before the next are looked for
-PURGE_INTERVAL = timedelta(hours=1)
-PURGE_BUDGET = timedelta(seconds=30)  # of one sweep; what is left then waits for the next
 RESWEEP_COOLDOWN = timedelta(minutes=5)  # in which a shard that failed is left one message
 FUNCTION_TIMEOUT = timedelta(minutes=5)  # host.json: functionTimeout
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -39,9 +36,9 @@ class Keeper:
         self._renewer = renewer
         self._clock = clock
         self._config = config
+        self._purger = Purger(store, clock, config.retention)
         self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
         self._swept_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
-        self._next_purge_at: dict[int, datetime] = {}
         self._requeued_at: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
         self._watchdog_armed_at: datetime | None = None
         self._watchdog_due = clock.now()
@@ -97,7 +94,7 @@ class Keeper:
                     group.create_task(sweep_one(shard))
         if not watchdog_armed:
             await self._arm_watchdog(self._config.timing.sweep_stale_after, began)
-        total.purged = await self._purge(range(SHARDS), deadline)
+        total.purged = await self._purger.purge(range(SHARDS), deadline)
         self._report(wake_up, total, began)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
@@ -172,7 +169,7 @@ class Keeper:
                 deadline = began + self._config.budget
                 self._requeued_at.pop(message.shard, None)
                 stats = await self._sweeper.sweep(message.shard, deadline, self._config.timing.sweep_fresh_for)
-                stats.purged = await self._purge([message.shard], deadline)
+                stats.purged = await self._purger.purge([message.shard], deadline)
                 self._report("queue", stats, began, shards=1)
             case Sweep():
                 last = await self._store.get_watchdog_state()
@@ -218,30 +215,6 @@ class Keeper:
             return
         if await self._queue.send(SweepShard(shard=shard), self._config.timing.minute):
             self._requeued_at[shard] = now
-
-    async def _purge(self, shards: Iterable[int], deadline: datetime) -> int:
-        """Delete calls that ended long ago, once an hour, when everything else is done, and while there is time."""
-        purged, now = 0, self._clock.now()
-        until = min(deadline, now + PURGE_BUDGET)
-
-        async def purge(shard: int) -> None:
-            nonlocal purged
-            try:
-                while self._clock.now() < until:
-                    count = await self._store.purge(shard, now - self._config.retention, PURGE_BATCH_SIZE)
-                    purged += count
-                    if count < PURGE_BATCH_SIZE:
-                        self._next_purge_at[shard] = now + PURGE_INTERVAL
-                        return
-            except StoreUnavailable as error:  # it can wait
-                telemetry.PURGE_FAILED(shard=shard, error=safe_message(error))
-
-        with suppress(TimeoutError):  # each of its many requests may be slow
-            async with asyncio.timeout(max((until - now).total_seconds(), 0)), asyncio.TaskGroup() as group:
-                for shard in shards:
-                    if self._next_purge_at.get(shard, now) <= now:
-                        group.create_task(purge(shard))
-        return purged
 
     async def _arm_watchdog(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:
         """Whether one lies on the queue now: each sweep leaves one as it begins, so that it may die anywhere.

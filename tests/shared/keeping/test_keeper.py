@@ -1493,7 +1493,7 @@ async def test_shards_whose_turn_comes_too_late_are_left_to_a_slow_queue_side_by
 async def test_a_purge_goes_on_until_nothing_is_left_and_then_rests_for_an_hour(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.keeping.keeper.PURGE_BATCH_SIZE", 2)
+    monkeypatch.setattr("shared.keeping.purge.MAX_PURGE_BATCH", 2)
     left, asked = [2, 2, 1], 0
 
     async def purge(shard: int, _before: datetime, _limit: int) -> int:

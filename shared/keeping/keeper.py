@@ -7,18 +7,19 @@ from itertools import count
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.domain.leases import WatchdogState, Watermark, credible
+from shared.domain.leases import Watermark
 from shared.errors import StoreUnavailable, safe_message
 from shared.keeping.purge import Purger
 from shared.keeping.renewal_pass import SweepConfig, SweepStats
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.keeping.watchdog import Watchdog
+from shared.keeping.watermarks import read_watermark, read_watermarks, time_until_stale
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 
 RESWEEP_COOLDOWN = timedelta(minutes=5)  # in which a shard that failed is left one message
-FUNCTION_TIMEOUT = timedelta(minutes=5)  # host.json: functionTimeout
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 # After which stale shards show that nobody does what requests leave on the queue.
 QUEUE_STALL_AFTER = timedelta(minutes=5)
@@ -36,12 +37,11 @@ class Keeper:
         self._renewer = renewer
         self._clock = clock
         self._config = config
+        self._watchdog = Watchdog(store, queue, clock, config)
         self._purger = Purger(store, clock, config.retention)
         self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
         self._swept_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
         self._requeued_at: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
-        self._watchdog_armed_at: datetime | None = None
-        self._watchdog_due = clock.now()
         self._next_staleness_check: datetime | None = None
         self._checks = count()
         self._stale_since: datetime | None = None  # since when each look found a stale shard
@@ -77,8 +77,8 @@ class Keeper:
         deadline = began + min(budget or self._config.budget, self._config.budget)
         shards = self._shard_order(began)
         is_operator = wake_up == "operator"
-        watchdog_armed = is_operator and await self._is_watchdog_armed(began)
-        watchdog_armed = watchdog_armed or await self._arm_watchdog(self._config.timing.sweep_stale_after, began)
+        watchdog_armed = is_operator and await self._watchdog.is_armed(began)
+        watchdog_armed = watchdog_armed or await self._watchdog.arm(self._config.timing.sweep_stale_after, began)
         queued = set[int]() if without_queue or is_operator else await self._fan_out(shards)
         total = SweepStats(handed_over=len(queued))
 
@@ -93,7 +93,7 @@ class Keeper:
                 if shard not in queued:
                     group.create_task(sweep_one(shard))
         if not watchdog_armed:
-            await self._arm_watchdog(self._config.timing.sweep_stale_after, began)
+            await self._watchdog.arm(self._config.timing.sweep_stale_after, began)
         total.purged = await self._purger.purge(range(SHARDS), deadline)
         self._report(wake_up, total, began)
         if total.failed == SHARDS:
@@ -152,10 +152,8 @@ class Keeper:
     async def _run_overdue_sweep(self) -> None:
         """Timer and queue both stand still. That it is seen to is told by the row alone, as the queue may be away."""
         try:
-            now, last = self._clock.now(), await self._store.get_watchdog_state()
-            if last and self._is_already_handled(Sweep(wake_up="request"), last):
+            if not await self._watchdog.claim_sweep():
                 return
-            await self._store.put_watchdog_state(WatchdogState(last.due if last else now, now))
             await self.sweep("request", unless_younger_than=self._config.timing.sweep_fresh_for, without_queue=True)
         except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
@@ -173,31 +171,19 @@ class Keeper:
                 self._report("queue", stats, began, shards=1)
             case Sweep():
                 last = await self._store.get_watchdog_state()
-                if last is None or not self._is_already_handled(message, last):
+                if last is None or not self._watchdog.is_superfluous(message, last):
                     await self._sweep_if_stale(message, last.sweep_began_at if last else None)
-
-    def _is_already_handled(self, message: Sweep, last: WatchdogState) -> bool:
-        """Whether others do it. There is one chain of switches, and the last that was left counts.
-
-        While a sweep is under way watermarks are still stale, and requests notice it again and again: sweeps must not
-        pile up, each slowing the others down, just when there is much to do.
-        """
-        if message.due:
-            return message.due < last.due
-        if last.sweep_began_at is None:
-            return False
-        under_way = min(self._config.budget, self._config.timing.scaled(FUNCTION_TIMEOUT))
-        return -self._config.timing.max_clock_skew <= self._clock.now() - last.sweep_began_at < under_way
 
     async def _sweep_if_stale(self, message: Sweep, last_began: datetime | None) -> None:
         """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
-        stale_in = await self._time_until_first_stale()
+        marks = await read_watermarks(self._store)
+        stale_in = min(map(self._time_until_stale, marks))
         if stale_in <= timedelta():
             with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
                 await self.sweep(message.wake_up, unless_younger_than=self._config.timing.sweep_fresh_for)
         elif message.due:  # shards that were swept one by one left none, and the timer may be dead
-            await self._arm_watchdog(max(stale_in, self._config.timing.minute), last_began)
-        if message.due and self._watchdog_due <= self._clock.now():  # this one must stay, as it has no successor
+            await self._watchdog.arm(max(stale_in, self._config.timing.minute), last_began)
+        if message.due and not self._watchdog.has_successor:  # this one must stay, as it has no successor
             raise StoreUnavailable("The next dead man's switch could not be left.")
 
     async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepStats:
@@ -216,39 +202,8 @@ class Keeper:
         if await self._queue.send(SweepShard(shard=shard), self._config.timing.minute):
             self._requeued_at[shard] = now
 
-    async def _arm_watchdog(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:
-        """Whether one lies on the queue now: each sweep leaves one as it begins, so that it may die anywhere.
-
-        The message before the row: should the row not be written, two switches come, which is better than none.
-        """
-        now = self._clock.now()
-        due = now + delay
-        if (
-            self._watchdog_armed_at
-            and now - self._watchdog_armed_at < self._config.timing.sweep_fresh_for
-            and now < self._watchdog_due
-        ):
-            return True  # one was just left, and is still to come
-        if not await self._queue.send(Sweep(wake_up="watchdog", due=due), delay):
-            return False
-        self._watchdog_armed_at, self._watchdog_due = now, due
-        try:
-            await self._store.put_watchdog_state(WatchdogState(due, sweep_began_at))
-        except StoreUnavailable as error:
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-        return True
-
-    async def _time_until_first_stale(self) -> timedelta:
-        """How long it is until the first shard is stale: nothing or less if one is, by this machine's clock.
-
-        The sweeper's may have been ahead: then the switch comes early, and must not wait for as long once more.
-        """
-        return min(map(self._time_until_stale, await self._read_watermarks()))
-
     def _time_until_stale(self, watermark: Watermark | None) -> timedelta:
-        now, timing = self._clock.now(), self._config.timing
-        last = credible(watermark, now, timing)
-        return last.sweep_started_at + timing.sweep_stale_after - now if last else timedelta()
+        return time_until_stale(watermark, self._clock.now(), self._config.timing)
 
     def _shard_order(self, now: datetime) -> list[int]:
         """The shards that were not done for longest first, then from another one each time.
@@ -258,14 +213,6 @@ class Keeper:
         first = int(now.timestamp()) // 60 * 7 % SHARDS  # at a tick each quarter of an hour: 0, 9, 2, 11, …
         return sorted([*range(first, SHARDS), *range(first)], key=lambda shard: self._swept_at.get(shard, _NEVER))
 
-    async def _is_watchdog_armed(self, now: datetime) -> bool:
-        """Whether one that was left lies on the queue. However often operators ask, their sweeps leave no others."""
-        try:
-            last = await self._store.get_watchdog_state()
-        except StoreUnavailable:
-            return False
-        return last is not None and now < last.due <= now + self._config.timing.sweep_stale_after
-
     async def _fan_out(self, shards: list[int]) -> set[int]:
         """Leave a message a shard, if there are more calls than one process shall sweep; those shards.
 
@@ -273,25 +220,14 @@ class Keeper:
         """
         if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
-        marks = await self._read_watermarks()
+        marks = await read_watermarks(self._store)
         current = [shard for shard in shards if self._time_until_stale(marks[shard]) > timedelta()]
         return {shard for shard in current if await self._queue.send(SweepShard(shard=shard))}
 
     async def _is_over_fan_out_threshold(self, shard: int) -> bool:
         """One shard tells for all: ids are hashed."""
-        mark = await self._read_watermark(shard)
+        mark = await read_watermark(self._store, shard)
         return mark is not None and SHARDS * (mark.renewed + mark.failing) > self._config.fan_out_threshold
-
-    async def _read_watermarks(self) -> list[Watermark | None]:
-        return await asyncio.gather(*map(self._read_watermark, range(SHARDS)))
-
-    async def _read_watermark(self, shard: int) -> Watermark | None:
-        """One that cannot be read counts as none: it must not stop the others' sweep."""
-        try:
-            return await self._store.get_watermark(shard)
-        except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-            return None
 
     def _report(self, wake_up: str, stats: SweepStats, began: datetime, shards: int = SHARDS) -> None:
         margin = None if stats.margin is None else round(stats.margin / timedelta(minutes=1), 1)

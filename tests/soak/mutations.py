@@ -20,6 +20,7 @@ from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.keeping.watchdog import Watchdog
 from shared.storage import wakeup_queue
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import _Shard
@@ -52,7 +53,7 @@ def no_retries(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_switch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_arm_watchdog", nothing)
+    patch.setattr(Watchdog, "arm", nothing)
 
 
 def no_notice(patch: pytest.MonkeyPatch) -> None:
@@ -187,7 +188,7 @@ def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_is_already_handled", lambda *_: False)
+    patch.setattr(Watchdog, "is_superfluous", lambda *_: False)
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:

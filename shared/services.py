@@ -16,6 +16,7 @@ from shared.errors import SettingsInvalid
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
@@ -138,15 +139,23 @@ class Services:
     @cached_property
     def keeper(self) -> Keeper:
         """Sweeps."""
+        return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config)
+
+    @cached_property
+    def staleness_check(self) -> StalenessCheck:
+        """Checks after requests whether sweeps still happen."""
+        return StalenessCheck(self.store, self.keeper, self.best_effort_queue, self.clock, self._sweep_config)
+
+    @cached_property
+    def _sweep_config(self) -> SweepConfig:
         settings = self.settings
-        config = SweepConfig(
+        return SweepConfig(
             settings.timing,
             settings.keep_alive_concurrency,
             settings.sweep_budget,
             settings.sweep_fan_out_threshold,
             settings.ended_call_retention,
         )
-        return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, config)
 
     @cached_property
     def management(self) -> Management:

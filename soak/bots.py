@@ -160,7 +160,7 @@ class Bots:
 
     async def _answer(self, app: "App", ask: Ask) -> None:
         await ask(app)
-        await app.keeper.check_for_stale_sweeps()
+        await app.staleness_check.run()
 
     def _tell(self, held: Held, call: dict[str, object], delay: float) -> None:
         body = json.dumps(

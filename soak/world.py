@@ -16,6 +16,7 @@ from shared.errors import CallKeeperError
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import WakeUp
 from soak.bots import Bots
@@ -62,6 +63,7 @@ class App(Process):
         wakeups = BestEffortQueue(queue, clock, plan.timing)
         renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, wakeups, clock, plan)
+        self.staleness_check = StalenessCheck(store, self.keeper, wakeups, clock, plan)
         self.management = Management(store, graph, renewer, clock, plan.timing, queue=wakeups, apps=APPS)
         self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
         self.clock = clock

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 from shared import telemetry
 from shared.clock import Clock
@@ -21,9 +20,6 @@ from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 
 RESWEEP_COOLDOWN = timedelta(minutes=5)  # in which a shard that failed is left one message
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
-# After which stale shards show that nobody does what requests leave on the queue.
-QUEUE_STALL_AFTER = timedelta(minutes=5)
-STALENESS_CHECK_TIMEOUT = timedelta(seconds=2)  # what a request may lose by looking whether sweeps still happen
 
 
 class Keeper:
@@ -37,15 +33,11 @@ class Keeper:
         self._renewer = renewer
         self._clock = clock
         self._config = config
-        self._watchdog = Watchdog(store, queue, clock, config)
+        self.watchdog = Watchdog(store, queue, clock, config)
         self._purger = Purger(store, clock, config.retention)
         self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
         self._swept_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
         self._requeued_at: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
-        self._next_staleness_check: datetime | None = None
-        self._checks = count()
-        self._stale_since: datetime | None = None  # since when each look found a stale shard
-        self._background_sweep: asyncio.Task[None] | None = None
 
     async def sweep(
         self,
@@ -77,8 +69,8 @@ class Keeper:
         deadline = began + min(budget or self._config.budget, self._config.budget)
         shards = self._shard_order(began)
         is_operator = wake_up == "operator"
-        watchdog_armed = is_operator and await self._watchdog.is_armed(began)
-        watchdog_armed = watchdog_armed or await self._watchdog.arm(self._config.timing.sweep_stale_after, began)
+        watchdog_armed = is_operator and await self.watchdog.is_armed(began)
+        watchdog_armed = watchdog_armed or await self.watchdog.arm(self._config.timing.sweep_stale_after, began)
         queued = set[int]() if without_queue or is_operator else await self._fan_out(shards)
         total = SweepStats(handed_over=len(queued))
 
@@ -93,7 +85,7 @@ class Keeper:
                 if shard not in queued:
                     group.create_task(sweep_one(shard))
         if not watchdog_armed:
-            await self._watchdog.arm(self._config.timing.sweep_stale_after, began)
+            await self.watchdog.arm(self._config.timing.sweep_stale_after, began)
         total.purged = await self._purger.purge(range(SHARDS), deadline)
         self._report(wake_up, total, began)
         if total.failed == SHARDS:
@@ -116,48 +108,6 @@ class Keeper:
         except StoreUnavailable:
             await self._queue.put_back(message)
 
-    async def check_for_stale_sweeps(self) -> None:
-        """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one.
-
-        Where that does not help, its process sweeps by itself. It never fails, and takes two seconds at most: the
-        request is done, and must be answered.
-        """
-        now = self._clock.now()
-        if self._next_staleness_check and now < self._next_staleness_check:
-            return
-        self._next_staleness_check = now + self._config.timing.minute
-        try:
-            async with asyncio.timeout(STALENESS_CHECK_TIMEOUT.total_seconds()):
-                stale_in = self._time_until_stale(await self._store.get_watermark(next(self._checks) % SHARDS))
-                if self._is_queue_stalled(now, stale_in):
-                    self._start_background_sweep()
-                if stale_in <= timedelta():
-                    await self._queue.send(Sweep(wake_up="request"))
-        except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-
-    def _is_queue_stalled(self, now: datetime, stale_in: timedelta) -> bool:
-        """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
-        if stale_in > timedelta():
-            self._stale_since = None
-            return False
-        self._stale_since = self._stale_since or now
-        return max(-stale_in, now - self._stale_since) >= self._config.timing.scaled(QUEUE_STALL_AFTER)
-
-    def _start_background_sweep(self) -> None:
-        """Sweep beside the requests of this process, one sweep at a time."""
-        if self._background_sweep is None or self._background_sweep.done():
-            self._background_sweep = asyncio.create_task(self._run_overdue_sweep())
-
-    async def _run_overdue_sweep(self) -> None:
-        """Timer and queue both stand still. That it is seen to is told by the row alone, as the queue may be away."""
-        try:
-            if not await self._watchdog.claim_sweep():
-                return
-            await self.sweep("request", unless_younger_than=self._config.timing.sweep_fresh_for, without_queue=True)
-        except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-
     async def _dispatch(self, message: WakeUp) -> None:
         match message:
             case Renew():
@@ -171,7 +121,7 @@ class Keeper:
                 self._report("queue", stats, began, shards=1)
             case Sweep():
                 last = await self._store.get_watchdog_state()
-                if last is None or not self._watchdog.is_superfluous(message, last):
+                if last is None or not self.watchdog.is_superfluous(message, last):
                     await self._sweep_if_stale(message, last.sweep_began_at if last else None)
 
     async def _sweep_if_stale(self, message: Sweep, last_began: datetime | None) -> None:
@@ -182,8 +132,8 @@ class Keeper:
             with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
                 await self.sweep(message.wake_up, unless_younger_than=self._config.timing.sweep_fresh_for)
         elif message.due:  # shards that were swept one by one left none, and the timer may be dead
-            await self._watchdog.arm(max(stale_in, self._config.timing.minute), last_began)
-        if message.due and not self._watchdog.has_successor:  # this one must stay, as it has no successor
+            await self.watchdog.arm(max(stale_in, self._config.timing.minute), last_began)
+        if message.due and not self.watchdog.has_successor:  # this one must stay, as it has no successor
             raise StoreUnavailable("The next dead man's switch could not be left.")
 
     async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepStats:

@@ -20,6 +20,7 @@ from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.keeping.staleness import StalenessCheck
 from shared.keeping.watchdog import Watchdog
 from shared.storage import wakeup_queue
 from shared.storage.best_effort_queue import BestEffortQueue
@@ -57,11 +58,11 @@ def no_switch(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_notice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "check_for_stale_sweeps", nothing)
+    patch.setattr(StalenessCheck, "run", nothing)
 
 
 def no_sweep_beside(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_start_background_sweep", lambda _self: None)
+    patch.setattr(StalenessCheck, "_start_background_sweep", lambda _self: None)
 
 
 def no_put_back(patch: pytest.MonkeyPatch) -> None:

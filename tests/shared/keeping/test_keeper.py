@@ -25,6 +25,7 @@ from shared.keeping import shard_sweep as shard_module
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import MemoryCallStore
 from shared.storage.store import SHARDS, Change, Stored, shard_of
@@ -43,6 +44,7 @@ class World:
     queue: VirtualQueue
     graph: VirtualGraph
     keeper: Keeper
+    check: StalenessCheck
 
     async def call(
         self,
@@ -74,12 +76,13 @@ class World:
             await self.clock.run(self.keeper.handle(message))
 
 
-def make_keeper(
+def make_parts(
     store: MemoryCallStore, graph: VirtualGraph, queue: VirtualQueue, clock: VirtualClock, plan: SweepConfig
-) -> Keeper:
+) -> tuple[Keeper, StalenessCheck]:
     wakeups = BestEffortQueue(queue, clock, plan.timing)
     renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
-    return Keeper(store, renewer, wakeups, clock, plan)
+    keeper = Keeper(store, renewer, wakeups, clock, plan)
+    return keeper, StalenessCheck(store, keeper, wakeups, clock, plan)
 
 
 def make_world(plan: SweepConfig | None = None) -> World:
@@ -87,7 +90,7 @@ def make_world(plan: SweepConfig | None = None) -> World:
     store = MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     plan = plan or SweepConfig()
-    return World(clock, store, queue, graph, make_keeper(store, graph, queue, clock, plan))
+    return World(clock, store, queue, graph, *make_parts(store, graph, queue, clock, plan))
 
 
 @pytest.fixture
@@ -525,14 +528,14 @@ async def test_one_stale_shard_is_enough_for_the_switch_to_sweep_all(world: Worl
 
 async def test_a_request_that_notices_stale_watermarks_queues_a_sweep_at_most_once_a_minute(world: World) -> None:
     await world.call("call", age=10 * MINUTE)
-    await world.keeper.check_for_stale_sweeps()
-    await world.keeper.check_for_stale_sweeps()
+    await world.check.run()
+    await world.check.run()
     assert [message for _, message in world.queue.waiting()] == [Sweep(wake_up="request")]
     await world.drain()
     assert world.graph.requests["keepAlive"] == 1
     await world.clock.advance(2 * MINUTE)
     world.queue.messages.clear()
-    await world.keeper.check_for_stale_sweeps()
+    await world.check.run()
     assert not world.queue.messages
 
 
@@ -545,7 +548,7 @@ async def test_where_the_queue_hands_nothing_out_the_process_of_a_request_sweeps
         swept_at = world.clock.now() - (ages or ())[shard > 0] * MINUTE
         await world.store.put_watermark(shard, Watermark(swept_at, swept_at, renewed=6))
     for _ in range(1 if ages else 6):
-        await world.keeper.check_for_stale_sweeps()
+        await world.check.run()
         await world.clock.advance(MINUTE)
     assert {len(call.keep_alives) for call in world.graph.calls.values()} == {1}
     assert not [message for _, message in world.queue.waiting() if isinstance(message, SweepShard)]
@@ -555,7 +558,7 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     world = make_world()
     for number in range(100):
         await world.call(f"call-{number}", age=10 * MINUTE)
-    others = [make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig()) for _ in range(3)]
+    others = [make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())[1] for _ in range(3)]
 
     async def slow(*_: str) -> None:
         await world.clock.sleep(90)
@@ -563,8 +566,8 @@ async def test_while_one_process_sweeps_for_its_requests_the_others_do_not() -> 
     world.graph.faults["*"] = slow
     world.queue.broken = True
     for _ in range(9):
-        for keeper in (world.keeper, *others):
-            await keeper.check_for_stale_sweeps()
+        for check in (world.check, *others):
+            await check.run()
             await world.clock.advance(timedelta(seconds=10))
     assert world.graph.requests["keepAlive"] == SweepConfig().concurrency
 
@@ -579,11 +582,11 @@ async def test_a_request_that_cannot_sweep_tells_so_and_another_one_does(
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "get_watchdog_state", away)
         for _ in range(6):
-            await world.keeper.check_for_stale_sweeps()
+            await world.check.run()
             await world.clock.advance(MINUTE)
     assert not world.graph.requests
     assert [record.message for record in caplog.records if "state_access" in record.message]
-    await world.keeper.check_for_stale_sweeps()
+    await world.check.run()
     await world.clock.advance(MINUTE)
     assert world.graph.requests["keepAlive"] == 1
 
@@ -646,7 +649,7 @@ class ReadOnlyStore(MemoryCallStore):
 def make_broken() -> tuple[World, BrokenStore]:
     world, store = make_world(), BrokenStore()
     world.store = store
-    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
+    world.keeper, _ = make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())
     return world, store
 
 
@@ -907,7 +910,7 @@ async def test_refused_writes_do_not_multiply_messages() -> None:
         await world.call(f"call-{number}", age=10 * MINUTE)
     store.copy_of(world.store)
     world.store = store
-    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
+    world.keeper, _ = make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())
     for _ in range(180):
         if world.clock.now().minute % 15 == 0:
             with suppress(StoreUnavailable):
@@ -997,7 +1000,7 @@ async def test_noticing_never_fails_and_never_takes_long(world: World, monkeypat
         raise ValueError("a damaged row")
 
     monkeypatch.setattr(world.store, "get_watermark", broken)
-    await world.keeper.check_for_stale_sweeps()
+    await world.check.run()
 
 
 async def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_is_swept_again() -> None:
@@ -1233,7 +1236,7 @@ async def test_a_switch_that_could_leave_no_successor_stays(world: World, swept_
     await world.call("call", age=10 * MINUTE)
     await world.sweep()
     await world.clock.advance(swept_ago * MINUTE)
-    world.keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())  # another process
+    world.keeper, _ = make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())  # another process
     world.queue.broken = True
     with pytest.raises(StoreUnavailable):
         await world.clock.run(world.keeper.handle(Sweep(wake_up="watchdog", due=world.clock.now() + 30 * MINUTE)))
@@ -1267,7 +1270,7 @@ async def test_a_renewal_that_is_written_late_does_not_undo_a_later_failure(worl
         del world.graph.faults["call"]
         world.clock.set(world.clock.now() + 20 * MINUTE)
         world.graph.faults["call"] = raising(GraphUnavailable("503 (test)", status=503))
-        await make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig()).sweep("timer")
+        await make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())[0].sweep("timer")
         del world.graph.faults["call"]
 
     asked_at = world.clock.now()
@@ -1290,7 +1293,7 @@ async def test_a_renewal_that_is_written_late_does_not_take_a_new_failure_for_th
     async def stand_still(_operation: str, _call_id: str) -> None:
         """Another process mends it, and fails 20 minutes later."""
         del world.graph.faults["call"]
-        keeper = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
+        keeper, _ = make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())
         await keeper.sweep("timer")
         assert (await world.record("call")).failing is None
         world.clock.set(world.clock.now() + 20 * MINUTE)
@@ -1385,7 +1388,7 @@ async def test_a_purge_that_takes_long_is_broken_off(world: World) -> None:
         return 1
 
     world.store.purge = hang  # type: ignore[method-assign, assignment] # each of its requests takes long
-    world.keeper = make_keeper(
+    world.keeper, _ = make_parts(
         world.store, world.graph, world.queue, world.clock, SweepConfig(budget=timedelta(milliseconds=20))
     )
     tally = await asyncio.wait_for(world.keeper.sweep("timer"), 10)
@@ -1424,7 +1427,7 @@ async def test_a_watermark_of_the_future_silences_nobody(world: World) -> None:
 @pytest.mark.parametrize("wake_up", ["operator", "timer"])
 async def test_an_operators_sweeps_leave_no_further_switches(world: World, wake_up: str) -> None:
     for _ in range(4):
-        other = make_keeper(world.store, world.graph, world.queue, world.clock, SweepConfig())
+        other, _ = make_parts(world.store, world.graph, world.queue, world.clock, SweepConfig())
         await world.clock.run(other.sweep(wake_up))
         await world.clock.advance(4 * MINUTE)
     switches = [message for _, message in world.queue.waiting() if isinstance(message, Sweep)]

@@ -286,7 +286,7 @@ class Management:
         left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
         if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
             return CallWithWatermark(call, watermark)
-        await self._renewer.renew(call.lease, watermark, swept=False)
+        await self._renewer.renew_now(call.lease, watermark)
         return await self.records.read_call(call.id)
 
     def _resolve_app(self, app_id: str | None, known: Call | None) -> BotApp:

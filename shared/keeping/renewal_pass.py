@@ -144,7 +144,7 @@ class RenewalPass:
     async def _renew(self, lease: Lease) -> None:
         """Renew a call; put it off if its tenant is slowed down: the others must not wait for it."""
         if not self._renewer.backoff.current(lease.tenant_app):
-            outcome = await self._record_outcome(lease, self._renewer.renew(lease, self._watermark, swept=True))
+            outcome = await self._record_outcome(lease, self._renewer.renew_in_sweep(lease, self._watermark))
             if outcome is not Outcome.THROTTLED:
                 return
         self._deferred.append(lease)

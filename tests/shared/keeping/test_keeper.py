@@ -1254,7 +1254,7 @@ async def test_a_sweep_that_read_before_a_retry_does_not_undo_what_the_retry_wro
 
     assert before.failing is not None
     ahead = replace(before, failing=replace(before.failing, retry_at=world.clock.now() + MINUTE))  # another's clock
-    await world.clock.run(world.keeper._renewer.renew(ahead, None, swept=True))
+    await world.clock.run(world.keeper._renewer.renew_in_sweep(ahead, None))
 
     now_written = (await world.record("call")).failing
     assert now_written is not None
@@ -1522,7 +1522,7 @@ async def test_outside_of_sweeps_too_a_tenant_that_has_to_wait_is_not_asked(worl
     wakeups = BestEffortQueue(world.queue, world.clock, Timing())
     renewer = Renewer(world.store, world.graph, wakeups, world.clock, Timing())
     for call_id in ("first", "second"):
-        await world.clock.run(renewer.renew((await world.record(call_id)).lease, None, swept=False))
+        await world.clock.run(renewer.renew_now((await world.record(call_id)).lease, None))
     failing = (await world.record("second")).failing
     assert world.graph.requests["keepAlive"] == 1
     assert failing

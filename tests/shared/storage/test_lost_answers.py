@@ -159,7 +159,7 @@ async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
     world.store.lose(0, loss)
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.ENDED
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.ENDED
     assert [call.id for call in told] == ["call"]
     assert await world.story("ended") == ["ended"]
 
@@ -203,7 +203,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
     world.store.lose(0, loss)
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.FAILING
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.FAILING
     failing = (await world.call()).failing
     assert failing is not None
     assert failing.attempts == 1
@@ -212,7 +212,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
     del world.graph.faults["*"]
     world.clock.set(world.clock.now() + SECOND)
     world.store.lose(0, loss)
-    assert await world.renewer.renew((await world.call()).lease, None, swept=False) is Outcome.RENEWED
+    assert await world.renewer.renew_now((await world.call()).lease, None) is Outcome.RENEWED
     assert (await world.call()).failing is None
     assert await world.story("keepAlive") == ["keepAliveFailing", "keepAliveRecovered"]
 
@@ -225,7 +225,7 @@ async def test_a_retry_that_lies_on_the_queue_twice_is_done_once(world: World) -
 
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
-    await world.renewer.renew(call.lease, None, swept=True)
+    await world.renewer.renew_in_sweep(call.lease, None)
     ((_, message),) = world.queue.waiting()
     assert isinstance(message, Renew)
     del world.graph.faults["*"]
@@ -245,7 +245,7 @@ async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retr
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
     taken, world.queue.send = world.queue.send, unacknowledged  # type: ignore[method-assign] # the queue of this test
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.FAILING
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.FAILING
     ((_, message),) = world.queue.waiting()
     assert isinstance(message, Renew)
     del world.graph.faults["*"]

@@ -16,8 +16,8 @@ from shared.errors import StoreUnavailable
 from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 from shared.keeping.backoff import TenantBackoff
+from shared.keeping.counts import SweepCounts
 from shared.keeping.keeper import Keeper
-from shared.keeping.renewal_pass import SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.shard_sweep import ShardSweeper
 from shared.keeping.staleness import StalenessCheck
@@ -75,10 +75,10 @@ def no_put_back(patch: pytest.MonkeyPatch) -> None:
 def watermark_first(patch: pytest.MonkeyPatch) -> None:
     renew = ShardSweeper.sweep
 
-    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepStats:
+    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepCounts:
         now, there = self._clock.now(), await self._store.get_watermark(shard)
         if there and younger and now - there.sweep_started_at < younger:
-            return SweepStats(skipped=1)
+            return SweepCounts(skipped=1)
         await self._store.put_watermark(shard, Watermark(now, now))
         return await renew(self, shard, deadline, None)
 

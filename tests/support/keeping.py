@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from shared.domain.calls import Call
 from shared.domain.leases import Lease, Progress, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, StoreUnavailable
+from shared.keeping.counts import SweepCounts
 from shared.keeping.keeper import Keeper
-from shared.keeping.renewal_pass import SweepConfig, SweepStats
+from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
@@ -97,11 +98,11 @@ class World:
         """Let time pass until the work is done."""
         return await self.clock.run(work)
 
-    async def sweep(self, wake_up: str = "operator") -> SweepStats:
+    async def sweep(self, wake_up: str = "operator") -> SweepCounts:
         """Sweep all shards from the start, however fresh they are."""
         return await self.run(self.keeper.sweep(wake_up))
 
-    async def tick(self) -> SweepStats:
+    async def tick(self) -> SweepCounts:
         """Sweep as the timer does."""
         return await self.run(self.keeper.sweep("timer", unless_younger_than=Timing().sweep_fresh_for))
 

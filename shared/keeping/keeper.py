@@ -136,7 +136,7 @@ class Keeper:
             # that armed it may have been ahead: then the message is early, and its successor must not wait as long.
             await self.watchdog.arm(max(stale_in, self._config.timing.minute), last_began)
         if message.due and not self.watchdog.has_successor:
-            raise StoreUnavailable("The next dead man's switch could not be left.")  # so this message is put back
+            raise StoreUnavailable("The next watchdog message could not be sent.")  # so this message is put back
 
     async def _sweep_shards(
         self, shards: list[int], began: datetime, deadline: datetime, unless_younger_than: timedelta | None

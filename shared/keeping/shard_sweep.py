@@ -152,7 +152,7 @@ class ShardSweeper:
         self, shard: int, counts: SweepCounts, progress: Progress, etag: str | None, *, is_done: bool
     ) -> SweepCounts:
         if len(progress.unwritten) > MAX_UNWRITTEN:
-            raise StoreUnavailable(f"What became of {len(progress.unwritten)} calls could not be written.")
+            raise StoreUnavailable(f"The results of {len(progress.unwritten)} calls could not be written.")
         if is_done:
             await self._write_watermark(shard, progress, etag)
             return counts

@@ -64,7 +64,7 @@ class BestEffortQueue:
             The queue did not take the message.
         """
         if message.put_back >= MAX_PUT_BACKS:
-            telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps see to it")
+            telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps do its work")
             return
         again = message.model_copy(update={"put_back": message.put_back + 1})
         await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))

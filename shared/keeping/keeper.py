@@ -56,7 +56,7 @@ class Keeper:
         Parameters
         ----------
         wake_up
-            What started the sweep: timer, watchdog, request or operator.
+            The start of the sweep: timer, watchdog, request or operator.
         unless_younger_than
             Leave a shard alone if its last sweep began less than this ago. None: sweep in any case, from the start.
         budget

@@ -14,7 +14,7 @@ from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Sweep
 
-QUEUE_STALL_AFTER = timedelta(minutes=5)  # shards that are stale for longer show that nobody handles queue messages
+QUEUE_STALL_AFTER = timedelta(minutes=5)  # if shards are stale for longer, queue messages are not handled
 MAX_CHECK_TIME = timedelta(seconds=2)  # a request waits for it
 
 

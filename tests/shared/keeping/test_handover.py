@@ -1,4 +1,4 @@
-"""What a sweep leaves to others: the rest of a shard when its time is over, and whole shards above a threshold."""
+"""The hand-over: the rest of a shard when its time is over, and whole shards above a threshold."""
 
 import asyncio
 from datetime import timedelta

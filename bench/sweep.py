@@ -21,7 +21,7 @@ from bench.sampler import Sampler
 from bench.transactions import Transactions
 from shared.clock import SystemClock
 from shared.config.settings import load_settings
-from shared.keeping.renewal_pass import SweepStats
+from shared.keeping.counts import SweepCounts
 from shared.services import Services, replace_services, services
 from shared.storage.wakeup_queue import QUEUE_NAME, Sweep, parse_wake_up
 
@@ -139,7 +139,7 @@ def _time_requests(parts: Services, measure: Measure) -> None:
     graph.keep_alive = timed  # type: ignore[method-assign] # a stop-watch, around the very method
 
 
-def _of(tally: SweepStats) -> dict[str, float]:
+def _of(tally: SweepCounts) -> dict[str, float]:
     return {
         "failing": tally.failing,
         "failed": tally.failed,

@@ -126,7 +126,7 @@ async def _respond(route: Route, handler: Handler, req: func.HttpRequest) -> fun
     """Answer; and whatever became of it, notice whether sweeps still happen: that of an availability test does."""
     response = await _handle(route, handler, req)
     with suppress(SettingsInvalid):
-        await services().keeper.check_for_stale_sweeps()
+        await services().staleness_check.run()
     return response
 
 

@@ -16,6 +16,8 @@ from shared.errors import SettingsInvalid
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.keeping.staleness import StalenessCheck
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
 if TYPE_CHECKING:
@@ -117,13 +119,18 @@ class Services:
         return StorageQueue(client)
 
     @cached_property
+    def best_effort_queue(self) -> BestEffortQueue:
+        """The queue for callers that go on without it. All share one circuit breaker."""
+        return BestEffortQueue(self.queue, self.clock, self.settings.timing)
+
+    @cached_property
     def renewer(self) -> Renewer:
         """Renews one call."""
         settings = self.settings
         return Renewer(
             self.store,
             self.graph,
-            self.queue,
+            self.best_effort_queue,
             self.clock,
             settings.timing,
             concurrency=settings.keep_alive_concurrency,
@@ -132,21 +139,30 @@ class Services:
     @cached_property
     def keeper(self) -> Keeper:
         """Sweeps."""
+        return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config)
+
+    @cached_property
+    def staleness_check(self) -> StalenessCheck:
+        """Checks after requests whether sweeps still happen."""
+        return StalenessCheck(self.store, self.keeper, self.best_effort_queue, self.clock, self._sweep_config)
+
+    @cached_property
+    def _sweep_config(self) -> SweepConfig:
         settings = self.settings
-        config = SweepConfig(
+        return SweepConfig(
             settings.timing,
             settings.keep_alive_concurrency,
             settings.sweep_budget,
             settings.sweep_fan_out_threshold,
             settings.ended_call_retention,
         )
-        return Keeper(self.store, self.renewer, self.clock, config)
 
     @cached_property
     def management(self) -> Management:
         """What bots and operators ask."""
-        settings = self.settings
-        return Management(self.store, self.graph, self.renewer, self.clock, settings.timing, apps=self.apps)
+        timing = self.settings.timing
+        queue = self.best_effort_queue
+        return Management(self.store, self.graph, self.renewer, self.clock, timing, queue=queue, apps=self.apps)
 
     @cached_property
     def webhook(self) -> Webhook:
@@ -154,7 +170,7 @@ class Services:
         settings = self.settings
         verifier = self._make_verifier(self.notification_token_kinds)
         allow_list = SenderAllowList(frozenset(settings.allowed_tenant_ids))
-        return Webhook(self.store, verifier, self.queue, self.clock, allow_list, apps=self.apps)
+        return Webhook(self.store, verifier, self.best_effort_queue, self.clock, allow_list, apps=self.apps)
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":

@@ -160,7 +160,7 @@ class Bots:
 
     async def _answer(self, app: AppProcess, call: ApiCall) -> None:
         await call(app)
-        await app.keeper.check_for_stale_sweeps()
+        await app.staleness_check.run()
 
     def _notify_after(self, call: VirtualCall, data: dict[str, object], delay: float) -> None:
         is_end = data["state"] == "terminated"

@@ -15,6 +15,8 @@ from shared.errors import CallKeeperError
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.keeping.staleness import StalenessCheck
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import WakeUp
 from soak.checker import TIMING, Checker, Findings
 from soak.fault_schedule import GROUPS, MAX_KILL_DELAY, TICK, FaultProfile, Kill, draw
@@ -56,10 +58,12 @@ class AppProcess(Process):
             fan_out_threshold=profile.fan_out_threshold,
             retention=timedelta(hours=8),
         )
-        renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
-        self.keeper = Keeper(store, renewer, clock, plan)
-        self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
+        wakeups = BestEffortQueue(queue, clock, plan.timing)
+        renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
+        self.keeper = Keeper(store, renewer, wakeups, clock, plan)
+        self.staleness_check = StalenessCheck(store, self.keeper, wakeups, clock, plan)
+        self.management = Management(store, graph, renewer, clock, plan.timing, queue=wakeups, apps=APPS)
+        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 
 

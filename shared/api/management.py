@@ -31,6 +31,7 @@ from shared.errors import (
     StoreUnavailable,
 )
 from shared.keeping.renewer import Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, Change, commit, retry_conflicts, shard_of, update
 from shared.storage.wakeup_queue import Renew
 
@@ -64,11 +65,13 @@ class Management:
         clock: Clock,
         timing: Timing,
         *,
+        queue: BestEffortQueue,
         apps: Apps,
     ) -> None:
         self._store = store
         self._graph = graph
         self._renewer = renewer
+        self._queue = queue
         self._clock = clock
         self._timing = timing
         self._apps = apps
@@ -130,7 +133,7 @@ class Management:
         if started_at is None and await self._store.get(call_id) is None:
             # It may be of any age, and little left of its lease. Before the row: should we die in between, the bot asks
             # again, and where the row is written there is nothing more to leave.
-            await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
+            await self._queue.send(Renew(call_id=call_id), self._timing.minute)
         call = await update(self._store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
         if replaced_tombstone:
@@ -164,7 +167,7 @@ class Management:
         except CallKeeperError as error:
             await self._record_failure(call_id, event, error)
             if _outcome_of(error) == "unknown":  # Graph may have hung up all the same, and its notification be lost
-                await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
+                await self._queue.send(Renew(call_id=call_id), self._timing.minute)
             raise
         now = self._clock.now()
         event = _with_detail(event, now, outcome="notFound" if was_gone else "accepted")
@@ -180,7 +183,7 @@ class Management:
             telemetry.log_call_ended(after)
         telemetry.CALL_HUNG_UP(callId=call_id, tenantId=call.tenant_id, notFound=was_gone)
         # Should the notification be lost, this finds the call gone, long before the next sweep would.
-        await self._renewer.send(Renew(call_id=call_id), self._timing.minute)
+        await self._queue.send(Renew(call_id=call_id), self._timing.minute)
         return CallWithWatermark(after or call, await self.records.get_watermark(shard_of(call_id)))
 
     async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
@@ -225,7 +228,7 @@ class Management:
             await self._record_failure(call.id, event, error)
             match error:
                 case GraphCallNotFound():
-                    await self._renewer.send(Renew(call_id=call.id))  # it finds out whether the call is over
+                    await self._queue.send(Renew(call_id=call.id))  # it finds out whether the call is over
                     raise self._explain_not_found(call, error) from error
                 case GraphNotReached():
                     raise
@@ -283,7 +286,7 @@ class Management:
         left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
         if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
             return CallWithWatermark(call, watermark)
-        await self._renewer.renew(call.lease, watermark, swept=False)
+        await self._renewer.renew_now(call.lease, watermark)
         return await self.records.read_call(call.id)
 
     def _resolve_app(self, app_id: str | None, known: Call | None) -> BotApp:

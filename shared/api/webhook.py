@@ -31,8 +31,9 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, Change, Stored, commit, retry_conflicts
-from shared.storage.wakeup_queue import Renew, WakeUpQueue
+from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
     from shared.auth.tokens import Claims, TokenVerifier
@@ -83,7 +84,7 @@ class Webhook:
         self,
         store: CallStore,
         verifier: "TokenVerifier",
-        queue: WakeUpQueue,
+        queue: BestEffortQueue,
         clock: Clock,
         allow_list: SenderAllowList,
         *,
@@ -243,11 +244,9 @@ class Webhook:
         """A call first met in the middle may be old: renew it soon, not at the next sweep.
 
         The message before the row: should we die in between, Graph tells again. It comes when the row is written.
+        If the queue does not take it, the next sweep renews the call.
         """
-        try:
-            await self._queue.send(Renew(call_id=call_id), RENEWAL_DELAY)
-        except StoreUnavailable as error:  # the next sweep renews it
-            telemetry.QUEUE_FAILED(kind="renew", error=str(error))
+        await self._queue.send(Renew(call_id=call_id), RENEWAL_DELAY)
 
 
 def _by_call(notifications: Iterable[Notification]) -> dict[str, list[Notification]]:

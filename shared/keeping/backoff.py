@@ -1,6 +1,6 @@
-"""Tenants that have to wait: because Graph asked for it, or because nobody answers for them at the moment.
+"""Tenants that have to wait, because Graph throttled them or does not answer for them.
 
-Graph counts per app and tenant ("throttling limits" page), so with several bots each of a tenant's waits alone.
+Graph counts requests per app and tenant ("throttling limits" page), so each bot of a tenant has a backoff of its own.
 """
 
 from collections import OrderedDict
@@ -12,14 +12,13 @@ from shared.clock import Clock
 from shared.domain.leases import TenantApp, Timing
 
 TIMEOUTS_BEFORE_BACKOFF = 32  # keepAlives of a tenant in a row without an answer
-# With more, the oldest is forgotten, which costs its tenant a few requests.
-MAX_TRACKED_TENANTS = 10_000
-_MAX_EVICTION_SCAN = 8  # of the oldest, for some whose wait is over
+MAX_TRACKED_TENANTS = 10_000  # with more, the oldest is forgotten, which costs its tenant a few requests
+_MAX_EVICTION_SCAN = 8  # of the oldest backoffs, at each new one, to delete those that are over
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Why, and until when, the calls of a tenant wait."""
+    """The reason and the end of a tenant's wait."""
 
     until: datetime
     reason: str
@@ -27,7 +26,7 @@ class Backoff:
 
 
 class TenantBackoff:
-    """What a process knows of them. All of it is forgotten with the process, which costs some requests and no call."""
+    """The backoffs of a process. They end with the process, which costs some requests and no call."""
 
     def __init__(self, clock: Clock, timing: Timing, *, max_tenants: int = MAX_TRACKED_TENANTS) -> None:
         self._clock = clock
@@ -39,7 +38,7 @@ class TenantBackoff:
         )  # requests since the last answer; the newest is last
 
     def current(self, tenant_app: TenantApp) -> Backoff | None:
-        """Until when the tenant's calls have to wait, None if they need not."""
+        """Return the tenant's backoff, None if its calls need not wait."""
         backoff = self._backoffs.get(tenant_app)
         if backoff is None or backoff.until <= self._clock.now():
             self._backoffs.pop(tenant_app, None)
@@ -47,11 +46,14 @@ class TenantBackoff:
         return backoff
 
     def record_throttle(self, tenant_app: TenantApp, wait: timedelta) -> None:
-        """Graph asked the tenant to wait."""
+        """Start a backoff because Graph asked the tenant to wait."""
         self._start(tenant_app, Backoff(self._clock.now() + wait, "throttled", 429))
 
     def record_timeout(self, tenant_app: TenantApp) -> None:
-        """No answer came. Where none does for any call, they wait a minute, and then one tries for all."""
+        """Count a keepAlive without an answer.
+
+        After 32 in a row the tenant's calls wait a minute. Then one of them is tried, and decides for the others.
+        """
         timeouts = self._timeouts[tenant_app] = self._timeouts.pop(tenant_app, 0) + 1
         if len(self._timeouts) > self._max_tenants:
             self._timeouts.popitem(last=False)
@@ -59,7 +61,7 @@ class TenantBackoff:
             self._start(tenant_app, Backoff(self._clock.now() + self._timing.minute, "postponed", None))
 
     def record_success(self, tenant_app: TenantApp) -> None:
-        """A keepAlive succeeded."""
+        """End the count of keepAlives without an answer."""
         self._timeouts.pop(tenant_app, None)
 
     def _start(self, tenant_app: TenantApp, backoff: Backoff) -> None:
@@ -72,7 +74,7 @@ class TenantBackoff:
             self._backoffs.popitem(last=False)
 
     def _forget_expired(self) -> None:
-        """A tenant without calls is never asked for again: its wait would be kept for ever."""
+        """Delete backoffs that are over. `current` does so too, but is never called for a tenant without calls."""
         now = self._clock.now()
         for tenant_app, backoff in list(islice(self._backoffs.items(), _MAX_EVICTION_SCAN)):
             if backoff.until <= now:

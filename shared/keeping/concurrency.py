@@ -1,4 +1,4 @@
-"""How many requests are in flight at once, and how tenants share them."""
+"""Limits the keepAlive requests in flight, and shares the slots among tenants."""
 
 import asyncio
 from collections import Counter
@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager, contextmanager
 
 from shared.domain.leases import Lease, TenantApp
 
-MAX_BESIDE_SWEEPS = 8  # keepAlives of registrations and retries; the host works on four messages at once
+MAX_BESIDE_SWEEPS = 8  # keepAlives of registrations and retries; the host handles four messages at once
 
 
 class ConcurrencyLimiter:
-    """So many requests in flight in a process; three quarters of them at most for one tenant while sweeps have others.
+    """The slots of a process. While sweeps have calls of several tenants, one tenant gets three quarters at most.
 
-    Without that, a tenant whose answers take seconds would hold all slots, and the calls of the others would wait.
+    Otherwise a tenant whose answers take seconds would hold all slots, and the calls of the others would wait.
 
-    A few more, `beside_sweeps`, are for keepAlives of registrations and retries: in the queue of the sweeps they would
-    wait behind all workers of all shards.
+    `beside_sweeps` are a few more slots for the keepAlives of registrations and retries. If they shared the slots of
+    the sweeps, they would wait behind all workers of all shards.
     """
 
     def __init__(self, limit: int) -> None:
@@ -24,16 +24,16 @@ class ConcurrencyLimiter:
         self._free = asyncio.Semaphore(limit)
         self._max_per_tenant_app = max(1, limit * 3 // 4)
         self._in_use: Counter[TenantApp] = Counter()
-        self._active: Counter[TenantApp] = Counter()  # tenants of the sweeps that run
+        self._active: Counter[TenantApp] = Counter()  # the running sweeps that have calls of a tenant
         self._changed: asyncio.Event | None = None
 
     def has_room(self, tenant_app: TenantApp) -> bool:
-        """Whether the tenant may have one more."""
+        """True if the tenant may have one more slot."""
         return len(self._active) <= 1 or self._in_use[tenant_app] < self._max_per_tenant_app
 
     @contextmanager
     def sharing_with(self, tenant_apps: Iterable[TenantApp]) -> Iterator[None]:
-        """A sweep of these tenants' calls runs as long as this lasts."""
+        """Count these tenants as having calls in a sweep until the end of the block."""
         distinct = set(tenant_apps)
         self._active.update(distinct)
         try:
@@ -44,7 +44,7 @@ class ConcurrencyLimiter:
 
     @asynccontextmanager
     async def acquire(self, choose: Callable[[], Lease | None]) -> AsyncGenerator[Lease | None]:
-        """Hold a slot for the lease that `choose` names as soon as one is free. None: for nobody."""
+        """Wait for a free slot, and hold it for the lease that `choose` returns then. None: hold it for no tenant."""
         async with self._free:
             lease = choose()
             if lease is None:
@@ -58,7 +58,7 @@ class ConcurrencyLimiter:
                 self._decrement(self._in_use, tenant_app)
 
     async def wait_for_change(self) -> None:
-        """Wait until somebody may have room who had none."""
+        """Wait until a tenant that had no room may have some."""
         self._changed = self._changed or asyncio.Event()
         await self._changed.wait()
 
@@ -66,6 +66,6 @@ class ConcurrencyLimiter:
         counter[tenant_app] -= 1
         if not counter[tenant_app]:
             del counter[tenant_app]
-        if self._changed:  # nearly always nobody waits
+        if self._changed:  # None nearly always: no worker waits
             self._changed.set()
             self._changed = None

@@ -1,50 +1,47 @@
-"""The heart: sweeps the shards, so that no lease lapses, and watches that sweeps happen at all."""
+"""The keeper: sweeps all shards, so that no lease lapses, and handles the messages that ask for it."""
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.domain.leases import WatchdogState, Watermark, credible
+from shared.domain.leases import Watermark
 from shared.errors import StoreUnavailable, safe_message
-from shared.keeping.renewal_pass import SweepConfig, SweepStats
+from shared.keeping.counts import SweepCounts
+from shared.keeping.purge import Purger
+from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.keeping.watchdog import Watchdog
+from shared.keeping.watermarks import read_watermark, read_watermarks, time_until_stale
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 
-PURGE_BATCH_SIZE = 1_000  # ended calls that are deleted before the next are looked for
-PURGE_INTERVAL = timedelta(hours=1)
-PURGE_BUDGET = timedelta(seconds=30)  # of one sweep; what is left then waits for the next
-RESWEEP_COOLDOWN = timedelta(minutes=5)  # in which a shard that failed is left one message
-FUNCTION_TIMEOUT = timedelta(minutes=5)  # host.json: functionTimeout
+RESWEEP_COOLDOWN = timedelta(minutes=5)  # within which a shard that failed gets one message
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
-# After which stale shards show that nobody does what requests leave on the queue.
-QUEUE_STALL_AFTER = timedelta(minutes=5)
-STALENESS_CHECK_TIMEOUT = timedelta(seconds=2)  # what a request may lose by looking whether sweeps still happen
 
 
 class Keeper:
-    """Sweeps. Any number of sweeps may run at once, and any may die anywhere: the worst is a call renewed twice."""
+    """Sweeps all shards.
 
-    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, config: SweepConfig) -> None:
+    Any number of sweeps may run concurrently, and any may die anywhere: at worst a call is renewed twice.
+    """
+
+    def __init__(
+        self, store: CallStore, renewer: Renewer, queue: BestEffortQueue, clock: Clock, config: SweepConfig
+    ) -> None:
         self._store = store
         self._renewer = renewer
+        self._queue = queue
         self._clock = clock
         self._config = config
-        self._sweeper = ShardSweeper(store, renewer, clock, config)
-        self._swept_at: dict[int, datetime] = {}  # when the last sweep of this process began that did the whole shard
-        self._next_purge_at: dict[int, datetime] = {}
-        self._requeued_at: dict[int, datetime] = {}  # when this process last left a message to sweep a shard again
-        self._watchdog_armed_at: datetime | None = None
-        self._watchdog_due = clock.now()
-        self._next_staleness_check: datetime | None = None
-        self._checks = count()
-        self._stale_since: datetime | None = None  # since when each look found a stale shard
-        self._background_sweep: asyncio.Task[None] | None = None
+        self.watchdog = Watchdog(store, queue, clock, config)
+        self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
+        self._purger = Purger(store, clock, config.retention)
+        self._swept_at: dict[int, datetime] = {}  # by shard: start of this process's last sweep that did all of it
+        self._requeued_at: dict[int, datetime] = {}  # by shard: when this process last sent a message to sweep it again
 
     async def sweep(
         self,
@@ -53,19 +50,19 @@ class Keeper:
         unless_younger_than: timedelta | None = None,
         budget: timedelta | None = None,
         without_queue: bool = False,
-    ) -> SweepStats:
-        """Leave the dead man's switch; sweep all shards; tell what was done.
+    ) -> SweepCounts:
+        """Arm the watchdog, sweep all shards, purge ended calls, and report.
 
         Parameters
         ----------
         wake_up
-            What began it: timer, watchdog, request or operator.
+            The start of the sweep: timer, watchdog, request or operator.
         unless_younger_than
-            A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
+            Leave a shard alone if its last sweep began less than this ago. None: sweep in any case, from the start.
         budget
-            How long it may take, if that is less than the plan's.
+            The time that the sweep may take, if that is less than the configured one.
         without_queue
-            Leave no shard to the queue, however many calls there are. An operator's sweep never does.
+            Sweep all shards in this process, however many calls there are. An operator's sweep always does.
 
         Raises
         ------
@@ -76,24 +73,14 @@ class Keeper:
         deadline = began + min(budget or self._config.budget, self._config.budget)
         shards = self._shard_order(began)
         is_operator = wake_up == "operator"
-        watchdog_armed = is_operator and await self._is_watchdog_armed(began)
-        watchdog_armed = watchdog_armed or await self._arm_watchdog(self._config.timing.sweep_stale_after, began)
+        is_armed = await self._arm_watchdog(began, unless_armed=is_operator)
         queued = set[int]() if without_queue or is_operator else await self._fan_out(shards)
-        total = SweepStats(handed_over=len(queued))
-
-        async def sweep_one(shard: int) -> None:
-            stats = await self._sweep_shard(shard, deadline, unless_younger_than)
-            total.add(stats)
-            if not stats.failed and not stats.handed_over:
-                self._swept_at[shard] = began
-
-        async with asyncio.TaskGroup() as group:
-            for shard in shards:
-                if shard not in queued:
-                    group.create_task(sweep_one(shard))
-        if not watchdog_armed:
-            await self._arm_watchdog(self._config.timing.sweep_stale_after, began)
-        total.purged = await self._purge(range(SHARDS), deadline)
+        in_process = [shard for shard in shards if shard not in queued]
+        counts = await self._sweep_shards(in_process, began, deadline, unless_younger_than)
+        if not is_armed:
+            await self._arm_watchdog(began)
+        purged = await self._purger.purge(range(SHARDS), deadline)
+        total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
@@ -102,237 +89,147 @@ class Keeper:
     async def handle(self, message: WakeUp) -> None:
         """Do what a queue message asks for.
 
-        While the store is away the message is put back with a delay: after five failures the host would poison it, and
-        a few minutes' outage would silence the retries and the dead man's switch.
+        While the store is away the message is put back with a delay. Otherwise the host would poison it after five
+        failures, and an outage of a few minutes would end the retries and the watchdog's chain.
 
         Raises
         ------
         StoreUnavailable
-            It could not be put back either: the host shows it again.
+            The message could not be put back either, so the host delivers it again.
         """
         try:
             await self._dispatch(message)
         except StoreUnavailable:
-            await self._renewer.put_back(message)
-
-    async def check_for_stale_sweeps(self) -> None:
-        """The third wake-up: a request looks, once in a while, whether sweeps still happen, and if not, queues one.
-
-        Where that does not help, its process sweeps by itself. It never fails, and takes two seconds at most: the
-        request is done, and must be answered.
-        """
-        now = self._clock.now()
-        if self._next_staleness_check and now < self._next_staleness_check:
-            return
-        self._next_staleness_check = now + self._config.timing.minute
-        try:
-            async with asyncio.timeout(STALENESS_CHECK_TIMEOUT.total_seconds()):
-                stale_in = self._time_until_stale(await self._store.get_watermark(next(self._checks) % SHARDS))
-                if self._is_queue_stalled(now, stale_in):
-                    self._start_background_sweep()
-                if stale_in <= timedelta():
-                    await self._renewer.send(Sweep(wake_up="request"))
-        except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-
-    def _is_queue_stalled(self, now: datetime, stale_in: timedelta) -> bool:
-        """Whether messages do not help. A shard that was never swept does not tell for how long it is stale."""
-        if stale_in > timedelta():
-            self._stale_since = None
-            return False
-        self._stale_since = self._stale_since or now
-        return max(-stale_in, now - self._stale_since) >= self._config.timing.scaled(QUEUE_STALL_AFTER)
-
-    def _start_background_sweep(self) -> None:
-        """Sweep beside the requests of this process, one sweep at a time."""
-        if self._background_sweep is None or self._background_sweep.done():
-            self._background_sweep = asyncio.create_task(self._run_overdue_sweep())
-
-    async def _run_overdue_sweep(self) -> None:
-        """Timer and queue both stand still. That it is seen to is told by the row alone, as the queue may be away."""
-        try:
-            now, last = self._clock.now(), await self._store.get_watchdog_state()
-            if last and self._is_already_handled(Sweep(wake_up="request"), last):
-                return
-            await self._store.put_watchdog_state(WatchdogState(last.due if last else now, now))
-            await self.sweep("request", unless_younger_than=self._config.timing.sweep_fresh_for, without_queue=True)
-        except Exception as error:  # noqa: BLE001 (nobody waits for it: the next request looks again)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
+            await self._queue.put_back(message)
 
     async def _dispatch(self, message: WakeUp) -> None:
         match message:
             case Renew():
                 await self._renewer.retry(message)
             case SweepShard():
-                began = self._clock.now()
-                deadline = began + self._config.budget
-                self._requeued_at.pop(message.shard, None)
-                stats = await self._sweeper.sweep(message.shard, deadline, self._config.timing.sweep_fresh_for)
-                stats.purged = await self._purge([message.shard], deadline)
-                self._report("queue", stats, began, shards=1)
+                await self._sweep_queued_shard(message.shard)
             case Sweep():
                 last = await self._store.get_watchdog_state()
-                if last is None or not self._is_already_handled(message, last):
+                if last is None or not self.watchdog.is_superfluous(message, last):
                     await self._sweep_if_stale(message, last.sweep_began_at if last else None)
 
-    def _is_already_handled(self, message: Sweep, last: WatchdogState) -> bool:
-        """Whether others do it. There is one chain of switches, and the last that was left counts.
-
-        While a sweep is under way watermarks are still stale, and requests notice it again and again: sweeps must not
-        pile up, each slowing the others down, just when there is much to do.
-        """
-        if message.due:
-            return message.due < last.due
-        if last.sweep_began_at is None:
-            return False
-        under_way = min(self._config.budget, self._config.timing.scaled(FUNCTION_TIMEOUT))
-        return -self._config.timing.max_clock_skew <= self._clock.now() - last.sweep_began_at < under_way
+    async def _sweep_queued_shard(self, shard: int) -> None:
+        began = self._clock.now()
+        deadline = began + self._config.budget
+        self._requeued_at.pop(shard, None)
+        counts = await self._sweeper.sweep(shard, deadline, self._config.timing.sweep_fresh_for)
+        purged = await self._purger.purge([shard], deadline)
+        self._report("queue", counts + SweepCounts(purged=purged), began, shards=1)
 
     async def _sweep_if_stale(self, message: Sweep, last_began: datetime | None) -> None:
-        """One stale shard is enough to sweep all: a shard that is nearly stale would wait for the next switch."""
-        stale_in = await self._time_until_first_stale()
-        if stale_in <= timedelta():
-            with suppress(StoreUnavailable):  # what failed has left messages of its own: nothing to put back
-                await self.sweep(message.wake_up, unless_younger_than=self._config.timing.sweep_fresh_for)
-        elif message.due:  # shards that were swept one by one left none, and the timer may be dead
-            await self._arm_watchdog(max(stale_in, self._config.timing.minute), last_began)
-        if message.due and self._watchdog_due <= self._clock.now():  # this one must stay, as it has no successor
-            raise StoreUnavailable("The next dead man's switch could not be left.")
+        """Sweep all shards if one is stale; otherwise arm the watchdog for the time when one will be.
 
-    async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepStats:
+        One is enough: a shard that is nearly stale would otherwise wait for the next message.
+        """
+        marks = await read_watermarks(self._store)
+        stale_in = min(map(self._time_until_stale, marks))
+        if stale_in <= timedelta():
+            with suppress(StoreUnavailable):  # the shards that failed have messages of their own: nothing to put back
+                await self.sweep(message.wake_up, unless_younger_than=self._config.timing.sweep_fresh_for)
+        elif message.due:
+            # Shards that were swept one by one armed no watchdog, and the timer may be dead. The clock of the process
+            # that armed it may have been ahead: then the message is early, and its successor must not wait as long.
+            await self.watchdog.arm(max(stale_in, self._config.timing.minute), last_began)
+        if message.due and not self.watchdog.has_successor:
+            raise StoreUnavailable("The next watchdog message could not be sent.")  # so this message is put back
+
+    async def _sweep_shards(
+        self, shards: list[int], began: datetime, deadline: datetime, unless_younger_than: timedelta | None
+    ) -> SweepCounts:
+        total = SweepCounts()
+
+        async def sweep_one(shard: int) -> None:
+            nonlocal total
+            counts = await self._sweep_shard(shard, deadline, unless_younger_than)
+            total += counts
+            if not counts.failed and not counts.handed_over:
+                self._swept_at[shard] = began
+
+        async with asyncio.TaskGroup() as group:
+            for shard in shards:
+                group.create_task(sweep_one(shard))
+        return total
+
+    async def _sweep_shard(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepCounts:
         try:
             return await self._sweeper.sweep(shard, deadline, unless_younger_than)
-        except Exception as error:  # noqa: BLE001 (one shard's trouble, a bug's too, never holds up the others)
+        except Exception as error:  # noqa: BLE001 (a bug that one shard sets off must not stop the others)
             telemetry.SHARD_FAILED(shard=shard, error=safe_message(error))
             await self._requeue_shard(shard)
-            return SweepStats(failed=1)
+            return SweepCounts(failed=1)
 
     async def _requeue_shard(self, shard: int) -> None:
-        """Leave a message for a minute later, unless one is under way: each would bring others, without end."""
+        """Send a message for a minute later, unless one was sent in the last 5 minutes.
+
+        A message that fails sends the next one, so without this limit their number would grow without end.
+        """
         now, requeued_at = self._clock.now(), self._requeued_at.get(shard)
         if requeued_at and now - requeued_at < self._config.timing.scaled(RESWEEP_COOLDOWN):
             return
-        if await self._renewer.send(SweepShard(shard=shard), self._config.timing.minute):
+        if await self._queue.send(SweepShard(shard=shard), self._config.timing.minute):
             self._requeued_at[shard] = now
 
-    async def _purge(self, shards: Iterable[int], deadline: datetime) -> int:
-        """Delete calls that ended long ago, once an hour, when everything else is done, and while there is time."""
-        purged, now = 0, self._clock.now()
-        until = min(deadline, now + PURGE_BUDGET)
+    async def _arm_watchdog(self, began: datetime, *, unless_armed: bool = False) -> bool:
+        """Arm the watchdog for the time when this sweep's watermarks are stale. True if it is armed now.
 
-        async def purge(shard: int) -> None:
-            nonlocal purged
-            try:
-                while self._clock.now() < until:
-                    count = await self._store.purge(shard, now - self._config.retention, PURGE_BATCH_SIZE)
-                    purged += count
-                    if count < PURGE_BATCH_SIZE:
-                        self._next_purge_at[shard] = now + PURGE_INTERVAL
-                        return
-            except StoreUnavailable as error:  # it can wait
-                telemetry.PURGE_FAILED(shard=shard, error=safe_message(error))
-
-        with suppress(TimeoutError):  # each of its many requests may be slow
-            async with asyncio.timeout(max((until - now).total_seconds(), 0)), asyncio.TaskGroup() as group:
-                for shard in shards:
-                    if self._next_purge_at.get(shard, now) <= now:
-                        group.create_task(purge(shard))
-        return purged
-
-    async def _arm_watchdog(self, delay: timedelta, sweep_began_at: datetime | None) -> bool:
-        """Whether one lies on the queue now: each sweep leaves one as it begins, so that it may die anywhere.
-
-        The message before the row: should the row not be written, two switches come, which is better than none.
+        `unless_armed`: send nothing if a message of any process is on the queue.
         """
-        now = self._clock.now()
-        due = now + delay
-        if (
-            self._watchdog_armed_at
-            and now - self._watchdog_armed_at < self._config.timing.sweep_fresh_for
-            and now < self._watchdog_due
-        ):
-            return True  # one was just left, and is still to come
-        if not await self._renewer.send(Sweep(wake_up="watchdog", due=due), delay):
-            return False
-        self._watchdog_armed_at, self._watchdog_due = now, due
-        try:
-            await self._store.put_watchdog_state(WatchdogState(due, sweep_began_at))
-        except StoreUnavailable as error:
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-        return True
-
-    async def _time_until_first_stale(self) -> timedelta:
-        """How long it is until the first shard is stale: nothing or less if one is, by this machine's clock.
-
-        The sweeper's may have been ahead: then the switch comes early, and must not wait for as long once more.
-        """
-        return min(map(self._time_until_stale, await self._read_watermarks()))
+        if unless_armed:
+            is_armed = await self.watchdog.is_armed(began)
+            if is_armed:
+                return True
+        return await self.watchdog.arm(self._config.timing.sweep_stale_after, began)
 
     def _time_until_stale(self, watermark: Watermark | None) -> timedelta:
-        now, timing = self._clock.now(), self._config.timing
-        last = credible(watermark, now, timing)
-        return last.sweep_started_at + timing.sweep_stale_after - now if last else timedelta()
+        return time_until_stale(watermark, self._clock.now(), self._config.timing)
 
     def _shard_order(self, now: datetime) -> list[int]:
-        """The shards that were not done for longest first, then from another one each time.
+        """Return the shards in the order in which they were last done; equal ones begin with another each time.
 
-        Should sweeps end early and the queue be away, the same shards would always come last.
+        Otherwise, if sweeps run out of time while the queue is away, the same shards would always come last.
         """
-        first = int(now.timestamp()) // 60 * 7 % SHARDS  # at a tick each quarter of an hour: 0, 9, 2, 11, …
+        first = int(now.timestamp()) // 60 * 7 % SHARDS  # for a tick each quarter of an hour: 0, 9, 2, 11, …
         return sorted([*range(first, SHARDS), *range(first)], key=lambda shard: self._swept_at.get(shard, _NEVER))
 
-    async def _is_watchdog_armed(self, now: datetime) -> bool:
-        """Whether one that was left lies on the queue. However often operators ask, their sweeps leave no others."""
-        try:
-            last = await self._store.get_watchdog_state()
-        except StoreUnavailable:
-            return False
-        return last is not None and now < last.due <= now + self._config.timing.sweep_stale_after
-
     async def _fan_out(self, shards: list[int]) -> set[int]:
-        """Leave a message a shard, if there are more calls than one process shall sweep; those shards.
+        """Send a message for each shard if there are more calls than one process should sweep; return those shards.
 
-        A stale shard is not among them: the message of the sweep before was not done, so the queue may stand still.
+        Stale shards are not among them: their last message was not handled, so the queue may be stalled.
         """
         if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
-        marks = await self._read_watermarks()
+        marks = await read_watermarks(self._store)
         current = [shard for shard in shards if self._time_until_stale(marks[shard]) > timedelta()]
-        return {shard for shard in current if await self._renewer.send(SweepShard(shard=shard))}
+        return {shard for shard in current if await self._queue.send(SweepShard(shard=shard))}
 
     async def _is_over_fan_out_threshold(self, shard: int) -> bool:
-        """One shard tells for all: ids are hashed."""
-        mark = await self._read_watermark(shard)
+        """Estimate by one shard: a hash of their ids spreads the calls evenly."""
+        mark = await read_watermark(self._store, shard)
         return mark is not None and SHARDS * (mark.renewed + mark.failing) > self._config.fan_out_threshold
 
-    async def _read_watermarks(self) -> list[Watermark | None]:
-        return await asyncio.gather(*map(self._read_watermark, range(SHARDS)))
-
-    async def _read_watermark(self, shard: int) -> Watermark | None:
-        """One that cannot be read counts as none: it must not stop the others' sweep."""
-        try:
-            return await self._store.get_watermark(shard)
-        except Exception as error:  # noqa: BLE001 (see above)
-            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
-            return None
-
-    def _report(self, wake_up: str, stats: SweepStats, began: datetime, shards: int = SHARDS) -> None:
-        margin = None if stats.margin is None else round(stats.margin / timedelta(minutes=1), 1)
+    def _report(self, wake_up: str, counts: SweepCounts, began: datetime, shards: int = SHARDS) -> None:
+        margin = None if counts.margin is None else round(counts.margin / timedelta(minutes=1), 1)
         telemetry.SWEEP_FINISHED(
             wakeUp=wake_up,
             shards=shards,
-            swept=shards - stats.skipped - stats.failed - stats.handed_over,
-            skipped=stats.skipped,
-            failed=stats.failed,
-            handedOver=stats.handed_over,
-            renewed=stats.renewed,
-            ended=stats.ended,
-            failing=stats.failing,
-            purged=stats.purged,
+            swept=shards - counts.skipped - counts.failed - counts.handed_over,
+            skipped=counts.skipped,
+            failed=counts.failed,
+            handedOver=counts.handed_over,
+            renewed=counts.renewed,
+            ended=counts.ended,
+            failing=counts.failing,
+            purged=counts.purged,
             smallestMarginMinutes=margin,
         )
-        for outcome in (Outcome.RENEWED, Outcome.ENDED, Outcome.FAILING):
-            telemetry.RENEWALS.add(getattr(stats, outcome.value), outcome=outcome.value, wakeUp=wake_up)
+        outcomes = {Outcome.RENEWED: counts.renewed, Outcome.ENDED: counts.ended, Outcome.FAILING: counts.failing}
+        for outcome, number in outcomes.items():
+            telemetry.RENEWALS.add(number, outcome=outcome.value, wakeUp=wake_up)
         telemetry.DURATION.add((self._clock.now() - began).total_seconds(), wakeUp=wake_up)
         if margin is not None:
             telemetry.MARGIN.add(margin, wakeUp=wake_up)

@@ -1,4 +1,4 @@
-"""One pass over the calls of a shard: in order of their deadlines, side by side, within a budget of time."""
+"""One pass over the calls of a shard: concurrently, earliest deadline first, within a budget of time."""
 
 import asyncio
 from collections import deque
@@ -12,51 +12,36 @@ from shared.clock import Clock
 from shared.domain.leases import Lease, Timing, Watermark
 from shared.errors import safe_message
 from shared.graph.rate_limit import sweep_requests
+from shared.keeping.counts import SweepCounts
 from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.work_queue import TenantFairQueue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.wakeup_queue import Renew
 
-MAX_THROTTLE_ROUNDS = 3  # how often a sweep comes to the calls of a tenant in trouble
-WRITE_GRACE = timedelta(seconds=15)  # beyond its budget, to write down what became of calls that were put off
-# Beyond its budget: a token, Graph and storage may each be slow, one after the other.
+MAX_THROTTLE_ROUNDS = 3  # rounds in which a sweep tries the calls of a tenant that has to wait
+WRITE_GRACE = timedelta(seconds=15)  # after the deadline, to store the failures of calls that were deferred
+# After the deadline, to finish what is in flight: a token, Graph and storage may each be slow, one after the other.
 CANCEL_GRACE = timedelta(seconds=25)
-MAX_BACKOFF_WAIT = timedelta(seconds=10)  # for a slowed tenant; with a longer one its calls get retries of their own
-
-
-@dataclass(slots=True)
-class SweepStats:
-    """What a sweep did."""
-
-    renewed: int = 0
-    ended: int = 0
-    failing: int = 0
-    purged: int = 0
-    skipped: int = 0
-    failed: int = 0
-    handed_over: int = 0
-    margin: timedelta | None = None
-
-    def count(self, outcome: Outcome) -> None:
-        """Add one keepAlive."""
-        self.renewed += outcome is Outcome.RENEWED
-        self.ended += outcome is Outcome.ENDED
-        self.failing += outcome is Outcome.FAILING
-
-    def observe_margin(self, margin: timedelta) -> None:
-        """Note how much a lease had left; the smallest counts."""
-        self.margin = margin if self.margin is None else min(self.margin, margin)
-
-    def add(self, other: "SweepStats") -> None:
-        """Sum up."""
-        for name in ("renewed", "ended", "failing", "purged", "skipped", "failed", "handed_over"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        if other.margin is not None:
-            self.observe_margin(other.margin)
+MAX_BACKOFF_WAIT = timedelta(seconds=10)  # of a sweep, for a tenant; after a longer wait each call gets a retry
 
 
 @dataclass(frozen=True, slots=True)
 class SweepConfig:
-    """How a keeper works: the limits that an operator may set."""
+    """The limits of sweeps that an operator can set.
+
+    Attributes
+    ----------
+    timing
+        The durations that follow from Graph's lease.
+    concurrency
+        The number of slots: keepAlive requests in flight, of all sweeps of a process.
+    budget
+        The time of one sweep.
+    fan_out_threshold
+        The number of calls above which the timer sends a message for each shard.
+    retention
+        The time for which ended calls are kept.
+    """
 
     timing: Timing = field(default_factory=Timing)
     concurrency: int = 32
@@ -65,34 +50,40 @@ class SweepConfig:
     retention: timedelta = timedelta(days=30)
 
 
+@dataclass(slots=True)
 class RenewalPass:
-    """One pass over the calls of a shard."""
+    """One pass over the calls of a shard.
 
-    def __init__(
-        self, renewer: Renewer, clock: Clock, config: SweepConfig, watermark: Watermark | None, deadline: datetime
-    ) -> None:
-        self._renewer = renewer
-        self._clock = clock
-        self._config = config
-        self._watermark = watermark
-        self._deadline = deadline
-        self._deferred: list[Lease] = []
-        self._in_flight: dict[str, Lease] = {}  # taken, and not done
-        self._on_done: Callable[[], None] = lambda: None
-        self.stats = SweepStats()
-        self.unwritten: set[str] = set()
+    `counts` says what became of the calls; `unwritten` names those whose result could not be stored.
+    """
+
+    _renewer: Renewer
+    _queue: BestEffortQueue
+    _clock: Clock
+    _config: SweepConfig
+    _watermark: Watermark | None
+    _deadline: datetime
+    counts: SweepCounts = field(default_factory=SweepCounts)
+    unwritten: set[str] = field(default_factory=set)
+    _deferred: list[Lease] = field(default_factory=list)
+    _in_flight: dict[str, Lease] = field(default_factory=dict)  # by call id: taken from the queue, and not done
+    _on_done: Callable[[], None] = lambda: None
 
     async def renew_all(self, queue: TenantFairQueue, on_done: Callable[[], None]) -> None:
-        """Renew in order, as long as there is time; come back to tenants in trouble. What was not done stays in line.
+        """Renew in order until the deadline, and try again the calls of tenants that have to wait.
+
+        Calls that were not done are in `queue` afterwards.
 
         Parameters
         ----------
+        queue
+            The leases to renew.
         on_done
-            Is told of each lease that need not be held any more.
+            Called for each lease that need not be held in memory any more.
         """
         self._on_done = on_done
         time_left = self._deadline + CANCEL_GRACE - self._clock.now()
-        with suppress(TimeoutError):  # the host would end more than this sweep, if it took that long
+        with suppress(TimeoutError):  # after a longer time the host would end the whole process
             async with asyncio.timeout(time_left.total_seconds()):
                 with sweep_requests():
                     await self._renew_queue(queue)
@@ -101,12 +92,14 @@ class RenewalPass:
     async def _renew_queue(self, queue: TenantFairQueue) -> None:
         await self._run_round(queue)
         for _ in range(MAX_THROTTLE_ROUNDS - 1):
-            if queue or not self._deferred or not await self._wait_for_backoff():
+            if queue or not self._deferred:
+                break
+            if not await self._wait_for_backoff():
                 break
             again, self._deferred = TenantFairQueue(self._deferred, self._renewer.limiter.has_room), []
             await self._run_round(again)
             self._deferred.extend(again.remaining())
-        # These were taken too: their rows say what holds them up, and each gets a retry of its own.
+        # Deferred calls count as taken: each row gets the reason, and each call a retry of its own.
         deferred = deque(self._deferred)
         await self._run_concurrently(
             deferred, lambda: self._fail_deferred(deferred.popleft()), lambda: self._is_late(WRITE_GRACE)
@@ -119,7 +112,7 @@ class RenewalPass:
         limiter, is_late = self._renewer.limiter, self._is_late
 
         async def renew_next() -> None:
-            # The choice comes as late as can be: the wait for a slot may be long, and others have room then.
+            # Choose the call when the slot is free: the wait may be long, and other tenants may have room by then.
             async with limiter.acquire(lambda: None if is_late() else queue.pop()) as lease:
                 if lease is not None:
                     self._in_flight[lease.call_id] = lease
@@ -131,7 +124,7 @@ class RenewalPass:
         await self._run_concurrently(queue, renew_next, is_late)
 
     async def _run_concurrently(
-        self, pending: Sized, work_on_next: Callable[[], Awaitable[None]], stop: Callable[[], bool] = bool
+        self, pending: Sized, work_on_next: Callable[[], Awaitable[None]], stop: Callable[[], bool]
     ) -> None:
         async def work() -> None:
             while pending and not stop():
@@ -142,9 +135,9 @@ class RenewalPass:
                 group.create_task(work())
 
     async def _renew(self, lease: Lease) -> None:
-        """Renew a call; put it off if its tenant is slowed down: the others must not wait for it."""
+        """Renew a call, or defer it if its tenant has to wait, so that the calls of others do not wait for it."""
         if not self._renewer.backoff.current(lease.tenant_app):
-            outcome = await self._record_outcome(lease, self._renewer.renew(lease, self._watermark, swept=True))
+            outcome = await self._record_outcome(lease, self._renewer.renew_in_sweep(lease, self._watermark))
             if outcome is not Outcome.THROTTLED:
                 return
         self._deferred.append(lease)
@@ -154,22 +147,29 @@ class RenewalPass:
         await self._record_outcome(lease, self._renewer.record_failure(lease, self._watermark, failure))
 
     async def _record_outcome(self, lease: Lease, work: Awaitable[Outcome]) -> Outcome | None:
-        """One call's trouble never holds up the others; but of what could not be written the watermark says nothing."""
+        """Count the outcome and return it; None if it could not be stored.
+
+        A call whose outcome could not be stored does not stop the others. The watermark excepts it, and it gets a
+        message.
+        """
         outcome = None
         try:
             outcome = await work
-            self.stats.count(outcome)
-        except Exception as error:  # noqa: BLE001 (see above)
+            self.counts += SweepCounts.of(outcome)
+        except Exception as error:  # noqa: BLE001 (a bug in one call's renewal must not stop the others)
             self.unwritten.add(lease.call_id)
             telemetry.CALL_WRITE_FAILED(callId=lease.call_id, error=safe_message(error))
-            await self._renewer.send(Renew(call_id=lease.call_id), self._config.timing.minute)
+            await self._queue.send(Renew(call_id=lease.call_id), self._config.timing.minute)
         if outcome is not Outcome.THROTTLED:
             del self._in_flight[lease.call_id]
             self._on_done()
         return outcome
 
     async def _wait_for_backoff(self) -> bool:
-        """Wait for the first of the slowed tenants, if that is soon: other shards wait too."""
+        """Wait for the first tenant whose backoff ends. False, without a wait, if that is not soon.
+
+        Other shards wait for this one to finish.
+        """
         backoffs = [self._renewer.backoff.current(lease.tenant_app) for lease in self._deferred]
         now = self._clock.now()
         until = min((backoff.until for backoff in backoffs if backoff), default=now)

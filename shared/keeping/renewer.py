@@ -1,4 +1,4 @@
-"""Renewing one call: what Graph's answer to a keepAlive means, and what is written down of it."""
+"""Renews one call: sends a keepAlive, interprets Graph's answer, and stores everything but plain success."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -18,36 +18,36 @@ from shared.errors import (
     GraphForbidden,
     GraphRejected,
     GraphThrottled,
-    StoreUnavailable,
     TokenUnavailable,
 )
 from shared.keeping.backoff import Backoff, TenantBackoff
 from shared.keeping.concurrency import ConcurrencyLimiter
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, shard_of, update
-from shared.storage.wakeup_queue import Renew, WakeUp, WakeUpQueue
+from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
     from shared.graph.client import GraphCall
 
-MAX_PUT_BACK = 14  # 1, 2, 4, 8, 8, … minutes
-REASONS_NOT_ASKED = {"throttled", "postponed"}  # failures of which Graph itself was not asked, and shall not be
-DEFAULT_RETRY_AFTER = timedelta(seconds=2)  # a 429 without Retry-After
+# Failures after which an expired call is not looked up at Graph: its tenant has to wait.
+REASONS_NOT_ASKED = {"throttled", "postponed"}
+DEFAULT_RETRY_AFTER = timedelta(seconds=2)  # for a 429 without Retry-After
 
 
 class KeepAliveClient(Protocol):
     """The part of Graph's calls API that the keeper uses."""
 
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
-        """Renew the lease."""
+        """Renew the call's lease. Raises `GraphError` or `TokenUnavailable`."""
         ...
 
     async def get(self, call_id: str, tenant_id: str, app_id: str | None) -> "GraphCall":
-        """Look the call up."""
+        """Return the call's state. Raises as `keep_alive` does."""
         ...
 
 
 class Outcome(StrEnum):
-    """What became of one keepAlive."""
+    """The result of one keepAlive."""
 
     RENEWED = "renewed"
     ENDED = "ended"
@@ -57,7 +57,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """Why a keepAlive did not succeed, in words for the record and the log."""
+    """The reason why a keepAlive did not succeed, for the call's row and the log."""
 
     reason: str
     status: int | None = None
@@ -67,7 +67,7 @@ class FailureReason:
 
 
 def classify_failure(error: Exception) -> FailureReason:
-    """Tell our trouble and Graph's apart. None of them ends a call."""
+    """Return the reason for an error, which separates our faults from Graph's. None of them ends a call."""
     match error:
         case GraphThrottled():
             reason = "throttled"
@@ -90,16 +90,17 @@ def classify_failure(error: Exception) -> FailureReason:
 
 
 class Renewer:
-    """Sends keepAlive for one call and writes down what is not plain success.
+    """Sends keepAlive for one call and stores the result, unless it is plain success.
 
-    A renewal of a healthy call in a sweep writes nothing: the shard's watermark, written last, proves it.
+    A successful renewal of a healthy call in a sweep writes nothing: the shard's watermark, which is written last,
+    proves it.
     """
 
     def __init__(  # noqa: PLR0913 what it is composed of
         self,
         store: CallStore,
         graph: KeepAliveClient,
-        queue: WakeUpQueue,
+        queue: BestEffortQueue,
         clock: Clock,
         timing: Timing,
         *,
@@ -110,59 +111,65 @@ class Renewer:
         self._queue = queue
         self._clock = clock
         self._timing = timing
-        self.limiter = ConcurrencyLimiter(concurrency)  # of the process, however many sweeps and retries there are
-        self._queue_away_until: datetime | None = None
+        self.limiter = ConcurrencyLimiter(concurrency)  # one for all sweeps and retries of the process
         self.backoff = TenantBackoff(clock, timing)
 
-    async def renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
-        """Renew once.
+    async def renew_in_sweep(self, lease: Lease, watermark: Watermark | None) -> Outcome:
+        """Renew a call in a sweep, which has acquired a slot.
 
-        Parameters
-        ----------
-        swept
-            A sweep asks: its watermark will prove the renewal, it deals with throttling itself, and has taken a slot.
+        Success is stored only if the call was failing. A throttled call is left to the sweep, and nothing is stored.
+
+        Raises
+        ------
+        StoreUnavailable
+            The result could not be stored.
         """
-        if swept:
-            return await self._renew(lease, watermark, swept=True)
+        try:
+            asked_at = await self._send_keep_alive(lease)
+        except GraphThrottled:
+            return Outcome.THROTTLED
+        except Exception as error:  # noqa: BLE001 (no error but Graph's 404 says that the call is over)
+            return await self._record_error(lease, watermark, error)
+        if lease.failing:
+            await self._record_renewal(lease, asked_at)
+        return Outcome.RENEWED
+
+    async def renew_now(self, lease: Lease, watermark: Watermark | None) -> Outcome:
+        """Renew a call outside of sweeps, for a registration or a retry, and store the result.
+
+        It does not wait for a sweep's slot. If the tenant has to wait, Graph is not asked and the call gets a retry.
+
+        Raises
+        ------
+        StoreUnavailable
+            The result could not be stored.
+        """
         async with self.limiter.beside_sweeps:
             if backoff := self.backoff.current(lease.tenant_app):
                 return await self.record_failure(lease, watermark, self.reason_not_asked(backoff))
-            return await self._renew(lease, watermark, swept=False)
-
-    async def _renew(self, lease: Lease, watermark: Watermark | None, *, swept: bool) -> Outcome:
-        try:
-            asked_at = self._clock.now()  # Graph's lease begins when it gets the request: not before this
-            await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
-        except GraphThrottled as error:
-            self._record_throttle(lease.tenant_app, error)
-            if swept:
-                return Outcome.THROTTLED
-            return await self.record_failure(lease, watermark, classify_failure(error))
-        except GraphCallNotFound as error:
-            grace_left = lease.started_at + self._timing.not_found_grace - self._clock.now()
-            if grace_left > timedelta() and not lease.hung_up:
-                return await self.record_failure(
-                    lease, watermark, replace(classify_failure(error), retry_after=grace_left)
-                )
-            return await self._end_call(lease, TerminationSource.KEEP_ALIVE_NOT_FOUND)
-        except Exception as error:  # noqa: BLE001 (whatever it was, it is no word of Graph's that the call is over)
-            failure = classify_failure(error)
-            if failure.status is None:  # no answer: it may have hung. An answer, be it a refusal, comes quickly
-                self.backoff.record_timeout(lease.tenant_app)
-            return await self.record_failure(lease, watermark, failure)
-        self.backoff.record_success(lease.tenant_app)
-        if not swept or lease.failing:
-            await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at, lease.failing))
-        return Outcome.RENEWED
+            try:
+                asked_at = await self._send_keep_alive(lease)
+            except Exception as error:  # noqa: BLE001 (as in `renew_in_sweep`)
+                return await self._record_error(lease, watermark, error)
+            await self._record_renewal(lease, asked_at)
+            return Outcome.RENEWED
 
     def reason_not_asked(self, backoff: Backoff | None) -> FailureReason:
-        """What keeps a call from being renewed whose tenant has to wait."""
+        """Return why Graph was not asked to renew a call: its tenant's backoff, or None if that has just ended."""
         if backoff is None:
             return FailureReason("postponed")
         return FailureReason(backoff.reason, backoff.status, retry_after=backoff.until - self._clock.now())
 
     async def record_failure(self, lease: Lease, watermark: Watermark | None, failure: FailureReason) -> Outcome:
-        """Write down that a keepAlive failed, and see to its retry. After a whole lease without success, look it up."""
+        """Store that a keepAlive failed, and schedule the retry unless one is scheduled.
+
+        A call without success for a whole lease is looked up at Graph first, and ended if Graph does not know it.
+
+        Raises
+        ------
+        StoreUnavailable
+            The result could not be stored.
+        """
         now = self._clock.now()
         last_renewal = lease.last_renewal(watermark, self._timing)
         attempts = lease.failing.attempts + 1 if lease.failing else 1
@@ -172,9 +179,8 @@ class Renewer:
             return await self._end_call(lease, TerminationSource.LOOKUP_NOT_FOUND, result)
         left = last_renewal + self._timing.lease - now
         under_way = lease.failing.retry_at if lease.failing and lease.failing.retry_at > now else None
-        delay_attempts = (
-            1 if failure.reason == "notFoundYet" else attempts
-        )  # over, most likely: known as soon as it counts
+        # A call with an early 404 is over, most likely: it is asked again as soon as the 404 counts, at each attempt.
+        delay_attempts = 1 if failure.reason == "notFoundYet" else attempts
         retry_at = under_way or await self._schedule_retry(lease, delay_attempts, left, failure.retry_after)
         failing = RenewalFailure(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
         await update(
@@ -183,7 +189,19 @@ class Renewer:
         return Outcome.FAILING
 
     async def retry(self, message: Renew) -> Outcome | None:
-        """Do what a message asks for. None: there was nothing to do, the call is over or the message a leftover."""
+        """Renew the call that a queue message names.
+
+        Returns
+        -------
+        Outcome | None
+            None if nothing was done: the call is over, the message is a leftover, or the tenant has to wait, and the
+            message was sent again.
+
+        Raises
+        ------
+        StoreUnavailable
+            The call could not be read, or the result not stored, or the message not sent again.
+        """
         stored = await self._store.get(message.call_id)
         if stored is None or stored.value.ended_at is not None:
             return None
@@ -191,46 +209,53 @@ class Renewer:
         if message.retry_at is not None:
             if lease.failing is None or lease.failing.retry_at != message.retry_at:
                 return None
-            # This message is that retry, whatever this machine's clock says: none is under way any more.
+            # This message is the retry that the row names, even if this clock is behind: none is under way any more.
             retry_at = min(message.retry_at, self._clock.now())
             lease = replace(lease, failing=replace(lease.failing, retry_at=retry_at))
         if backoff := self.backoff.current(lease.tenant_app):
-            await self._queue.send(message, backoff.until - self._clock.now() + self._jitter(lease.call_id))
+            delay = backoff.until - self._clock.now() + self._jitter(lease.call_id)
+            await self._queue.send_or_raise(message, delay)
             return None
-        return await self.renew(lease, await self._watermark(lease.call_id), swept=False)
-
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> bool:
-        """Leave a wake-up; whether it was taken. If not, that is told, and the next sweep does the work.
-
-        A queue that did not take one is not asked again for half a minute: each time takes seconds.
-        """
-        now = self._clock.now()
-        if self._queue_away_until and now < self._queue_away_until:
-            return False
-        try:
-            await self._queue.send(message, delay)
-        except StoreUnavailable as error:
-            self._queue_away_until = self._clock.now() + self._timing.minute / 2
-            telemetry.QUEUE_FAILED(kind=message.kind, error=str(error))
-            return False
-        return True
-
-    async def put_back(self, message: WakeUp) -> None:
-        """Leave a message once more, for later, and later each time; after an hour and a half the sweeps must do.
-
-        Raises
-        ------
-        StoreUnavailable
-            The queue did not take it.
-        """
-        if message.put_back >= MAX_PUT_BACK:
-            telemetry.QUEUE_FAILED(kind=message.kind, error="put back too often; the sweeps see to it")
-            return
-        again = message.model_copy(update={"put_back": message.put_back + 1})
-        await self._queue.send(again, self._timing.retry_delay(again.put_back, self._timing.lease))
+        return await self.renew_now(lease, await self._watermark(lease.call_id))
 
     async def _watermark(self, call_id: str) -> Watermark | None:
         return credible(await self._store.get_watermark(shard_of(call_id)), self._clock.now(), self._timing)
+
+    async def _send_keep_alive(self, lease: Lease) -> datetime:
+        """Send a keepAlive and tell the tenant's backoff what came of it.
+
+        Returns
+        -------
+        datetime
+            The time just before the request: Graph's lease begins when the request arrives, so not before.
+        """
+        asked_at = self._clock.now()
+        try:
+            await self._graph.keep_alive(lease.call_id, lease.tenant_id, lease.app_id)
+        except GraphThrottled as error:
+            self._record_throttle(lease.tenant_app, error)
+            raise
+        except GraphCallNotFound:
+            raise
+        except Exception as error:
+            if classify_failure(error).status is None:  # it may have hung; an answer, even a refusal, comes quickly
+                self.backoff.record_timeout(lease.tenant_app)
+            raise
+        self.backoff.record_success(lease.tenant_app)
+        return asked_at
+
+    async def _record_error(self, lease: Lease, watermark: Watermark | None, error: Exception) -> Outcome:
+        """End the call if Graph does not know it and it is old enough; otherwise store the failure."""
+        failure = classify_failure(error)
+        if isinstance(error, GraphCallNotFound):
+            grace_left = lease.started_at + self._timing.not_found_grace - self._clock.now()
+            if grace_left <= timedelta() or lease.hung_up:
+                return await self._end_call(lease, TerminationSource.KEEP_ALIVE_NOT_FOUND)
+            failure = replace(failure, retry_after=grace_left)
+        return await self.record_failure(lease, watermark, failure)
+
+    async def _record_renewal(self, lease: Lease, asked_at: datetime) -> None:
+        await update(self._store, lease.call_id, lambda call: _with_renewal(call, asked_at, lease.failing))
 
     def _record_throttle(self, tenant_app: TenantApp, error: GraphThrottled) -> None:
         wait = timedelta(seconds=error.retry_after) if error.retry_after is not None else DEFAULT_RETRY_AFTER
@@ -238,23 +263,23 @@ class Renewer:
         telemetry.THROTTLED(tenantId=tenant_app.tenant_id, retryAfterSeconds=wait.total_seconds())
 
     async def _schedule_retry(self, lease: Lease, attempts: int, left: timedelta, retry_after: timedelta) -> datetime:
-        """Leave the next message of the call's one chain; when it comes."""
+        """Send the next message of the call's one chain of retries, and return the time when it comes."""
         now = self._clock.now()
         delay = max(self._timing.retry_delay(attempts, left), retry_after and retry_after + self._jitter(lease.call_id))
-        await self.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
+        await self._queue.send(Renew(call_id=lease.call_id, retry_at=now + delay), delay)
         return now + delay
 
     def _jitter(self, call_id: str) -> timedelta:
-        """Up to half a minute, by the call: a throttled tenant's retries must not come all at once."""
+        """Return up to half a minute, the same for a call each time: a tenant's retries must not come all at once."""
         return self._timing.minute / 2 * (zlib.crc32(call_id.encode()) / 2**32)
 
     async def _look_up(self, lease: Lease) -> ResultInfo | None:
-        """Whether Graph says that the call is over: the result it tells then, an empty one if it knows no such call."""
+        """Return the result with which Graph ended the call, empty if Graph does not know it; None if it may go on."""
         try:
             found = await self._graph.get(lease.call_id, lease.tenant_id, lease.app_id)
         except GraphCallNotFound:
             return ResultInfo()
-        except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)
+        except Exception:  # noqa: BLE001 (as in `renew_in_sweep`)
             return None
         return ResultInfo(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
 
@@ -298,7 +323,7 @@ def _with_failure(
 ) -> tuple[Call, tuple[Event, ...]] | None:
     if call is None or call.ended_at is not None:
         return None
-    if not new_retry:  # the one that was under way may be done by now, and the row name the next
+    if not new_retry:  # the retry that was under way may be done by now, and the row name the next one
         if call.failing is None:
             return None
         failing = replace(failing, retry_at=call.failing.retry_at)
@@ -312,10 +337,10 @@ def _with_failure(
 def _with_renewal(
     call: Call | None, at: datetime, known: RenewalFailure | None
 ) -> tuple[Call, tuple[Event, ...]] | None:
-    """The renewal, which mends the failure that was `known` when it was asked for.
+    """Store a renewal, and clear the failure that was `known` when the keepAlive was sent.
 
-    A later one stands, with its retry: this process may have stood still between Graph's answer and this. Else the
-    watermark of the sweep that failed would claim a renewal by that sweep.
+    If another sweep recorded a newer failure while this process was paused between Graph's answer and this write, keep
+    that failure and its retry. Clearing it would let that sweep's watermark claim a renewal that never happened.
     """
     if call is None or call.ended_at is not None:
         return None

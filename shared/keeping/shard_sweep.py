@@ -1,4 +1,4 @@
-"""The sweep of one shard: read it, renew its calls, and write the proof, or how far it came."""
+"""The sweep of one shard: reads it, renews its calls, and writes its watermark or the position it reached."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +11,21 @@ from shared import telemetry
 from shared.clock import Clock
 from shared.domain.leases import Lease, Progress, SweepPosition, Watermark, credible
 from shared.errors import StoreUnavailable
-from shared.keeping.renewal_pass import CANCEL_GRACE, RenewalPass, SweepConfig, SweepStats
+from shared.keeping.counts import SweepCounts
+from shared.keeping.renewal_pass import CANCEL_GRACE, RenewalPass, SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.work_queue import LeaseBudget, LeaseReservation, TenantFairQueue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore, Stored
 from shared.storage.wakeup_queue import SweepShard
 
 MAX_UNWRITTEN = 50  # calls that a watermark excepts; with more the store is in trouble, and the shard is swept again
-MAX_LEASES_IN_MEMORY = 8_000  # leases that are not done in a process while it reads another shard: a few megabytes
+MAX_LEASES_IN_MEMORY = 8_000  # leases not yet done in a process while it reads another shard: a few megabytes
 
 
 @dataclass(slots=True)
 class ShardState:
-    """What a sweep reads of a shard."""
+    """The records that a sweep reads of a shard."""
 
     progress: Progress | None = None
     watermark: Watermark | None = None
@@ -32,35 +34,44 @@ class ShardState:
 
 
 class ShardSweeper:
-    """Sweeps shards: any number at once, in any number of processes, and any may die anywhere."""
+    """Sweeps single shards. Any number of sweeps may run concurrently, in any number of processes; any may die."""
 
-    def __init__(self, store: CallStore, renewer: Renewer, clock: Clock, config: SweepConfig) -> None:
+    def __init__(
+        self, store: CallStore, renewer: Renewer, queue: BestEffortQueue, clock: Clock, config: SweepConfig
+    ) -> None:
         self._store = store
         self._renewer = renewer
+        self._queue = queue
         self._clock = clock
         self._config = config
         self._lease_budget = LeaseBudget(MAX_LEASES_IN_MEMORY)
 
-    async def sweep(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepStats:
-        """Sweep a shard, until `deadline`; what is left then goes to the queue.
+    async def sweep(self, shard: int, deadline: datetime, unless_younger_than: timedelta | None) -> SweepCounts:
+        """Sweep a shard until `deadline`, and hand the rest over to the queue.
 
         Parameters
         ----------
+        shard
+            The shard's number.
+        deadline
+            The time after which no further keepAlive is sent.
         unless_younger_than
-            A shard whose last sweep began less than this ago is left alone. None: sweep in any case, from the start.
+            Leave a shard alone if its last sweep began less than this ago. None: sweep in any case, from the start.
 
         Raises
         ------
         StoreUnavailable
-            It could not be read, or what was done could not be written.
+            The shard could not be read, or the result not written.
         """
-        # Once the turn is over: where the queue is slow, sixteen shards must not wait for it one after the other.
-        return await self._sweep_with_capacity(shard, deadline, unless_younger_than) or await self._queue_shard(shard)
+        counts = await self._sweep_with_capacity(shard, deadline, unless_younger_than)
+        if counts is None:  # outside of the turn: if the queue is slow, sixteen shards must not wait for it in turn
+            return await self._queue_shard(shard)
+        return counts
 
     async def _sweep_with_capacity(
         self, shard: int, deadline: datetime, unless_younger_than: timedelta | None
-    ) -> SweepStats | None:
-        """What was done; None, and nothing was, where the turn came too late."""
+    ) -> SweepCounts | None:
+        """Sweep the shard once there is room for its leases. None, and nothing is done, if that is too late."""
         async with self._lease_budget.wait_for_capacity():
             now = self._clock.now()
             if now >= deadline:
@@ -68,7 +79,7 @@ class ShardSweeper:
             fresh_after = now - unless_younger_than if unless_younger_than else None
             state = await self._read_before_deadline(shard, now, deadline, fresh_after)
             if state is None:
-                return SweepStats(skipped=1)
+                return SweepCounts(skipped=1)
             new = Progress(now, state.watermark.sweep_started_at if state.watermark else None)
             resumable = self._find_resumable(new, state.progress)
             progress = resumable if resumable and unless_younger_than else new
@@ -80,24 +91,24 @@ class ShardSweeper:
             renewal = await self._renew(queue, reservation, state.watermark, deadline)
         finally:
             reservation.release()
-        if leases:
-            renewal.stats.observe_margin(
-                min(lease.expires_at(state.watermark, self._config.timing) for lease in leases) - now
-            )
+        counts = renewal.counts + self._margin(leases, state.watermark, now)
         progress_made = _advance(progress, renewal, _new_cursor(leases, queue, position_of) or progress.cursor)
         if queue and resumable and _is_ahead(resumable, progress_made):
-            progress_made = resumable  # an operator's sweep began anew: another's, that came further, goes on
-        return await self._conclude(shard, renewal.stats, progress_made, state.etag, is_done=not queue)
+            progress_made = resumable  # an operator's sweep began anew: a sweep that came further goes on from there
+        return await self._conclude(shard, counts, progress_made, state.etag, is_done=not queue)
 
-    async def _queue_shard(self, shard: int) -> SweepStats:
-        """It has to wait for the queue."""
-        sent = await self._renewer.send(SweepShard(shard=shard))
-        return SweepStats(handed_over=1) if sent else SweepStats(failed=1)
+    def _margin(self, leases: Iterable[Lease], watermark: Watermark | None, now: datetime) -> SweepCounts:
+        expiries = [lease.expires_at(watermark, self._config.timing) for lease in leases]
+        return SweepCounts(margin=min(expiries) - now) if expiries else SweepCounts()
+
+    async def _queue_shard(self, shard: int) -> SweepCounts:
+        sent = await self._queue.send(SweepShard(shard=shard))
+        return SweepCounts(handed_over=1) if sent else SweepCounts(failed=1)
 
     async def _read_before_deadline(
         self, shard: int, now: datetime, deadline: datetime, fresh_after: datetime | None
     ) -> ShardState | None:
-        """See `_read`. Each page may take long, of many; the host would end more than this sweep."""
+        """Call `_read` with a time limit: each of many pages may be slow, and the host would end the whole process."""
         try:
             async with asyncio.timeout((deadline + CANCEL_GRACE - now).total_seconds()):
                 return await self._read(shard, now, fresh_after)
@@ -105,7 +116,7 @@ class ShardSweeper:
             raise StoreUnavailable("The shard could not be read in the time of a sweep.") from None
 
     async def _read(self, shard: int, now: datetime, fresh_after: datetime | None) -> ShardState | None:
-        """What a sweep goes by. None, and little is read, where one began after `fresh_after`."""
+        """Return the shard's records. None, after little is read, if its last sweep began after `fresh_after`."""
         state = ShardState()
         async with aclosing(self._store.scan(shard)) as scan:
             async for record in scan:
@@ -121,7 +132,10 @@ class ShardSweeper:
         return state
 
     def _find_resumable(self, new: Progress, old: Progress | None) -> Progress | None:
-        """Where a sweep ran out of time, for one to go on; None: the order is another by now, or it is long ago."""
+        """Return the progress of a sweep that ran out of time, if a sweep can go on from there.
+
+        It cannot under another watermark, because the order of the calls is another, nor after half an hour.
+        """
         if old is None or old.base_watermark_at != new.base_watermark_at:
             return None
         return old if new.started_at - old.started_at < self._config.timing.at_risk_after else None
@@ -129,30 +143,33 @@ class ShardSweeper:
     async def _renew(
         self, queue: TenantFairQueue, reservation: LeaseReservation, watermark: Watermark | None, deadline: datetime
     ) -> RenewalPass:
-        renewal = RenewalPass(self._renewer, self._clock, self._config, watermark, deadline)
+        renewal = RenewalPass(self._renewer, self._queue, self._clock, self._config, watermark, deadline)
         with self._renewer.limiter.sharing_with(lease.tenant_app for lease in queue.remaining()):
             await renewal.renew_all(queue, reservation.release_one)
         return renewal
 
     async def _conclude(
-        self, shard: int, stats: SweepStats, progress: Progress, etag: str | None, *, is_done: bool
-    ) -> SweepStats:
+        self, shard: int, counts: SweepCounts, progress: Progress, etag: str | None, *, is_done: bool
+    ) -> SweepCounts:
         if len(progress.unwritten) > MAX_UNWRITTEN:
-            raise StoreUnavailable(f"What became of {len(progress.unwritten)} calls could not be written.")
+            raise StoreUnavailable(f"The results of {len(progress.unwritten)} calls could not be written.")
         if is_done:
             await self._write_watermark(shard, progress, etag)
-        else:
-            await self._hand_over(shard, progress)
-            stats.handed_over = 1
-        return stats
+            return counts
+        await self._hand_over(shard, progress)
+        return counts + SweepCounts(handed_over=1)
 
     async def _hand_over(self, shard: int, progress: Progress) -> None:
-        """The row first: should the message be lost, the next wake-up goes on from there, and nobody starves."""
+        """Store the position, then queue the rest.
+
+        The row is written before the message is sent: if the message is lost, the next wake-up goes on from there, and
+        no call is left out in every sweep.
+        """
         await self._store.put_progress(shard, progress)
-        await self._renewer.send(SweepShard(shard=shard))
+        await self._queue.send(SweepShard(shard=shard))
 
     async def _write_watermark(self, shard: int, progress: Progress, etag: str | None) -> None:
-        """The proof, last."""
+        """Write the proof of the sweep, after everything else."""
         counts = (progress.renewed, progress.ended, progress.failing, progress.unwritten)
         await self._store.put_watermark(shard, Watermark(progress.started_at, self._clock.now(), *counts), etag)
         telemetry.ACTIVE.add(progress.renewed + progress.failing, shard=shard)
@@ -161,7 +178,7 @@ class ShardSweeper:
 def _leases_to_renew(
     leases: Iterable[Lease], position_of: Callable[[Lease], SweepPosition], cursor: SweepPosition | None
 ) -> list[Lease]:
-    """Those that are to be renewed, the earliest deadline first."""
+    """Return the leases after `cursor`, earliest deadline first."""
     order = sorted(leases, key=position_of)
     return [lease for lease in order if position_of(lease) > cursor] if cursor else order
 
@@ -169,7 +186,7 @@ def _leases_to_renew(
 def _new_cursor(
     leases: Sequence[Lease], queue: TenantFairQueue, position_of: Callable[[Lease], SweepPosition]
 ) -> SweepPosition | None:
-    """The last call before which none was left. Of those behind it some may be renewed twice."""
+    """Return the position of the last call before which none is left. Some calls after it may be renewed twice."""
     first_left = min(map(position_of, queue.remaining()), default=None)
     return next(
         (taken for taken in map(position_of, reversed(leases)) if first_left is None or taken < first_left), None
@@ -181,12 +198,12 @@ def _is_ahead(one: Progress, other: Progress) -> bool:
 
 
 def _advance(progress: Progress, renewal: RenewalPass, cursor: SweepPosition | None) -> Progress:
-    """The progress with what a pass has done."""
+    """Return the progress with the results of a pass."""
     return replace(
         progress,
         cursor=cursor,
-        renewed=progress.renewed + renewal.stats.renewed,
-        ended=progress.ended + renewal.stats.ended,
-        failing=progress.failing + renewal.stats.failing,
+        renewed=progress.renewed + renewal.counts.renewed,
+        ended=progress.ended + renewal.counts.ended,
+        failing=progress.failing + renewal.counts.failing,
         unwritten=progress.unwritten | renewal.unwritten,
     )

@@ -1,4 +1,4 @@
-"""Who is next in a sweep: the call with the earliest deadline, unless its tenant holds its share of the slots."""
+"""The leases of a sweep: in which order they are taken, and how many are held in memory."""
 
 import asyncio
 from collections import deque
@@ -9,26 +9,26 @@ from shared.domain.leases import Lease, TenantApp
 
 
 class TenantFairQueue:
-    """Leases that wait for their keepAlive.
+    """Leases that wait for their keepAlive, taken in order, except that a tenant without room is passed over.
 
     Parameters
     ----------
     leases
-        In the order in which they shall be taken.
+        The leases, earliest deadline first.
     has_room
-        Whether one more of a tenant may be taken now.
+        True if one more lease of a tenant may be taken now.
     """
 
     def __init__(self, leases: Iterable[Lease], has_room: Callable[[TenantApp], bool]) -> None:
         self._leases = deque(leases)
         self._has_room = has_room
-        self._passed_over: dict[TenantApp, deque[Lease]] = {}  # in order
+        self._passed_over: dict[TenantApp, deque[Lease]] = {}  # by tenant, in order
 
     def __len__(self) -> int:
         return len(self._leases) + sum(map(len, self._passed_over.values()))
 
     def pop(self) -> Lease | None:
-        """The next one whose tenant has room."""
+        """Take the next lease whose tenant has room; None if there is none now."""
         for tenant_app in self._passed_over:
             if self._has_room(tenant_app):
                 return self._pop_passed_over(tenant_app)
@@ -40,11 +40,11 @@ class TenantFairQueue:
         return None
 
     def requeue(self, leases: Iterable[Lease]) -> None:
-        """Those that were taken, and are to be left to another sweep."""
+        """Put back leases that were taken, so that another sweep renews them."""
         self._leases.extend(leases)
 
     def remaining(self) -> list[Lease]:
-        """Those that were not taken, in no order."""
+        """Return the leases that were not taken, in no order."""
         return [*self._leases, *(lease for leases in self._passed_over.values() for lease in leases)]
 
     def _pop_passed_over(self, tenant_app: TenantApp) -> Lease:
@@ -56,10 +56,10 @@ class TenantFairQueue:
 
 
 class LeaseBudget:
-    """The leases of a process: another shard is read only while fewer than `limit` of those at hand are not done.
+    """Bounds the leases that a process holds in memory.
 
-    So that small shards are swept all at once, where the calls of one slow tenant hold up nobody else's, while of large
-    ones little more than one lies in memory.
+    A shard may be read while fewer than `limit` leases are outstanding, so small shards are swept concurrently and
+    large ones roughly one at a time. Concurrent sweeps matter because one slow tenant then holds up no other shard.
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,18 +71,18 @@ class LeaseBudget:
 
     @asynccontextmanager
     async def wait_for_capacity(self) -> AsyncGenerator[None]:
-        """Wait for the turn to read a shard; it ends when the shard's leases were taken."""
+        """Wait for the turn to read a shard, and hold it until the end of the block, which reserves its leases."""
         async with self._reading:
             await self._has_capacity.wait()
             yield
 
     def reserve(self, count: int) -> "LeaseReservation":
-        """Take the leases of a shard."""
+        """Count the leases of a shard as outstanding."""
         self.adjust(count)
         return LeaseReservation(self, count)
 
     def adjust(self, by: int) -> None:
-        """So many more, or fewer, are at hand."""
+        """Change the number of outstanding leases."""
         self._outstanding += by
         if self._outstanding < self._limit:
             self._has_capacity.set()
@@ -91,18 +91,18 @@ class LeaseBudget:
 
 
 class LeaseReservation:
-    """The leases of one shard, until `release`."""
+    """The outstanding leases of one shard."""
 
     def __init__(self, budget: LeaseBudget, count: int) -> None:
         self._budget = budget
         self._count = count
 
     def release_one(self) -> None:
-        """One of them need not be held any more."""
+        """Count one lease as done."""
         self._count -= 1
         self._budget.adjust(-1)
 
     def release(self) -> None:
-        """Nor do the others: they are left to another sweep."""
+        """Count the others as done too: they are left to another sweep."""
         self._budget.adjust(-self._count)
         self._count = 0

@@ -24,7 +24,7 @@ from local.host.worker import Worker
 from local.stack.processes import Children
 from shared import services
 from shared.config.settings import load_settings
-from shared.keeping.keeper import Keeper
+from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
 
 APP = function_app.app
@@ -215,8 +215,8 @@ def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
             yield found[1], found[2]
 
 
-class KeeperAlone(Keeper):
-    """Sweeps when it is asked to."""
+class CheckWithoutSweep(StalenessCheck):
+    """Finds stale shards, and does not sweep itself."""
 
     def _start_background_sweep(self) -> None:
         """Do not."""
@@ -232,7 +232,7 @@ async def composed(
     before = services._current
     services.replace_services(parts)
     # A sweep beside a request would outlive the test that made its shards so old. It is tested with the keeper.
-    beside = patch.object(services, "Keeper", KeeperAlone)
+    beside = patch.object(services, "StalenessCheck", CheckWithoutSweep)
     try:
         with beside:
             yield parts, clock

@@ -16,11 +16,14 @@ from shared.errors import StoreUnavailable
 from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 from shared.keeping.backoff import TenantBackoff
+from shared.keeping.counts import SweepCounts
 from shared.keeping.keeper import Keeper
-from shared.keeping.renewal_pass import SweepStats
 from shared.keeping.renewer import Renewer
 from shared.keeping.shard_sweep import ShardSweeper
+from shared.keeping.staleness import StalenessCheck
+from shared.keeping.watchdog import Watchdog
 from shared.storage import wakeup_queue
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import _Shard
 from shared.storage.rows import Delete, Write
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
@@ -42,40 +45,40 @@ async def nothing(*_: object, **__: object) -> None:
 
 
 def no_retries(patch: pytest.MonkeyPatch) -> None:
-    send = Renewer.send
+    send = BestEffortQueue.send
 
-    async def sends(self: Renewer, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+    async def sends(self: BestEffortQueue, message: WakeUp, delay: timedelta = timedelta()) -> bool:
         return isinstance(message, Renew) or await send(self, message, delay)
 
-    patch.setattr(Renewer, "send", sends)
+    patch.setattr(BestEffortQueue, "send", sends)
 
 
 def no_switch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_arm_watchdog", nothing)
+    patch.setattr(Watchdog, "arm", nothing)
 
 
 def no_notice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "check_for_stale_sweeps", nothing)
+    patch.setattr(StalenessCheck, "run", nothing)
 
 
 def no_sweep_beside(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_start_background_sweep", lambda _self: None)
+    patch.setattr(StalenessCheck, "_start_background_sweep", lambda _self: None)
 
 
 def no_put_back(patch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise StoreUnavailable("not put back (test)")
 
-    patch.setattr(Renewer, "put_back", fails)
+    patch.setattr(BestEffortQueue, "put_back", fails)
 
 
 def watermark_first(patch: pytest.MonkeyPatch) -> None:
     renew = ShardSweeper.sweep
 
-    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepStats:
+    async def sweep(self: ShardSweeper, shard: int, deadline: datetime, younger: timedelta | None) -> SweepCounts:
         now, there = self._clock.now(), await self._store.get_watermark(shard)
         if there and younger and now - there.sweep_started_at < younger:
-            return SweepStats(skipped=1)
+            return SweepCounts(skipped=1)
         await self._store.put_watermark(shard, Watermark(now, now))
         return await renew(self, shard, deadline, None)
 
@@ -131,14 +134,14 @@ def no_renewal_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_renewal_without_a_start(patch: pytest.MonkeyPatch) -> None:
-    send = Renewer.send
+    send = BestEffortQueue.send
 
-    async def sends(self: Renewer, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+    async def sends(self: BestEffortQueue, message: WakeUp, delay: timedelta = timedelta()) -> bool:
         if isinstance(message, Renew) and message.retry_at is None:
             return True
         return await send(self, message, delay)
 
-    patch.setattr(Renewer, "send", sends)
+    patch.setattr(BestEffortQueue, "send", sends)
 
 
 def no_renewal_soon(patch: pytest.MonkeyPatch) -> None:
@@ -157,7 +160,7 @@ def fan_out_all(patch: pytest.MonkeyPatch) -> None:
     async def fans_out(self: Keeper, shards: list[int]) -> set[int]:
         if not await self._is_over_fan_out_threshold(shards[0]):
             return set()
-        return {shard for shard in shards if await self._renewer.send(SweepShard(shard=shard))}
+        return {shard for shard in shards if await self._queue.send(SweepShard(shard=shard))}
 
     patch.setattr(Keeper, "_fan_out", fans_out)
 
@@ -186,7 +189,7 @@ def kept_for_seven_days(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_seen_to(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Keeper, "_is_already_handled", lambda *_: False)
+    patch.setattr(Watchdog, "is_superfluous", lambda *_: False)
 
 
 def first_404(patch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import MemoryCallStore
 from shared.storage.store import Change, shard_of
 from shared.storage.wakeup_queue import Renew
@@ -74,8 +75,9 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
     caplog.set_level(logging.INFO, telemetry.LOGGER)
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
-    renewer = Renewer(store, graph, queue, clock, timing)
-    management = Management(store, graph, renewer, clock, timing, apps=APPS)
+    wakeups = BestEffortQueue(queue, clock, timing)
+    renewer = Renewer(store, graph, wakeups, clock, timing)
+    management = Management(store, graph, renewer, clock, timing, queue=wakeups, apps=APPS)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
     clock.set(clock.now() + timedelta(seconds=1))
 
@@ -97,9 +99,8 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
-    webhook = Webhook(
-        Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, SenderAllowList(), apps=APPS
-    )
+    queue = BestEffortQueue(VirtualQueue(clock), clock, Timing())
+    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), queue, clock, SenderAllowList(), apps=APPS)
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)
@@ -124,8 +125,9 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
     graph.start("call", age=40 * timedelta(minutes=1))
     ahead = clock.now() + timedelta(hours=3)
     await store.put_watermark(shard_of("call"), Watermark(ahead, ahead))
-    renewer = Renewer(store, graph, VirtualQueue(clock), clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    wakeups = BestEffortQueue(VirtualQueue(clock), clock, Timing())
+    renewer = Renewer(store, graph, wakeups, clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
     await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
     assert len(graph.calls["call"].keep_alives) == 1
 
@@ -135,8 +137,9 @@ async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: in
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
-    renewer = Renewer(store, graph, queue, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    wakeups = BestEffortQueue(queue, clock, Timing())
+    renewer = Renewer(store, graph, wakeups, clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
     for _ in range(2):
         await clock.run(management.register("call", TENANT, clock.now() if told else None, {}))
     await clock.advance(timedelta(minutes=1))
@@ -162,8 +165,9 @@ async def test_a_call_of_unknown_age_is_renewed_though_its_registration_died_wit
     clock, store = VirtualClock(), DyingStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
-    renewer = Renewer(store, graph, queue, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    wakeups = BestEffortQueue(queue, clock, Timing())
+    renewer = Renewer(store, graph, wakeups, clock, Timing())
+    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
     with pytest.raises(asyncio.CancelledError):
         await management.register("call", TENANT, None, {})
     await management.register("call", TENANT, None, {})

@@ -28,60 +28,62 @@ def clock() -> SteppedClock:
     return SteppedClock()
 
 
-def account(number: int) -> TenantApp:
+def tenant_app(number: int) -> TenantApp:
     return TenantApp(f"tenant-{number}", None)
 
 
-def test_a_throttled_tenant_waits_as_long_as_graph_asked_the_longest(clock: SteppedClock) -> None:
-    tenants = TenantBackoff(clock, Timing())
+class TestWait:
+    def test_longest_retry_after_counts(self, clock: SteppedClock) -> None:
+        backoffs = TenantBackoff(clock, Timing())
 
-    tenants.record_throttle(account(1), 2 * MINUTE)
-    tenants.record_throttle(account(1), MINUTE)
+        backoffs.record_throttle(tenant_app(1), 2 * MINUTE)
+        backoffs.record_throttle(tenant_app(1), MINUTE)
 
-    slow = tenants.current(account(1))
-    assert slow is not None
-    assert slow.until == NOW + 2 * MINUTE
-    clock.time += 2 * MINUTE
-    assert tenants.current(account(1)) is None
+        backoff = backoffs.current(tenant_app(1))
+        assert backoff is not None
+        assert backoff.until == NOW + 2 * MINUTE
+        clock.time += 2 * MINUTE
+        assert backoffs.current(tenant_app(1)) is None
 
+    def test_one_success_ends_the_count_of_timeouts(self, clock: SteppedClock) -> None:
+        backoffs = TenantBackoff(clock, Timing())
+        for _ in range(TIMEOUTS_BEFORE_BACKOFF - 1):
+            backoffs.record_timeout(tenant_app(1))
+        backoffs.record_success(tenant_app(1))
+        backoffs.record_timeout(tenant_app(1))
+        assert backoffs.current(tenant_app(1)) is None
 
-def test_one_answer_is_enough_for_a_tenant_that_hung(clock: SteppedClock) -> None:
-    tenants = TenantBackoff(clock, Timing())
-    for _ in range(TIMEOUTS_BEFORE_BACKOFF - 1):
-        tenants.record_timeout(account(1))
-    tenants.record_success(account(1))
-    tenants.record_timeout(account(1))
-    assert tenants.current(account(1)) is None
-
-    for _ in range(TIMEOUTS_BEFORE_BACKOFF - 1):
-        tenants.record_timeout(account(1))
-    assert tenants.current(account(1)) is not None
-
-
-def test_tenants_whose_wait_is_over_are_forgotten_though_nobody_asks_for_them(clock: SteppedClock) -> None:
-    tenants = TenantBackoff(clock, Timing())
-    for number in range(100):
-        tenants.record_throttle(account(number), MINUTE)
-    clock.time += MINUTE
-
-    for number in range(100, 120):
-        tenants.record_throttle(account(number), MINUTE)
-
-    assert list(tenants._backoffs) == [account(number) for number in range(100, 120)]
+        for _ in range(TIMEOUTS_BEFORE_BACKOFF - 1):
+            backoffs.record_timeout(tenant_app(1))
+        assert backoffs.current(tenant_app(1)) is not None
 
 
-def test_no_more_than_so_many_are_known(clock: SteppedClock) -> None:
-    tenants = TenantBackoff(clock, Timing(), max_tenants=10)
-    tenants.record_timeout(account(1000))
-    for number in range(100):
-        tenants.record_throttle(account(number), MINUTE)
-        tenants.record_timeout(account(number))
-        if number % 5 == 0:
-            tenants.record_timeout(account(1000))
+class TestMemory:
+    def test_backoffs_that_are_over_are_deleted_without_a_question_for_them(self, clock: SteppedClock) -> None:
+        backoffs = TenantBackoff(clock, Timing())
+        for number in range(100):
+            backoffs.record_throttle(tenant_app(number), MINUTE)
+        clock.time += MINUTE
 
-    assert list(tenants._backoffs) == [account(number) for number in range(90, 100)]
-    assert tenants.current(account(89)) is None  # forgotten: its next keepAlive is sent, and Graph says so again
-    assert len(tenants._timeouts) == 10
-    for _ in range(TIMEOUTS_BEFORE_BACKOFF - 21):  # the count of the one that hangs again and again was never lost
-        tenants.record_timeout(account(1000))
-    assert tenants.current(account(1000)) is not None
+        for number in range(100, 120):
+            backoffs.record_throttle(tenant_app(number), MINUTE)
+
+        assert list(backoffs._backoffs) == [tenant_app(number) for number in range(100, 120)]
+
+    def test_tenants_are_bounded(self, clock: SteppedClock) -> None:
+        backoffs = TenantBackoff(clock, Timing(), max_tenants=10)
+        backoffs.record_timeout(tenant_app(1000))
+        for number in range(100):
+            backoffs.record_throttle(tenant_app(number), MINUTE)
+            backoffs.record_timeout(tenant_app(number))
+            if number % 5 == 0:
+                backoffs.record_timeout(tenant_app(1000))
+
+        assert list(backoffs._backoffs) == [tenant_app(number) for number in range(90, 100)]
+        # 89 is forgotten: its next keepAlive is sent, and Graph throttles it again.
+        assert backoffs.current(tenant_app(89)) is None
+        assert len(backoffs._timeouts) == 10
+        # The tenant that hangs again and again was never forgotten: 1 + 100 / 5 = 21 time-outs were counted before.
+        for _ in range(TIMEOUTS_BEFORE_BACKOFF - 21):
+            backoffs.record_timeout(tenant_app(1000))
+        assert backoffs.current(tenant_app(1000)) is not None

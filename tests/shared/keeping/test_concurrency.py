@@ -1,4 +1,4 @@
-"""How tenants share the requests in flight."""
+"""How tenants share the slots."""
 
 import asyncio
 from collections import Counter
@@ -15,16 +15,16 @@ A, B = Lease("call-a", "tenant-a", NOW, NOW), Lease("call-b", "tenant-b", NOW, N
 
 
 class Crowd:
-    """Asks for slots as sweeps do: for A where it has room, else for B."""
+    """Workers that acquire slots as sweeps do: for A if it has room, else for B."""
 
-    def __init__(self, slots: ConcurrencyLimiter) -> None:
-        self.slots = slots
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self.limiter = limiter
         self.held: Counter[TenantApp] = Counter()
         self._leave = {lease.tenant_app: asyncio.Semaphore(0) for lease in (A, B)}
 
     async def work(self, *leases: Lease) -> None:
         while True:
-            async with self.slots.acquire(lambda: next(filter(self._has_room, leases), None)) as lease:
+            async with self.limiter.acquire(lambda: next(filter(self._has_room, leases), None)) as lease:
                 if lease:
                     self.held[lease.tenant_app] += 1
                     try:
@@ -32,10 +32,10 @@ class Crowd:
                     finally:
                         self.held[lease.tenant_app] -= 1
                     continue
-            await self.slots.wait_for_change()
+            await self.limiter.wait_for_change()
 
     def _has_room(self, lease: Lease) -> bool:
-        return self.slots.has_room(lease.tenant_app)
+        return self.limiter.has_room(lease.tenant_app)
 
     async def let_go(self, lease: Lease, times: int = 1) -> None:
         for _ in range(times):
@@ -54,66 +54,65 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
 
-async def test_a_tenant_alone_has_all_slots() -> None:
-    crowd = Crowd(ConcurrencyLimiter(8))
-    with crowd.slots.sharing_with([A.tenant_app, A.tenant_app]):
-        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
-        await settled()
-        assert crowd.held == {A.tenant_app: 8}
-        await end(tasks)
-
-
-async def test_beside_another_a_tenant_has_its_share_however_many_sweeps_run() -> None:
-    crowd = Crowd(ConcurrencyLimiter(8))
-    with crowd.slots.sharing_with([A.tenant_app]), crowd.slots.sharing_with([A.tenant_app, B.tenant_app]):
-        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
-        tasks += [asyncio.create_task(crowd.work(A, B)) for _ in range(20)]
-        await settled()
-        assert crowd.held == {A.tenant_app: 6, B.tenant_app: 2}
-        await crowd.let_go(A, 5)
-        assert crowd.held == {A.tenant_app: 6, B.tenant_app: 2}
-        await end(tasks)
-
-
-async def test_who_waits_for_room_is_told_as_soon_as_the_other_tenant_is_gone() -> None:
-    crowd = Crowd(ConcurrencyLimiter(4))
-    with crowd.slots.sharing_with([A.tenant_app]):
-        with crowd.slots.sharing_with([B.tenant_app]):
-            tasks = [asyncio.create_task(crowd.work(A)) for _ in range(9)]
+class TestShare:
+    async def test_tenant_alone_has_all_slots(self) -> None:
+        crowd = Crowd(ConcurrencyLimiter(8))
+        with crowd.limiter.sharing_with([A.tenant_app, A.tenant_app]):
+            tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
             await settled()
-            assert crowd.held == {A.tenant_app: 3}
-        await settled()
-        assert crowd.held == {A.tenant_app: 4}
-        await end(tasks)
+            assert crowd.held == {A.tenant_app: 8}
+            await end(tasks)
+
+    async def test_tenant_has_three_quarters_beside_another_however_many_sweeps_run(self) -> None:
+        crowd = Crowd(ConcurrencyLimiter(8))
+        with crowd.limiter.sharing_with([A.tenant_app]), crowd.limiter.sharing_with([A.tenant_app, B.tenant_app]):
+            tasks = [asyncio.create_task(crowd.work(A)) for _ in range(20)]
+            tasks += [asyncio.create_task(crowd.work(A, B)) for _ in range(20)]
+            await settled()
+            assert crowd.held == {A.tenant_app: 6, B.tenant_app: 2}  # three quarters of 8, and the rest
+            await crowd.let_go(A, 5)
+            assert crowd.held == {A.tenant_app: 6, B.tenant_app: 2}
+            await end(tasks)
+
+    async def test_worker_gets_room_as_soon_as_the_other_tenant_is_gone(self) -> None:
+        crowd = Crowd(ConcurrencyLimiter(4))
+        with crowd.limiter.sharing_with([A.tenant_app]):
+            with crowd.limiter.sharing_with([B.tenant_app]):
+                tasks = [asyncio.create_task(crowd.work(A)) for _ in range(9)]
+                await settled()
+                assert crowd.held == {A.tenant_app: 3}  # three quarters of 4
+            await settled()
+            assert crowd.held == {A.tenant_app: 4}
+            await end(tasks)
 
 
-@pytest.mark.parametrize("seed", range(10))
-async def test_whoever_gives_up_no_slot_is_lost(seed: int) -> None:
-    random, slots = Random(seed), ConcurrencyLimiter(3)
-    with slots.sharing_with([A.tenant_app]):
-        crowd = Crowd(slots)
-        tasks = [asyncio.create_task(crowd.work(A)) for _ in range(30)]
-        for task in random.sample(tasks, 30):
-            if random.random() < 0.5:
-                await crowd.let_go(A)
-            task.cancel()
-            await asyncio.sleep(0)
-        await asyncio.wait(tasks)
+class TestRelease:
+    @pytest.mark.parametrize("seed", range(10), ids="seed {}".format)
+    async def test_cancelled_workers_lose_no_slot(self, seed: int) -> None:
+        random, limiter = Random(seed), ConcurrencyLimiter(3)
+        with limiter.sharing_with([A.tenant_app]):
+            crowd = Crowd(limiter)
+            tasks = [asyncio.create_task(crowd.work(A)) for _ in range(30)]
+            for task in random.sample(tasks, 30):
+                if random.random() < 0.5:
+                    await crowd.let_go(A)
+                task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait(tasks)
 
-        again = Crowd(slots)
-        tasks = [asyncio.create_task(again.work(A)) for _ in range(5)]
-        await settled()
-        assert again.held == {A.tenant_app: 3}
-        await end(tasks)
+            again = Crowd(limiter)
+            tasks = [asyncio.create_task(again.work(A)) for _ in range(5)]
+            await settled()
+            assert again.held == {A.tenant_app: 3}
+            await end(tasks)
 
+    async def test_nothing_is_kept_of_tenants_whose_sweep_is_over(self) -> None:
+        limiter = ConcurrencyLimiter(4)
+        for number in range(100):
+            lease = Lease(f"call-{number}", f"tenant-{number}", NOW, NOW)
+            with limiter.sharing_with([lease.tenant_app]):
+                async with limiter.acquire(partial(next, iter([lease]))):
+                    pass
 
-async def test_nothing_is_kept_of_tenants_whose_sweep_is_over() -> None:
-    slots = ConcurrencyLimiter(4)
-    for number in range(100):
-        lease = Lease(f"call-{number}", f"tenant-{number}", NOW, NOW)
-        with slots.sharing_with([lease.tenant_app]):
-            async with slots.acquire(partial(next, iter([lease]))):
-                pass
-
-    assert not slots._in_use
-    assert not slots._active
+        assert not limiter._in_use
+        assert not limiter._active

@@ -20,6 +20,7 @@ from shared.domain.leases import Progress, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Outcome, Renewer
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.memory_store import MemoryCallStore, _Shard
 from shared.storage.rows import Put, Write
 from shared.storage.store import Change, Stored, retry_conflicts, shard_of
@@ -96,10 +97,11 @@ class World:
     def __init__(self) -> None:
         self.clock, self.store = VirtualClock(), LosingStore()
         self.queue, self.graph, timing = VirtualQueue(self.clock), Graph(self.clock), Timing()
-        self.renewer = Renewer(self.store, self.graph, self.queue, self.clock, timing)
-        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, apps=APPS)
+        wakeups = BestEffortQueue(self.queue, self.clock, timing)
+        self.renewer = Renewer(self.store, self.graph, wakeups, self.clock, timing)
+        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, queue=wakeups, apps=APPS)
         verifier = cast("TokenVerifier", Trusting())
-        self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
+        self.webhook = Webhook(self.store, verifier, wakeups, self.clock, SenderAllowList(), apps=APPS)
 
     async def register(self) -> tuple[Call, bool]:
         if "call" not in self.graph.calls:
@@ -157,7 +159,7 @@ async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
     world.store.lose(0, loss)
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.ENDED
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.ENDED
     assert [call.id for call in told] == ["call"]
     assert await world.story("ended") == ["ended"]
 
@@ -201,7 +203,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
     world.store.lose(0, loss)
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.FAILING
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.FAILING
     failing = (await world.call()).failing
     assert failing is not None
     assert failing.attempts == 1
@@ -210,7 +212,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
     del world.graph.faults["*"]
     world.clock.set(world.clock.now() + SECOND)
     world.store.lose(0, loss)
-    assert await world.renewer.renew((await world.call()).lease, None, swept=False) is Outcome.RENEWED
+    assert await world.renewer.renew_now((await world.call()).lease, None) is Outcome.RENEWED
     assert (await world.call()).failing is None
     assert await world.story("keepAlive") == ["keepAliveFailing", "keepAliveRecovered"]
 
@@ -223,7 +225,7 @@ async def test_a_retry_that_lies_on_the_queue_twice_is_done_once(world: World) -
 
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
-    await world.renewer.renew(call.lease, None, swept=True)
+    await world.renewer.renew_in_sweep(call.lease, None)
     ((_, message),) = world.queue.waiting()
     assert isinstance(message, Renew)
     del world.graph.faults["*"]
@@ -243,7 +245,7 @@ async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retr
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
     taken, world.queue.send = world.queue.send, unacknowledged  # type: ignore[method-assign] # the queue of this test
-    assert await world.renewer.renew(call.lease, None, swept=True) is Outcome.FAILING
+    assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.FAILING
     ((_, message),) = world.queue.waiting()
     assert isinstance(message, Renew)
     del world.graph.faults["*"]

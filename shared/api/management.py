@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from shared import telemetry
 from shared.api.records import CallWithWatermark, Records
-from shared.api.views import check_metadata
+from shared.api.requests import check_metadata
 from shared.clock import EVENT_SPACING, Clock
 from shared.config.apps import Apps, BotApp
 from shared.domain import lifecycle

@@ -234,7 +234,7 @@ async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_a
     async with app.configured() as troubled:
         vars(troubled.parts)["store"] = losing
         problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=409)
-        assert "could not be written down" in str(problem["detail"])
+        assert "could not be stored" in str(problem["detail"])
         assert problem["type"] == "urn:call-keeper:problem:recording-not-persisted"
         assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]
         del vars(troubled.parts)["store"]

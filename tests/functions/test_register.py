@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from pydantic import JsonValue
 
-from shared.api.views import MAX_METADATA_KEYS, MAX_METADATA_SIZE
+from shared.api.requests import MAX_METADATA_KEYS, MAX_METADATA_SIZE
 from tests.functions.harness import KEY, App, about_call, ago
 
 OTHER = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"

@@ -35,7 +35,7 @@ async def test_an_unknown_parameter_is_refused_by_its_name(app: App, route: Rout
 async def test_a_parameter_that_stands_twice_is_refused_by_its_name(app: App, query: str) -> None:
     problem: Any = await app.asked("GET", f"calls?{query}", expect=400)
     assert [(fault["pointer"], fault["detail"]) for fault in problem["errors"]] == [
-        ("limit" if query.startswith("limit") else query[: query.index("=")], "stands more than once")
+        ("limit" if query.startswith("limit") else query[: query.index("=")], "appears more than once")
     ]
 
 
@@ -104,7 +104,7 @@ async def test_json_is_taken_however_its_content_type_is_written(
 async def test_a_name_that_stands_twice_in_an_object_is_refused(app: App, body: bytes, name: str) -> None:
     answer = await app.http.put(f"/api/calls/{await app.simulator.call(app.tenant)}", content=body, headers=KEY)
     assert answer.status_code == 400
-    assert [fault["detail"] for fault in answer.json()["errors"]] == [f"{name} stands twice"]
+    assert [fault["detail"] for fault in answer.json()["errors"]] == [f"{name} appears twice"]
 
 
 @pytest.mark.parametrize(

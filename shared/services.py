@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.clock import Clock, SystemClock
 from shared.config.apps import Apps
@@ -145,8 +147,9 @@ class Services:
     @cached_property
     def management(self) -> Management:
         """What bots and operators ask."""
-        settings = self.settings
-        return Management(self.store, self.graph, self.renewer, self.clock, settings.timing, apps=self.apps)
+        timing = self.settings.timing
+        records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
+        return Management(self.store, self.graph, self.renewer, self.clock, timing, records=records, apps=self.apps)
 
     @cached_property
     def webhook(self) -> Webhook:

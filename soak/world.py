@@ -8,7 +8,9 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
@@ -60,7 +62,8 @@ class App(Process):
         )
         renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, clock, plan)
-        self.management = Management(store, graph, renewer, clock, plan.timing, apps=APPS)
+        records = Records(store, clock, plan.timing, ContinuationSigner(store))
+        self.management = Management(store, graph, renewer, clock, plan.timing, records=records, apps=APPS)
         self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), queue, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 

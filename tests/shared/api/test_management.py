@@ -8,7 +8,9 @@ from typing import cast
 import pytest
 
 from shared import telemetry
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.clock import SystemClock
@@ -70,12 +72,18 @@ class Trusting:
         return Claims(TENANT, APP)
 
 
+def make_management(store: MemoryCallStore, graph: EndingGraph, renewer: Renewer, clock: VirtualClock) -> Management:
+    timing = Timing()
+    records = Records(store, clock, timing, ContinuationSigner(store))
+    return Management(store, graph, renewer, clock, timing, records=records, apps=APPS)
+
+
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, telemetry.LOGGER)
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
     renewer = Renewer(store, graph, queue, clock, timing)
-    management = Management(store, graph, renewer, clock, timing, apps=APPS)
+    management = make_management(store, graph, renewer, clock)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
     clock.set(clock.now() + timedelta(seconds=1))
 
@@ -125,7 +133,7 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
     ahead = clock.now() + timedelta(hours=3)
     await store.put_watermark(shard_of("call"), Watermark(ahead, ahead))
     renewer = Renewer(store, graph, VirtualQueue(clock), clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), renewer, clock)
     await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
     assert len(graph.calls["call"].keep_alives) == 1
 
@@ -136,7 +144,7 @@ async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: in
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
     renewer = Renewer(store, graph, queue, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), renewer, clock)
     for _ in range(2):
         await clock.run(management.register("call", TENANT, clock.now() if told else None, {}))
     await clock.advance(timedelta(minutes=1))
@@ -163,7 +171,7 @@ async def test_a_call_of_unknown_age_is_renewed_though_its_registration_died_wit
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
     renewer = Renewer(store, graph, queue, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), renewer, clock)
     with pytest.raises(asyncio.CancelledError):
         await management.register("call", TENANT, None, {})
     await management.register("call", TENANT, None, {})

@@ -10,8 +10,10 @@ from typing import cast
 import pytest
 
 from shared import telemetry
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.idempotency import IdempotencyHandler, implied_key, parse_key
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
@@ -97,7 +99,10 @@ class World:
         self.clock, self.store = VirtualClock(), LosingStore()
         self.queue, self.graph, timing = VirtualQueue(self.clock), Graph(self.clock), Timing()
         self.renewer = Renewer(self.store, self.graph, self.queue, self.clock, timing)
-        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, apps=APPS)
+        records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
+        self.management = Management(
+            self.store, self.graph, self.renewer, self.clock, timing, records=records, apps=APPS
+        )
         verifier = cast("TokenVerifier", Trusting())
         self.webhook = Webhook(self.store, verifier, self.queue, self.clock, SenderAllowList(), apps=APPS)
 

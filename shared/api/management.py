@@ -114,13 +114,13 @@ class Management:
             The call is on record, but outside the scope of the caller.
         """
         now = self.clock.now()
-        wish = Registration(call_id, tenant_id or "", self._check_start(started_at, now), metadata, app_id)
+        requested = Registration(call_id, tenant_id or "", self._check_start(started_at, now), metadata, app_id)
         before: Call | None = None
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
             nonlocal before
             before = call
-            return self._registered(call, wish, by, now)
+            return self._registered(call, requested, by, now)
 
         if started_at is None and await self.store.get(call_id) is None:
             # The call may be old, with little of its lease left. The message is sent before the row is written: if the
@@ -132,15 +132,15 @@ class Management:
         return await self._renew_if_late(call), before is None
 
     def _registered(
-        self, call: Call | None, wish: Registration, by: str, now: datetime
+        self, call: Call | None, requested: Registration, by: str, now: datetime
     ) -> tuple[Call, tuple[Event, ...]]:
         """Return the call as the registration leaves it, and the event of a first registration."""
         known = self.apps.with_app_id(call) if call and self.records.scope.contains(call) else None
-        app = self._resolve_app(wish.app_id, known)
-        tenant_id = self._resolve_tenant(wish.tenant_id or app.tenant_id)
+        app = self._resolve_app(requested.app_id, known)
+        tenant_id = self._resolve_tenant(requested.tenant_id or app.tenant_id)
         if call and not known:
-            raise CallNotFound(wish.call_id)
-        after = lifecycle.registered(known, replace(wish, tenant_id=tenant_id, app_id=app.app_id), now)
+            raise CallNotFound(requested.call_id)
+        after = lifecycle.registered(known, replace(requested, tenant_id=tenant_id, app_id=app.app_id), now)
         _check_merged_metadata(call, after)
         if call and call.registered_at is not None:
             return after, ()

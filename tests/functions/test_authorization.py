@@ -81,7 +81,7 @@ async def test_a_token_that_is_not_for_us_is_refused(guarded: App, wrong: dict[s
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Basic eDp5", "Bearer x.y.z", "Bearer " + "x" * 20_000])
-async def test_what_is_no_token_is_refused(guarded: App, header: str) -> None:
+async def test_a_header_without_a_token_is_refused(guarded: App, header: str) -> None:
     answer = await guarded.http.get("/api/calls", headers=KEY | {"Authorization": header})
     assert answer.status_code == 401
 
@@ -147,7 +147,7 @@ async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(
     await guarded.ask("GET", f"calls?tenantId={guarded.tenant}&limit=1&continuation={followings[0]}", expect=400)
 
 
-async def test_who_asked_is_the_tokens_app(guarded: App) -> None:
+async def test_the_caller_is_the_app_of_the_token(guarded: App) -> None:
     call_id = await guarded.simulator.call(guarded.tenant)
     headers = await bearer(guarded, Role.MANAGE)
     await guarded.ask("PUT", f"calls/{call_id}", {"tenantId": guarded.tenant}, expect=201, headers=headers)

@@ -105,7 +105,7 @@ async def graph_was_asked(app: App, call_id: str) -> bool:
     return bool((await app.simulator.control("GET", f"/requests?callId={call_id}"))["value"])
 
 
-async def test_who_is_bound_for_one_tenant_is_nobody_in_another(app: App) -> None:
+async def test_a_caller_that_is_bound_in_one_tenant_is_refused_in_another(app: App) -> None:
     """With issuers of several tenants a client is its id and its tenant; `*` is not for who is named."""
     other, login = str(uuid4()), app.simulator.login
     issuers = ",".join(f"{login}/{tenant}/v2.0" for tenant in (MANAGEMENT_TENANT, other))
@@ -121,7 +121,7 @@ async def test_who_is_bound_for_one_tenant_is_nobody_in_another(app: App) -> Non
 
 @pytest.mark.parametrize("over", [False, True], ids=["active", "ended"])
 @pytest.mark.parametrize("route", OF_A_CALL, ids=lambda route: route.name)
-async def test_a_call_of_others_answers_as_one_that_does_not_exist(
+async def test_a_call_out_of_scope_is_answered_like_an_absent_one(
     bound: App, elsewhere: Place, route: Route, over: bool
 ) -> None:
     theirs, nobodys, headers = await call_with_operation(bound, elsewhere), str(uuid4()), await as_bot(bound)
@@ -139,7 +139,7 @@ async def test_a_call_of_others_answers_as_one_that_does_not_exist(
     assert BOT not in events.lower()
 
 
-async def test_reads_of_a_call_of_others_are_as_many_as_of_one_that_does_not_exist(
+async def test_a_call_out_of_scope_takes_as_many_reads_as_an_absent_one(
     bound: App, elsewhere: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, headers = await call_with_operation(bound, elsewhere), await as_bot(bound)
@@ -167,7 +167,7 @@ async def test_a_bound_caller_does_everything_with_its_own_calls(bound: App, her
     assert answer.is_success, answer.text
 
 
-async def test_a_bound_caller_registers_calls_of_its_tenants_or_apps_alone(
+async def test_a_bound_caller_registers_only_calls_of_its_tenants_or_apps(
     bound: App, here: Place, elsewhere: Place
 ) -> None:
     headers, call_id = await as_bot(bound), str(uuid4())
@@ -179,7 +179,7 @@ async def test_a_bound_caller_registers_calls_of_its_tenants_or_apps_alone(
     assert moved["detail"] == refused["detail"]
 
 
-async def test_a_bound_caller_takes_over_no_call_of_others_by_registering_it(
+async def test_a_bound_caller_cannot_take_over_a_call_by_registering_it(
     bound: App, here: Place, elsewhere: Place
 ) -> None:
     """One that only notifications made known would have its tenant corrected."""
@@ -190,7 +190,7 @@ async def test_a_bound_caller_takes_over_no_call_of_others_by_registering_it(
 
 
 @pytest.mark.parametrize("status", ["active", "ended"])
-async def test_a_list_holds_the_calls_of_the_callers_tenants_or_apps_alone(
+async def test_a_list_has_only_calls_of_the_callers_tenants_or_apps(
     bound: App, bond: str, here: Place, elsewhere: Place, status: str
 ) -> None:
     mine, theirs = str(uuid4()), str(uuid4())
@@ -212,7 +212,7 @@ async def test_a_list_holds_the_calls_of_the_callers_tenants_or_apps_alone(
     assert {mine, theirs} <= await listed(OPERATOR, "&limit=200")
 
 
-async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound: App, here: Place) -> None:
+async def test_a_continuation_is_valid_only_for_the_caller_that_received_it(bound: App, here: Place) -> None:
     ids = sorted(str(uuid4()) for _ in range(3))
     await asyncio.gather(*(tell(bound, here, about_call(call_id, state="established")) for call_id in ids))
     mine, query = await as_bot(bound), f"calls?tenantId={bound.tenant}&limit=2"
@@ -228,7 +228,7 @@ async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound
         assert [fault["pointer"] for fault in problem["errors"]] == ["continuation"]
 
 
-async def test_who_is_bound_to_a_tenant_and_an_app_sees_what_is_of_both(app: App) -> None:
+async def test_a_caller_bound_to_a_tenant_and_an_app_sees_only_calls_of_both(app: App) -> None:
     here = Place(app.tenant, str(uuid4()))
     of_another_app, of_another_tenant = replace(here, app_id=str(uuid4())), replace(here, tenant=str(uuid4()))
     callers = {BOT: {"tenants": [here.tenant], "apps": [here.app_id]}}
@@ -244,7 +244,7 @@ async def test_who_is_bound_to_a_tenant_and_an_app_sees_what_is_of_both(app: App
         assert [call["id"] for call in page["value"]] == [mine]
 
 
-async def test_calls_from_before_calls_had_an_app_are_those_of_the_default_app(app: App) -> None:
+async def test_calls_without_an_app_belong_to_the_default_app(app: App) -> None:
     old, now = str(uuid4()), app.clock.now()
     await app.parts.store.commit(Change(None, Call(old, app.tenant, "established", known_at=now, started_at=now)))
     second = Place(app.tenant, str(uuid4()))
@@ -264,12 +264,12 @@ async def test_a_sweep_of_all_calls_is_not_for_a_bound_caller(bound: App) -> Non
     await bound.ask("POST", "keep-alive", expect=200, headers=await as_bot(bound, OPERATOR))
 
 
-async def test_a_caller_whom_the_setting_does_not_name_is_refused(bound: App) -> None:
+async def test_a_caller_that_the_setting_does_not_name_is_refused(bound: App) -> None:
     for app_id, status in ((STRANGER, 403), ("", 401)):
         await bound.ask("GET", "calls", expect=status, headers=await as_bot(bound, app_id))
 
 
-async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> None:
+async def test_the_asterisk_is_for_all_callers_that_no_other_entry_names(app: App) -> None:
     callers = json.dumps({"*": {"tenants": [app.tenant]}, BOT: "all"})
     theirs = str(uuid4())
     await app.notify(about_call(theirs, state="established"), tenant=str(uuid4()))
@@ -278,7 +278,7 @@ async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> No
         await with_callers.ask("GET", f"calls/{theirs}", expect=200, headers=await as_bot(with_callers, BOT))
 
 
-async def test_with_the_function_key_alone_nobody_is_bound(app: App) -> None:
+async def test_no_caller_is_bound_if_only_the_function_key_is_asked_for(app: App) -> None:
     call_id = str(uuid4())
     await app.notify(about_call(call_id, state="established"), tenant=str(uuid4()))
     await app.ask("GET", f"calls/{call_id}", expect=200, headers=KEY)

@@ -31,14 +31,14 @@ async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
 
 
 @pytest.mark.parametrize("path", ["health", "openapi.json", "calls", "termination-codes"])
-async def test_what_answers_get_answers_head_without_a_body(app: App, path: str) -> None:
+async def test_a_route_that_answers_get_answers_head_without_a_body(app: App, path: str) -> None:
     got = await app.http.get(f"/api/{path}", headers=KEY)
     headed = await app.http.head(f"/api/{path}", headers=KEY)
     assert (headed.status_code, headed.headers["content-type"]) == (200, got.headers["content-type"])
     assert headed.content == b""
 
 
-async def test_after_a_sweep_all_is_well(app: App) -> None:
+async def test_health_is_healthy_after_a_sweep(app: App) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     health: Any = await app.asked("GET", "health", headers={})
     assert (health["status"], health["checks"]) == ("healthy", dict.fromkeys(CHECKS, "ok"))
@@ -46,7 +46,7 @@ async def test_after_a_sweep_all_is_well(app: App) -> None:
     assert health["build"] is None  # this is a working copy
 
 
-async def test_the_package_that_answers_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_health_has_the_id_of_the_package(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_health, "BUILD", "0123456789abcdef")
     assert (await app.asked("GET", "health", headers={}))["build"] == "0123456789abcdef"
 
@@ -78,7 +78,7 @@ async def test_sweeps_that_are_late_degrade_it(app: App) -> None:
     assert health["checks"]["sweeps"] == "16 of 16 shards were not swept for 30 minutes"
 
 
-async def test_a_few_calls_that_could_not_be_renewed_are_no_trouble_of_the_whole(app: App) -> None:
+async def test_a_few_calls_that_could_not_be_renewed_leave_it_healthy(app: App) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     now = app.clock.now()
     await app.parts.store.put_watermark(3, Watermark(now, now, renewed=1, unwritten=frozenset({"a call"})))
@@ -88,7 +88,7 @@ async def test_a_few_calls_that_could_not_be_renewed_are_no_trouble_of_the_whole
 
 
 @pytest.mark.parametrize("excepted", [{"failing": 2}, {"unwritten": frozenset({"a call", "another"})}])
-async def test_where_the_last_sweep_could_not_renew_most_calls_it_is_degraded_until_the_next(
+async def test_a_sweep_that_could_not_renew_most_calls_degrades_it_until_the_next(
     app: App, excepted: dict[str, Any]
 ) -> None:
     """Graph may be down for all: who looks here first must not read that all is well."""
@@ -116,7 +116,7 @@ async def test_a_shard_whose_watermark_is_of_the_future_degrades_it(app: App) ->
     assert (await app.asked("GET", "health", headers={}))["status"] == "healthy"
 
 
-async def test_one_look_serves_all_who_ask_within_five_seconds(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_check_serves_all_requests_within_five_seconds(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may ask, and a look is 16 reads."""
     pings = 0
 
@@ -182,7 +182,7 @@ async def test_the_process_composes_itself_from_its_environment(app: App, monkey
         services._current = before
 
 
-async def test_storage_that_is_down_is_told(app: App) -> None:
+async def test_storage_that_is_down_is_unhealthy(app: App) -> None:
     async with app.configured(CALLS_STORAGE=DEAD) as cut_off:
         health: Any = await cut_off.asked("GET", "health", expect=503, headers={})
         assert (health["status"], health["checks"]["settings"]) == ("unhealthy", "ok")
@@ -193,7 +193,7 @@ async def test_storage_that_is_down_is_told(app: App) -> None:
 
 
 @pytest.mark.parametrize("broken", ["nonsense", "UseProtocol=https", "AccountName=x;AccountKey=not-base64"])
-async def test_a_connection_string_that_is_none_is_a_setting_to_correct(app: App, broken: str) -> None:
+async def test_an_invalid_connection_string_is_a_setting_to_correct(app: App, broken: str) -> None:
     async with app.configured(CALLS_STORAGE=broken) as wrong:
         health: Any = await wrong.asked("GET", "health", expect=503, headers={})
         assert health["status"] == "unhealthy"

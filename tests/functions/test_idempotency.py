@@ -48,7 +48,7 @@ async def test_without_a_key_each_request_is_one_of_its_own(app: App) -> None:
     assert await asked_of_graph(app, call_id, "recordResponse") == 2
 
 
-async def test_the_same_wish_in_other_words_is_the_same_and_another_wish_is_refused(app: App) -> None:
+async def test_the_same_request_in_another_form_is_the_same_and_another_request_is_refused(app: App) -> None:
     call_id = await app.register()
     await app.ask("POST", f"calls/{call_id}/record", WISH, expect=202, headers=ONE)
     body = b' {"stopTones":["\\u0023"],"maxRecordDurationInSeconds":10, "playBeep":null}'
@@ -61,7 +61,7 @@ async def test_the_same_wish_in_other_words_is_the_same_and_another_wish_is_refu
     assert await asked_of_graph(app, call_id, "delete") == 0
 
 
-async def test_of_many_at_once_one_records(app: App) -> None:
+async def test_of_several_requests_at_the_same_time_one_records(app: App) -> None:
     call_id = await app.register()
     path = f"/api/calls/{call_id}/record"
     answers = await asyncio.gather(*(app.http.post(path, json=WISH, headers=ONE) for _ in range(6)))
@@ -73,7 +73,7 @@ async def test_of_many_at_once_one_records(app: App) -> None:
     assert await asked_of_graph(app, call_id, "recordResponse") == 1
 
 
-async def test_a_recording_of_which_nobody_knows_is_not_begun_again(app: App) -> None:
+async def test_a_recording_with_unknown_outcome_is_not_started_again(app: App) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, dropConnection=True)
     await app.ask("POST", f"calls/{call_id}/record", WISH, expect=409, headers=ONE)
@@ -84,7 +84,7 @@ async def test_a_recording_of_which_nobody_knows_is_not_begun_again(app: App) ->
     await app.ask("POST", f"calls/{call_id}/record", WISH, expect=202, headers=KEY | {"Idempotency-Key": '"two"'})
 
 
-async def test_a_hang_up_of_which_nobody_knows_is_repeated(app: App) -> None:
+async def test_a_hang_up_with_unknown_outcome_is_repeated(app: App) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="delete", callId=call_id, dropConnection=True)
     await app.ask("POST", f"calls/{call_id}/hangup", expect=504, headers=ONE)
@@ -93,7 +93,7 @@ async def test_a_hang_up_of_which_nobody_knows_is_repeated(app: App) -> None:
 
 
 @pytest.mark.parametrize(("verb", "operation", "wish"), VERBS)
-async def test_what_graph_refused_may_be_asked_again_with_the_same_key(
+async def test_a_request_that_graph_refused_may_be_repeated_with_the_same_key(
     app: App, verb: str, operation: str, wish: JsonValue
 ) -> None:
     call_id = await app.register()

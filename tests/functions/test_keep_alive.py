@@ -27,7 +27,7 @@ async def old_call(app: App, swept_ago: float = 4) -> str:
     return await app.register(call_id, startedAt=ago(minutes=10))
 
 
-async def test_a_sweep_on_demand_renews_all_and_tells_what_it_did(app: App) -> None:
+async def test_a_sweep_on_demand_renews_all_calls_and_returns_its_numbers(app: App) -> None:
     call_id = await old_call(app)
     tally: Any = await app.asked("POST", "keep-alive")
     assert await app.simulator.keep_alives(call_id) == 1
@@ -44,7 +44,7 @@ async def test_a_sweep_on_demand_renews_all_and_tells_what_it_did(app: App) -> N
         ("POST", "notifications", 401),
     ],
 )
-async def test_whatever_is_asked_that_sweeps_are_late_is_noticed(
+async def test_a_request_with_any_outcome_notices_a_late_sweep(
     app: App,
     queue: WatchedQueue,  # noqa: F811
     method: str,
@@ -77,7 +77,7 @@ async def test_a_message_sweeps_a_shard(app: App) -> None:
     assert await app.simulator.keep_alives(call_id) == 1
 
 
-async def test_the_dead_mans_switch_sweeps_what_is_stale_and_nothing_else(app: App) -> None:
+async def test_the_watchdog_sweeps_only_stale_shards(app: App) -> None:
     fresh = await old_call(app, swept_ago=19)
     switch = Sweep(due=app.clock.now() + timedelta(days=1)).model_dump_json()  # after any that other tests have left
     assert await app.handle(switch) is None

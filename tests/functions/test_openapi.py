@@ -62,9 +62,7 @@ MODES = [
 
 
 @pytest.mark.parametrize(("route", "mode"), MODES, ids=[f"{route.name}-{mode.value}" for route, mode in MODES])
-async def test_a_route_stands_whatever_it_is_sent_and_answers_as_it_says(
-    app: App, route: Route, mode: GenerationMode
-) -> None:
+async def test_a_route_answers_any_request_as_the_document_says(app: App, route: Route, mode: GenerationMode) -> None:
     """First with any ids, then with those of a call and an operation that are there."""
     call_id, operation_id = await app.register(), str(uuid4())
     await app.notify(about_operation(call_id, operation_id, status="running"))
@@ -131,7 +129,7 @@ ITEMS = JSON | st.fixed_dictionaries(
 )
 
 
-async def test_the_webhook_stands_whatever_comes_with_graphs_signature(app: App) -> None:
+async def test_the_webhook_answers_any_signed_body_as_the_document_says(app: App) -> None:
     call_id = await app.register()
     signed = await app.simulator.signature(app.tenant)
     told = next(route for route in ROUTES if route.name == "receive_notifications")

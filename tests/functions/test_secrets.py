@@ -53,7 +53,7 @@ def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [f"{formatter.format(record)} {vars(record)}" for record in caplog.records if record.name != "faker"]
 
 
-async def test_no_secret_is_told_in_success_or_failure(
+async def test_no_secret_is_shown_or_logged_in_success_or_failure(
     app: App, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -135,7 +135,7 @@ async def _fail(app: App, call_id: str, token: str) -> None:
     await asyncio.sleep(0)
 
 
-async def test_an_unexpected_error_is_told_by_its_kind_and_place_alone(
+async def test_an_unexpected_error_is_logged_only_by_its_class_and_location(
     app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_call_id: str) -> None:

@@ -39,7 +39,7 @@ async def test_a_keep_alive_is_no_renewal_and_no_end(app: App, status: int, stra
 
 
 @pytest.mark.parametrize(("status", "stranger"), STRANGERS)
-async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: str) -> None:
+async def test_a_hang_up_is_not_reported_as_done(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
     await app.simulator.fault(operation="delete", callId=call_id, status=status, stranger=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/hangup", expect=502)

@@ -35,14 +35,14 @@ async def post(app: App, content: bytes, headers: dict[str, str] | None = None) 
     return answer.status_code
 
 
-async def test_what_is_accepted_is_stored(app: App) -> None:
+async def test_an_accepted_notification_is_stored(app: App) -> None:
     call_id = str(uuid4())
     await app.notify(about_call(call_id, state="established"))
     call = await app.asked("GET", f"calls/{call_id}")
     assert (call["state"], call["everEstablished"], call["registeredAt"]) == ("established", True, None)
 
 
-async def test_the_story_keeps_the_ids_that_support_asks_for(app: App) -> None:
+async def test_the_event_log_keeps_the_ids_that_support_asks_for(app: App) -> None:
     call_id, signed = await app.register(), await app.simulator.signature(app.tenant)
     ids = {"scenario-id": "7f1a2b3c-0000-4000-8000-0123456789ab", "x-microsoft-skype-chain-id": "x" * 500}
     item = about_call(call_id, "deleted", **END)
@@ -97,9 +97,7 @@ async def test_a_body_is_json_in_utf_8_and_not_compressed(app: App, headers: dic
     assert await post(app, b'{"value": []}', await app.simulator.signature(app.tenant) | headers) == status
 
 
-async def test_a_refusal_tells_a_stranger_its_status_and_the_log_why(
-    app: App, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_refusal_shows_only_its_status_and_logs_the_reason(app: App, caplog: pytest.LogCaptureFixture) -> None:
     signed = await app.simulator.signature(app.tenant, audience=OTHER)
     answer = await app.http.post("/api/notifications", content=b"{}", headers=signed)
 
@@ -108,7 +106,7 @@ async def test_a_refusal_tells_a_stranger_its_status_and_the_log_why(
     assert "reason=Unauthenticated detail=The token is for another audience." in caplog.text
 
 
-async def test_a_body_that_is_too_large_is_told_in_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_body_that_is_too_large_is_logged(app: App, caplog: pytest.LogCaptureFixture) -> None:
     assert await post(app, b" " * (4 * MIB + 1)) == 413
     assert "reason=PayloadTooLarge" in caplog.text
 
@@ -120,7 +118,7 @@ async def test_there_is_one_address_for_all_bots(app: App, path: str) -> None:
     assert answer.status_code == (202 if path.endswith("/") else 404)
 
 
-async def test_what_follows_a_question_mark_is_ignored(app: App) -> None:
+async def test_the_query_is_ignored(app: App) -> None:
     call_id = str(uuid4())
     signed = await app.simulator.signature(app.tenant)
     body = {"value": [about_call(call_id, state="established")]}
@@ -142,7 +140,7 @@ async def test_storage_that_hangs_is_a_503_in_good_time(
     assert await post(app, b'{"value": []}') == 202
 
 
-async def test_without_graphs_token_nothing_is_taken(app: App) -> None:
+async def test_nothing_is_stored_without_graphs_token(app: App) -> None:
     call_id = str(uuid4())
     body = json.dumps({"value": [about_call(call_id, state="established")]}).encode()
     wrong: list[dict[str, str]] = [
@@ -171,7 +169,7 @@ async def test_only_the_tenants_that_are_allowed_are_served(app: App) -> None:
         assert await post(strict, b'{"value": []}', signed) == 403
 
 
-async def test_only_the_apps_that_are_allowed_may_tell(app: App) -> None:
+async def test_only_the_apps_that_are_allowed_may_send_notifications(app: App) -> None:
     calling = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"  # as it was observed, and as the simulator imitates it
     async with app.configured(NOTIFICATION_APP_IDS=f"{OTHER},{calling.upper()}") as open_to_it:
         assert await post(open_to_it, b'{"value": []}') == 202
@@ -197,7 +195,7 @@ async def test_nothing_of_another_tenants_call_is_touched(app: App, caplog: pyte
     assert (await app.asked("GET", f"calls/{mine}"))["tenantId"] == OTHER
 
 
-async def test_another_tenants_call_is_told_of_though_the_body_is_not_stored(
+async def test_a_notification_of_another_tenants_call_is_logged_even_if_the_body_is_not_stored(
     app: App, monkeypatch: pytest.MonkeyPatch, dying: "tuple[App, Dying]", caplog: pytest.LogCaptureFixture
 ) -> None:
     """Beside one that storage refuses, and beside one that takes too long."""
@@ -222,7 +220,7 @@ async def test_another_tenants_call_is_told_of_though_the_body_is_not_stored(
         assert f"notifications.other_tenant callId={victim} tenantId={OTHER}" in caplog.text
 
 
-async def test_one_bad_item_does_not_spoil_the_good_ones(app: App) -> None:
+async def test_the_readable_notifications_of_a_body_are_stored(app: App) -> None:
     first, second = str(uuid4()), str(uuid4())
     bad: list[JsonValue] = [1, {"resource": "/communications/calls/a%7Cb"}, None]
     await app.notify(about_call(first, state="established"), *bad, about_call(second, "deleted", **END))
@@ -245,7 +243,7 @@ async def test_a_body_sent_again_changes_nothing(app: App) -> None:
     assert [await app.asked("GET", f"calls/{call_id}{path}") for path in paths] == before
 
 
-async def test_the_story_of_one_body_is_in_its_order(app: App) -> None:
+async def test_the_events_of_one_body_are_in_its_order(app: App) -> None:
     call_id = str(uuid4())
     states = ["incoming", "establishing", "established", "transferring", "terminating"]
     await app.notify(*(about_call(call_id, state=state) for state in states))
@@ -367,7 +365,7 @@ async def dying(app: App) -> AsyncIterator[tuple[App, Dying]]:
         del vars(mortal.parts)["store"]  # the table is the other app's
 
 
-async def test_whoever_dies_with_the_write_has_left_the_message_before(app: App, queue: WatchedQueue) -> None:  # noqa: F811
+async def test_the_message_is_sent_before_the_row_is_written(app: App, queue: WatchedQueue) -> None:  # noqa: F811
     call_id = str(uuid4())
     store = Dying(app.parts.store)
     store.dies_at, store.afterwards = 2, True
@@ -383,7 +381,7 @@ async def test_whoever_dies_with_the_write_has_left_the_message_before(app: App,
 
 @pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("error", [Died(), StoreUnavailable("Table Storage is away (test).")], ids=["death", "outage"])
-async def test_wherever_it_dies_only_what_is_stored_is_acknowledged_and_the_same_body_gives_the_same_record(
+async def test_a_crash_at_any_step_acknowledges_nothing_and_a_repetition_gives_the_same_record(
     dying: tuple[App, Dying], error: Exception, afterwards: bool
 ) -> None:
     app, store = dying

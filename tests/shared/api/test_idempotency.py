@@ -99,7 +99,7 @@ async def test_another_request_with_the_same_key_is_refused_and_not_done(world: 
     assert work.done == 1
 
 
-async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
+async def test_other_keys_and_other_callers_are_independent(world: World) -> None:
     work = Work()
     for other in (key(), key('"two"'), key(caller="another")):
         await world.ask(work, other)
@@ -135,7 +135,7 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
     assert work.done == 1
 
 
-async def test_of_many_at_once_one_is_done(world: World) -> None:
+async def test_of_many_requests_at_the_same_time_one_is_done(world: World) -> None:
     class GivingWay(MemoryCallStore):
         async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
             found = await super().get_idempotency_record(call_id, name)
@@ -160,7 +160,7 @@ async def test_of_many_at_once_one_is_done(world: World) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error: CallKeeperError) -> None:
+async def test_a_failure_that_certainly_changed_nothing_frees_the_key(world: World, error: CallKeeperError) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, key())
@@ -173,7 +173,7 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
     [OutcomeUnknown("Read the operations."), RecordingNotPersisted("x"), RuntimeError("x")],
     ids=["outcome unknown", "recording not persisted", "unexpected error"],
 )
-async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
+async def test_a_request_with_unknown_outcome_is_repeated_only_if_it_is_repeatable(world: World, error: Exception) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, key())
@@ -192,7 +192,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
-async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
+async def test_the_key_of_a_process_that_died_stays_claimed_for_five_minutes(
     world: World, *, repeatable: bool
 ) -> None:
     class Dying(Work):
@@ -217,7 +217,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     assert work.done == 1 + repeatable
 
 
-async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
+async def test_a_response_that_cannot_be_stored_is_returned_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
         async def settle_idempotency_key(
             self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
@@ -234,7 +234,7 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_i
     assert work.done == 1
 
 
-async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it_must_be_dead(world: World) -> None:
+async def test_a_claim_without_its_event_is_free_after_five_minutes(world: World) -> None:
     """No line of the story says that Graph was asked; another request's line from before says nothing of it."""
 
     class DyingEarly(Work):
@@ -259,7 +259,7 @@ async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it
 WITHOUT = implied_key("bot", "record {}")
 
 
-async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answered(world: World) -> None:
+async def test_without_a_key_the_same_request_is_a_new_one_after_the_response(world: World) -> None:
     work = Work()
     for _ in range(3):
         await world.ask(work, WITHOUT)
@@ -267,7 +267,7 @@ async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answer
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")])
-async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
+async def test_without_a_key_a_request_with_unknown_outcome_is_not_repeated(world: World, error: Exception) -> None:
     """A stock client repeats a POST three times within ten minutes at most."""
     work = Work(error)
     with pytest.raises(type(error)):
@@ -307,7 +307,7 @@ async def test_without_a_key_two_at_once_are_one(world: World) -> None:
 @pytest.mark.parametrize(
     "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
 )
-def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
+def test_a_valid_key_is_a_string_of_a_structured_field(header: str) -> None:
     assert parse_key(header, "bot", "x") is not None
 
 
@@ -322,7 +322,7 @@ def test_without_the_header_there_is_no_key() -> None:
         *('"a\\b"', '"a"b"', '"x"\n', f'"{"x" * 256}"', ":eA==:", "?1", '("x")'),
     ],
 )
-def test_what_is_no_such_string_is_refused(header: str) -> None:
+def test_an_invalid_key_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_key(header, "bot", "x")
     assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

@@ -122,10 +122,10 @@ class App:
         found: Json = (await self.ask(method, path, body, expect=expect, headers=headers)).json()
         return found
 
-    async def register(self, call_id: str | None = None, *, expect: int = 201, **wish: JsonValue) -> str:
+    async def register(self, call_id: str | None = None, *, expect: int = 201, **members: JsonValue) -> str:
         """Register a call. Without an id, it is one that the simulator has."""
         call_id = call_id or await self.simulator.call(self.tenant)
-        await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **wish}, expect=expect)
+        await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **members}, expect=expect)
         return call_id
 
     async def lines(self, call_id: str, beginning: str, headers: Mapping[str, str] = KEY) -> list[tuple[str, Json]]:

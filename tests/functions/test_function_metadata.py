@@ -1,4 +1,4 @@
-"""What the host is told of the app, by Microsoft's worker library in a process of its own."""
+"""The functions that Microsoft's worker library lists, in a process of its own."""
 
 import json
 import os

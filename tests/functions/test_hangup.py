@@ -142,7 +142,7 @@ async def test_a_hang_up_succeeds_if_the_queue_refuses_its_wake_up(app: App, que
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "told", "outcome"),
+    ("fault", "status", "graph_fields", "outcome"),
     [
         pytest.param(
             {"status": 403, "subcode": 7505}, 502, {"graphStatus": 403, "graphSubcode": 7505}, "refused", id="403"
@@ -161,19 +161,19 @@ async def test_a_hang_up_succeeds_if_the_queue_refuses_its_wake_up(app: App, que
     ],
 )
 async def test_graphs_refusal_is_returned_with_its_codes_and_is_in_the_event_log(
-    app: App, fault: dict[str, Any], status: int, told: dict[str, int], outcome: str
+    app: App, fault: dict[str, Any], status: int, graph_fields: dict[str, int], outcome: str
 ) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="delete", callId=call_id, **fault)
     answer = await app.ask("POST", f"calls/{call_id}/hangup", expect=status)
     problem = answer.json()
-    assert told.items() <= problem.items()
+    assert graph_fields.items() <= problem.items()
     assert (problem["status"], answer.headers["content-type"]) == (status, "application/problem+json")
     assert ("graphRequestId" in problem) == (status != 504)
     assert answer.headers.get("retry-after") == ("3" if status == 503 else None)
     assert (await app.asked("GET", f"calls/{call_id}"))["hangup"] is None  # the record says only what Graph took
     answered: dict[str, object] = {"requestedBy": "function key", "outcome": outcome}
-    answered |= {"status": told["graphStatus"]} if told else {}
+    answered |= {"status": graph_fields["graphStatus"]} if graph_fields else {}
     assert await app.lines(call_id, "hangup") == [
         ("hangupRequested", {"requestedBy": "function key"}),
         ("hangupAnswered", answered),

@@ -132,14 +132,14 @@ ITEMS = JSON | st.fixed_dictionaries(
 async def test_the_webhook_answers_any_signed_body_as_the_document_says(app: App) -> None:
     call_id = await app.register()
     signed = await app.simulator.signature(app.tenant)
-    told = next(route for route in ROUTES if route.name == "receive_notifications")
+    webhook = next(route for route in ROUTES if route.name == "receive_notifications")
 
     @settings(max_examples=80, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(body=st.builds(lambda items: {"value": items}, st.lists(ITEMS, max_size=4)) | JSON)
     def stands(body: JsonValue) -> None:
         content = json.dumps(body).replace("{id}", call_id)
         answer = httpx.post(f"{app.address}/api/notifications", content=content, headers=signed)
-        assert answer.status_code in {*told.responses, *told.errors} - {500, 503}, answer.text
+        assert answer.status_code in {*webhook.responses, *webhook.errors} - {500, 503}, answer.text
 
     await asyncio.to_thread(stands)
     assert (await app.asked("GET", f"calls/{call_id}"))["id"] == call_id

@@ -115,8 +115,8 @@ async def _(app: App) -> httpx.Response:
     call_id, other = await app.register(), str(uuid4())
     bots = f'[{{"appId": "{other}", "credential": "managedIdentity"}}]'
     async with app.configured(GRAPH_APPS=bots) as several:
-        wish = {"tenantId": app.tenant, "appId": other}
-        return await several.http.put(f"/api/calls/{call_id}", json=wish, headers=KEY)
+        body = {"tenantId": app.tenant, "appId": other}
+        return await several.http.put(f"/api/calls/{call_id}", json=body, headers=KEY)
 
 
 @leads_to("request-in-progress")

@@ -192,11 +192,11 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
     call_id = await app.register()
 
     class Overtaken(TableCallStore):
-        told = False
+        notified = False
 
         async def commit(self, change: Change) -> None:
-            if change.operations and not self.told:
-                self.told = True
+            if change.operations and not self.notified:
+                self.notified = True
                 operation_id = change.operations[0][1].id
                 await app.notify(
                     about_operation(call_id, operation_id, status="completed", recordingLocation="https://x.example/1")
@@ -218,8 +218,8 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
         operation: Any = await overtaken.asked("POST", f"calls/{call_id}/record", {}, expect=202)
     assert (operation["status"], operation["requestedBy"]) == ("completed", "function key")
     assert operation["recordingLocation"] is None  # its own route alone tells
-    told: Any = await app.asked("GET", f"calls/{call_id}/operations/{operation['id']}")
-    assert told["recordingLocation"] == "https://x.example/1"
+    shown: Any = await app.asked("GET", f"calls/{call_id}/operations/{operation['id']}")
+    assert shown["recordingLocation"] == "https://x.example/1"
 
 
 async def test_an_operation_id_with_special_characters_is_percent_encoded(app: App) -> None:

@@ -1,4 +1,4 @@
-"""Several bots in one deployment: each call is one bot's, asked for with its token, told of by its audience alone."""
+"""Several bots in one deployment: Graph is asked with the token of a call's bot, and the audience decides the bot."""
 
 import json
 from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ async def signed_for(app: App, app_id: str) -> dict[str, str]:
 async def test_each_bots_call_is_kept_with_its_own_token(bots: App) -> None:
     first, second = await bots.simulator.call(bots.tenant), await second_call(bots)
     await bots.register(first, appId=APP_ID.upper())
-    told = await bots.asked("PUT", f"calls/{second}", {"appId": SECOND}, expect=201)
-    assert (told["appId"], told["tenantId"]) == (SECOND, bots.tenant)
+    call = await bots.asked("PUT", f"calls/{second}", {"appId": SECOND}, expect=201)
+    assert (call["appId"], call["tenantId"]) == (SECOND, bots.tenant)
 
     await bots.ask("POST", "keep-alive", expect=200)
 
@@ -83,8 +83,8 @@ async def test_the_audience_of_a_token_decides_the_bot_of_a_call(bots: App) -> N
 
 async def test_among_several_bots_none_is_guessed(bots: App) -> None:
     path = f"calls/{uuid4()}"
-    for wish, pointed in (({}, "required"), ({"appId": STRANGER}, "not served")):
-        problem: Any = await bots.asked("PUT", path, {"tenantId": bots.tenant, **wish}, expect=400)
+    for members, pointed in (({}, "required"), ({"appId": STRANGER}, "not served")):
+        problem: Any = await bots.asked("PUT", path, {"tenantId": bots.tenant, **members}, expect=400)
         assert problem["errors"] == [{"pointer": "/appId", "detail": pointed}]
     await bots.ask("PUT", path, {"tenantId": bots.tenant, "appId": "no GUID"}, expect=400)
     await bots.ask("GET", path, expect=404)
@@ -103,9 +103,9 @@ async def test_a_notification_for_another_bots_call_changes_nothing_and_is_logge
 
     assert (await bots.ask("GET", f"calls/{call_id}", expect=200)).text == before
     assert (await bots.asked("GET", f"calls/{mine}"))["appId"] == SECOND
-    told = [record for record in caplog.records if getattr(record, "reason", None) == "otherApp"]
-    assert len(told) == 2
-    assert f"token of {bots.tenant} for app {SECOND}" in told[0].getMessage()
+    logged = [record for record in caplog.records if getattr(record, "reason", None) == "otherApp"]
+    assert len(logged) == 2
+    assert f"token of {bots.tenant} for app {SECOND}" in logged[0].getMessage()
     alarms = [vars(record) for record in caplog.records if getattr(record, "event", "") == "notifications.other_tenant"]
     assert [(alarm["callId"], alarm["appId"]) for alarm in alarms] == [(call_id, SECOND)] * 2
 

@@ -107,8 +107,8 @@ async def test_a_young_call_that_graph_does_not_find_stays_active(app: App, queu
         assert (call["status"], call["lease"]["failing"]["reason"]) == ("active", "notFoundYet")
         assert call["lease"]["failing"]["explanation"]["action"]
         retries = [delay for message, delay in queue.sent if isinstance(message, Renew) and message.retry_at]
-        # Graph is asked once more when a 404 counts as the end. Of the grace, 61 seconds have passed, and up to 5 in this
-        # test; the retry is up to half a minute later, by the call's id.
+        # Graph is asked once more when a 404 counts as the end. Of the grace, 61 seconds have passed, and up to 5 more
+        # in this test. The retry is up to half a minute later, by the call's id.
         left = Timing().not_found_grace.total_seconds() - 61
         assert [left - 5 < delay <= left + 30 for delay in retries] == [True]
 

@@ -1,4 +1,4 @@
-"""The one `app` that the Functions host looks for: it registers the blueprints of `functions`, nothing else."""
+"""The `app` that the Functions host loads. It registers the blueprints of `functions`."""
 
 import azure.functions as func
 

@@ -1,1 +1,1 @@
-"""Triggers: parse the request, call `shared`, map the result. No logic."""
+"""Azure Functions triggers: they parse the request, call `shared` and map the result. They hold no other logic."""

@@ -1,10 +1,10 @@
-"""The wake-ups of the keeper: timer, queue, and a sweep on demand."""
+"""The triggers of sweeps: the timer, the queue, and the route of an operator."""
 
 from datetime import timedelta
 
 import azure.functions as func
 
-from functions.routing import Caller, Role, Route, endpoint, reply
+from functions.routing import COMMON_ERRORS, Caller, Role, Route, endpoint, reply
 from shared import telemetry
 from shared.api.views import SweepView
 from shared.errors import Forbidden, StoreUnavailable, safe_message
@@ -14,11 +14,11 @@ from shared.storage.wakeup_queue import QUEUE_NAME, parse_wake_up
 
 blueprint = func.Blueprint()
 
-HTTP_BUDGET = timedelta(minutes=3)  # Azure cuts an HTTP request after 230 seconds
+HTTP_BUDGET = timedelta(minutes=3)  # Azure ends an HTTP request after 230 seconds
 
 
 @blueprint.timer_trigger("timer", schedule="%KEEP_ALIVE_SCHEDULE%", run_on_startup=False, use_monitor=True)
-async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (the schedule is all that counts)
+async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (nothing of the timer is needed)
     """Renew all active calls."""
     parts = services()
     await parts.keeper.sweep("timer", unless_younger_than=parts.settings.timing.sweep_fresh_for)
@@ -26,7 +26,7 @@ async def keep_alive_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (t
 
 @blueprint.queue_trigger("message", queue_name=QUEUE_NAME, connection="CALLS_STORAGE")
 async def keep_alive_queue(message: func.QueueMessage) -> None:
-    """Do what a wake-up asks for: a shard, a retry, the dead man's switch."""
+    """Handle a wake-up: sweep a shard, retry a call, or do what the watchdog asks for."""
     try:
         await services().keeper.handle(parse_wake_up(message.get_body().decode()))
     except Exception as error:
@@ -37,21 +37,23 @@ async def keep_alive_queue(message: func.QueueMessage) -> None:
 @endpoint(
     blueprint,
     Route(
-        name="keep_alive_now",
         method="POST",
         path="keep-alive",
-        summary="Sweep now",
-        description="Renews all active calls at once: for an operator or an outside scheduler.",
         role=Role.MANAGE,
         responses={200: SweepView},
-        errors=(400, 401, 403, 500, 503),
+        errors=COMMON_ERRORS,
     ),
 )
 async def keep_alive_now(_req: func.HttpRequest, caller: Caller) -> func.HttpResponse:
-    """Sweep, whatever the watermarks say."""
+    """Sweep now.
+
+    Renews all active calls, even if their shards were swept just now: for an operator or an external scheduler.
+    """
     if not caller.scope.is_unrestricted:
-        raise Forbidden("A sweep renews the calls of all tenants: it is not for a caller who is bound to some.")
+        raise Forbidden(
+            "A sweep renews the calls of all tenants. A caller that is bound to some calls may not start it."
+        )
     stats = await services().keeper.sweep("operator", budget=HTTP_BUDGET)
     if stats.failed:
-        raise StoreUnavailable(f"{stats.failed} of {SHARDS} shards could not be swept; they are tried again.")
+        raise StoreUnavailable(f"{stats.failed} of {SHARDS} shards could not be swept. They will be retried.")
     return reply(SweepView.model_validate(stats))

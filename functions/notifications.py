@@ -1,4 +1,4 @@
-"""Graph's webhook. What it answers with 202 is stored."""
+"""The route of Graph's webhook. 202 means that the notifications are stored."""
 
 import azure.functions as func
 
@@ -10,7 +10,7 @@ from shared.errors import CallKeeperError
 from shared.services import services
 
 MAX_NOTIFICATION_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB
-MAX_HOST_BODY = 210 * 1024 * 1024  # what the platform lets in: sizes are checked below, so that a refusal is told
+MAX_HOST_BODY = 210 * 1024 * 1024  # the platform's own limit. The handler checks the size, so that it logs a refusal.
 
 blueprint = func.Blueprint()
 
@@ -18,12 +18,8 @@ blueprint = func.Blueprint()
 @endpoint(
     blueprint,
     Route(
-        name="receive_notifications",
         method="POST",
         path="notifications",
-        summary="Graph's notifications",
-        description="The callbackUri of a bot's calls. Anonymous to the platform; Graph's token is verified here. "
-        "204 asks Graph to send a legacy notification again in the current format.",
         role=None,
         auth_level=func.AuthLevel.ANONYMOUS,
         max_body_bytes=MAX_HOST_BODY,
@@ -33,7 +29,12 @@ blueprint = func.Blueprint()
     ),
 )
 async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
-    """Verify, store, and only then 202. What costs least is looked at first, and nothing is read before the token."""
+    """Receive Graph's notifications.
+
+    The callbackUri of a bot's calls. The platform does not authenticate this route; Call Keeper verifies Graph's token.
+    204 asks Graph to send a legacy notification again in the current format.
+    """
+    # The cheapest checks come first. The body is parsed only after the token is verified.
     try:
         check_size(req, MAX_NOTIFICATION_BODY)
         check_is_plain_json(req)

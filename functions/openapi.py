@@ -1,27 +1,29 @@
-"""The OpenAPI 3.1 document, made from the routes and the models that serve them."""
+"""The OpenAPI 3.1 document, made from the declared routes and their models."""
 
 from functools import cache
 from http import HTTPStatus
 
 import azure.functions as func
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic.json_schema import JsonSchemaMode, JsonSchemaValue, models_json_schema
 
 from functions.routing import ROUTES, Parameter, Role, Route
 from shared import VERSION
 from shared.api.views import Problem
 
 type Json = dict[str, object]
+type Refs = dict[tuple[type[BaseModel], JsonSchemaMode], Json]
+type Queries = dict[type[BaseModel], dict[str, JsonSchemaValue]]  # the schema of each parameter, by model and name
 _REF = "#/components/schemas/{model}"
 
 
 @cache
 def document() -> Json:
-    """The whole API."""
-    schemas, refs = _schemas()
+    """Return the document of the whole API."""
+    schemas, refs, queries = _schemas()
     paths: dict[str, dict[str, Json]] = {}
     for route in ROUTES:
-        paths.setdefault(f"/api/{route.path}", {})[route.method.lower()] = _operation(route, refs)
+        paths.setdefault(f"/api/{route.path}", {})[route.method.lower()] = _operation(route, refs, queries)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -35,18 +37,23 @@ def document() -> Json:
     }
 
 
-def _schemas() -> tuple[Json, dict[tuple[type[BaseModel], JsonSchemaMode], Json]]:
+def _schemas() -> tuple[Json, Refs, Queries]:
+    """Return the shared schemas, a reference to the schema of each model, and the schema of each query."""
     answers = {Problem} | {model for route in ROUTES for model in route.responses.values() if model}
     bodies = {route.request for route in ROUTES if route.request}
+    queries = {route.query for route in ROUTES}
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((model, "serialization") for model in sorted(answers, key=lambda model: model.__name__)),
-        *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),
+        *((model, "validation") for model in sorted(bodies | queries, key=lambda model: model.__name__)),
     ]
     refs, definitions = models_json_schema(wanted, ref_template=_REF, by_alias=True)
-    return definitions["$defs"], {(model, mode): dict(refs[model, mode]) for model, mode in wanted}
+    schemas = definitions["$defs"]
+    # A query is not an object in OpenAPI but a list of parameters, so its schema is not one of the components.
+    of_queries = {model: schemas.pop(model.__name__)["properties"] for model in queries}
+    return schemas, {(model, mode): dict(refs[model, mode]) for model, mode in wanted}, of_queries
 
 
-def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Json]) -> Json:
+def _operation(route: Route, refs: Refs, queries: Queries) -> Json:
     operation: Json = {
         "operationId": route.name,
         "summary": route.summary,
@@ -58,8 +65,12 @@ def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], 
     }
     if route.description:
         operation["description"] = route.description
-    if route.parameters:
-        operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
+    parameters = [
+        *(_parameter(parameter) for parameter in route.parameters),
+        *(_query_parameter(name, schema) for name, schema in queries[route.query].items()),
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     if route.request:
         schema = refs[route.request, "validation"]
         operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
@@ -76,11 +87,26 @@ def _parameter(parameter: Parameter) -> Json:
     }
 
 
+def _query_parameter(name: str, described: JsonSchemaValue) -> Json:
+    # An optional parameter is left out of the query, never null.
+    options = [option for option in described.get("anyOf", []) if option != {"type": "null"}]
+    schema = (
+        options[0] if options else {key: described[key] for key in described if key not in {"title", "description"}}
+    )
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": described["description"],
+        "schema": schema,
+    }
+
+
 def _response(
     route: Route,
     status: int,
     model: type[BaseModel] | None,
-    refs: dict[tuple[type[BaseModel], JsonSchemaMode], Json],
+    refs: Refs,
 ) -> Json:
     response: Json = {"description": HTTPStatus(status).phrase}
     if model:
@@ -94,7 +120,7 @@ def _response(
     return response
 
 
-def _error(status: int, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Json]) -> Json:
+def _error(status: int, refs: Refs) -> Json:
     return {
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": refs[Problem, "serialization"]}},
@@ -119,7 +145,7 @@ def _security_schemes() -> Json:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "Needed too once MANAGEMENT_AUDIENCE is set: an Entra token with an app role of "
+            "description": "Required too if MANAGEMENT_AUDIENCE is set: an Entra token with one of the app roles "
             + ", ".join(Role)
             + ".",
         },
@@ -127,6 +153,6 @@ def _security_schemes() -> Json:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "Graph's own token, as it sends it with notifications.",
+            "description": "The token that Graph sends with notifications.",
         },
     }

@@ -1,4 +1,4 @@
-"""Errors of the domain as HTTP: a status, and a problem (RFC 9457) whose `type` never changes."""
+"""The mapping of errors to HTTP: `PROBLEM_TYPES` gives each error its status and its problem type (RFC 9457)."""
 
 import math
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ from shared.errors import (
     UnsupportedBody,
 )
 
-TYPE_PREFIX = "urn:call-keeper:problem:"  # before the name of a kind; compared as a whole, never fetched
-RETRY_AFTER = timedelta(seconds=5)  # our own trouble is most often a storage hiccup
+TYPE_PREFIX = "urn:call-keeper:problem:"  # begins each `type`, a name that clients compare and never fetch
+RETRY_AFTER = timedelta(seconds=5)  # most failures of our own are short failures of storage
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A kind of problem: the last part of its `type`, its status, its `title`."""
+    """A type of problem: the last part of its URN, its status and its title. None of them ever changes."""
 
     name: str
     status: int
@@ -50,7 +50,8 @@ class ProblemType:
 
 INTERNAL_ERROR = ProblemType("internal-error", 500, "Internal server error")
 GRAPH_TIMEOUT = ProblemType("graph-timeout", 504, "Graph did not respond in time")
-# The first kind that fits counts.
+# The one table that maps errors to HTTP. The first row whose class fits an error counts, so subclasses come first.
+# Only `GRAPH_TIMEOUT` is not in it: `problem_type_of` returns it for a `GraphError` without a status.
 PROBLEM_TYPES: tuple[tuple[type[CallKeeperError], ProblemType], ...] = (
     (PayloadTooLarge, ProblemType("body-too-large", 413, "Request body too large")),
     (UnsupportedBody, ProblemType("unsupported-media-type", 415, "Unsupported media type")),
@@ -64,21 +65,12 @@ PROBLEM_TYPES: tuple[tuple[type[CallKeeperError], ProblemType], ...] = (
     (AppMismatch, ProblemType("app-mismatch", 409, "Call belongs to another bot")),
     (RequestInProgress, ProblemType("request-in-progress", 409, "Request already in progress")),
     (OutcomeUnknown, ProblemType("outcome-unknown", 409, "Outcome of the original request unknown")),
-    (
-        RecordingNotPersisted,
-        ProblemType("recording-not-persisted", 409, "Recording started, but not saved on record"),
-    ),
-    (
-        IdempotencyKeyReused,
-        ProblemType("idempotency-key-reused", 422, "Idempotency-Key reused with another request"),
-    ),
+    (RecordingNotPersisted, ProblemType("recording-not-persisted", 409, "Recording started, but not saved on record")),
+    (IdempotencyKeyReused, ProblemType("idempotency-key-reused", 422, "Idempotency-Key reused with another request")),
     (RowUnreadable, ProblemType("record-unreadable", 500, "Stored record unreadable")),
     (StoreUnavailable, ProblemType("storage-unavailable", 503, "Storage unavailable")),
     (TokenUnavailable, ProblemType("graph-token-unavailable", 503, "Graph token unavailable")),
-    (
-        SigningKeysUnavailable,
-        ProblemType("signing-keys-unavailable", 503, "Signing keys unavailable"),
-    ),
+    (SigningKeysUnavailable, ProblemType("signing-keys-unavailable", 503, "Signing keys unavailable")),
     (GraphThrottled, ProblemType("graph-throttled", 503, "Graph throttles requests")),
     (GraphNotReached, ProblemType("graph-unreachable", 502, "Graph unreachable")),
     (GraphUnavailable, ProblemType("graph-unavailable", 502, "Graph unavailable")),
@@ -87,8 +79,8 @@ PROBLEM_TYPES: tuple[tuple[type[CallKeeperError], ProblemType], ...] = (
     (CallKeeperError, ProblemType("service-unavailable", 503, "Service unavailable")),
 )
 
-
-GENERIC_TYPES = {500: INTERNAL_ERROR, 503: PROBLEM_TYPES[-1][1]}  # where several kinds have one status
+# For routes that hide details: one type for statuses that several types have, and one detail for each status.
+GENERIC_TYPES = {500: INTERNAL_ERROR, 503: PROBLEM_TYPES[-1][1]}
 GENERIC_DETAILS = {
     400: "The body is not a valid notification of Graph.",
     401: "Send `Authorization: Bearer <token>` with a notification token of Graph for this bot.",
@@ -103,14 +95,20 @@ RETRY_LATER_DETAIL = "The request cannot be processed now. Send it again later."
 
 
 def problem_type_of(error: CallKeeperError) -> ProblemType:
-    """What HTTP makes of an error."""
+    """Return the problem type of an error."""
     if isinstance(error, GraphError) and error.status is None and not isinstance(error, GraphNotReached):
         return GRAPH_TIMEOUT
     return next(kind for fits, kind in PROBLEM_TYPES if isinstance(error, fits))
 
 
 def problem_response(error: CallKeeperError, *, hide_details: bool = False) -> func.HttpResponse:
-    """The one place where errors become HTTP. A discreet answer tells no more than its status."""
+    """Return the response of an error.
+
+    Parameters
+    ----------
+    hide_details
+        True: the response shows strangers only the status, with a generic type and detail.
+    """
     problem_type, headers = problem_type_of(error), dict[str, str]()
     if problem_type.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -128,10 +126,8 @@ def problem_response(error: CallKeeperError, *, hide_details: bool = False) -> f
 
 
 def internal_error() -> func.HttpResponse:
-    """Return the problem of an unexpected error. It tells nothing of the error, whose text may hold secrets."""
-    return _response(
-        INTERNAL_ERROR, "An unexpected error. The log of Call Keeper has it, as event `request.failed`.", {}
-    )
+    """Return the response of an unexpected error. It does not show the error, whose text may hold secrets."""
+    return _response(INTERNAL_ERROR, "Unexpected error. See the event `request.failed` in the log of Call Keeper.", {})
 
 
 def _response(

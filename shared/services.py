@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.clock import Clock, SystemClock
 from shared.config.apps import Apps
@@ -162,7 +164,10 @@ class Services:
         """What bots and operators ask."""
         timing = self.settings.timing
         queue = self.best_effort_queue
-        return Management(self.store, self.graph, self.renewer, self.clock, timing, queue=queue, apps=self.apps)
+        records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
+        return Management(
+            self.store, self.graph, self.renewer, self.clock, timing, queue=queue, records=records, apps=self.apps
+        )
 
     @cached_property
     def webhook(self) -> Webhook:

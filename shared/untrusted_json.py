@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import NoReturn
@@ -71,11 +72,16 @@ def refuse_constants(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+class DuplicateNameError(ValueError):
+    """A name appears twice in one JSON object. The message is the name."""
+
+
 def refuse_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    """An object of JSON; a ValueError where a name stands twice, as readers differ in which one they take."""
+    """Return the members of a JSON object. Raise `DuplicateNameError` for a repeated name: parsers differ about it."""
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a name stands twice")
+        ((repeated, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise DuplicateNameError(repeated)
     return members
 
 

@@ -7,7 +7,9 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
@@ -62,7 +64,10 @@ class AppProcess(Process):
         renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
         self.keeper = Keeper(store, renewer, wakeups, clock, plan)
         self.staleness_check = StalenessCheck(store, self.keeper, wakeups, clock, plan)
-        self.management = Management(store, graph, renewer, clock, plan.timing, queue=wakeups, apps=APPS)
+        records = Records(store, clock, plan.timing, ContinuationSigner(store))
+        self.management = Management(
+            store, graph, renewer, clock, plan.timing, queue=wakeups, records=records, apps=APPS
+        )
         self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
         self.clock = clock
 

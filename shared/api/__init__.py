@@ -1,1 +1,1 @@
-"""What bots, operators and Graph's webhook ask for, independent of HTTP routing."""
+"""The API for bots and operators and Graph's webhook, independent of Azure Functions and of routing."""

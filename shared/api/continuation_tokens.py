@@ -1,4 +1,4 @@
-"""Seals on what a caller keeps for us, so that it comes back as it was given, and from whom it was given to."""
+"""Signatures of continuations, so that a caller can neither change one nor use another caller's."""
 
 import hmac
 from base64 import urlsafe_b64encode
@@ -6,36 +6,36 @@ from typing import Protocol
 
 from shared.errors import InvalidRequest
 
-_MAC_BYTES = 16  # bytes of HMAC-SHA-256: nobody guesses 128 bits
-_DETAIL = "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
+_MAC_BYTES = 16  # of HMAC-SHA-256: 128 bits cannot be guessed
+_DETAIL = "not a continuation of this list: send the one of the page before, with the same parameters"
 
 
 class ContinuationKeySource(Protocol):
-    """Where the key of this deployment is."""
+    """Holds the signing key of the deployment."""
 
     async def get_continuation_key(self) -> bytes:
-        """The key: the same for all instances."""
+        """Return the key, which is the same for all instances."""
         ...
 
 
 class ContinuationSigner:
-    """Seals continuations with the deployment's own key, which is read once."""
+    """Signs continuations with the deployment's own key. The key is read once."""
 
     def __init__(self, source: ContinuationKeySource) -> None:
         self._source = source
         self._key: bytes | None = None
 
     async def sign(self, text: str, owner: str) -> str:
-        """The text with a seal that holds for this owner alone."""
+        """Return the text with a signature that is valid only for this owner."""
         return f"{text}.{_mac(await self._get_key(), text, owner)}"
 
     async def verify(self, signed: str, owner: str) -> str:
-        """The text of a seal that is unbroken, and its owner's.
+        """Return the text of a signed continuation.
 
         Raises
         ------
         InvalidRequest
-            It is not: invented, changed, or another caller's.
+            The continuation is invented, changed, or another caller's.
         """
         text, _, mac = signed.rpartition(".")
         if not signed.isascii() or not hmac.compare_digest(mac, _mac(await self._get_key(), text, owner)):
@@ -49,6 +49,6 @@ class ContinuationSigner:
 
 
 def _mac(key: bytes, text: str, owner: str) -> str:
-    # The text has no line break: it is base64.
-    seal = hmac.digest(key, f"continuation\n{text}\n{owner}".encode(), "sha256")[:_MAC_BYTES]
-    return urlsafe_b64encode(seal).decode().rstrip("=")
+    # The text is base64 and so has no line break. The parts cannot run into each other.
+    mac = hmac.digest(key, f"continuation\n{text}\n{owner}".encode(), "sha256")[:_MAC_BYTES]
+    return urlsafe_b64encode(mac).decode().rstrip("=")

@@ -1,14 +1,13 @@
-"""What bots and operators ask for: to register, hang up, record. What they read: see `records`."""
+"""The management requests that change something: register, hang up, record. `records` has those that read."""
 
-import copy
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, Self
 
 from shared import telemetry
 from shared.api.records import CallWithWatermark, Records
-from shared.api.views import check_metadata
+from shared.api.requests import check_metadata
 from shared.clock import EVENT_SPACING, Clock
 from shared.config.apps import Apps, BotApp
 from shared.domain import lifecycle
@@ -44,7 +43,7 @@ class CallControlClient(Protocol):
     """The part of Graph's calls API that management uses."""
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None) -> None:
-        """End the call, or the bot's leg of it."""
+        """End the call. In a group call, end the bot's leg of it."""
         ...
 
     async def record(
@@ -54,34 +53,30 @@ class CallControlClient(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Management:
-    """The verbs of the API. Each that writes is safe to repeat."""
+    """Registers calls, hangs them up and records, for one caller. Registering and hanging up are safe to repeat.
 
-    def __init__(  # noqa: PLR0913 what it is composed of
-        self,
-        store: CallStore,
-        graph: CallControlClient,
-        renewer: Renewer,
-        clock: Clock,
-        timing: Timing,
-        *,
-        queue: BestEffortQueue,
-        apps: Apps,
-    ) -> None:
-        self._store = store
-        self._graph = graph
-        self._renewer = renewer
-        self._queue = queue
-        self._clock = clock
-        self._timing = timing
-        self._apps = apps
-        self.records = Records(store, clock, timing)
+    Parameters
+    ----------
+    records
+        The reading side, with the scope of the caller.
+    apps
+        The bots of this deployment.
+    """
+
+    store: CallStore
+    graph: CallControlClient
+    renewer: Renewer
+    clock: Clock
+    timing: Timing
+    queue: BestEffortQueue = field(kw_only=True)
+    records: Records = field(kw_only=True)
+    apps: Apps = field(kw_only=True)
 
     def scoped_to(self, scope: Scope) -> Self:
-        """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
-        bound = copy.copy(self)
-        bound.records = self.records.scoped_to(scope.with_appless_calls(self._apps.default.app_id))
-        return bound
+        """Return a copy for a caller with this scope: calls outside of it are treated as absent."""
+        return replace(self, records=self.records.scoped_to(scope.with_appless_calls(self.apps.default.app_id)))
 
     async def register(  # noqa: PLR0913 what a bot may say of a call
         self,
@@ -93,127 +88,146 @@ class Management:
         app_id: str | None = None,
         by: str = "unknown",
     ) -> tuple[CallWithWatermark, bool]:
-        """Make a call known; whether it is new. One with little left of its lease is renewed at once.
+        """Put a call on record. If little of its lease is left, it is renewed before this returns.
 
-        Who asked (`by`) is in the story of the first registration. That a tombstone was another tenant's word is told.
+        Parameters
+        ----------
+        tenant_id, app_id
+            The call's. None: the setting for the tenant, and the only bot of this deployment.
+        started_at
+            The start of the call, or its last renewal by the bot. None: unknown.
+        by
+            The caller's name. The first registration writes it into the event log.
+
+        Returns
+        -------
+        The call, and True if it was not on record before.
 
         Raises
         ------
         InvalidRequest
-            There is no tenant, the app is missing or not served here, the start lies in the future, or metadata
-            outgrows its bounds by what is added.
+            There is no tenant, the app is missing or not served here, the start is in the future, or the metadata on
+            record and the added metadata together exceed the limits.
         TenantMismatch, AppMismatch
-            The call is registered for another tenant, or is another app's.
+            The call is registered for another tenant, or belongs to another app.
         Forbidden
-            The caller is bound, and not to this tenant, or not to this app.
+            The scope of the caller does not cover this tenant or this app.
         CallNotFound
-            The call is on record, and is none of the caller's.
+            The call is on record, but outside the scope of the caller.
         """
-        now = self._clock.now()
-        started_at = self._check_start(started_at, now)
-        is_new = False
-        replaced_tombstone: Call | None = None
+        now = self.clock.now()
+        requested = Registration(call_id, tenant_id or "", self._check_start(started_at, now), metadata, app_id)
+        before: Call | None = None
 
-        def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
-            nonlocal is_new, replaced_tombstone
-            is_new = call is None
-            known = self._apps.with_app_id(call) if call and self.records.scope.contains(call) else None
-            app = self._resolve_app(app_id, known)
-            tenant = self._resolve_tenant(tenant_id or app.tenant_id)
-            if call and not known:
-                raise CallNotFound(call_id)
-            after = lifecycle.registered(known, Registration(call_id, tenant, started_at, metadata, app.app_id), now)
-            _check_merged_metadata(call, after)
-            replaced_tombstone = call if call and call.ended_at and after.ended_at is None else None
-            first = call is None or call.registered_at is None
-            detail = {"tenantId": after.tenant_id, "appId": after.app_id, "requestedBy": by}
-            event = Event("registered", now + EVENT_SPACING, detail)  # after the line of becoming known
-            return after, (event,) if first else ()
+        def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
+            nonlocal before
+            before = call
+            return self._registered(call, requested, by, now)
 
-        if started_at is None and await self._store.get(call_id) is None:
-            # It may be of any age, and little left of its lease. Before the row: should we die in between, the bot asks
-            # again, and where the row is written there is nothing more to leave.
-            await self._queue.send(Renew(call_id=call_id), self._timing.minute)
-        call = await update(self._store, call_id, decide)
+        if started_at is None and await self.store.get(call_id) is None:
+            # The call may be old, with little of its lease left. The message is sent before the row is written: if the
+            # process dies in between, the bot repeats the request. A repetition finds a written row and sends nothing.
+            await self.queue.send(Renew(call_id=call_id), self.timing.minute)
+        call = await update(self.store, call_id, decide)
         assert call is not None  # noqa: S101 (a registration always leaves a call)
-        if replaced_tombstone:
-            telemetry.OTHER_TENANT(
-                callId=call_id, tenantId=replaced_tombstone.tenant_id, appId=replaced_tombstone.app_id
-            )
-        telemetry.REGISTERED(callId=call_id, tenantId=call.tenant_id, appId=call.app_id, status=call.status)
-        return await self._renew_if_late(call), is_new
+        _log_registration(before, call)
+        return await self._renew_if_late(call), before is None
+
+    def _registered(
+        self, call: Call | None, requested: Registration, by: str, now: datetime
+    ) -> tuple[Call, tuple[Event, ...]]:
+        """Return the call as the registration leaves it, and the event of a first registration."""
+        known = self.apps.with_app_id(call) if call and self.records.scope.contains(call) else None
+        app = self._resolve_app(requested.app_id, known)
+        tenant_id = self._resolve_tenant(requested.tenant_id or app.tenant_id)
+        if call and not known:
+            raise CallNotFound(requested.call_id)
+        after = lifecycle.registered(known, replace(requested, tenant_id=tenant_id, app_id=app.app_id), now)
+        _check_merged_metadata(call, after)
+        if call and call.registered_at is not None:
+            return after, ()
+        detail = {"tenantId": after.tenant_id, "appId": after.app_id, "requestedBy": by}
+        return after, (Event("registered", now + EVENT_SPACING, detail),)  # after the event "firstSeen"
 
     async def hang_up(self, call_id: str, by: str) -> CallWithWatermark:
-        """End a call at Graph. That it is gone already is a success too; the end comes by notification, or by a 404.
+        """End a call at Graph. A call that Graph no longer knows is a success too.
 
-        Who asks is written down before Graph is asked, and what came of it after.
+        The event log has the request before Graph is asked, and the outcome afterwards. The end itself comes by
+        notification, or by a keepAlive that Graph answers with 404.
 
         Raises
         ------
         CallNotFound, GraphError, TokenUnavailable
-            Where Graph's answer is lost (time-out), the call may be hung up or not: repeat it.
+            If Graph's answer is lost (time-out), the call may be hung up or not. Repeating the request is safe.
         """
         call = (await self.records.get_stored(call_id)).value
         if call.status is Status.ENDED:
             return CallWithWatermark(call, None)
-        asked_at, detail = self._clock.now(), {"requestedBy": by}
-        await self._record_request(call_id, Event("hangupRequested", asked_at, detail))
-        event = Event("hangupAnswered", asked_at + EVENT_SPACING, detail)  # after the line of the request
-        try:
-            await self._graph.hang_up(call_id, call.tenant_id, call.app_id)
-            was_gone = False
-        except GraphCallNotFound:
-            was_gone = True
-        except CallKeeperError as error:
-            await self._record_failure(call_id, event, error)
-            if _outcome_of(error) == "unknown":  # Graph may have hung up all the same, and its notification be lost
-                await self._queue.send(Renew(call_id=call_id), self._timing.minute)
-            raise
-        now = self._clock.now()
+        asked_at, detail = self.clock.now(), {"requestedBy": by}
+        await self._log_request(call_id, Event("hangupRequested", asked_at, detail))
+        event = Event("hangupAnswered", asked_at + EVENT_SPACING, detail)  # after the event of the request
+        was_gone = await self._delete_at_graph(call, event)
+        now = self.clock.now()
         event = _with_detail(event, now, outcome="notFound" if was_gone else "accepted")
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]] | None:
-            # One that ended meanwhile gets the line too.
+            # A call that ended in the meantime gets the event too.
             return (lifecycle.hung_up(call, by, now, was_gone), (event,)) if call else None
 
-        after = await update(self._store, call_id, decide)
-        if (
-            after and after.termination and not was_gone
-        ):  # the end was on record before Graph's answer: it is this one's
+        after = await update(self.store, call_id, decide)
+        if after and after.termination and not was_gone:
+            # The end was stored before Graph's answer came. The accepted hang-up is now its reason, so log it again.
             telemetry.log_call_ended(after)
         telemetry.CALL_HUNG_UP(callId=call_id, tenantId=call.tenant_id, notFound=was_gone)
-        # Should the notification be lost, this finds the call gone, long before the next sweep would.
-        await self._queue.send(Renew(call_id=call_id), self._timing.minute)
+        # If the notification is lost, this keepAlive finds the call gone, long before the next sweep.
+        await self.queue.send(Renew(call_id=call_id), self.timing.minute)
         return CallWithWatermark(after or call, await self.records.get_watermark(shard_of(call_id)))
 
+    async def _delete_at_graph(self, call: Call, event: Event) -> bool:
+        """Send Graph's DELETE. Return True if Graph no longer knew the call. A failure goes into the event log."""
+        try:
+            await self.graph.hang_up(call.id, call.tenant_id, call.app_id)
+        except GraphCallNotFound:
+            return True
+        except CallKeeperError as error:
+            await self._log_failure(call.id, event, error)
+            if _outcome_of(error) == "unknown":  # Graph may have hung up all the same, and its notification be lost
+                await self.queue.send(Renew(call_id=call.id), self.timing.minute)
+            raise
+        return False
+
     async def record(self, call_id: str, request: "RecordRequest", by: str) -> tuple[Call, Operation]:
-        """Record a participant's answer. Who asks is written down before Graph is asked.
+        """Record a participant's answer. The event log has the request before Graph is asked.
+
+        Returns
+        -------
+        The call and the operation.
 
         Raises
         ------
         CallNotFound, GraphError, TokenUnavailable
-            See `hang_up`. That Graph does not know the call is its refusal, not the end: the end is not on record, and
-            a call that is seconds old may become known to Graph.
+            As for `hang_up`. If Graph does not know the call, that is a refusal, not the end: a call that is seconds
+            old may become known to Graph, and the end of an older one is not on record yet.
         CallEnded
             The call has ended.
         OutcomeUnknown
-            Graph's answer is lost, or is trouble (5xx): it may have been started.
+            Graph's answer is lost or a 5xx, so the recording may have started.
         RecordingNotPersisted
-            It was started, but could not be written down; its notification will make it known.
+            The recording started, but the store did not take it. Graph's notification will make it known.
         """
         call = (await self.records.get_stored(call_id)).value
         if call.status is Status.ENDED:
-            raise CallEnded(f"Call {call_id} has ended: nothing can be recorded any more.")
-        asked_at, detail = self._clock.now(), {"requestedBy": by}
-        await self._record_request(call_id, Event("recordRequested", asked_at, detail))
-        event = Event("recordAnswered", asked_at + EVENT_SPACING, detail)  # after the line of the request
+            raise CallEnded(f"Call {call_id} has ended. It cannot be recorded any more.")
+        asked_at, detail = self.clock.now(), {"requestedBy": by}
+        await self._log_request(call_id, Event("recordRequested", asked_at, detail))
+        event = Event("recordAnswered", asked_at + EVENT_SPACING, detail)  # after the event of the request
         started = await self._start_recording(call, request, event)
         try:
             operation = await self._store_recording(call_id, started, by, event)
         except (StoreUnavailable, CallNotFound) as error:
             raise RecordingNotPersisted(
-                f"Recording {started.id} has begun, but could not be written down. Do not ask for it again: "
-                "its notification makes it known."
+                f"Recording {started.id} has started, but could not be stored. Do not repeat the request: "
+                "Graph's notification makes the recording known."
             ) from error
         telemetry.RECORDING_STARTED(
             callId=call_id, tenantId=call.tenant_id, operationId=operation.id, status=operation.status
@@ -221,113 +235,122 @@ class Management:
         return call, operation
 
     async def _start_recording(self, call: Call, request: "RecordRequest", event: Event) -> "StartedOperation":
-        """Ask Graph to record. What fails is told in the story, and in words that say whether to ask again."""
+        """Ask Graph to record. A failure goes into the event log; its message says if repeating is safe."""
         try:
-            return await self._graph.record(call.id, call.tenant_id, request, call.app_id)
+            return await self.graph.record(call.id, call.tenant_id, request, call.app_id)
         except CallKeeperError as error:
-            await self._record_failure(call.id, event, error)
+            await self._log_failure(call.id, event, error)
             match error:
                 case GraphCallNotFound():
-                    await self._queue.send(Renew(call_id=call.id))  # it finds out whether the call is over
+                    await self.queue.send(Renew(call_id=call.id))  # its keepAlive shows if the call has ended
                     raise self._explain_not_found(call, error) from error
                 case GraphNotReached():
                     raise
                 case GraphUnavailable():
                     raise OutcomeUnknown(
-                        f"{error} The recording may have begun, so do not ask for it again at once: read the call's "
-                        "operations. If it is not among them after a minute, ask with a new Idempotency-Key."
+                        f"{error} The recording may have started, so do not repeat the request at once. Read the "
+                        "call's operations. If it is not among them after a minute, use a new Idempotency-Key."
                     ) from error
             raise
 
     def _explain_not_found(self, call: Call, error: GraphCallNotFound) -> GraphCallNotFound:
-        """Graph's 404 to a recording, in words that fit the age of the call."""
-        is_young = self._clock.now() - call.started_at < self._timing.not_found_grace
+        """Return Graph's 404 with advice that fits the age of the call."""
+        is_young = self.clock.now() - call.started_at < self.timing.not_found_grace
         advice = (
-            "The call is so young that Graph may not know it yet: ask again in a few seconds."
+            "The call is so young that Graph may not know it yet. Repeat the request in a few seconds."
             if is_young
-            else "Whether the call is over is found out within seconds: read the call."
+            else "Read the call: within seconds its record shows whether it has ended."
         )
         return GraphCallNotFound(
             f"{error} {advice}", status=error.status, subcode=error.subcode, request_id=error.request_id
         )
 
-    async def _record_request(self, call_id: str, event: Event) -> None:
-        """Write into the story that somebody asks, before it is done: so it is there whatever comes in between."""
+    async def _log_request(self, call_id: str, event: Event) -> None:
+        """Add the event of a request before the request is carried out, so that a crash in between does not hide it."""
         if await self._add_event(call_id, event) is None:
             raise CallNotFound(call_id)
 
-    async def _record_failure(self, call_id: str, event: Event, error: CallKeeperError) -> None:
-        """Write into the story that it did not succeed, if the store takes it: the line of the request is there."""
+    async def _log_failure(self, call_id: str, event: Event, error: CallKeeperError) -> None:
+        """Add the event of a failure. If the store does not take it, the event of the request still is there."""
         status = error.status if isinstance(error, GraphError) else None
         with suppress(StoreUnavailable):
             await self._add_event(
-                call_id, _with_detail(event, self._clock.now(), outcome=_outcome_of(error), status=status)
+                call_id, _with_detail(event, self.clock.now(), outcome=_outcome_of(error), status=status)
             )
 
     async def _add_event(self, call_id: str, event: Event) -> Call | None:
-        return await update(self._store, call_id, lambda call: (call, (event,)) if call else None)
+        return await update(self.store, call_id, lambda call: (call, (event,)) if call else None)
 
     async def _store_recording(self, call_id: str, started: "StartedOperation", by: str, event: Event) -> Operation:
-        now = self._clock.now()
+        now = self.clock.now()
         event = _with_detail(event, now, outcome="accepted", operationId=started.id)
 
         async def attempt() -> Operation:
             stored = await self.records.get_stored(call_id)
-            before = await self._store.get_operation(call_id, started.id)
+            before = await self.store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
-            await commit(self._store, Change(stored, stored.value, (event,), ((before, operation),)))
+            await commit(self.store, Change(stored, stored.value, (event,), ((before, operation),)))
             return operation
 
         return await retry_conflicts(attempt, f"Call {call_id}")
 
     async def _renew_if_late(self, call: Call) -> CallWithWatermark:
-        """Renew a call that was registered late; what becomes of it is on record either way."""
+        """Renew a call that was registered late. The record has the outcome, success or failure."""
         watermark = await self.records.get_watermark(shard_of(call.id))
-        left = call.lease.expires_at(watermark, self._timing) - self._clock.now()
-        if call.status is Status.ENDED or call.failing or left >= self._timing.renew_at_once_below:
+        left = call.lease.expires_at(watermark, self.timing) - self.clock.now()
+        if call.status is Status.ENDED or call.failing or left >= self.timing.renew_at_once_below:
             return CallWithWatermark(call, watermark)
-        await self._renewer.renew_now(call.lease, watermark)
+        await self.renewer.renew_now(call.lease, watermark)
         return await self.records.read_call(call.id)
 
     def _resolve_app(self, app_id: str | None, known: Call | None) -> BotApp:
-        """The bot whose call it is. Among several it is not guessed: Graph may call a call of another app unknown."""
+        """Return the bot of the call. With several bots it is not guessed: Graph answers 404 for another app's call."""
         app_id = app_id or (known.app_id if known else None)
-        if app_id is None and self._apps.has_several:
-            raise InvalidRequest("Several bots are served here: send appId, the bot's.", (("/appId", "required"),))
-        app = self._apps.get(app_id)
+        if app_id is None and self.apps.has_several:
+            raise InvalidRequest(
+                "This deployment serves several bots. Send appId, the bot's client id.", (("/appId", "required"),)
+            )
+        app = self.apps.get(app_id)
         if app is None:
-            raise InvalidRequest(f"App {app_id} is not served here: see GRAPH_APPS.", (("/appId", "not served"),))
+            raise InvalidRequest(f"App {app_id} is not served here. See GRAPH_APPS.", (("/appId", "not served"),))
         if not self.records.scope.covers_app(app.app_id):
-            raise Forbidden("This caller may not register calls of this app: see MANAGEMENT_CALLERS.")
+            raise Forbidden("This caller may not register calls of this app. See MANAGEMENT_CALLERS.")
         return app
 
     def _resolve_tenant(self, tenant_id: str | None) -> str:
         if not tenant_id:
             raise InvalidRequest(
-                "The call's tenant is missing: send tenantId, or set GRAPH_TENANT_ID.",
+                "The call's tenant is missing. Send tenantId, or set GRAPH_TENANT_ID.",
                 (("/tenantId", "required"),),
             )
         if not self.records.scope.covers_tenant(tenant_id):
-            raise Forbidden("This caller may not register calls of this tenant: see MANAGEMENT_CALLERS.")
+            raise Forbidden("This caller may not register calls of this tenant. See MANAGEMENT_CALLERS.")
         return tenant_id.lower()
 
     def _check_start(self, started_at: datetime | None, now: datetime) -> datetime | None:
-        if started_at is not None and started_at - now > self._timing.max_clock_skew:
+        if started_at is not None and started_at - now > self.timing.max_clock_skew:
             raise InvalidRequest(
-                "startedAt lies in the future. Send the time at which the call began, with its offset.",
+                "startedAt is in the future. Send the time at which the call began, with its offset.",
                 (("/startedAt", "in the future"),),
             )
         return started_at
 
 
+def _log_registration(before: Call | None, after: Call) -> None:
+    """Log the registration, and a warning if it replaced a tombstone that another tenant's token had caused."""
+    if before and before.ended_at and after.ended_at is None:
+        telemetry.OTHER_TENANT(callId=after.id, tenantId=before.tenant_id, appId=before.app_id)
+    telemetry.REGISTERED(callId=after.id, tenantId=after.tenant_id, appId=after.app_id, status=after.status)
+
+
 def _with_detail(event: Event, now: datetime, **detail: str | int | None) -> Event:
-    """The event, no earlier than it was meant, with what there is of further detail."""
+    """Return the event with further detail, at `now` unless its own time is later. None values are left out."""
     more = {name: value for name, value in detail.items() if value is not None}
     return replace(event, at=max(event.at, now), detail={**event.detail, **more})
 
 
 def _outcome_of(error: CallKeeperError) -> str:
-    """What is known of a request to Graph that did not succeed."""
+    """Return the outcome of a request to Graph that failed, as the event log names it."""
     match error:
         case GraphCallNotFound():
             return "notFound"
@@ -342,10 +365,10 @@ def _outcome_of(error: CallKeeperError) -> str:
 
 
 def _check_merged_metadata(before: Call | None, after: Call) -> None:
-    """Registering again adds metadata: without an end, were its bounds those of one request."""
+    """Check the limits of metadata again, because each registration adds to what is on record."""
     if before is None or len(after.metadata) == len(before.metadata):
         return
     try:
         check_metadata(after.metadata)
     except ValueError as error:
-        raise InvalidRequest(f"With what is on record already: {error}.", (("/metadata", str(error)),)) from None
+        raise InvalidRequest(f"Together with the metadata on record: {error}.", (("/metadata", str(error)),)) from None

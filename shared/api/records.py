@@ -1,7 +1,6 @@
-"""What a caller may read: calls, their stories, their operations."""
+"""The management requests that read: calls, their event logs, their operations."""
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from shared.api.continuation_tokens import ContinuationSigner
@@ -15,7 +14,7 @@ from shared.storage.store import CallStore, Page, Stored, shard_of
 
 @dataclass(frozen=True, slots=True)
 class CallWithWatermark:
-    """A call with what is needed to tell of its lease."""
+    """A call with the watermark of its shard, from which its lease follows."""
 
     call: Call
     watermark: Watermark | None
@@ -23,52 +22,65 @@ class CallWithWatermark:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of calls, and the continuation that asks for the next. `unreadable` has ids, as of `store.Page`."""
+    """A page of calls. `continuation` asks for the next page; `unreadable` has ids, as in `store.Page`."""
 
     calls: list[CallWithWatermark]
     continuation: str | None
     unreadable: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
 class Records:
-    """The registry of calls as a caller sees it: of everything, until it is bound to a scope."""
+    """Reads calls for one caller. Calls outside of the caller's scope are treated as absent.
 
-    def __init__(self, store: CallStore, clock: Clock, timing: Timing) -> None:
-        self._store = store
-        self._clock = clock
-        self._timing = timing
-        self._signer = ContinuationSigner(store)
-        self.scope = UNRESTRICTED
+    Parameters
+    ----------
+    signer
+        Signs continuations. All callers share it, because it reads its key only once.
+    """
+
+    store: CallStore
+    clock: Clock
+    timing: Timing
+    signer: ContinuationSigner
+    scope: Scope = UNRESTRICTED
 
     def scoped_to(self, scope: Scope) -> Self:
-        """The same for a caller who is bound to a scope: other calls are as if they did not exist."""
-        bound = copy.copy(self)
-        bound.scope = scope
-        return bound
+        """Return a copy for a caller with this scope."""
+        return replace(self, scope=scope)
 
     async def read_call(self, call_id: str) -> CallWithWatermark:
-        """A call.
-
-        Raises
-        ------
-        CallNotFound
-            It is not on record.
-        """
+        """Return a call. Raise `CallNotFound` if it is not on record."""
         call = (await self.get_stored(call_id)).value
         return CallWithWatermark(call, await self.get_watermark(shard_of(call_id)))
 
     async def list_calls(
         self, status: Status, tenant_id: str | None, limit: int, continuation: str | None, by: str
     ) -> Listing:
-        """A page of calls. Its continuation is good for the same caller alone."""
-        store_continuation = None if continuation is None else await self._signer.verify(continuation, by)
+        """Return a page of calls.
+
+        Parameters
+        ----------
+        limit
+            The largest number of calls on the page.
+        continuation
+            The continuation of the page before, or None for the first page.
+        by
+            The caller's name. A continuation is valid only for the caller that received it.
+
+        Raises
+        ------
+        InvalidRequest
+            The continuation is not one of this list and caller.
+        """
+        store_continuation = None if continuation is None else await self.signer.verify(continuation, by)
         scope = self.scope.narrow_to(tenant_id)
         if scope.is_empty:
             return Listing([], None)
-        page: Page = await self._store.list_calls(status, scope, limit=limit, continuation=store_continuation)
+        page: Page = await self.store.list_calls(status, scope, limit=limit, continuation=store_continuation)
         shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
         watermarks = {shard: await self.get_watermark(shard) for shard in shards}
-        next_continuation = None if page.continuation is None else await self._signer.sign(page.continuation, by)
+        next_continuation = None if page.continuation is None else await self.signer.sign(page.continuation, by)
         calls = [CallWithWatermark(call, watermarks.get(shard_of(call.id))) for call in page.calls]
         return Listing(calls, next_continuation, page.unreadable)
 
@@ -77,33 +89,33 @@ class Records:
         await self.get_stored(call_id)
 
     async def list_events(self, call_id: str) -> list[Event]:
-        """The story of a call. Raises `CallNotFound`."""
+        """Return the event log of a call, oldest first. Raise `CallNotFound` if the call is not on record."""
         await self.get_stored(call_id)
-        return await self._store.list_events(call_id)
+        return await self.store.list_events(call_id)
 
     async def list_operations(self, call_id: str) -> tuple[Call, list[Operation]]:
-        """The operations of a call. Raises `CallNotFound`."""
+        """Return a call and its operations. Raise `CallNotFound` if the call is not on record."""
         stored = await self.get_stored(call_id)
-        return stored.value, await self._store.list_operations(call_id)
+        return stored.value, await self.store.list_operations(call_id)
 
     async def read_operation(self, call_id: str, operation_id: str) -> tuple[Call, Operation]:
-        """One operation. Raises `CallNotFound` or `OperationNotFound`."""
+        """Return a call and one of its operations. Raise `CallNotFound` or `OperationNotFound` if one is missing."""
         stored = await self.get_stored(call_id)
-        operation = await self._store.get_operation(call_id, operation_id)
+        operation = await self.store.get_operation(call_id, operation_id)
         if operation is None:
             raise OperationNotFound(call_id, operation_id)
         return stored.value, operation.value
 
     async def get_watermark(self, shard: int) -> Watermark | None:
-        """What proves that the shard was swept."""
-        return credible(await self._store.get_watermark(shard), self._clock.now(), self._timing)
+        """Return the watermark of a shard, which proves a sweep; None if there is none, or if its times are wrong."""
+        return credible(await self.store.get_watermark(shard), self.clock.now(), self.timing)
 
     async def get_stored(self, call_id: str) -> Stored[Call]:
-        """A call as it is on record. Raises `CallNotFound`, also where it is none of the caller's."""
-        stored = await self._store.get(call_id)
+        """Return a call as it is on record. Raise `CallNotFound` if it is absent or outside of the scope."""
+        stored = await self.store.get(call_id)
         if stored and not self.scope.contains(stored.value):
-            if stored.value.status is Status.ACTIVE:  # so that it takes as many reads as what is not there
-                await self._store.get_operation(call_id, call_id)
+            if stored.value.status is Status.ACTIVE:  # an absent call takes one more read, so this one does too
+                await self.store.get_operation(call_id, call_id)
             stored = None
         if stored is None:
             raise CallNotFound(call_id)

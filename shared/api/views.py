@@ -1,205 +1,83 @@
-"""What the API takes and gives, in camelCase: the models that answer requests and describe themselves in OpenAPI."""
+"""Models of responses, in camelCase, which OpenAPI describes too, and the functions that make them of records."""
 
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field
 
+from shared.api.model import Model, Moment
 from shared.domain.calls import Call, Operation, Status, TerminationSource
 from shared.domain.explanation import LOST_OPERATION, Facts, explain_keep_alive, explain_operation
 from shared.domain.leases import RenewalFailure, Timing, Watermark
 from shared.graph.recording import caller_context
-from shared.identifiers import NOT_A_GUID, is_guid
-
-MAX_METADATA_KEYS = 50
-MAX_METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 a property
-GUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-
-_REFUSED_CHARACTERS = re.compile(
-    "[\x7f\ufffe\uffff]"
-)  # JSON writes other control characters as escapes, and these as they are
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-_MIN_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)  # no call of Graph's is older; Table Storage's times begin in 1601
-
-
-def _check_rfc3339(given: object) -> object:
-    """Pydantic takes a number in quotes, too: for seconds or milliseconds, by its size."""
-    if not isinstance(given, str) or not _RFC3339.fullmatch(given):
-        raise ValueError("must be a time of RFC 3339 with an offset, such as 2026-11-21T09:00:12Z")
-    return given
-
-
-def _without_nulls(given: object) -> object:
-    """Null means left out: generated clients (NSwag) write every member that was not set as null."""
-    if given is None:
-        return {}
-    return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
-
-
-def _check_plausible(moment: datetime) -> datetime:
-    if moment < _MIN_MOMENT:
-        raise ValueError("must lie after the year 2000")
-    return moment
-
-
-def _check_guid(text: str) -> str:
-    if not is_guid(text):
-        raise ValueError(NOT_A_GUID)
-    return text
-
-
-def _to_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must lie within the years that UTC has") from None
-
-
-type Guid = Annotated[str, AfterValidator(_check_guid), Field(json_schema_extra={"pattern": GUID_PATTERN})]
-type Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
-type PlausibleMoment = Annotated[
-    AwareDatetime, BeforeValidator(_check_rfc3339), AfterValidator(_check_plausible), AfterValidator(_to_utc)
-]
-
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-MetadataValue = Annotated[str, StringConstraints(max_length=4096)]
-
-
-def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Hold metadata to its bounds.
-
-    Raises
-    ------
-    ValueError
-        There are too many keys, too many characters in all, or some that storage refuses.
-    """
-    if any(_REFUSED_CHARACTERS.search(text) for pair in metadata.items() for text in pair):
-        raise ValueError("keep U+007F, U+FFFE and U+FFFF out of metadata: storage refuses them")
-    if len(metadata) > MAX_METADATA_KEYS:
-        raise ValueError(f"keep metadata to {MAX_METADATA_KEYS} texts")
-    if sum(len(key) + len(text) for key, text in metadata.items()) > MAX_METADATA_SIZE:
-        raise ValueError(f"keep metadata below {MAX_METADATA_SIZE} characters in all")
-
-
-class Model(BaseModel):
-    """The base of all: camelCase outside, snake_case inside, made from what has the same attributes."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True)
-
-
-class RegisterCall(Model):
-    """A bot makes a call known."""
-
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
-
-    tenant_id: Guid | None = Field(
-        default=None, description="The tenant of the call. May be left out where GRAPH_TENANT_ID is set."
-    )
-    app_id: Guid | None = Field(
-        default=None,
-        description="The bot whose call it is. Needed with GRAPH_APPS, while the call is not known.",
-    )
-    started_at: PlausibleMoment | None = Field(
-        default=None,
-        description="When the call began, or was last renewed by the bot; RFC 3339 with an offset. Default: now.",
-    )
-    metadata: Annotated[
-        dict[MetadataKey, MetadataValue],
-        BeforeValidator(_without_nulls, json_schema_input_type=dict[MetadataKey, MetadataValue | None] | None),
-    ] = Field(
-        default_factory=dict,
-        max_length=MAX_METADATA_KEYS,
-        description=f"The bot's own words, at most {MAX_METADATA_KEYS} texts and {MAX_METADATA_SIZE} characters in "
-        "all. No secrets: it is shown to every reader.",
-    )
-
-    @field_validator("metadata")
-    @classmethod
-    def _bounded(cls, value: dict[str, str]) -> dict[str, str]:
-        check_metadata(value)
-        return value
-
 
 type Owner = Literal["bot", "people", "network", "service", "tenantPolicy", "keeper", "unknown"]
 FAULT_OWNERS = frozenset(get_args(Owner.__value__))
 
 
 def _owner_or_unknown(given: str) -> str:
-    """A newer version may have written a word that this one does not know; that must not spoil a list of calls."""
+    """Return "unknown" for a word of a newer version, so that one record does not make a whole list fail."""
     return given if given in FAULT_OWNERS else "unknown"
 
 
 type FaultOwner = Annotated[Owner, BeforeValidator(_owner_or_unknown)]
-_OWNER = "Whose doing it is, and who can change it."
-_RETRYABLE = "Whether the same again, unchanged, may succeed."
+_OWNER = "The party that caused it and can change it."
+_RETRYABLE = "True if the same request, unchanged, may succeed."
+_CATEGORY = "See /api/termination-codes."
 
 
 class ExplanationView(Model):
-    """Why something failed."""
+    """The explanation of a failure."""
 
-    reason: str = Field(description="In plain words.")
-    category: str = Field(description="See /api/termination-codes.")
-    action: str | None = Field(description="What to do about it.")
+    reason: str = Field(description="The explanation, as a sentence.")
+    category: str = Field(description=_CATEGORY)
+    action: str | None = Field(description="The advice, as a sentence.")
     fault_owner: FaultOwner = Field(description=_OWNER)
     retryable: bool = Field(description=_RETRYABLE)
 
 
 class FailingView(Model):
-    """That keepAlive does not succeed at the moment."""
+    """The failures of keepAlive since its last success."""
 
     since: Moment
-    attempts: int = Field(description="keepAlives that failed in a row.")
+    attempts: int = Field(description="The number of keepAlives that failed in a row.")
     retry_at: Moment
     reason: str
-    status: int | None = Field(description="Graph's HTTP status, null where it did not answer.")
+    status: int | None = Field(description="Graph's HTTP status; null without an answer.")
     subcode: int | None
     explanation: ExplanationView
 
 
 class LeaseView(Model):
-    """How safe an active call is."""
+    """The lease of an active call."""
 
-    renewed_at: Moment = Field(description="The last renewal that can be proved; at first the start of the call.")
-    expires_at: Moment = Field(description="When Graph ends the call if nobody renews it.")
-    at_risk: bool = Field(description="Not renewed for 30 of the 45 minutes.")
+    renewed_at: Moment = Field(description="The last renewal that is proved; until then the start of the call.")
+    expires_at: Moment = Field(description="The time at which Graph ends the call if its lease is not renewed.")
+    at_risk: bool = Field(description="True if the lease was not renewed for 30 of its 45 minutes.")
     failing: FailingView | None
 
 
 class TerminationView(Model):
-    """Why the call ended."""
+    """The end of a call and its reason."""
 
-    ended_at: Moment = Field(description="The first evidence of the end.")
+    ended_at: Moment = Field(description="The time of the first evidence of the end.")
     code: int | None
     subcode: int | None
-    reason: str = Field(description="In plain words.")
-    category: str = Field(description="See /api/termination-codes.")
-    source: TerminationSource = Field(description="Who told.")
-    action: str | None = Field(description="What to do about it.")
+    reason: str = Field(description="The explanation, as a sentence.")
+    category: str = Field(description=_CATEGORY)
+    source: TerminationSource = Field(description="The source of the evidence.")
+    action: str | None = Field(description="The advice, as a sentence.")
     fault_owner: FaultOwner = Field(description=_OWNER)
     retryable: bool = Field(description=_RETRYABLE)
-    message: str | None = Field(description="Graph's own words.")
+    message: str | None = Field(description="Graph's message.")
     message_truncated: bool
-    raw_code: str | None = Field(description="Graph's code where it was no number.")
+    raw_code: str | None = Field(description="Graph's code, if it was not a number.")
     raw_subcode: str | None
-    termination_reason: str | None = Field(description="Graph's older word for the end, e.g. AppTransferred.")
+    termination_reason: str | None = Field(description="Graph's older name for the end, such as AppTransferred.")
 
 
 class HangupView(Model):
-    """Who asked for the hang-up."""
+    """The hang-up request that Graph accepted."""
 
     requested_at: Moment
     requested_by: str
@@ -210,12 +88,12 @@ class CallView(Model):
 
     id: str
     tenant_id: str
-    app_id: str | None = Field(description="The bot whose call it is: its client id.")
+    app_id: str | None = Field(description="The client id of the call's bot.")
     status: Status
-    state: str = Field(description="Graph's word for the state, camelCase.")
+    state: str = Field(description="Graph's name for the state, in camelCase.")
     ever_established: bool
     started_at: Moment
-    registered_at: Moment | None = Field(description="Null: known by notifications only.")
+    registered_at: Moment | None = Field(description="Null if the call is known only from notifications.")
     direction: str | None
     call_chain_id: str | None
     metadata: dict[str, str]
@@ -223,7 +101,7 @@ class CallView(Model):
     hangup: HangupView | None
     termination: TerminationView | None = Field(description="Null while the call is active.")
     unreadable: list[str] = Field(
-        description="Parts of the record that are damaged, or of a newer version: they are shown as if left out."
+        description="Parts of the record that are damaged or of a newer version. They are shown as if left out."
     )
 
 
@@ -231,14 +109,14 @@ class CallList(Model):
     """A page of calls."""
 
     value: list[CallView]
-    continuation: str | None = Field(description="Ask for the next page with it; null after the last.")
+    continuation: str | None = Field(description="The parameter that asks for the next page; null on the last.")
     unreadable: list[str] = Field(
-        description="Ids of calls of this page whose record cannot be read at all; only for callers of all calls."
+        description="Ids of calls of this page whose record cannot be read at all. Empty for a bound caller."
     )
 
 
 class EventView(Model):
-    """A line of a call's story."""
+    """A line of a call's event log."""
 
     at: Moment
     kind: str
@@ -246,20 +124,20 @@ class EventView(Model):
 
 
 class EventList(Model):
-    """The story of a call, oldest first."""
+    """The event log of a call, oldest first."""
 
     value: list[EventView]
     continuation: None = None
 
 
 class OperationView(Model):
-    """An operation of a call, without what only a reader of recordings may see."""
+    """An operation of a call, without the recording's location and access token."""
 
     id: str
     call_id: str
     kind: str
     status: str = Field(
-        description="notStarted, running, completed, failed; or lost: the call ended before Graph told of it."
+        description="notStarted, running, completed or failed; or lost: the call ended before Graph reported a result."
     )
     client_context: str | None
     requested_at: Moment | None
@@ -267,19 +145,19 @@ class OperationView(Model):
     finished_at: Moment | None
     code: int | None
     subcode: int | None
-    raw_code: str | None = Field(description="Graph's code if it was no number.")
+    raw_code: str | None = Field(description="Graph's code, if it was not a number.")
     raw_subcode: str | None
     message: str | None
     completion_reason: str | None
-    explanation: ExplanationView | None = Field(description="Why it failed or is lost; else null.")
-    unreadable: list[str] = Field(description="As of a call.")
+    explanation: ExplanationView | None = Field(description="The reason for failed or lost; otherwise null.")
+    unreadable: list[str] = Field(description="Parts of the record that cannot be read, as in a call.")
 
 
 class RecordingView(OperationView):
-    """An operation with the place of its recording and the token to fetch it: null for who may not read recordings."""
+    """An operation with the recording's location and access token: null for a caller that may not read recordings."""
 
     recording_location: str | None = Field(
-        description="GET it soon, with `Authorization: Bearer` and the recordingAccessToken."
+        description="GET this URL soon, with `Authorization: Bearer` and the recordingAccessToken."
     )
     recording_access_token: str | None
 
@@ -291,59 +169,62 @@ class OperationList(Model):
     continuation: None = None
 
 
-class TerminationCode(Model):
-    """One row of the catalogue of end codes."""
+class _CatalogueEntry(Model):
+    """What the catalogue says of an end."""
 
+    reason: str
+    category: str
+    source: str
+    evidence: Literal["documented", "observed"]
+    fault_owner: FaultOwner = Field(description=_OWNER)
+    retryable: bool = Field(description=_RETRYABLE)
+    action: str
+
+
+class _Codes(Model):
     code: int | None = Field(description="Null: any code.")
-    subcode: int | None = Field(description="Null: what the code means by itself.")
-    reason: str
-    category: str
-    source: str
-    evidence: Literal["documented", "observed"]
-    fault_owner: FaultOwner = Field(description=_OWNER)
-    retryable: bool = Field(description=_RETRYABLE)
-    action: str
+    subcode: int | None = Field(description="Null: the meaning of the code without a subcode.")
 
 
-class TerminationReason(Model):
-    """What a `terminationReason` of Graph's means."""
-
+class _Reason(Model):
     termination_reason: str
-    reason: str
-    category: str
-    source: str
-    evidence: Literal["documented", "observed"]
-    fault_owner: FaultOwner = Field(description=_OWNER)
-    retryable: bool = Field(description=_RETRYABLE)
-    action: str
+
+
+# Pydantic lists the fields of the last base first: code and subcode come before the rest.
+class TerminationCode(_CatalogueEntry, _Codes):
+    """One entry of the catalogue: the meaning of a code and subcode."""
+
+
+class TerminationReason(_CatalogueEntry, _Reason):
+    """The meaning of one of Graph's `terminationReason` values."""
 
 
 class TerminationCodeList(Model):
-    """The catalogue of end codes."""
+    """The catalogue of termination codes."""
 
     value: list[TerminationCode]
-    termination_reasons: list[TerminationReason] = Field(description="Words that Graph sent instead of codes.")
+    termination_reasons: list[TerminationReason] = Field(description="Names that Graph sent instead of codes.")
     continuation: None = None
 
 
 class SweepView(Model):
-    """What a sweep did."""
+    """The result of a sweep: numbers of calls, and of shards."""
 
     renewed: int
     ended: int
     failing: int
-    handed_over: int = Field(description="Shards left to the queue.")
-    purged: int = Field(description="Ended calls deleted after their retention.")
+    handed_over: int = Field(description="Shards that were left to the queue.")
+    purged: int = Field(description="Ended calls that were deleted after their retention.")
 
 
 class HealthView(Model):
-    """Whether Call Keeper can do its work."""
+    """The health of Call Keeper."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
-    checks: dict[str, str] = Field(description="ok, or what is wrong; no values of settings.")
+    checks: dict[str, str] = Field(description="ok, or the fault. No value of a setting is shown.")
     version: str
     build: str | None = Field(
-        default=None, description="The package that answers, a hash of its content; null in a working copy."
+        default=None, description="The id of the package that answers, a hash of its content; null in a working copy."
     )
 
 
@@ -358,9 +239,9 @@ class Problem(Model):
     """An error (RFC 9457)."""
 
     type: str = Field(description="The type of problem, a URN that never changes; docs/api.md lists all types.")
-    title: str = Field(description="The same for all problems of this type.")
+    title: str = Field(description="The same text for all problems of this type.")
     status: int
-    detail: str = Field(description="What happened here, and what to do.")
+    detail: str = Field(description="The fault of this request, and the remedy.")
     errors: list[ProblemError] | None = None
     graph_status: int | None = None
     graph_subcode: int | None = None
@@ -368,7 +249,7 @@ class Problem(Model):
 
 
 def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> CallView:
-    """A call as the API shows it."""
+    """Return the view of a call. `watermark` is of its shard, and `now` decides if it is at risk."""
     shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination"}}
     lease = None if call.ended_at else _lease_view(call, watermark, timing, now)
     return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call)})
@@ -399,9 +280,9 @@ def _termination_view(call: Call) -> TerminationView | None:
 
 
 def recording_view(operation: Operation, call: Call, *, show_secrets: bool) -> RecordingView:
-    """An operation as its own route shows it; the place and token of a recording only with `show_secrets`.
+    """Return the view of an operation, with the recording's location and token only if `show_secrets` is true.
 
-    A `clientContext` that we made up is not shown: it is none of the caller's.
+    A `clientContext` that Call Keeper made up is not shown, because the caller did not send it.
     """
     shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
     if call.ended_at is not None and not operation.is_finished:
@@ -425,5 +306,5 @@ def _explain_operation(operation: Operation, status: str) -> ExplanationView | N
 
 
 def operation_view(operation: Operation, call: Call) -> OperationView:
-    """An operation as a list shows it."""
+    """Return the view of an operation in a list, without the recording's location and token."""
     return OperationView.model_validate(recording_view(operation, call, show_secrets=False))

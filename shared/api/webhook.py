@@ -1,9 +1,9 @@
-"""Graph's webhook: verify, parse, merge, store. What returns without an error is stored."""
+"""Graph's webhook: verifies, parses, merges and stores notifications. A return without an error means: stored."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import batched, islice
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from shared.domain.notifications import (
     Notification,
     OperationNotification,
     OtherNotification,
+    ParsedBody,
     RequestIds,
     parse_notifications,
 )
@@ -38,18 +39,28 @@ from shared.storage.wakeup_queue import Renew
 if TYPE_CHECKING:
     from shared.auth.tokens import Claims, TokenVerifier
 
-MAX_CONCURRENT_CALLS = 8  # calls of one body that are written side by side
-MAX_NOTIFICATIONS_PER_CHANGE = 25  # notifications: a transaction holds 100 rows, and each may write three
-RESPONSE_TIMEOUT = timedelta(seconds=20)  # then 503: Graph sends it again, which does no harm
-LARGE_BODY_BYTES = 256 * 1024  # bytes, which are parsed in about 20 ms
-MAX_ALARMS = 20  # of one body
-RENEWAL_DELAY = timedelta(seconds=15)  # the store is given up on after ten
-STARTING_STATES = {"incoming", "establishing", "ringing"}  # a call met in one of these has just begun
+MAX_CONCURRENT_CALLS = 8  # of one body, written at the same time
+MAX_NOTIFICATIONS_PER_CHANGE = 25  # a transaction holds 100 rows, and each may write three
+RESPONSE_TIMEOUT = timedelta(seconds=20)  # then 503: Graph sends the body again, which does no harm
+LARGE_BODY_BYTES = 256 * 1024  # parsed in about 20 ms
+MAX_ALARMS = 20  # log lines about refused calls, for one body
+RENEWAL_DELAY = timedelta(seconds=15)  # more than the 10 seconds that a write to the store takes at most
+STARTING_STATES = {"incoming", "establishing", "ringing"}  # a call whose first notification has one of these is new
 
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of a body: how many notifications are stored, of how many calls, and what was wrong with the rest."""
+    """The result of one body.
+
+    Parameters
+    ----------
+    notifications, calls
+        How many are stored.
+    faults
+        A description of each notification that cannot be read.
+    refused
+        How many calls belong to another tenant or app than the token.
+    """
 
     notifications: int
     calls: int
@@ -59,7 +70,7 @@ class IngestResult:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """By whom a body was told, and by which request."""
+    """The tenant and app of the token that came with a body, and Graph's ids of the request."""
 
     sender: TenantApp
     ids: RequestIds
@@ -67,76 +78,71 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True)
 class SenderAllowList:
-    """The only tenants whose calls are kept, by GUID; no one named: all."""
+    """The tenants whose notifications are accepted, as GUIDs. Empty: all."""
 
     tenants: frozenset[str] = frozenset()
 
     def check(self, claims: "Claims") -> None:
-        """Raise `Forbidden` if a verified token's tenant is not among them."""
+        """Raise `Forbidden` if the tenant of a verified token is not in the list."""
         if self.tenants and claims.tenant_id not in self.tenants:
             raise Forbidden(f"Tenant {claims.tenant_id} is not in ALLOWED_TENANT_IDS.")
 
 
+@dataclass(frozen=True)
 class Webhook:
-    """Takes Graph's notifications. Doubled, late and disordered ones are harmless; see `lifecycle`."""
+    """Stores Graph's notifications. Repeated, late and reordered ones do no harm: see `lifecycle`."""
 
-    def __init__(  # noqa: PLR0913 what it is composed of
-        self,
-        store: CallStore,
-        verifier: "TokenVerifier",
-        queue: BestEffortQueue,
-        clock: Clock,
-        allow_list: SenderAllowList,
-        *,
-        apps: Apps,
-    ) -> None:
-        self._store = store
-        self._verifier = verifier
-        self._queue = queue
-        self._clock = clock
-        self._allow_list = allow_list
-        self._apps = apps
+    store: CallStore
+    verifier: "TokenVerifier"
+    queue: BestEffortQueue
+    clock: Clock
+    allow_list: SenderAllowList
+    apps: Apps = field(kw_only=True)
 
     async def receive(self, authorization: str | None, body: bytes, ids: RequestIds | None = None) -> IngestResult:
-        """Store what a body tells. `ids` are Graph's ids of the request.
+        """Store the notifications of a body.
+
+        Parameters
+        ----------
+        authorization
+            The `Authorization` header.
+        body
+            The JSON body, as it came.
+        ids
+            Graph's ids of the request, for the event log.
 
         Raises
         ------
         Unauthenticated, SigningKeysUnavailable
             See `TokenVerifier.verify`.
         Forbidden
-            The tenant or the calling app is not served here, or all notifications are of other tenants' or bots' calls.
+            The tenant or the calling app is not served here, or all calls of the body belong to other tenants or bots.
         InvalidRequest
-            Nothing of the body can be read, or it holds too much.
+            No notification of the body can be read, or the body has too many.
         LegacyFormat
-            It is the old platform's format: asked with 204, Graph sends it again in its own.
+            The body has the old platform's format. After 204 Graph sends it again in its current format.
         StoreUnavailable
-            Something is not stored, or not soon enough: Graph should send it again, which does no harm to the rest.
+            Something is not stored, or not soon enough. Graph should send the body again; this does no harm to the
+            notifications that are stored.
         """
         try:
             async with asyncio.timeout(RESPONSE_TIMEOUT.total_seconds()):
                 return await self._receive(authorization, body, ids or RequestIds())
         except TimeoutError:
-            raise StoreUnavailable(f"Not all was stored within {RESPONSE_TIMEOUT.total_seconds():g} s.") from None
+            raise StoreUnavailable(
+                f"Not all notifications were stored within {RESPONSE_TIMEOUT.total_seconds():g} s."
+            ) from None
 
     async def _receive(self, authorization: str | None, body: bytes, ids: RequestIds) -> IngestResult:
-        claims = await self._verifier.verify(authorization)
-        tenant_id = claims.tenant_id
-        self._allow_list.check(claims)
-        # A roster of thousands takes seconds of CPU time: other requests, and sweeps, go on meanwhile.
-        parsed = (
-            parse_notifications(body)
-            if len(body) < LARGE_BODY_BYTES
-            else await asyncio.to_thread(parse_notifications, body)
-        )
-        if parsed.faults and not parsed.notifications:
-            raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
-        sender = TenantApp(tenant_id, self._apps.app_id_of_audience(claims.audience))
+        claims = await self.verifier.verify(authorization)
+        self.allow_list.check(claims)
+        parsed = await _parse(body)
+        sender = TenantApp(claims.tenant_id, self.apps.app_id_of_audience(claims.audience))
         result = await self._store_by_call(_by_call(parsed.notifications), _Origin(sender, ids), parsed.faults)
         if result.refused and not result.calls:
-            raise Forbidden("These calls belong to another tenant, or another app, than the token.")
+            raise Forbidden("These calls belong to another tenant, or to another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
-            tenantId=tenant_id,
+            tenantId=claims.tenant_id,
             tokenKind=claims.kind,
             notifications=result.notifications,
             calls=result.calls,
@@ -147,34 +153,51 @@ class Webhook:
     async def _store_by_call(
         self, by_call: dict[str, list[Notification]], origin: _Origin, faults: tuple[str, ...]
     ) -> IngestResult:
+        """Store the notifications of each call. Raise the first error only after all calls have been tried."""
         semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         refused: dict[str, Forbidden] = {}
 
         async def store_one(call_id: str) -> StoreUnavailable | None:
             async with semaphore:
                 try:
-                    await self._store_call(call_id, by_call[call_id], origin)
+                    return await self._try_to_store(call_id, by_call[call_id], origin)
                 except Forbidden as error:
                     refused[call_id] = error
-                except RowUnreadable as error:  # Graph sends it again, and the row may be readable by then
-                    return StoreUnavailable(str(error))
-                except StoreUnavailable as error:
-                    return error
-                except Exception as error:  # noqa: BLE001 (one call's trouble, a bug's too, spoils no other's)
-                    telemetry.REQUEST_FAILED(
-                        route="receive_notifications", error=safe_message(error), location=traceback_summary(error)
-                    )
-                    return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
-                return None
+                    return None
 
         try:
             errors = await asyncio.gather(*(store_one(call_id) for call_id in by_call))
-        finally:  # also where time ran out: what another call meets hides no alarm
+        finally:  # after a time-out too, so that an error of another call hides no refusal
             self._log_refused(origin.sender, faults, refused)
         for error in filter(None, errors):
             raise error
         stored = [notifications for call_id, notifications in by_call.items() if call_id not in refused]
         return IngestResult(sum(map(len, stored)), len(stored), faults, len(refused))
+
+    async def _try_to_store(
+        self, call_id: str, notifications: list[Notification], origin: _Origin
+    ) -> StoreUnavailable | None:
+        """Store the notifications of one call. Return its error, so that the other calls are stored all the same.
+
+        Raises
+        ------
+        Forbidden
+            The call belongs to another tenant or app.
+        """
+        try:
+            await self._store_call(call_id, notifications, origin)
+        except Forbidden:
+            raise
+        except RowUnreadable as error:  # 503: Graph sends it again, and the row may be readable by then
+            return StoreUnavailable(str(error))
+        except StoreUnavailable as error:
+            return error
+        except Exception as error:  # noqa: BLE001 (the error of one call, even a bug, must not affect other calls)
+            telemetry.REQUEST_FAILED(
+                route="receive_notifications", error=safe_message(error), location=traceback_summary(error)
+            )
+            return StoreUnavailable(f"A notification of call {call_id} could not be stored.")
+        return None
 
     def _log_refused(self, sender: TenantApp, faults: tuple[str, ...], refused: Mapping[str, CallKeeperError]) -> None:
         for fault in faults:
@@ -202,15 +225,15 @@ class Webhook:
     async def _store_chunk(
         self, call_id: str, notifications: tuple[Notification, ...], origin: _Origin
     ) -> tuple[Call | None, Call]:
-        at = self._clock.now()
+        at = self.clock.now()
 
         async def attempt() -> tuple[Call | None, Call]:
-            before = await self._store.get(call_id)
+            before = await self.store.get(call_id)
             change = await self._merge(before, call_id, notifications, origin, at)
             after = change.after
             if before is None and after.ended_at is None and after.state not in STARTING_STATES:
                 await self._renew_soon(call_id)
-            await commit(self._store, change)
+            await commit(self.store, change)
             return before.value if before else None, after
 
         return await retry_conflicts(attempt, f"Call {call_id}")
@@ -223,7 +246,7 @@ class Webhook:
         origin: _Origin,
         at: datetime,
     ) -> Change:
-        call = self._apps.with_app_id(before.value) if before else None
+        call = self.apps.with_app_id(before.value) if before else None
         operations: dict[str, tuple[Stored[Operation] | None, Operation]] = {}
         events: dict[str, Event] = {}
         for number, item in enumerate(notifications, 1):
@@ -231,7 +254,7 @@ class Webhook:
             if isinstance(item, OperationNotification):
                 stored, known = operations.get(item.operation_id, (None, None))
                 if known is None:
-                    stored = await self._store.get_operation(call_id, item.operation_id)
+                    stored = await self.store.get_operation(call_id, item.operation_id)
                     known = stored.value if stored else None
                 operations[item.operation_id] = stored, lifecycle.operation_notified(known, item, at)
             if not isinstance(item, OtherNotification):
@@ -241,12 +264,26 @@ class Webhook:
         return Change(before, call, tuple(events.values()), tuple(operations.values()))
 
     async def _renew_soon(self, call_id: str) -> None:
-        """A call first met in the middle may be old: renew it soon, not at the next sweep.
+        """Queue a renewal of a call whose first notification shows that it may be old. The next sweep may be too late.
 
-        The message before the row: should we die in between, Graph tells again. It comes when the row is written.
+        The message is sent before the row is written: if the process dies in between, Graph sends the notification
+        again. The delay lets the row be written before the message arrives.
         If the queue does not take it, the next sweep renews the call.
         """
-        await self._queue.send(Renew(call_id=call_id), RENEWAL_DELAY)
+        await self.queue.send(Renew(call_id=call_id), RENEWAL_DELAY)
+
+
+async def _parse(body: bytes) -> ParsedBody:
+    """Parse a body. Raise `InvalidRequest` if none of its notifications can be read."""
+    # A roster of thousands takes seconds of CPU time. In a thread it does not block other requests and sweeps.
+    parsed = (
+        parse_notifications(body)
+        if len(body) < LARGE_BODY_BYTES
+        else await asyncio.to_thread(parse_notifications, body)
+    )
+    if parsed.faults and not parsed.notifications:
+        raise InvalidRequest("No notification in the body can be read: " + "; ".join(parsed.faults[:5]))
+    return parsed
 
 
 def _by_call(notifications: Iterable[Notification]) -> dict[str, list[Notification]]:

@@ -24,8 +24,11 @@ from local.host.worker import Worker
 from local.stack.processes import Children
 from shared import services
 from shared.config.settings import load_settings
+from shared.errors import StoreConflict
 from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
+from shared.storage.store import Change
+from shared.storage.table_store import TableCallStore
 
 APP = function_app.app
 ROUTES = tuple(DECLARED)  # declared by the import of the app
@@ -119,14 +122,14 @@ class App:
         found: Json = (await self.ask(method, path, body, expect=expect, headers=headers)).json()
         return found
 
-    async def register(self, call_id: str | None = None, *, expect: int = 201, **wish: JsonValue) -> str:
-        """Register a call, one that the simulator has where no id is given."""
+    async def register(self, call_id: str | None = None, *, expect: int = 201, **members: JsonValue) -> str:
+        """Register a call. Without an id, it is one that the simulator has."""
         call_id = call_id or await self.simulator.call(self.tenant)
-        await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **wish}, expect=expect)
+        await self.ask("PUT", f"calls/{call_id}", {"tenantId": self.tenant, **members}, expect=expect)
         return call_id
 
     async def lines(self, call_id: str, beginning: str, headers: Mapping[str, str] = KEY) -> list[tuple[str, Json]]:
-        """The lines of a call's story whose kind begins so: kind and detail."""
+        """The events of a call whose kind begins so: kind and detail."""
         events: Any = (await self.asked("GET", f"calls/{call_id}/events", headers=headers))["value"]
         return [(event["kind"], event["detail"]) for event in events if event["kind"].startswith(beginning)]
 
@@ -149,6 +152,28 @@ class App:
 
     async def handle(self, message: str) -> str | None:
         return await self.invoke("keep_alive_queue", Datum(message, "string"))
+
+
+class LosingStore(TableCallStore):
+    """Refuses each change with an operation, so that a recording that has started cannot be stored."""
+
+    async def commit(self, change: Change) -> None:
+        if change.operations:
+            raise StoreConflict("Another writer was faster (test).")
+        await super().commit(change)
+
+
+@asynccontextmanager
+async def with_store(app: App, kind: type[TableCallStore]) -> AsyncIterator[App]:
+    """The app with a store of another kind, on the same table."""
+    store = kind.__new__(kind)
+    store._table = app.parts.store._table
+    async with app.configured() as changed:
+        vars(changed.parts)["store"] = store
+        try:
+            yield changed
+        finally:
+            del vars(changed.parts)["store"]  # the table is the other app's
 
 
 def asking_for_tokens() -> dict[str, str]:

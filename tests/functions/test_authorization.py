@@ -1,4 +1,4 @@
-"""Who may ask: the function key by the host, and Entra's token with a role once an audience is set."""
+"""Authorization: the function key, which the host checks, and a token of Entra with a role if an audience is set."""
 
 from typing import Any
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from functions.routing import Role, Route
-from shared.auth.tokens import Claims
+from shared.auth.tokens import LEEWAY, MAX_TOKEN_LENGTH, Claims
 from shared.services import Services
 from tests.functions.harness import (
     APP_ID,
@@ -54,7 +54,7 @@ async def test_a_route_asks_for_its_role(guarded: App, route: Route) -> None:
     assert route.role is not None
     others = [role for role in Role if role is not route.role]
     if route.role is Role.READ:
-        others.remove(Role.MANAGE)  # who may manage calls may read them
+        others.remove(Role.MANAGE)  # Calls.Manage includes Calls.Read
     answer = await guarded.http.request(route.method, path_of(route), headers=await bearer(guarded, *others))
     assert answer.status_code == 403
     assert route.role.value in answer.json()["detail"]
@@ -66,28 +66,39 @@ async def test_a_route_asks_for_its_role(guarded: App, route: Route) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"audience": "api://another"},
-        {"audience": APP_ID},
-        {"issuer": "https://login.microsoftonline.com/ffffffff-6e5f-4a3b-8c9d-0e1f2a3b4c5d/v2.0"},
-        {"issuer": "https://api.botframework.com"},
-        {"expiresIn": -301},
-        {"kind": "notification"},
+        pytest.param({"audience": "api://another"}, id="another audience"),
+        pytest.param({"audience": APP_ID}, id="the bot is the audience"),
+        pytest.param(
+            {"issuer": "https://login.microsoftonline.com/ffffffff-6e5f-4a3b-8c9d-0e1f2a3b4c5d/v2.0"},
+            id="another tenant's issuer",
+        ),
+        pytest.param({"issuer": "https://api.botframework.com"}, id="Bot Framework's issuer"),
+        pytest.param({"expiresIn": -LEEWAY.seconds - 1}, id="expired a second before the leeway"),
+        pytest.param({"kind": "notification"}, id="token of a notification"),
     ],
-    ids=lambda wrong: "-".join(map(str, wrong.items())),
 )
 async def test_a_token_that_is_not_for_us_is_refused(guarded: App, wrong: dict[str, Any]) -> None:
     answer = await guarded.http.get("/api/calls", headers=await bearer(guarded, *Role, **wrong))
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Basic eDp5", "Bearer x.y.z", "Bearer " + "x" * 20_000])
-async def test_what_is_no_token_is_refused(guarded: App, header: str) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("Bearer", id="no token"),
+        pytest.param("Basic eDp5", id="Basic"),
+        pytest.param("Bearer x.y.z", id="no JSON in the token"),
+        pytest.param("Bearer " + "x" * (MAX_TOKEN_LENGTH + 1), id="too long"),
+    ],
+)
+async def test_a_header_without_a_token_is_refused(guarded: App, header: str) -> None:
     answer = await guarded.http.get("/api/calls", headers=KEY | {"Authorization": header})
     assert answer.status_code == 401
 
 
 class Saying:
-    """Takes every token for one that says this; `TokenVerifier` has tests of its own."""
+    """Returns the same claims for every token. `TokenVerifier` has tests of its own."""
 
     def __init__(self, claims: Claims) -> None:
         self.claims = claims
@@ -97,7 +108,7 @@ class Saying:
 
 
 async def test_an_id_token_is_no_access_token(guarded: App) -> None:
-    """It names no calling app, though its audience, issuer and roles may be right."""
+    """An ID token names no calling app, though its audience, issuer and roles may be valid."""
     said = Claims(MANAGEMENT_TENANT, AUDIENCE, roles=frozenset(Role))
     vars(guarded.parts)["management_verifier"] = Saying(said)
     for route in GUARDED:
@@ -141,20 +152,20 @@ async def test_two_users_of_one_app_share_neither_name_nor_key_nor_continuation(
         names.append(answer.json()["requestedBy"])
         page = await guarded.asked("GET", f"calls?tenantId={guarded.tenant}&limit=1")
         followings.append(str(page["continuation"]))
-    assert names == [f"{APP_ID}/{operator}", f"{APP_ID}/{other_id}"]  # the second was asked of Graph, not of the key
+    assert names == [f"{APP_ID}/{operator}", f"{APP_ID}/{other_id}"]  # the key of the first did not answer the second
 
     await guarded.ask("GET", f"calls?tenantId={guarded.tenant}&limit=1&continuation={followings[1]}", expect=200)
     await guarded.ask("GET", f"calls?tenantId={guarded.tenant}&limit=1&continuation={followings[0]}", expect=400)
 
 
-async def test_who_asked_is_the_tokens_app(guarded: App) -> None:
+async def test_the_caller_is_the_app_of_the_token(guarded: App) -> None:
     call_id = await guarded.simulator.call(guarded.tenant)
     headers = await bearer(guarded, Role.MANAGE)
     await guarded.ask("PUT", f"calls/{call_id}", {"tenantId": guarded.tenant}, expect=201, headers=headers)
     call: Any = await guarded.asked("POST", f"calls/{call_id}/hangup", expect=202, headers=headers)
     assert call["hangup"]["requestedBy"] == APP_ID
-    story = [line for word in ("registered", "hangup") for line in await guarded.lines(call_id, word, headers)]
-    assert [(kind, detail["requestedBy"]) for kind, detail in story] == [
+    events = [line for word in ("registered", "hangup") for line in await guarded.lines(call_id, word, headers)]
+    assert [(kind, detail["requestedBy"]) for kind, detail in events] == [
         ("registered", APP_ID),
         ("hangupRequested", APP_ID),
         ("hangupAnswered", APP_ID),

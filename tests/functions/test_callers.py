@@ -1,4 +1,4 @@
-"""Callers who are bound to tenants or apps: the calls of others are as if they did not exist."""
+"""Callers that are bound to tenants or apps: other calls are treated as absent."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ import pytest
 from pydantic import JsonValue
 
 from functions.routing import Role, Route
+from shared.api.requests import MAX_PAGE_SIZE
 from shared.domain.calls import Call
 from shared.services import Services
 from shared.storage.store import Change
@@ -35,32 +36,32 @@ OPERATION = "b0d7a3c1-5e42-4f19-9c68-7a1e2d3f4b50"
 
 @dataclass(frozen=True)
 class Place:
-    """Whose a call is."""
+    """The tenant and the app of a call."""
 
     tenant: str
     app_id: str
 
     @property
-    def wish(self) -> Json:
-        """What registers a call of it."""
+    def registration(self) -> Json:
+        """The body that registers such a call."""
         return {"tenantId": self.tenant, "appId": self.app_id}
 
 
 @pytest.fixture
 def here(app: App) -> Place:
-    """What the bot is bound to."""
+    """The tenant and app that the bot is bound to."""
     return Place(app.tenant, str(uuid4()))
 
 
 @pytest.fixture(params=["tenants", "apps"])
 def bond(request: pytest.FixtureRequest) -> str:
-    """By what callers are bound."""
+    """Callers are bound by tenants or by apps."""
     return str(request.param)
 
 
 @pytest.fixture
 def elsewhere(here: Place, bond: str) -> Place:
-    """What the bot is not bound to: another tenant, or another app of the same tenant."""
+    """Another tenant, or another app of the same tenant, which the bot is not bound to."""
     return replace(here, **{"tenant" if bond == "tenants" else "app_id": str(uuid4())})
 
 
@@ -105,8 +106,8 @@ async def graph_was_asked(app: App, call_id: str) -> bool:
     return bool((await app.simulator.control("GET", f"/requests?callId={call_id}"))["value"])
 
 
-async def test_who_is_bound_for_one_tenant_is_nobody_in_another(app: App) -> None:
-    """With issuers of several tenants a client is its id and its tenant; `*` is not for who is named."""
+async def test_a_caller_that_is_bound_in_one_tenant_is_refused_in_another(app: App) -> None:
+    """With issuers of several tenants, a client is its id and its tenant. `*` does not cover a named client."""
     other, login = str(uuid4()), app.simulator.login
     issuers = ",".join(f"{login}/{tenant}/v2.0" for tenant in (MANAGEMENT_TENANT, other))
     callers = {f"{BOT}@{other}": {"tenants": [app.tenant]}, "*": "all"}
@@ -121,25 +122,25 @@ async def test_who_is_bound_for_one_tenant_is_nobody_in_another(app: App) -> Non
 
 @pytest.mark.parametrize("over", [False, True], ids=["active", "ended"])
 @pytest.mark.parametrize("route", OF_A_CALL, ids=lambda route: route.name)
-async def test_a_call_of_others_answers_as_one_that_does_not_exist(
+async def test_a_call_out_of_scope_is_answered_like_an_absent_one(
     bound: App, elsewhere: Place, route: Route, over: bool
 ) -> None:
-    theirs, nobodys, headers = await call_with_operation(bound, elsewhere), str(uuid4()), await as_bot(bound)
+    theirs, absent, headers = await call_with_operation(bound, elsewhere), str(uuid4()), await as_bot(bound)
     if over:
         await tell(bound, elsewhere, about_call(theirs, "deleted", state="terminated"))
     path = route.path.replace("{operationId}", OPERATION)
-    of_theirs, of_nobodys = [
+    of_theirs, of_absent = [
         await bound.ask(route.method, path.replace("{callId}", call_id), expect=404, headers=headers)
-        for call_id in (theirs, nobodys)
+        for call_id in (theirs, absent)
     ]
-    assert of_theirs.text.replace(theirs, nobodys) == of_nobodys.text
-    assert {**of_theirs.headers, "date": ""} == {**of_nobodys.headers, "date": ""}
+    assert of_theirs.text.replace(theirs, absent) == of_absent.text
+    assert {**of_theirs.headers, "date": ""} == {**of_absent.headers, "date": ""}
     assert not await graph_was_asked(bound, theirs)
     events = (await bound.ask("GET", f"calls/{theirs}/events", expect=200, headers=await as_bot(bound, OPERATOR))).text
     assert BOT not in events.lower()
 
 
-async def test_reads_of_a_call_of_others_are_as_many_as_of_one_that_does_not_exist(
+async def test_a_call_out_of_scope_takes_as_many_reads_as_an_absent_one(
     bound: App, elsewhere: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, headers = await call_with_operation(bound, elsewhere), await as_bot(bound)
@@ -148,7 +149,7 @@ async def test_reads_of_a_call_of_others_are_as_many_as_of_one_that_does_not_exi
     table = bound.parts.store._table
     read = table.read
 
-    async def counted(shard: int, key: str) -> Any:  # noqa: ANN401 (whatever the table says)
+    async def counted(shard: int, key: str) -> Any:  # noqa: ANN401 (the table's own type)
         counts[-1] += 1
         return await read(shard, key)
 
@@ -167,30 +168,30 @@ async def test_a_bound_caller_does_everything_with_its_own_calls(bound: App, her
     assert answer.is_success, answer.text
 
 
-async def test_a_bound_caller_registers_calls_of_its_tenants_or_apps_alone(
+async def test_a_bound_caller_registers_only_calls_of_its_tenants_or_apps(
     bound: App, here: Place, elsewhere: Place
 ) -> None:
     headers, call_id = await as_bot(bound), str(uuid4())
-    refused = await bound.asked("PUT", f"calls/{call_id}", elsewhere.wish, expect=403, headers=headers)
+    refused = await bound.asked("PUT", f"calls/{call_id}", elsewhere.registration, expect=403, headers=headers)
     assert "MANAGEMENT_CALLERS" in str(refused["detail"])
     await bound.ask("GET", f"calls/{call_id}", expect=404, headers=await as_bot(bound, OPERATOR))
-    await bound.ask("PUT", f"calls/{call_id}", here.wish, expect=201, headers=headers)
-    moved = await bound.asked("PUT", f"calls/{call_id}", elsewhere.wish, expect=403, headers=headers)
+    await bound.ask("PUT", f"calls/{call_id}", here.registration, expect=201, headers=headers)
+    moved = await bound.asked("PUT", f"calls/{call_id}", elsewhere.registration, expect=403, headers=headers)
     assert moved["detail"] == refused["detail"]
 
 
-async def test_a_bound_caller_takes_over_no_call_of_others_by_registering_it(
+async def test_a_bound_caller_cannot_take_over_a_call_by_registering_it(
     bound: App, here: Place, elsewhere: Place
 ) -> None:
-    """One that only notifications made known would have its tenant corrected."""
+    """Another caller's registration would correct the tenant of a call that is known only from notifications."""
     theirs = await call_with_operation(bound, elsewhere)
-    await bound.ask("PUT", f"calls/{theirs}", here.wish, expect=404, headers=await as_bot(bound))
+    await bound.ask("PUT", f"calls/{theirs}", here.registration, expect=404, headers=await as_bot(bound))
     kept = await bound.asked("GET", f"calls/{theirs}", headers=await as_bot(bound, OPERATOR))
     assert (kept["tenantId"], kept["appId"], kept["registeredAt"]) == (elsewhere.tenant, elsewhere.app_id, None)
 
 
 @pytest.mark.parametrize("status", ["active", "ended"])
-async def test_a_list_holds_the_calls_of_the_callers_tenants_or_apps_alone(
+async def test_a_list_has_only_calls_of_the_callers_tenants_or_apps(
     bound: App, bond: str, here: Place, elsewhere: Place, status: str
 ) -> None:
     mine, theirs = str(uuid4()), str(uuid4())
@@ -209,10 +210,10 @@ async def test_a_list_holds_the_calls_of_the_callers_tenants_or_apps_alone(
     of_the_other_tenant = {theirs} if bond == "tenants" else {mine, theirs}
     assert await listed(OTHER_BOT, f"&tenantId={elsewhere.tenant}") == of_the_other_tenant
     assert await listed(OPERATOR, f"&tenantId={elsewhere.tenant}") == of_the_other_tenant
-    assert {mine, theirs} <= await listed(OPERATOR, "&limit=200")
+    assert {mine, theirs} <= await listed(OPERATOR, f"&limit={MAX_PAGE_SIZE}")
 
 
-async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound: App, here: Place) -> None:
+async def test_a_continuation_is_valid_only_for_the_caller_that_received_it(bound: App, here: Place) -> None:
     ids = sorted(str(uuid4()) for _ in range(3))
     await asyncio.gather(*(tell(bound, here, about_call(call_id, state="established")) for call_id in ids))
     mine, query = await as_bot(bound), f"calls?tenantId={bound.tenant}&limit=2"
@@ -228,7 +229,7 @@ async def test_a_continuation_is_good_for_the_caller_it_was_given_to_alone(bound
         assert [fault["pointer"] for fault in problem["errors"]] == ["continuation"]
 
 
-async def test_who_is_bound_to_a_tenant_and_an_app_sees_what_is_of_both(app: App) -> None:
+async def test_a_caller_bound_to_a_tenant_and_an_app_sees_only_calls_of_both(app: App) -> None:
     here = Place(app.tenant, str(uuid4()))
     of_another_app, of_another_tenant = replace(here, app_id=str(uuid4())), replace(here, tenant=str(uuid4()))
     callers = {BOT: {"tenants": [here.tenant], "apps": [here.app_id]}}
@@ -239,12 +240,12 @@ async def test_who_is_bound_to_a_tenant_and_an_app_sees_what_is_of_both(app: App
             theirs = str(uuid4())
             await tell(served, place, about_call(theirs, state="established"))
             await served.ask("GET", f"calls/{theirs}", expect=404, headers=headers)
-            await served.ask("PUT", f"calls/{uuid4()}", place.wish, expect=403, headers=headers)
+            await served.ask("PUT", f"calls/{uuid4()}", place.registration, expect=403, headers=headers)
         page: Any = await served.asked("GET", "calls", headers=headers)
         assert [call["id"] for call in page["value"]] == [mine]
 
 
-async def test_calls_from_before_calls_had_an_app_are_those_of_the_default_app(app: App) -> None:
+async def test_calls_without_an_app_belong_to_the_default_app(app: App) -> None:
     old, now = str(uuid4()), app.clock.now()
     await app.parts.store.commit(Change(None, Call(old, app.tenant, "established", known_at=now, started_at=now)))
     second = Place(app.tenant, str(uuid4()))
@@ -255,7 +256,7 @@ async def test_calls_from_before_calls_had_an_app_are_those_of_the_default_app(a
             await served.ask("GET", f"calls/{old}", expect=expect, headers=headers)
             page: Any = await served.asked("GET", f"calls?tenantId={app.tenant}", headers=headers)
             assert [call["id"] for call in page["value"]] == listed
-        await served.ask("PUT", f"calls/{old}", second.wish, expect=404, headers=others)
+        await served.ask("PUT", f"calls/{old}", second.registration, expect=404, headers=others)
         await served.ask("PUT", f"calls/{old}", {"tenantId": app.tenant}, expect=200, headers=mine)
 
 
@@ -264,12 +265,12 @@ async def test_a_sweep_of_all_calls_is_not_for_a_bound_caller(bound: App) -> Non
     await bound.ask("POST", "keep-alive", expect=200, headers=await as_bot(bound, OPERATOR))
 
 
-async def test_a_caller_whom_the_setting_does_not_name_is_refused(bound: App) -> None:
+async def test_a_caller_that_the_setting_does_not_name_is_refused(bound: App) -> None:
     for app_id, status in ((STRANGER, 403), ("", 401)):
         await bound.ask("GET", "calls", expect=status, headers=await as_bot(bound, app_id))
 
 
-async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> None:
+async def test_the_asterisk_is_for_all_callers_that_no_other_entry_names(app: App) -> None:
     callers = json.dumps({"*": {"tenants": [app.tenant]}, BOT: "all"})
     theirs = str(uuid4())
     await app.notify(about_call(theirs, state="established"), tenant=str(uuid4()))
@@ -278,7 +279,7 @@ async def test_the_asterisk_is_for_all_whom_no_other_entry_names(app: App) -> No
         await with_callers.ask("GET", f"calls/{theirs}", expect=200, headers=await as_bot(with_callers, BOT))
 
 
-async def test_with_the_function_key_alone_nobody_is_bound(app: App) -> None:
+async def test_no_caller_is_bound_if_only_the_function_key_is_asked_for(app: App) -> None:
     call_id = str(uuid4())
     await app.notify(about_call(call_id, state="established"), tenant=str(uuid4()))
     await app.ask("GET", f"calls/{call_id}", expect=200, headers=KEY)

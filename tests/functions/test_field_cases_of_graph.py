@@ -34,14 +34,14 @@ async def test_13_record_404_young_call(app: App) -> None:
     problem, expect = answer.json(), given["expect"]
     assert (answer.status_code, problem["graphStatus"]) == (expect["http"], expect["graphStatus"])
     assert not re.search(expect["type"]["nomatch"], problem["type"])
-    assert "ask again" in problem["detail"]
+    assert "Repeat the request" in problem["detail"]
     assert (await app.asked("GET", f"calls/{call_id}"))["status"] == "active"
     await app.ask("POST", f"calls/{call_id}/record", {}, expect=202)
 
 
 @dataclass
 class LosingProxy:
-    """Before Table Storage: passes the claim of a key on, and loses its answer some times, in one of three ways."""
+    """A proxy before Table Storage. It passes on the claim of a key and loses the answer, in one of three ways."""
 
     azurite: str
     way: str
@@ -84,8 +84,17 @@ async def losing(storage: str, way: str, times: int) -> AsyncIterator[tuple[str,
         await runner.cleanup()
 
 
-@pytest.mark.parametrize(("way", "times"), [("cut", 1), ("500", 1), ("503", 2)])
-@pytest.mark.parametrize(("verb", "operation"), [("record", "recordResponse"), ("hangup", "delete")])
+@pytest.mark.parametrize(
+    ("way", "times"),
+    [
+        pytest.param("cut", 1, id="connection cut"),
+        pytest.param("500", 1, id="500"),
+        pytest.param("503", 2, id="503 twice"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("verb", "operation"), [("record", "recordResponse"), ("hangup", "delete")], ids=["record", "hangup"]
+)
 async def test_14_idempotency_claim_answer_lost(app: App, way: str, times: int, verb: str, operation: str) -> None:
     given = case("14-idempotency-claim-answer-lost")
     call_id = await app.register()

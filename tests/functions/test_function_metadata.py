@@ -1,4 +1,4 @@
-"""What the host is told of the app, by Microsoft's worker library in a process of its own."""
+"""The functions that Microsoft's worker library lists, in a process of its own."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_the_routes_are_those_that_were_designed() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_a_route_is_what_the_host_is_told(listed: Listed, route: Route) -> None:
+def test_the_host_gets_each_route_as_it_is_declared(listed: Listed, route: Route) -> None:
     trigger = _trigger(listed[route.name])
     assert trigger["type"] == "httpTrigger"
     methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]

@@ -1,4 +1,4 @@
-"""Health: what it says, and what it does not."""
+"""Health: what it shows, and what it hides."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,14 +31,14 @@ async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
 
 
 @pytest.mark.parametrize("path", ["health", "openapi.json", "calls", "termination-codes"])
-async def test_what_answers_get_answers_head_without_a_body(app: App, path: str) -> None:
+async def test_a_route_that_answers_get_answers_head_without_a_body(app: App, path: str) -> None:
     got = await app.http.get(f"/api/{path}", headers=KEY)
     headed = await app.http.head(f"/api/{path}", headers=KEY)
     assert (headed.status_code, headed.headers["content-type"]) == (200, got.headers["content-type"])
     assert headed.content == b""
 
 
-async def test_after_a_sweep_all_is_well(app: App) -> None:
+async def test_health_is_healthy_after_a_sweep(app: App) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     health: Any = await app.asked("GET", "health", headers={})
     assert (health["status"], health["checks"]) == ("healthy", dict.fromkeys(CHECKS, "ok"))
@@ -46,7 +46,7 @@ async def test_after_a_sweep_all_is_well(app: App) -> None:
     assert health["build"] is None  # this is a working copy
 
 
-async def test_the_package_that_answers_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_health_has_the_id_of_the_package(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_health, "BUILD", "0123456789abcdef")
     assert (await app.asked("GET", "health", headers={}))["build"] == "0123456789abcdef"
 
@@ -54,11 +54,14 @@ async def test_the_package_that_answers_is_told(app: App, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("away", "kind"),
     [
-        ({"NOTIFICATION_METADATA_URLS": "http://127.0.0.1:9/metadata"}, "legacy"),
-        ({"AZURE_AUTHORITY_HOST": "https://localhost:9"}, "entra"),
-        ({**asking_for_tokens(), "MANAGEMENT_METADATA_URL": "http://127.0.0.1:9/metadata"}, "management"),
+        pytest.param({"NOTIFICATION_METADATA_URLS": "http://127.0.0.1:9/metadata"}, "legacy", id="legacy"),
+        pytest.param({"AZURE_AUTHORITY_HOST": "https://localhost:9"}, "entra", id="entra"),
+        pytest.param(
+            {**asking_for_tokens(), "MANAGEMENT_METADATA_URL": "http://127.0.0.1:9/metadata"},
+            "management",
+            id="management",
+        ),
     ],
-    ids=["legacy", "entra", "management"],
 )
 async def test_keys_of_one_kind_of_token_that_are_not_loaded_degrade_it(
     app: App, away: dict[str, str], kind: str
@@ -78,7 +81,7 @@ async def test_sweeps_that_are_late_degrade_it(app: App) -> None:
     assert health["checks"]["sweeps"] == "16 of 16 shards were not swept for 30 minutes"
 
 
-async def test_a_few_calls_that_could_not_be_renewed_are_no_trouble_of_the_whole(app: App) -> None:
+async def test_a_few_calls_that_could_not_be_renewed_leave_it_healthy(app: App) -> None:
     await app.ask("POST", "keep-alive", expect=200)
     now = app.clock.now()
     await app.parts.store.put_watermark(3, Watermark(now, now, renewed=1, unwritten=frozenset({"a call"})))
@@ -87,11 +90,17 @@ async def test_a_few_calls_that_could_not_be_renewed_are_no_trouble_of_the_whole
     assert (health["status"], health["checks"]["calls"]) == ("healthy", "ok")
 
 
-@pytest.mark.parametrize("excepted", [{"failing": 2}, {"unwritten": frozenset({"a call", "another"})}])
-async def test_where_the_last_sweep_could_not_renew_most_calls_it_is_degraded_until_the_next(
+@pytest.mark.parametrize(
+    "excepted",
+    [
+        pytest.param({"failing": 2}, id="two calls fail"),
+        pytest.param({"unwritten": frozenset({"a call", "another"})}, id="two calls are not written"),
+    ],
+)
+async def test_a_sweep_that_could_not_renew_most_calls_degrades_it_until_the_next(
     app: App, excepted: dict[str, Any]
 ) -> None:
-    """Graph may be down for all: who looks here first must not read that all is well."""
+    """Graph may be down for all calls. Health must not be healthy then."""
     await app.ask("POST", "keep-alive", expect=200)
     now = app.clock.now()
     await app.parts.store.put_watermark(3, Watermark(now, now, **excepted))
@@ -99,7 +108,7 @@ async def test_where_the_last_sweep_could_not_renew_most_calls_it_is_degraded_un
     health: Any = await app.asked("GET", "health", headers={})
     assert (health["status"], health["checks"]["sweeps"]) == ("degraded", "ok")
     assert "keep_alive.call.failing" in health["checks"]["calls"]
-    assert "2" not in health["checks"]["calls"]  # how many is nothing for anybody who asks
+    assert "2" not in health["checks"]["calls"]  # the route is open, so it shows no numbers of calls
     await app.ask("POST", "keep-alive", expect=200)
     await app.clock.sleep(5)
     assert (await app.asked("GET", "health", headers={}))["status"] == "healthy"
@@ -116,8 +125,8 @@ async def test_a_shard_whose_watermark_is_of_the_future_degrades_it(app: App) ->
     assert (await app.asked("GET", "health", headers={}))["status"] == "healthy"
 
 
-async def test_one_look_serves_all_who_ask_within_five_seconds(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody may ask, and a look is 16 reads."""
+async def test_one_check_serves_all_requests_within_five_seconds(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The route is open to everybody, and one check is 16 reads."""
     pings = 0
 
     async def ping() -> None:
@@ -157,11 +166,11 @@ async def test_settings_that_are_missing_are_named(
     finally:
         services._current = before
     assert health["status"] == "unhealthy"
-    for told in (health["checks"]["settings"], refused["detail"], caplog.text):
-        assert "GRAPH_APP_ID is missing" in told
-        assert "GRAPH_CLIENT_SECRET" in told
-        assert "a-secret" not in told
-    assert (notified.status_code, notified.json()["detail"]) == (500, RETRY_LATER_DETAIL)  # strangers may ask there
+    for text in (health["checks"]["settings"], refused["detail"], caplog.text):
+        assert "GRAPH_APP_ID is missing" in text
+        assert "GRAPH_CLIENT_SECRET" in text
+        assert "a-secret" not in text
+    assert (notified.status_code, notified.json()["detail"]) == (500, RETRY_LATER_DETAIL)  # an open route
 
 
 async def test_the_process_composes_itself_from_its_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +191,7 @@ async def test_the_process_composes_itself_from_its_environment(app: App, monkey
         services._current = before
 
 
-async def test_storage_that_is_down_is_told(app: App) -> None:
+async def test_storage_that_is_down_is_unhealthy(app: App) -> None:
     async with app.configured(CALLS_STORAGE=DEAD) as cut_off:
         health: Any = await cut_off.asked("GET", "health", expect=503, headers={})
         assert (health["status"], health["checks"]["settings"]) == ("unhealthy", "ok")
@@ -192,8 +201,15 @@ async def test_storage_that_is_down_is_told(app: App) -> None:
         assert problem.headers["retry-after"] == "5"
 
 
-@pytest.mark.parametrize("broken", ["nonsense", "UseProtocol=https", "AccountName=x;AccountKey=not-base64"])
-async def test_a_connection_string_that_is_none_is_a_setting_to_correct(app: App, broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param("nonsense", id="no pairs"),
+        pytest.param("UseProtocol=https", id="no account"),
+        pytest.param("AccountName=x;AccountKey=not-base64", id="key not in base64"),
+    ],
+)
+async def test_an_invalid_connection_string_is_a_setting_to_correct(app: App, broken: str) -> None:
     async with app.configured(CALLS_STORAGE=broken) as wrong:
         health: Any = await wrong.asked("GET", "health", expect=503, headers={})
         assert health["status"] == "unhealthy"

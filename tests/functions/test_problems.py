@@ -1,4 +1,4 @@
-"""Each type of problem, by a request that leads to it."""
+"""Each type of problem, and a request that leads to it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,13 +8,12 @@ import httpx
 import pytest
 
 from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, ProblemType
+from functions.routing import MAX_BODY_BYTES
 from shared.api.idempotency import parse_key
 from shared.domain.calls import IdempotencyRecord
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.services import Services
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
-from tests.functions.harness import KEY, App, about_call, asking_for_tokens, bearer
+from tests.functions.harness import KEY, App, LosingStore, about_call, asking_for_tokens, bearer, with_store
 
 type Case = Callable[[App], Awaitable[httpx.Response]]
 
@@ -31,7 +30,7 @@ def leads_to(name: str) -> Callable[[Case], Case]:
 
 
 class Broken:
-    """Stands for a part that fails at whatever it is asked."""
+    """Stands for a part whose every method fails."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -61,7 +60,7 @@ async def _(app: App) -> httpx.Response:
 
 @leads_to("body-too-large")
 async def _(app: App) -> httpx.Response:
-    return await app.http.put("/api/calls/a-call", content=b" " * 65_537, headers=KEY)
+    return await app.http.put("/api/calls/a-call", content=b" " * (MAX_BODY_BYTES + 1), headers=KEY)
 
 
 @leads_to("unsupported-media-type")
@@ -116,8 +115,8 @@ async def _(app: App) -> httpx.Response:
     call_id, other = await app.register(), str(uuid4())
     bots = f'[{{"appId": "{other}", "credential": "managedIdentity"}}]'
     async with app.configured(GRAPH_APPS=bots) as several:
-        wish = {"tenantId": app.tenant, "appId": other}
-        return await several.http.put(f"/api/calls/{call_id}", json=wish, headers=KEY)
+        body = {"tenantId": app.tenant, "appId": other}
+        return await several.http.put(f"/api/calls/{call_id}", json=body, headers=KEY)
 
 
 @leads_to("request-in-progress")
@@ -150,20 +149,9 @@ async def _(app: App) -> httpx.Response:
 @leads_to("recording-not-persisted")
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
-
-    class Losing(TableCallStore):
-        async def commit(self, change: Change) -> None:
-            if change.operations:
-                raise StoreConflict("Somebody else wrote the row (test).")
-            await super().commit(change)
-
-    losing = Losing.__new__(Losing)
-    losing._table = app.parts.store._table
-    async with app.configured() as troubled:
-        vars(troubled.parts)["store"] = losing
+    async with with_store(app, LosingStore) as troubled:
         answer = await troubled.http.post(f"/api/calls/{call_id}/record", headers=KEY)
-        del vars(troubled.parts)["store"]
-    assert "retry-after" not in answer.headers  # to try again would begin a second one
+    assert "retry-after" not in answer.headers  # a repetition would start a second recording
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Reading calls: one, lists, their story."""
+"""Reading calls: one, lists, event logs, operations."""
 
 import asyncio
 from typing import Any
@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.api.requests import MAX_PAGE_SIZE
 from tests.functions.harness import KEY, App, about_call, about_operation
 
 
@@ -17,7 +18,7 @@ async def ended(app: App, number: int) -> list[str]:
     return ids
 
 
-async def test_a_call_that_is_not_on_record_is_a_404_that_says_what_to_do(app: App) -> None:
+async def test_a_call_that_is_not_on_record_is_a_404_with_advice(app: App) -> None:
     unknown = uuid4()
     for method, path in (
         ("GET", ""),
@@ -88,7 +89,7 @@ async def test_ended_calls_are_listed_newest_first_page_by_page(app: App) -> Non
     assert seen == ids[::-1]
 
 
-async def test_a_list_tells_of_leases_and_ends(app: App) -> None:
+async def test_a_list_shows_leases_and_ends(app: App) -> None:
     call_id = await app.register()
     (over,) = await ended(app, 1)
     active: Any = await app.asked("GET", f"calls?tenantId={app.tenant}")
@@ -105,24 +106,34 @@ async def test_a_page_without_calls_is_empty(app: App) -> None:
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
-        ("status=lost", "status"),
-        ("status=Active", "status"),
-        ("limit=0", "limit"),
-        ("limit=201", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=1.5", "limit"),
-        ("limit=%C2%B2", "limit"),
-        ("limit=99999999999999999999", "limit"),
-        ("tenantId=contoso.com", "tenantId"),
-        ("tenantId=%27%20or%201%20eq%201", "tenantId"),
-        ("continuation=x", "continuation"),
-        ("continuation=%FF", "continuation"),
-        ("continuation=WzEsImFjdGl2ZSIsbnVsbCwicmVjZW50fHgiXQ", "continuation"),
-        ("continuation=WzEsImFjdGl2ZSIsbnVsbCwiYWN0aXZlfFx1MDAwMCJd", "continuation"),
-        ("continuation=WzEsImFjdGl2ZSIsbnVsbCwiYWN0aXZlfFx1ZDgwMCJd", "continuation"),
+        pytest.param("status=lost", "status", id="unknown status"),
+        pytest.param("status=Active", "status", id="status in another case"),
+        pytest.param("limit=0", "limit", id="limit of 0"),
+        pytest.param(f"limit={MAX_PAGE_SIZE + 1}", "limit", id="limit one too large"),
+        pytest.param("limit=-1", "limit", id="negative limit"),
+        pytest.param("limit=1.5", "limit", id="limit with a fraction"),
+        pytest.param("limit=%2B5", "limit", id="limit with a plus sign"),
+        pytest.param("limit=1_0", "limit", id="limit with an underscore"),
+        pytest.param("limit=%C2%B2", "limit", id="limit is a superscript"),
+        pytest.param("limit=99999999999999999999", "limit", id="limit of 20 digits"),
+        pytest.param("tenantId=contoso.com", "tenantId", id="tenant as a domain"),
+        pytest.param("tenantId=%27%20or%201%20eq%201", "tenantId", id="tenant with a filter"),
+        pytest.param("continuation=x", "continuation", id="invented continuation"),
+        pytest.param("continuation=%FF", "continuation", id="continuation not in UTF-8"),
+        pytest.param(
+            "continuation=WzEsImFjdGl2ZSIsbnVsbCwicmVjZW50fHgiXQ", "continuation", id="continuation of ended calls"
+        ),
+        pytest.param(
+            "continuation=WzEsImFjdGl2ZSIsbnVsbCwiYWN0aXZlfFx1MDAwMCJd", "continuation", id="continuation with NUL"
+        ),
+        pytest.param(
+            "continuation=WzEsImFjdGl2ZSIsbnVsbCwiYWN0aXZlfFx1ZDgwMCJd",
+            "continuation",
+            id="continuation with half a surrogate pair",
+        ),
     ],
 )
-async def test_a_parameter_that_is_off_is_refused_by_its_name(app: App, query: str, pointer: str) -> None:
+async def test_an_invalid_parameter_is_refused_by_its_name(app: App, query: str, pointer: str) -> None:
     problem: Any = await app.asked("GET", f"calls?{query}", expect=400)
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
@@ -170,7 +181,7 @@ async def test_a_recording_that_was_under_way_when_its_call_ended_is_lost(app: A
     assert (await app.asked("GET", f"calls/{call_id}/operations/{operation_id}"))["status"] == "lost"
 
 
-async def test_the_catalogue_of_codes_is_told(app: App) -> None:
+async def test_the_catalogue_of_codes_is_listed(app: App) -> None:
     catalogue: Any = await app.asked("GET", "termination-codes")
     codes = catalogue["value"]
     assert [code for code in codes if (code["code"], code["subcode"]) == (408, 8537)]
@@ -184,11 +195,11 @@ async def test_the_catalogue_of_codes_is_told(app: App) -> None:
     ("method", "path"),
     [("DELETE", "calls/x"), ("POST", "calls"), ("GET", "notifications"), ("GET", "nowhere"), ("GET", "calls/x/hangup")],
 )
-async def test_what_is_no_route_is_not_found(app: App, method: str, path: str) -> None:
+async def test_an_address_or_method_without_a_route_is_not_found(app: App, method: str, path: str) -> None:
     await app.ask(method, path, expect=404)
 
 
-async def test_answers_are_not_to_be_stored(app: App) -> None:
+async def test_responses_must_not_be_cached(app: App) -> None:
     call_id = await app.register()
     for path in (f"calls/{call_id}", "calls", f"calls/{uuid4()}"):
         answer = await app.http.get(f"/api/{path}", headers=KEY)

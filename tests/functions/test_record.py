@@ -1,15 +1,15 @@
-"""Recording an answer."""
+"""Recording a participant's answer."""
 
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from shared.errors import StoreConflict, StoreUnavailable
+from shared.errors import StoreUnavailable
 from shared.services import Services
 from shared.storage.store import Change
 from shared.storage.table_store import TableCallStore
-from tests.functions.harness import KEY, App, about_call, about_operation
+from tests.functions.harness import KEY, App, about_call, about_operation, with_store
 
 # Graph: the record page of 2018, its example.
 OLD_EXAMPLE = {
@@ -45,7 +45,7 @@ NEW_EXAMPLE = {
 }
 
 
-async def test_a_recording_is_started_and_its_place_is_told(app: App) -> None:
+async def test_a_recording_is_started_and_its_location_is_returned(app: App) -> None:
     call_id = await app.register()
     answer = await app.ask("POST", f"calls/{call_id}/record", NEW_EXAMPLE, expect=202)  # type: ignore[arg-type] # JSON
     operation = answer.json()
@@ -61,14 +61,14 @@ async def test_a_recording_is_started_and_its_place_is_told(app: App) -> None:
     ]
 
 
-async def test_without_wishes_graphs_defaults_count(app: App) -> None:
+async def test_an_empty_body_has_graphs_defaults(app: App) -> None:
     call_id = await app.register()
     for content in (b"", b"{}"):
         answer = await app.http.post(f"/api/calls/{call_id}/record", content=content, headers=KEY)
         assert answer.status_code == 202
 
 
-async def test_a_client_context_of_our_own_is_nobodys_to_see(app: App) -> None:
+async def test_a_client_context_of_our_own_is_not_shown(app: App) -> None:
     call_id = await app.simulator.call(app.tenant, callbackUri=f"{app.address}/api/notifications")
     await app.http.put(f"/api/calls/{call_id}", json={"tenantId": app.tenant}, headers=KEY)
     started: Any = await app.asked("POST", f"calls/{call_id}/record", {}, expect=202)
@@ -109,7 +109,7 @@ async def test_the_older_record_takes_the_example_of_its_page(app: App) -> None:
         assert [request["status"] for request in requests["value"]] == [202]
 
 
-async def test_the_older_words_are_refused_by_the_newer_action(app: App) -> None:
+async def test_the_newer_action_refuses_the_older_values(app: App) -> None:
     call_id = await app.register()
     problem: Any = await app.asked("POST", f"calls/{call_id}/record", OLD_EXAMPLE, expect=400)  # type: ignore[arg-type] # JSON
     assert {error["pointer"] for error in problem["errors"]} == {
@@ -124,19 +124,29 @@ async def test_the_older_words_are_refused_by_the_newer_action(app: App) -> None
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        (b"[1", ""),
-        (b'{"maxRecordDurationInSeconds": 121}', "/maxRecordDurationInSeconds"),
-        (b'{"maxRecordDurationInSeconds": 0}', "/maxRecordDurationInSeconds"),
-        (b'{"initialSilenceTimeoutInSeconds": 1.5}', "/initialSilenceTimeoutInSeconds"),
-        (b'{"maxSilenceTimeoutInSeconds": "2"}', "/maxSilenceTimeoutInSeconds"),
-        (b'{"prompts": [{"mediaInfo": {"uri": "http://x.example/a.wav"}}]}', "/prompts/0/mediaInfo/uri"),
-        (b'{"prompts": [{}]}', "/prompts/0/mediaInfo"),
-        (b'{"stopTones": ["##"]}', "/stopTones/0"),
-        (b'{"clientContext": "%s"}' % (b"x" * 257), "/clientContext"),
-        (b'{"surprise": 1}', "/surprise"),
+        pytest.param(b"[1", "", id="not JSON"),
+        pytest.param(
+            b'{"maxRecordDurationInSeconds": 121}', "/maxRecordDurationInSeconds", id="duration of 120 + 1 seconds"
+        ),
+        pytest.param(b'{"maxRecordDurationInSeconds": 0}', "/maxRecordDurationInSeconds", id="duration of 0 seconds"),
+        pytest.param(
+            b'{"initialSilenceTimeoutInSeconds": 1.5}', "/initialSilenceTimeoutInSeconds", id="silence with a fraction"
+        ),
+        pytest.param(b'{"maxSilenceTimeoutInSeconds": "2"}', "/maxSilenceTimeoutInSeconds", id="silence as text"),
+        pytest.param(
+            b'{"prompts": [{"mediaInfo": {"uri": "http://x.example/a.wav"}}]}',
+            "/prompts/0/mediaInfo/uri",
+            id="prompt over http",
+        ),
+        pytest.param(b'{"prompts": [{}]}', "/prompts/0/mediaInfo", id="prompt without mediaInfo"),
+        pytest.param(b'{"stopTones": ["##"]}', "/stopTones/0", id="stop tone of two characters"),
+        pytest.param(
+            b'{"clientContext": "%s"}' % (b"x" * (256 + 1)), "/clientContext", id="clientContext of 256 + 1 characters"
+        ),
+        pytest.param(b'{"surprise": 1}', "/surprise", id="unknown member"),
     ],
 )
-async def test_a_wish_that_is_off_is_refused_before_graph_is_asked(app: App, body: bytes, pointer: str) -> None:
+async def test_an_invalid_body_is_refused_before_graph_is_asked(app: App, body: bytes, pointer: str) -> None:
     call_id = await app.register()
     answer = await app.http.post(f"/api/calls/{call_id}/record", content=body, headers=KEY)
     assert answer.status_code == 400
@@ -155,17 +165,16 @@ async def test_an_ended_call_is_a_conflict(app: App) -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "graph", "outcome"),
     [
-        ({"status": 400, "subcode": 8501}, 502, 400, "refused"),
-        ({"status": 403, "subcode": 7504}, 502, 403, "refused"),
-        ({"status": 404}, 502, 404, "notFound"),
-        ({"status": 429, "retryAfter": "7"}, 503, 429, "refused"),
-        ({"dropConnection": True}, 409, None, "unknown"),
-        ({"status": 503, "responseOnly": True}, 409, 503, "unknown"),
-        ({"status": 504, "proxyResponse": "page"}, 409, 504, "unknown"),
+        pytest.param({"status": 400, "subcode": 8501}, 502, 400, "refused", id="400"),
+        pytest.param({"status": 403, "subcode": 7504}, 502, 403, "refused", id="403"),
+        pytest.param({"status": 404}, 502, 404, "notFound", id="404"),
+        pytest.param({"status": 429, "retryAfter": "7"}, 503, 429, "refused", id="429"),
+        pytest.param({"dropConnection": True}, 409, None, "unknown", id="dropped connection"),
+        pytest.param({"status": 503, "responseOnly": True}, 409, 503, "unknown", id="503 after the recording started"),
+        pytest.param({"status": 504, "proxyResponse": "page"}, 409, 504, "unknown", id="504 of a gateway"),
     ],
-    ids=["400", "403", "404", "429", "dropped", "503", "gateway"],
 )
-async def test_graphs_refusal_is_told(
+async def test_graphs_refusal_is_returned(
     app: App, fault: dict[str, Any], status: int, graph: int | None, outcome: str
 ) -> None:
     call_id = await app.register()
@@ -179,15 +188,15 @@ async def test_graphs_refusal_is_told(
 
 
 async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> None:
-    """The operation is finished before the request for it is written down."""
+    """The operation is finished before its request is stored."""
     call_id = await app.register()
 
     class Overtaken(TableCallStore):
-        told = False
+        notified = False
 
         async def commit(self, change: Change) -> None:
-            if change.operations and not self.told:
-                self.told = True
+            if change.operations and not self.notified:
+                self.notified = True
                 operation_id = change.operations[0][1].id
                 await app.notify(
                     about_operation(call_id, operation_id, status="completed", recordingLocation="https://x.example/1")
@@ -209,50 +218,26 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
         operation: Any = await overtaken.asked("POST", f"calls/{call_id}/record", {}, expect=202)
     assert (operation["status"], operation["requestedBy"]) == ("completed", "function key")
     assert operation["recordingLocation"] is None  # its own route alone tells
-    told: Any = await app.asked("GET", f"calls/{call_id}/operations/{operation['id']}")
-    assert told["recordingLocation"] == "https://x.example/1"
+    shown: Any = await app.asked("GET", f"calls/{call_id}/operations/{operation['id']}")
+    assert shown["recordingLocation"] == "https://x.example/1"
 
 
-async def test_an_odd_operation_id_is_quoted_in_its_place(app: App) -> None:
+async def test_an_operation_id_with_special_characters_is_percent_encoded(app: App) -> None:
     call_id = await app.register()
     await app.notify(about_operation(call_id, "o&1;é", status="running"))
     operation = await app.asked("GET", f"calls/{call_id}/operations/{quote('o&1;é')}")
     assert operation["id"] == "o&1;é"
 
 
-async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_again(app: App) -> None:
-    call_id = await app.register()
-
-    class Losing(TableCallStore):
-        async def commit(self, change: Change) -> None:
-            if change.operations:
-                raise StoreConflict("Somebody else wrote the row (test).")
-            await super().commit(change)
-
-    losing = Losing.__new__(Losing)
-    losing._table = app.parts.store._table
-    async with app.configured() as troubled:
-        vars(troubled.parts)["store"] = losing
-        problem = await troubled.asked("POST", f"calls/{call_id}/record", {}, expect=409)
-        assert "could not be written down" in str(problem["detail"])
-        assert problem["type"] == "urn:call-keeper:problem:recording-not-persisted"
-        assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]
-        del vars(troubled.parts)["store"]
-
-
-async def test_where_nobody_can_write_down_who_asks_graph_is_not_asked(app: App) -> None:
+async def test_graph_is_not_asked_if_the_request_cannot_be_stored(app: App) -> None:
     call_id = await app.register()
 
     class Full(TableCallStore):
         async def commit(self, change: Change) -> None:
             raise StoreUnavailable(f"Table Storage takes nothing of {change.after.id} (test).")
 
-    full = Full.__new__(Full)
-    full._table = app.parts.store._table
-    async with app.configured() as troubled:
-        vars(troubled.parts)["store"] = full
+    async with with_store(app, Full) as troubled:
         await troubled.ask("POST", f"calls/{call_id}/record", {}, expect=503)
         await troubled.ask("POST", f"calls/{call_id}/hangup", expect=503)
-        del vars(troubled.parts)["store"]
     asked: Any = await app.simulator.control("GET", f"/requests?callId={call_id}")
     assert asked["value"] == []

@@ -1,4 +1,4 @@
-"""No secret and nobody's name gets into a log line, or into an answer but the operation's own."""
+"""No secret and no person's name is in a log line, or in a response other than the operation's own."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from shared.api.records import Records
 from shared.graph.token_cache import GraphTokens
 from tests.functions.harness import KEY, App, about_call, about_operation, ago
 
@@ -53,7 +54,7 @@ def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [f"{formatter.format(record)} {vars(record)}" for record in caplog.records if record.name != "faker"]
 
 
-async def test_no_secret_is_told_in_success_or_failure(
+async def test_no_secret_is_shown_or_logged_in_success_or_failure(
     app: App, answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -103,8 +104,8 @@ async def _live(app: App, call_id: str, operation_id: str, token: str) -> None:
         ),
         headers=signed,
     )
-    wish: Any = {"prompts": [{"mediaInfo": {"uri": PROMPT}}]}
-    await app.ask("POST", f"calls/{call_id}/record", wish, expect=202)
+    body: Any = {"prompts": [{"mediaInfo": {"uri": PROMPT}}]}
+    await app.ask("POST", f"calls/{call_id}/record", body, expect=202)
     await app.ask("POST", "keep-alive", expect=200)
     for path in ("", "/events", "/operations", f"/operations/{operation_id}"):
         await app.ask("GET", f"calls/{call_id}{path}", expect=200)
@@ -135,13 +136,13 @@ async def _fail(app: App, call_id: str, token: str) -> None:
     await asyncio.sleep(0)
 
 
-async def test_an_unexpected_error_is_told_by_its_kind_and_place_alone(
+async def test_an_unexpected_error_is_logged_only_by_its_class_and_location(
     app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_call_id: str) -> None:
+    async def broken(_records: Records, _call_id: str) -> None:
         raise RuntimeError(MEETING_TOKEN)
 
-    monkeypatch.setattr(app.parts.management.records, "read_call", broken)
+    monkeypatch.setattr(Records, "read_call", broken)
     caplog.set_level(logging.DEBUG)
     problem = await app.asked("GET", "calls/x", expect=500)
     assert MEETING_TOKEN not in str(problem)

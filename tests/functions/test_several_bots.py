@@ -1,4 +1,4 @@
-"""Several bots in one deployment: each call is one bot's, asked for with its token, told of by its audience alone."""
+"""Several bots in one deployment: Graph is asked with the token of a call's bot, and the audience decides the bot."""
 
 import json
 from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ async def signed_for(app: App, app_id: str) -> dict[str, str]:
 async def test_each_bots_call_is_kept_with_its_own_token(bots: App) -> None:
     first, second = await bots.simulator.call(bots.tenant), await second_call(bots)
     await bots.register(first, appId=APP_ID.upper())
-    told = await bots.asked("PUT", f"calls/{second}", {"appId": SECOND}, expect=201)
-    assert (told["appId"], told["tenantId"]) == (SECOND, bots.tenant)
+    call = await bots.asked("PUT", f"calls/{second}", {"appId": SECOND}, expect=201)
+    assert (call["appId"], call["tenantId"]) == (SECOND, bots.tenant)
 
     await bots.ask("POST", "keep-alive", expect=200)
 
@@ -48,7 +48,7 @@ async def test_each_bots_call_is_kept_with_its_own_token(bots: App) -> None:
 
 
 @pytest.mark.parametrize("token", ["legacy", "entra", "entraV1"])
-async def test_a_bot_with_an_audience_of_its_own_is_told_by_either_kind_of_token(app: App, token: str) -> None:
+async def test_a_bot_with_its_own_audience_accepts_each_kind_of_token(app: App, token: str) -> None:
     """Tokens of Entra are for the bot's id, whatever audiences are set for the others."""
     own, call_id = f"api://{SECOND}", str(uuid4())
     second = {"appId": SECOND, "credential": "managedIdentity", "notificationAudiences": [own]}
@@ -72,7 +72,7 @@ async def test_recording_and_hanging_up_use_the_calls_app_too(bots: App) -> None
     assert gone == [{"requestedBy": "function key", "outcome": "accepted"}]
 
 
-async def test_the_audience_of_a_token_tells_whose_call_it_is(bots: App) -> None:
+async def test_the_audience_of_a_token_decides_the_bot_of_a_call(bots: App) -> None:
     call_id = await second_call(bots)
     await bots.notify(about_call(call_id, state="incoming"), headers=await signed_for(bots, SECOND))
 
@@ -83,14 +83,14 @@ async def test_the_audience_of_a_token_tells_whose_call_it_is(bots: App) -> None
 
 async def test_among_several_bots_none_is_guessed(bots: App) -> None:
     path = f"calls/{uuid4()}"
-    for wish, pointed in (({}, "required"), ({"appId": STRANGER}, "not served")):
-        problem: Any = await bots.asked("PUT", path, {"tenantId": bots.tenant, **wish}, expect=400)
+    for members, pointed in (({}, "required"), ({"appId": STRANGER}, "not served")):
+        problem: Any = await bots.asked("PUT", path, {"tenantId": bots.tenant, **members}, expect=400)
         assert problem["errors"] == [{"pointer": "/appId", "detail": pointed}]
     await bots.ask("PUT", path, {"tenantId": bots.tenant, "appId": "no GUID"}, expect=400)
     await bots.ask("GET", path, expect=404)
 
 
-async def test_a_notification_for_another_bots_call_changes_nothing_and_is_told(
+async def test_a_notification_for_another_bots_call_changes_nothing_and_is_logged(
     bots: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     call_id, mine = await bots.register(appId=APP_ID), str(uuid4())
@@ -103,14 +103,14 @@ async def test_a_notification_for_another_bots_call_changes_nothing_and_is_told(
 
     assert (await bots.ask("GET", f"calls/{call_id}", expect=200)).text == before
     assert (await bots.asked("GET", f"calls/{mine}"))["appId"] == SECOND
-    told = [record for record in caplog.records if getattr(record, "reason", None) == "otherApp"]
-    assert len(told) == 2
-    assert f"token of {bots.tenant} for app {SECOND}" in told[0].getMessage()
+    logged = [record for record in caplog.records if getattr(record, "reason", None) == "otherApp"]
+    assert len(logged) == 2
+    assert f"token of {bots.tenant} for app {SECOND}" in logged[0].getMessage()
     alarms = [vars(record) for record in caplog.records if getattr(record, "event", "") == "notifications.other_tenant"]
     assert [(alarm["callId"], alarm["appId"]) for alarm in alarms] == [(call_id, SECOND)] * 2
 
 
-async def test_a_token_for_nobody_here_is_refused(bots: App) -> None:
+async def test_a_token_for_an_unknown_bot_is_refused(bots: App) -> None:
     headers = await signed_for(bots, STRANGER)
     await bots.notify(about_call(str(uuid4()), state="established"), expect=401, headers=headers)
 
@@ -127,7 +127,7 @@ async def test_a_call_from_before_there_were_several_belongs_to_the_first(bots: 
     await bots.notify(ended, expect=202, headers=await signed_for(bots, APP_ID))
 
 
-async def test_a_call_of_a_bot_that_is_no_longer_served_is_never_given_up(bots: App, app: App) -> None:
+async def test_a_call_of_a_bot_that_is_no_longer_served_stays_active(bots: App, app: App) -> None:
     call_id = await second_call(bots)
     await bots.register(call_id, appId=SECOND)
     async with app.configured() as first_alone:

@@ -1,4 +1,4 @@
-"""Clients that repeat a POST by themselves: one wish for a recording stays one recording.
+"""Clients that repeat a POST by themselves: one request for a recording stays one recording.
 
 Measured: Kiota repeats after 429, 503 and 504, three times, `Retry-After` or else 3, 6, 12 seconds apart, a POST too,
 and without an Idempotency-Key. The standard resilience handler of .NET repeats after 408, 429 and each 5xx.
@@ -12,12 +12,11 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
-from shared.errors import StoreConflict
-from shared.storage.store import Change
+from shared.api.idempotency import IMPLIED_KEY_TTL, IN_PROGRESS_TIMEOUT
 from shared.storage.table_store import TableCallStore
-from tests.functions.harness import KEY, App
+from tests.functions.harness import KEY, App, LosingStore, with_store
 
-WISH: JsonValue = {"maxRecordDurationInSeconds": 10, "stopTones": ["#"]}
+RECORDING: JsonValue = {"maxRecordDurationInSeconds": 10, "stopTones": ["#"]}
 KIOTA = frozenset({429, 503, 504})
 RESILIENCE_HANDLER = frozenset({408, 429, *range(500, 600)})
 CLIENTS = pytest.mark.parametrize("repeats_after", [KIOTA, RESILIENCE_HANDLER], ids=["kiota", "dotnet"])
@@ -25,7 +24,7 @@ CLIENTS = pytest.mark.parametrize("repeats_after", [KIOTA, RESILIENCE_HANDLER], 
 
 @dataclass
 class StockClient:
-    """Sends a request, and repeats it as such a client does; time is stepped, not waited for."""
+    """Sends a request and repeats it as a stock client does. Time is stepped instead of waited for."""
 
     app: App
     repeats_after: frozenset[int]
@@ -62,75 +61,64 @@ async def asked_of_graph(app: App, call_id: str) -> int:
     ],
     ids=["no-answer", "503", "504", "gateway"],
 )
-async def test_a_recording_whose_outcome_is_open_is_asked_for_once(
+async def test_a_recording_with_unknown_outcome_is_sent_once(
     app: App, repeats_after: frozenset[int], fault: dict[str, JsonValue]
 ) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, count=1, **fault)
     client = StockClient(app, repeats_after)
-    answer = await client.post(f"calls/{call_id}/record", WISH)
+    answer = await client.post(f"calls/{call_id}/record", RECORDING)
     assert client.statuses == [409]
     assert answer.json()["type"] == "urn:call-keeper:problem:outcome-unknown"
-    again = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409)  # a client that repeats after 409 too
+    again = await app.asked(
+        "POST", f"calls/{call_id}/record", RECORDING, expect=409
+    )  # a client that repeats after 409 too
     assert again["type"] == "urn:call-keeper:problem:outcome-unknown"
     assert await asked_of_graph(app, call_id) == 1
 
 
 @CLIENTS
-async def test_a_recording_that_could_not_be_noted_is_asked_for_once(app: App, repeats_after: frozenset[int]) -> None:
+async def test_a_recording_that_could_not_be_stored_is_sent_once(app: App, repeats_after: frozenset[int]) -> None:
     call_id = await app.register()
-
-    class Losing(TableCallStore):
-        async def commit(self, change: Change) -> None:
-            if change.operations:
-                raise StoreConflict("Somebody else wrote the row (test).")
-            await super().commit(change)
-
-    losing = Losing.__new__(Losing)
-    losing._table = app.parts.store._table
-    async with app.configured() as troubled:
-        vars(troubled.parts)["store"] = losing
+    async with with_store(app, LosingStore) as troubled:
         client = StockClient(troubled, repeats_after)
-        answer = await client.post(f"calls/{call_id}/record", WISH)
-        del vars(troubled.parts)["store"]
+        problem = (await client.post(f"calls/{call_id}/record", RECORDING)).json()
+        assert await troubled.lines(call_id, "record") == [("recordRequested", {"requestedBy": "function key"})]
     assert client.statuses == [409]
-    assert answer.json()["type"] == "urn:call-keeper:problem:recording-not-persisted"
-    again = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409)
+    assert problem["type"] == "urn:call-keeper:problem:recording-not-persisted"
+    assert "could not be stored" in problem["detail"]
+    again = await app.asked("POST", f"calls/{call_id}/record", RECORDING, expect=409)
     assert again["type"] == "urn:call-keeper:problem:outcome-unknown"
     assert await asked_of_graph(app, call_id) == 1
 
 
 @CLIENTS
-async def test_what_certainly_did_nothing_is_repeated_until_it_succeeds(
+async def test_a_recording_that_certainly_did_not_start_is_repeated_until_it_succeeds(
     app: App, repeats_after: frozenset[int]
 ) -> None:
     call_id = await app.register()
     await app.simulator.fault(operation="recordResponse", callId=call_id, status=429, retryAfter=1, count=2)
     client = StockClient(app, repeats_after)
-    await client.post(f"calls/{call_id}/record", WISH)
+    await client.post(f"calls/{call_id}/record", RECORDING)
     assert client.statuses == [503, 503, 202]
     assert len((await app.asked("GET", f"calls/{call_id}/operations"))["value"]) == 1  # type: ignore[arg-type] # JSON
 
 
-async def test_a_process_that_dies_is_no_reason_to_record_again(app: App) -> None:
+async def test_a_recording_of_a_process_that_died_is_not_sent_again(app: App) -> None:
     """The platform answers 503 for a process that died while it recorded; its claim stays."""
     call_id = await app.register()
 
     class Dying(TableCallStore):
         async def settle_idempotency_key(self, *_: object) -> None:
-            """The process is gone by then."""
+            """The process has ended by then."""
 
-    dying = Dying.__new__(Dying)
-    dying._table = app.parts.store._table
-    async with app.configured() as troubled:
-        vars(troubled.parts)["store"] = dying
-        await troubled.ask("POST", f"calls/{call_id}/record", WISH, expect=202)
-        del vars(troubled.parts)["store"]
-    problem = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409)
+    async with with_store(app, Dying) as troubled:
+        await troubled.ask("POST", f"calls/{call_id}/record", RECORDING, expect=202)
+    problem = await app.asked("POST", f"calls/{call_id}/record", RECORDING, expect=409)
     assert problem["type"] == "urn:call-keeper:problem:request-in-progress"
-    app.clock.ahead += timedelta(minutes=5)
-    problem = await app.asked("POST", f"calls/{call_id}/record", WISH, expect=409)
+    app.clock.ahead += IN_PROGRESS_TIMEOUT
+    problem = await app.asked("POST", f"calls/{call_id}/record", RECORDING, expect=409)
     assert problem["type"] == "urn:call-keeper:problem:outcome-unknown"
-    app.clock.ahead += timedelta(minutes=5)
-    await app.ask("POST", f"calls/{call_id}/record", WISH, expect=202)
+    app.clock.ahead += IMPLIED_KEY_TTL - IN_PROGRESS_TIMEOUT
+    await app.ask("POST", f"calls/{call_id}/record", RECORDING, expect=202)
     assert await asked_of_graph(app, call_id) == 2

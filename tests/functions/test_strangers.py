@@ -1,4 +1,4 @@
-"""Answers of proxies, gateways and wrong addresses in Graph's place: they renew, hang up, record and end nothing."""
+"""Responses of proxies, gateways and wrong addresses in Graph's place. They renew, hang up, record and end nothing."""
 
 from typing import Any
 from uuid import uuid4
@@ -9,9 +9,19 @@ from tests.functions.harness import KEY, App, ago
 
 KEYED = KEY | {"Idempotency-Key": '"8e03978e-40d5-43dd"'}
 STRANGERS = [
-    *((status, "page") for status in (200, 204, 302, 401, 403, 404)),
-    *((status, "empty") for status in (302, 401, 403, 404)),
-    *((status, "json") for status in (403, 404)),
+    pytest.param(status, stranger, id=f"{status} with {body}")
+    for stranger, body, statuses in (
+        ("page", "a page", (200, 204, 302, 401, 403, 404)),
+        ("empty", "no body", (302, 401, 403, 404)),
+        ("json", "JSON", (403, 404)),
+    )
+    for status in statuses
+]
+NOT_OF_GRAPH = [
+    pytest.param(200, "empty", id="200 with no body"),
+    pytest.param(204, "empty", id="204 with no body"),
+    pytest.param(200, "json", id="200 with JSON"),
+    pytest.param(502, "page", id="502 with a page"),
 ]
 
 
@@ -26,9 +36,7 @@ async def asked_of_graph(app: App, call_id: str, operation: str) -> int:
     return len(requests["value"])
 
 
-@pytest.mark.parametrize(
-    ("status", "stranger"), [*STRANGERS, (200, "empty"), (204, "empty"), (200, "json"), (502, "page")]
-)
+@pytest.mark.parametrize(("status", "stranger"), [*STRANGERS, *NOT_OF_GRAPH])
 async def test_a_keep_alive_is_no_renewal_and_no_end(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
     await app.simulator.fault(operation="keepAlive", callId=call_id, status=status, proxyResponse=stranger)
@@ -39,7 +47,7 @@ async def test_a_keep_alive_is_no_renewal_and_no_end(app: App, status: int, stra
 
 
 @pytest.mark.parametrize(("status", "stranger"), STRANGERS)
-async def test_a_hang_up_is_not_told_as_done(app: App, status: int, stranger: str) -> None:
+async def test_a_hang_up_is_not_reported_as_done(app: App, status: int, stranger: str) -> None:
     call_id = await old_call(app)
     await app.simulator.fault(operation="delete", callId=call_id, status=status, proxyResponse=stranger)
     problem = await app.asked("POST", f"calls/{call_id}/hangup", expect=502)

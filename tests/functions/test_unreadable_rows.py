@@ -93,7 +93,7 @@ async def test_a_call_without_a_tenant_is_named_in_the_list_and_refused_by_name(
     assert (await app.asked("GET", f"calls/{lost}"))["unreadable"] == []
 
 
-async def test_who_is_bound_to_some_calls_is_told_of_no_others(app: App, table: TableClient) -> None:
+async def test_a_bound_caller_gets_no_unreadable_ids(app: App, table: TableClient) -> None:
     lost = await app.register()
     await damage(table, lost, tenantId=None, lease=None)
     callers = f'{{"{uuid4()}": "all", "*": {{"tenants": ["{app.tenant}"]}}}}'
@@ -112,7 +112,7 @@ async def test_a_row_of_one_call_holds_up_no_other_call_of_a_notification(app: A
     await app.notify(both[1])
 
 
-async def test_a_sweep_goes_on_and_renews_whatever_names_its_tenant(app: App, table: TableClient) -> None:
+async def test_a_sweep_renews_each_damaged_call_that_has_a_tenant(app: App, table: TableClient) -> None:
     whole, damaged, no_tenant = [await app.register() for _ in range(3)]
     await damage(table, damaged, lease="{", startedAt="soon", state=None, metadata="{", failing="[")
     await damage(table, no_tenant, lease="{", tenantId=None)

@@ -1,4 +1,4 @@
-"""Requests with an Idempotency-Key, in virtual time on the memory store: what is done again, and what never is."""
+"""Requests with an Idempotency-Key, in virtual time on the memory store."""
 
 import asyncio
 from datetime import timedelta
@@ -8,6 +8,7 @@ import pytest
 from shared.api.idempotency import (
     IMPLIED_KEY_TTL,
     IN_PROGRESS_TIMEOUT,
+    MAX_KEY_LENGTH,
     RECORD_TTL,
     IdempotencyHandler,
     IdempotencyKey,
@@ -41,8 +42,11 @@ def key(header: str = '"one"', caller: str = "bot", request: str = "record {}") 
     return found
 
 
+WITHOUT = implied_key("bot", "record {}")
+
+
 class Work:
-    """What is asked for: counts how often it is done, and fails as told. Before, it writes its line into the story."""
+    """The work of a request: it adds its event, counts its executions, and fails with the given errors."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -66,7 +70,7 @@ class World:
         self.clock, self.store = VirtualClock(), store or MemoryCallStore()
 
     async def write(self, kind: str) -> None:
-        """Write a line into the call's story."""
+        """Add an event to the call's event log."""
         now, before = self.clock.now(), await self.store.get("call")
         call = before.value if before else Call("call", "tenant", "established", now, now)
         await self.store.commit(Change(before, call, (Event(kind, now),)))
@@ -75,6 +79,19 @@ class World:
         work.world = self
         once = IdempotencyHandler(self.store, self.clock, "recordRequested", repeatable)
         return await once.handle("call", a_key, work)
+
+
+class SlowWork(Work):
+    """Work that has begun, and goes on only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> StoredResponse:
+        self.begun.set()
+        await self.may_go_on.wait()
+        return await super().__call__()
 
 
 @pytest.fixture
@@ -99,7 +116,7 @@ async def test_another_request_with_the_same_key_is_refused_and_not_done(world: 
     assert work.done == 1
 
 
-async def test_other_keys_and_other_callers_do_not_meet(world: World) -> None:
+async def test_other_keys_and_other_callers_are_independent(world: World) -> None:
     work = Work()
     for other in (key(), key('"two"'), key(caller="another")):
         await world.ask(work, other)
@@ -114,28 +131,30 @@ async def test_after_a_day_the_key_is_free_for_anything(world: World) -> None:
     assert work.done == 2
 
 
-async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    class Slow(Work):
-        async def __call__(self) -> StoredResponse:
-            begun.set()
-            await go_on.wait()
-            return await super().__call__()
-
-    work = Slow()
-    first = asyncio.create_task(world.ask(work, key()))
-    await begun.wait()
+@pytest.mark.parametrize("a_key", [pytest.param(key(), id="key"), pytest.param(WITHOUT, id="no key")])
+async def test_a_request_in_progress_is_not_done_a_second_time(world: World, a_key: IdempotencyKey) -> None:
+    work = SlowWork()
+    first = asyncio.create_task(world.ask(work, a_key))
+    await work.begun.wait()
     with pytest.raises(RequestInProgress):
-        await world.ask(work, key())
+        await world.ask(work, a_key)
+    work.may_go_on.set()
+    await first
+    assert work.done == 1
+
+
+async def test_another_request_with_the_key_of_one_in_progress_is_refused(world: World) -> None:
+    work = SlowWork()
+    first = asyncio.create_task(world.ask(work, key()))
+    await work.begun.wait()
     with pytest.raises(IdempotencyKeyReused):
         await world.ask(work, key(request="hangup"))
-    go_on.set()
+    work.may_go_on.set()
     assert await first == await world.ask(work, key())
     assert work.done == 1
 
 
-async def test_of_many_at_once_one_is_done(world: World) -> None:
+async def test_of_many_requests_at_the_same_time_one_is_done(world: World) -> None:
     class GivingWay(MemoryCallStore):
         async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
             found = await super().get_idempotency_record(call_id, name)
@@ -143,10 +162,11 @@ async def test_of_many_at_once_one_is_done(world: World) -> None:
             return found
 
     world, work = World(GivingWay()), Work()
-    answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
+    requests = 9
+    answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(requests)), return_exceptions=True)
     assert work.done == 1
     assert sum(isinstance(answer, StoredResponse) for answer in answers) == 1
-    assert sum(isinstance(answer, RequestInProgress) for answer in answers) == 8
+    assert sum(isinstance(answer, RequestInProgress) for answer in answers) == requests - 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +180,7 @@ async def test_of_many_at_once_one_is_done(world: World) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error: CallKeeperError) -> None:
+async def test_a_failure_that_certainly_changed_nothing_frees_the_key(world: World, error: CallKeeperError) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, key())
@@ -173,7 +193,9 @@ async def test_what_certainly_did_nothing_gives_the_key_back(world: World, error
     [OutcomeUnknown("Read the operations."), RecordingNotPersisted("x"), RuntimeError("x")],
     ids=["outcome unknown", "recording not persisted", "unexpected error"],
 )
-async def test_what_may_have_been_done_is_never_done_again_unless_it_may_be(world: World, error: Exception) -> None:
+async def test_a_request_with_unknown_outcome_is_repeated_only_if_it_is_repeatable(
+    world: World, error: Exception
+) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, key())
@@ -191,10 +213,8 @@ class Killed(BaseException):
     """The process ends."""
 
 
-@pytest.mark.parametrize("repeatable", [False, True])
-async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
-    world: World, *, repeatable: bool
-) -> None:
+@pytest.mark.parametrize("repeatable", [False, True], ids=["not repeatable", "repeatable"])
+async def test_the_key_of_a_process_that_died_stays_claimed_for_five_minutes(world: World, *, repeatable: bool) -> None:
     class Dying(Work):
         async def __call__(self) -> StoredResponse:
             if self.done == 0:
@@ -217,7 +237,7 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
     assert work.done == 1 + repeatable
 
 
-async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
+async def test_a_response_that_cannot_be_stored_is_returned_and_nothing_is_done_twice() -> None:
     class Forgetful(MemoryCallStore):
         async def settle_idempotency_key(
             self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
@@ -234,8 +254,8 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_i
     assert work.done == 1
 
 
-async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it_must_be_dead(world: World) -> None:
-    """No line of the story says that Graph was asked; another request's line from before says nothing of it."""
+async def test_a_claim_without_its_event_is_free_after_five_minutes(world: World) -> None:
+    """No event shows that Graph was asked. An earlier event of another request does not count."""
 
     class DyingEarly(Work):
         async def begin(self) -> None:
@@ -256,28 +276,30 @@ async def test_a_claim_whose_process_died_before_graph_was_asked_is_free_when_it
     assert (await world.ask(work, key())).status == 202
 
 
-WITHOUT = implied_key("bot", "record {}")
-
-
-async def test_without_a_key_the_same_wish_is_a_new_one_once_the_first_is_answered(world: World) -> None:
+async def test_without_a_key_the_same_request_is_a_new_one_after_the_response(world: World) -> None:
     work = Work()
     for _ in range(3):
         await world.ask(work, WITHOUT)
     assert work.done == 3
 
 
-@pytest.mark.parametrize("error", [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")])
-async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world: World, error: Exception) -> None:
-    """A stock client repeats a POST three times within ten minutes at most."""
+@pytest.mark.parametrize(
+    "error",
+    [OutcomeUnknown("x"), RecordingNotPersisted("x"), RuntimeError("x")],
+    ids=["outcome unknown", "recording not persisted", "unexpected error"],
+)
+async def test_without_a_key_a_request_with_unknown_outcome_is_not_repeated(world: World, error: Exception) -> None:
+    """A stock client repeats a POST three times, within ten minutes."""
     work = Work(error)
     with pytest.raises(type(error)):
         await world.ask(work, WITHOUT)
-    for wait in (SECOND, timedelta(seconds=180), IMPLIED_KEY_TTL - timedelta(seconds=182)):
+    second, third = timedelta(seconds=1), timedelta(seconds=180)
+    for wait in (second, third, IMPLIED_KEY_TTL - second - third - SECOND):  # the last, a second before the end
         await world.clock.advance(wait)
         with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await world.ask(work, WITHOUT)
     assert work.done == 1
-    await world.ask(work, key())  # with a key the caller says that another recording is wanted
+    await world.ask(work, key())  # a key of its own asks for another recording
     await world.ask(work, implied_key("bot", 'record {"playBeep": false}'))
     await world.ask(work, implied_key("another", "record {}"))
     await world.clock.advance(SECOND)
@@ -285,29 +307,17 @@ async def test_without_a_key_nothing_is_repeated_while_the_outcome_is_open(world
     assert work.done == 5
 
 
-async def test_without_a_key_two_at_once_are_one(world: World) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    class Slow(Work):
-        async def __call__(self) -> StoredResponse:
-            begun.set()
-            await go_on.wait()
-            return await super().__call__()
-
-    work = Slow()
-    first = asyncio.create_task(world.ask(work, WITHOUT))
-    await begun.wait()
-    with pytest.raises(RequestInProgress):
-        await world.ask(work, WITHOUT)
-    go_on.set()
-    await first
-    assert work.done == 1
-
-
 @pytest.mark.parametrize(
-    "header", ['"x"', '" "', '"a\\"b\\\\c"', f'"{"x" * 255}"', '"8e03978e-40d5-43dd-bc93-6894a57f9324"']
+    "header",
+    [
+        pytest.param('"x"', id="one letter"),
+        pytest.param('" "', id="space"),
+        pytest.param('"a\\"b\\\\c"', id="escaped quote and backslash"),
+        pytest.param(f'"{"x" * MAX_KEY_LENGTH}"', id="longest"),
+        pytest.param('"8e03978e-40d5-43dd-bc93-6894a57f9324"', id="GUID"),
+    ],
 )
-def test_a_key_is_a_string_of_a_structured_field(header: str) -> None:
+def test_a_valid_key_is_a_string_of_a_structured_field(header: str) -> None:
     assert parse_key(header, "bot", "x") is not None
 
 
@@ -318,11 +328,27 @@ def test_without_the_header_there_is_no_key() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        *("", '""', "x", "8e03978e-40d5-43dd", '"x', 'x"', "'x'", '"x","y"', '"x";a=1', '"é"', '"a\tb"'),
-        *('"a\\b"', '"a"b"', '"x"\n', f'"{"x" * 256}"', ":eA==:", "?1", '("x")'),
+        pytest.param("", id="empty header"),
+        pytest.param('""', id="empty string"),
+        pytest.param("x", id="token"),
+        pytest.param("8e03978e-40d5-43dd", id="no quotes"),
+        pytest.param('"x', id="no closing quote"),
+        pytest.param('x"', id="no opening quote"),
+        pytest.param("'x'", id="single quotes"),
+        pytest.param('"x","y"', id="list"),
+        pytest.param('"x";a=1', id="parameter"),
+        pytest.param('"é"', id="not ASCII"),
+        pytest.param('"a\tb"', id="tab"),
+        pytest.param('"a\\b"', id="backslash before a letter"),
+        pytest.param('"a"b"', id="quote inside"),
+        pytest.param('"x"\n', id="line break at the end"),
+        pytest.param(f'"{"x" * (MAX_KEY_LENGTH + 1)}"', id="one character too long"),
+        pytest.param(":eA==:", id="byte sequence"),
+        pytest.param("?1", id="boolean"),
+        pytest.param('("x")', id="inner list"),
     ],
 )
-def test_what_is_no_such_string_is_refused(header: str) -> None:
+def test_an_invalid_key_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_key(header, "bot", "x")
     assert [name for name, _ in refused.value.errors] == ["Idempotency-Key"]

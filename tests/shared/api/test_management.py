@@ -1,4 +1,4 @@
-"""Registering and hanging up, in virtual time on the memory store: what only a race shows."""
+"""Races while registering, hanging up and storing notifications, in virtual time on the memory store."""
 
 import asyncio
 import logging
@@ -8,7 +8,9 @@ from typing import cast
 import pytest
 
 from shared import telemetry
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.clock import SystemClock
@@ -32,7 +34,7 @@ APPS = Apps((BotApp.model_construct(app_id=APP, credential="managedIdentity"),))
 
 
 class EndingGraph:
-    """The call ends, for the store, while it is being hung up."""
+    """The end of the call is stored while Graph hangs it up."""
 
     def __init__(self, store: MemoryCallStore, clock: VirtualClock) -> None:
         self._store = store
@@ -58,26 +60,32 @@ class EndingGraph:
 
 
 class Contested(MemoryCallStore):
-    """Somebody else is always quicker."""
+    """Another writer is always faster."""
 
     async def commit(self, change: Change) -> None:
         raise StoreConflict(f"{change.after.id} was written since it was read.")
 
 
 class Trusting:
-    """Takes every token for one of our tenant's; `TokenVerifier` has tests of its own."""
+    """Returns our tenant for every token. `TokenVerifier` has tests of its own."""
 
     async def verify(self, authorization: str | None) -> Claims:  # noqa: ARG002 (the protocol's)
         return Claims(TENANT, APP)
 
 
+def make_management(store: MemoryCallStore, graph: EndingGraph, queue: VirtualQueue, clock: VirtualClock) -> Management:
+    timing = Timing()
+    wakeups = BestEffortQueue(queue, clock, timing)
+    renewer = Renewer(store, graph, wakeups, clock, timing)
+    records = Records(store, clock, timing, ContinuationSigner(store))
+    return Management(store, graph, renewer, clock, timing, queue=wakeups, records=records, apps=APPS)
+
+
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, telemetry.LOGGER)
     clock, store = VirtualClock(), MemoryCallStore()
-    queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
-    wakeups = BestEffortQueue(queue, clock, timing)
-    renewer = Renewer(store, graph, wakeups, clock, timing)
-    management = Management(store, graph, renewer, clock, timing, queue=wakeups, apps=APPS)
+    queue, graph = VirtualQueue(clock), EndingGraph(store, clock)
+    management = make_management(store, graph, queue, clock)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
     clock.set(clock.now() + timedelta(seconds=1))
 
@@ -89,15 +97,15 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
     assert shown.call.termination.source is TerminationSource.KEEP_ALIVE_NOT_FOUND
     assert shown.call.termination.reason == "Hung up through Call Keeper by somebody."  # Graph accepted it
     ends = [vars(record)["category"] for record in caplog.records if vars(record).get("event") == "call.ended"]
-    assert ends[-1:] == ["byBot"]  # more became known of the end
-    told = [(event.kind, event.detail) for event in await store.list_events("call")]
-    assert told[-2:] == [
+    assert ends[-1:] == ["byBot"]  # the hang-up is now the reason
+    events = [(event.kind, event.detail) for event in await store.list_events("call")]
+    assert events[-2:] == [
         ("hangupRequested", {"requestedBy": "somebody"}),
         ("hangupAnswered", {"requestedBy": "somebody", "outcome": "accepted"}),
     ]
 
 
-async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
+async def test_a_webhook_that_loses_every_race_asks_graph_to_send_the_body_again() -> None:
     clock = VirtualClock()
     queue = BestEffortQueue(VirtualQueue(clock), clock, Timing())
     webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), queue, clock, SenderAllowList(), apps=APPS)
@@ -122,35 +130,31 @@ def test_a_call_is_active_until_its_end_is_known() -> None:
 async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_being_renewed() -> None:
     clock, store = VirtualClock(), MemoryCallStore()
     graph = VirtualGraph(clock)
-    graph.start("call", age=40 * timedelta(minutes=1))
+    graph.start("call", age=timedelta(minutes=40))
     ahead = clock.now() + timedelta(hours=3)
     await store.put_watermark(shard_of("call"), Watermark(ahead, ahead))
-    wakeups = BestEffortQueue(VirtualQueue(clock), clock, Timing())
-    renewer = Renewer(store, graph, wakeups, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), VirtualQueue(clock), clock)
     await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
     assert len(graph.calls["call"].keep_alives) == 1
 
 
-@pytest.mark.parametrize(("told", "keep_alives"), [(True, 0), (False, 1)])
-async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: int) -> None:
+@pytest.mark.parametrize(("is_known", "keep_alives"), [(True, 0), (False, 1)], ids=["start known", "start unknown"])
+async def test_a_call_of_unknown_age_is_renewed_after_a_minute(is_known: bool, keep_alives: int) -> None:
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
-    wakeups = BestEffortQueue(queue, clock, Timing())
-    renewer = Renewer(store, graph, wakeups, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), queue, clock)
     for _ in range(2):
-        await clock.run(management.register("call", TENANT, clock.now() if told else None, {}))
+        await clock.run(management.register("call", TENANT, clock.now() if is_known else None, {}))
     await clock.advance(timedelta(minutes=1))
     while message := queue.due():
         assert isinstance(message, Renew)
-        await clock.run(renewer.retry(message))
+        await clock.run(management.renewer.retry(message))
     assert len(graph.calls["call"].keep_alives) == keep_alives
 
 
 class DyingStore(MemoryCallStore):
-    """The process dies just after the first row of a call is written; the next one lives."""
+    """The process dies after the first row of a call is written. The next process lives."""
 
     dies = True
 
@@ -161,18 +165,16 @@ class DyingStore(MemoryCallStore):
             raise asyncio.CancelledError
 
 
-async def test_a_call_of_unknown_age_is_renewed_though_its_registration_died_with_the_process() -> None:
+async def test_a_call_of_unknown_age_is_renewed_if_the_process_dies_in_its_registration() -> None:
     clock, store = VirtualClock(), DyingStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
-    wakeups = BestEffortQueue(queue, clock, Timing())
-    renewer = Renewer(store, graph, wakeups, clock, Timing())
-    management = Management(store, EndingGraph(store, clock), renewer, clock, Timing(), queue=wakeups, apps=APPS)
+    management = make_management(store, EndingGraph(store, clock), queue, clock)
     with pytest.raises(asyncio.CancelledError):
         await management.register("call", TENANT, None, {})
     await management.register("call", TENANT, None, {})
     await clock.advance(timedelta(minutes=1))
     message = queue.due()
     assert isinstance(message, Renew)
-    await clock.run(renewer.retry(message))
+    await clock.run(management.renewer.retry(message))
     assert len(graph.calls["call"].keep_alives) == 1

@@ -1,4 +1,4 @@
-"""What the API shows of ends, failed operations and failing keepAlives: why, what to do, whose doing it is."""
+"""The explanations that the API shows for ends, failed operations and failing keepAlives."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ ENDED = replace(CALL, ended_at=NOON, termination=Termination(TerminationSource.N
 OPERATION = Operation("operation", "call", "recordOperation", "running", NOON)
 
 
-def test_a_failed_operation_says_why() -> None:
+def test_a_failed_operation_has_an_explanation() -> None:
     failed = replace(OPERATION, status="failed", finished_at=NOON, code=400, subcode=8508)
     shown = operation_view(failed, CALL).explanation
     assert shown is not None
@@ -24,7 +24,7 @@ def test_a_failed_operation_says_why() -> None:
     assert shown.action
 
 
-def test_a_lost_operation_says_why() -> None:
+def test_a_lost_operation_has_an_explanation() -> None:
     shown = operation_view(OPERATION, ENDED)
     assert shown.status == "lost"
     assert shown.explanation is not None
@@ -36,7 +36,7 @@ def test_an_operation_without_a_failure_has_nothing_to_explain(status: str) -> N
     assert operation_view(replace(OPERATION, status=status, code=200, subcode=8514), CALL).explanation is None
 
 
-def test_a_failing_keep_alive_says_whose_doing_it_is() -> None:
+def test_a_failing_keep_alive_names_its_fault_owner() -> None:
     failing = RenewalFailure(NOON, 1, NOON + timedelta(minutes=1), "forbidden", 403, 7505)
     lease = call_view(replace(CALL, failing=failing), None, Timing(), NOON).lease
     assert lease is not None

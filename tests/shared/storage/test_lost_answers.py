@@ -10,8 +10,10 @@ from typing import cast
 import pytest
 
 from shared import telemetry
+from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.idempotency import IdempotencyHandler, implied_key, parse_key
 from shared.api.management import Management
+from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
@@ -99,7 +101,10 @@ class World:
         self.queue, self.graph, timing = VirtualQueue(self.clock), Graph(self.clock), Timing()
         wakeups = BestEffortQueue(self.queue, self.clock, timing)
         self.renewer = Renewer(self.store, self.graph, wakeups, self.clock, timing)
-        self.management = Management(self.store, self.graph, self.renewer, self.clock, timing, queue=wakeups, apps=APPS)
+        records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
+        self.management = Management(
+            self.store, self.graph, self.renewer, self.clock, timing, queue=wakeups, records=records, apps=APPS
+        )
         verifier = cast("TokenVerifier", Trusting())
         self.webhook = Webhook(self.store, verifier, wakeups, self.clock, SenderAllowList(), apps=APPS)
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, whole, true of the answers; and routes that stand what it lets a caller send."""
+"""The OpenAPI document: it is valid and complete, and the routes answer any request as it says."""
 
 import asyncio
 import copy

@@ -82,7 +82,7 @@ class Route:
     errors
         The statuses of problems.
     role
-        The app role that a token must have. None: the function key and the query are not checked.
+        The app role that a token must have. None: everybody may ask, and query and body are not checked here.
     request
         The model of the JSON body. None: the route takes no body.
     parameters

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, whole, true of the answers; and routes that stand what it lets a caller send."""
+"""The OpenAPI document: it is valid and complete, and the routes answer any request as it says."""
 
 import asyncio
 import copy
@@ -38,6 +38,7 @@ def test_every_route_is_in_it_with_every_answer_and_nothing_else() -> None:
     for route in ROUTES:
         operation = paths[f"/api/{route.path}"][route.method.lower()]
         assert operation["operationId"] == route.name
+        assert operation["summary"]
         assert set(map(int, operation["responses"])) == {*route.responses, *route.errors}
 
 

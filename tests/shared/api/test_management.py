@@ -73,10 +73,18 @@ class Trusting:
         return Claims(TENANT, APP)
 
 
-def make_management(store: MemoryCallStore, graph: EndingGraph, queue: VirtualQueue, clock: VirtualClock) -> Management:
+def make_management(
+    store: MemoryCallStore,
+    graph: EndingGraph,
+    queue: VirtualQueue,
+    clock: VirtualClock,
+    *,
+    renews: VirtualGraph | None = None,
+) -> Management:
+    """Return a management whose renewer sends keepAlives to `renews`, by default to `graph`."""
     timing = Timing()
     wakeups = BestEffortQueue(queue, clock, timing)
-    renewer = Renewer(store, graph, wakeups, clock, timing)
+    renewer = Renewer(store, renews or graph, wakeups, clock, timing)
     records = Records(store, clock, timing, ContinuationSigner(store))
     return Management(store, graph, renewer, clock, timing, queue=wakeups, records=records, apps=APPS)
 
@@ -133,7 +141,7 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
     graph.start("call", age=timedelta(minutes=40))
     ahead = clock.now() + timedelta(hours=3)
     await store.put_watermark(shard_of("call"), Watermark(ahead, ahead))
-    management = make_management(store, EndingGraph(store, clock), VirtualQueue(clock), clock)
+    management = make_management(store, EndingGraph(store, clock), VirtualQueue(clock), clock, renews=graph)
     await clock.run(management.register("call", TENANT, clock.now() - timedelta(minutes=40), {}))
     assert len(graph.calls["call"].keep_alives) == 1
 
@@ -143,7 +151,7 @@ async def test_a_call_of_unknown_age_is_renewed_after_a_minute(is_known: bool, k
     clock, store = VirtualClock(), MemoryCallStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
-    management = make_management(store, EndingGraph(store, clock), queue, clock)
+    management = make_management(store, EndingGraph(store, clock), queue, clock, renews=graph)
     for _ in range(2):
         await clock.run(management.register("call", TENANT, clock.now() if is_known else None, {}))
     await clock.advance(timedelta(minutes=1))
@@ -169,7 +177,7 @@ async def test_a_call_of_unknown_age_is_renewed_if_the_process_dies_in_its_regis
     clock, store = VirtualClock(), DyingStore()
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
-    management = make_management(store, EndingGraph(store, clock), queue, clock)
+    management = make_management(store, EndingGraph(store, clock), queue, clock, renews=graph)
     with pytest.raises(asyncio.CancelledError):
         await management.register("call", TENANT, None, {})
     await management.register("call", TENANT, None, {})

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import NoReturn
 
@@ -71,11 +71,25 @@ def refuse_constants(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def refuse_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    """An object of JSON; a ValueError where a name stands twice, as readers differ in which one they take."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a name stands twice")
+class DuplicateName(ValueError):
+    """A JSON object has a name twice. The text of the error is that name."""
+
+
+def refuse_duplicates[Value](pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Build a JSON object from its members: an `object_pairs_hook` for `json.loads`.
+
+    Parsers differ in which of two members with one name they take. One program would check what another does not use.
+
+    Raises
+    ------
+    DuplicateName
+        Two members have the same name.
+    """
+    members: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in members:
+            raise DuplicateName(name)
+        members[name] = value
     return members
 
 

@@ -7,13 +7,10 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import InvalidRequest
+from shared.untrusted_json import DuplicateName, refuse_duplicates
 
 FUNCTION_KEY_PARAMETERS = frozenset({"code", "clientId"})  # Azure's host takes the function key by these
 _MAX_PARAMETERS = 50
-
-
-class _DuplicateNameError(Exception):
-    """A name stands twice in an object; `json` lets a ValueError pass for bad JSON."""
 
 
 def check_query(url: str, known: AbstractSet[str]) -> None:
@@ -56,22 +53,13 @@ def read_json[Model: BaseModel](model: type[Model], raw: bytes, context: object 
 def _refuse_duplicates(raw: bytes) -> None:
     """Parsers differ in which of the two they take, so that one would check what another uses."""
     try:
-        json.loads(raw, object_pairs_hook=_unique_members)
-    except _DuplicateNameError as error:
+        json.loads(raw, object_pairs_hook=refuse_duplicates)
+    except DuplicateName as error:
         raise InvalidRequest(
             f"The body is not valid. A name stands twice in one object: {error}.", (("", f"{error} stands twice"),)
         ) from None
     except (ValueError, RecursionError):  # the model finds words for it
         return
-
-
-def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members: dict[str, object] = {}
-    for name, value in pairs:
-        if name in members:
-            raise _DuplicateNameError(name)
-        members[name] = value
-    return members
 
 
 def invalid_request(error: ValidationError) -> InvalidRequest:

@@ -1,13 +1,14 @@
 """Which calls a caller of the management routes may see and touch."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 from shared.domain.calls import Call
 from shared.errors import Forbidden
 from shared.identifiers import canonical_guid
+from shared.untrusted_json import refuse_duplicates
 
 MAX_SCOPE_IDS = 10  # tenants and apps of a caller: Table Storage takes 15 comparisons in a filter, the keys have 3
 ANY_CALLER = "*"  # who is named by no other entry of MANAGEMENT_CALLERS
@@ -98,11 +99,9 @@ def parse_callers(value: object) -> object:
     return {_parse_caller(name): _parse_scope(given_scope) for name, given_scope in given.items()}
 
 
-def _unique_callers(pairs: Collection[tuple[str, object]]) -> dict[str, object]:
-    members = {name.lower(): value for name, value in pairs}
-    if len(members) < len(pairs):
-        raise ValueError("twice")
-    return members
+def _unique_callers(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a client id that is named twice, in any case."""
+    return refuse_duplicates((name.lower(), value) for name, value in pairs)
 
 
 def _parse_caller(name: str) -> str:

@@ -222,17 +222,3 @@ def canonical_id(text: str) -> str:
             "/ \\ # ? % |."
         )
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class StartedOperation:
-    """A recording that Graph has accepted. `status` is Graph's word; it may already be `completed` or `failed`."""
-
-    id: str
-    status: str
-    client_context: str | None = None
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
-    recording_location: str | None = field(default=None, repr=False)
-    recording_access_token: str | None = field(default=None, repr=False)

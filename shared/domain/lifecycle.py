@@ -9,7 +9,6 @@ the last one received is shown, and times are those of the receipt.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from shared.domain.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
 from shared.domain.explanation import NO_REASON_GIVEN, Context, explain
@@ -34,9 +33,6 @@ from shared.domain.precedence import (
 )
 from shared.domain.termination import UNKNOWN
 from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
-
-if TYPE_CHECKING:
-    from shared.domain.calls import StartedOperation
 
 _FAILURE_FROM = 400  # a code from here on is a failure, as in HTTP
 
@@ -175,22 +171,11 @@ def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
     return _explained(after)
 
 
-def operation_requested(
-    operation: Operation | None, call_id: str, started: "StartedOperation", by: str, at: datetime
-) -> Operation:
-    """Graph accepted a recording. Its notification may have come before this, and its answer may be final already."""
-    result = ResultInfo(started.code, started.subcode, message=started.message)
-    answer = OperationNotification(
-        call_id,
-        started.id,
-        kind="recordOperation",
-        deleted=False,
-        status=started.status,
-        result=result,
-        client_context=started.client_context,
-        recording_location=started.recording_location,
-        recording_access_token=started.recording_access_token,
-    )
+def operation_requested(operation: Operation | None, answer: OperationNotification, by: str, at: datetime) -> Operation:
+    """Merge Graph's answer to the request for a recording. The first requester stays.
+
+    A notification of the recording may have come before the answer, and the answer may already be final.
+    """
     merged = operation_notified(operation, answer, at)
     if merged.requested_at is not None:
         return merged

@@ -178,7 +178,7 @@ def _parse_item(item: Json) -> Iterable[Notification]:
     if resource == "operations":
         operations = [(operation_id, entity) for entity in entities if (operation_id := _operation_id(rest, entity))]
         if operations:
-            return [_operation_notification(call_id, known, entity, deleted) for known, entity in operations]
+            return [parse_operation(call_id, known, entity, deleted=deleted) for known, entity in operations]
     return [OtherNotification(call_id, resource, change_type)]
 
 
@@ -230,17 +230,28 @@ def _call_notification(call_id: str, entity: JsonObject, deleted: bool) -> CallN
         call_id,
         deleted,
         state=graph_spelling(get_ignoring_case(entity, "state", "callState")),  # the second is the name of 2018
-        result=_result_info(get_ignoring_case(entity, "resultInfo")),
+        result=parse_result_info(entity),
         termination_reason=bounded_text(get_ignoring_case(entity, "terminationReason"), MAX_WORD_LENGTH),
         direction=graph_spelling(get_ignoring_case(entity, "direction")),
         call_chain_id=bounded_text(get_ignoring_case(entity, "callChainId"), MAX_CONTEXT_LENGTH),
     )
 
 
-def _operation_notification(
-    call_id: str, operation_id: str, entity: JsonObject, deleted: bool
+def parse_operation(
+    call_id: str, operation_id: str, entity: JsonObject, *, deleted: bool = False
 ) -> OperationNotification:
-    result = _result_info(get_ignoring_case(entity, "resultInfo"))
+    """Read an operation as Graph writes it, in a notification or in its answer to a request.
+
+    Parameters
+    ----------
+    call_id, operation_id
+        In canonical form.
+    entity
+        The commsOperation. It may be empty.
+    deleted
+        True if the notification says that the operation is over.
+    """
+    result = parse_result_info(entity)
     reason_by_subcode = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
     return OperationNotification(
         call_id,
@@ -258,7 +269,12 @@ def _operation_notification(
     )
 
 
-def _result_info(info: Json) -> ResultInfo | None:
+def parse_result_info(entity: JsonObject) -> ResultInfo | None:
+    """Read the `resultInfo` of a call or an operation. None if it has none, or an empty one.
+
+    If the subcode is missing, the DiagCode of the message stands for it.
+    """
+    info = get_ignoring_case(entity, "resultInfo")
     if not isinstance(info, dict):
         return None
     code, raw_code = parse_code(get_ignoring_case(info, "code"))

@@ -20,10 +20,10 @@ success of keepAlive (microsoft-graph-docs#9186); the pages call-keepAlive, call
 An operation needs no mark: nothing on the way could have made one up, and a recording that began must be on record.
 """
 
-from collections.abc import Mapping
 from enum import Enum, auto
 
 from shared.http_client import Response
+from shared.untrusted_json import JsonObject
 
 REQUEST_ID = "request-id"
 
@@ -84,13 +84,13 @@ def request_id(response: Response) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def error_object(response: Response) -> Mapping[str, object]:
+def error_object(response: Response) -> JsonObject:
     """The `error` object of an answer; empty if there is none. An older part of Graph sends its members bare."""
     body = as_object(response.json())
     return body if "errorCode" in body else as_object(body.get("error"))
 
 
-def as_object(value: object) -> Mapping[str, object]:
+def as_object(value: object) -> JsonObject:
     """The members of a JSON object; none if it is something else."""
     return value if isinstance(value, dict) else {}
 

@@ -1,19 +1,19 @@
 """The calls API of Graph: keepAlive, hang up, look up, record. Every failure becomes a `GraphError`."""
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from shared import telemetry
 from shared.clock import Clock, SystemClock
 from shared.config.settings import Settings
-from shared.domain.calls import StartedOperation, canonical_id
+from shared.domain.calls import canonical_id
 from shared.domain.leases import TenantApp
+from shared.domain.notifications import OperationNotification, ResultInfo, parse_operation, parse_result_info
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph.authenticity import GraphAction, Verdict, as_object, request_id, verdict_of
-from shared.graph.error_mapping import as_integer, error_from_response, error_from_transport
+from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.rate_limit import RateLimiter
 from shared.graph.recording import RecordRequest
 from shared.http_client import HttpClient, Request, Response, TransportError
@@ -37,12 +37,10 @@ class TokenSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GraphCall:
-    """A call as Graph tells it: its state in Graph's word, and the result once there is one."""
+    """Graph's answer to a look-up: the call's state in Graph's word, and the result if the call has one."""
 
     state: str
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
+    result: ResultInfo | None = None
 
 
 class GraphCalls:
@@ -97,11 +95,11 @@ class GraphCalls:
         state = call.get("state")
         if not isinstance(state, str) or _canonical_id(call.get("id")) not in {None, canonical_id(call_id)}:
             raise _unclear_outcome("Graph's answer is not a call, or another call.", response)
-        return GraphCall(state, *_parse_result_info(call))
+        return GraphCall(state, parse_result_info(call))
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None = None
-    ) -> StartedOperation:
+    ) -> OperationNotification:
         """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
 
         It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
@@ -113,7 +111,7 @@ class GraphCalls:
             GraphAction.RECORD, "POST", url, TenantApp(tenant_id, app_id), body, needs_body=True, span="Graph record"
         )
         response = await self._send(graph_request)
-        operation = _parse_started_operation(response)
+        operation = _parse_recording(call_id, response)
         if operation is None:
             raise _unclear_outcome(
                 "Graph accepted the recording but named no operation: it may have started.", response
@@ -178,28 +176,15 @@ def _unclear_outcome(detail: str, response: Response) -> GraphUnavailable:
     return GraphUnavailable(detail, status=response.status, request_id=request_id(response))
 
 
-def _parse_result_info(resource: Mapping[str, object]) -> tuple[int | None, int | None, str | None]:
-    result = as_object(resource.get("resultInfo"))
-    subcode = as_integer(result.get("subcode", result.get("subCode")))  # Graph: call-transfer page has the latter
-    return as_integer(result.get("code")), subcode, _text(result.get("message"))
-
-
-def _parse_started_operation(response: Response) -> StartedOperation | None:
-    operation = as_object(response.json())
-    operation_id = _canonical_id(operation.get("id")) or _canonical_id(_operation_id_in_location(response))
+def _parse_recording(call_id: str, response: Response) -> OperationNotification | None:
+    """Read the operation in Graph's answer. None if the answer names none."""
+    entity = as_object(response.json())
+    operation_id = _canonical_id(entity.get("id")) or _canonical_id(_operation_id_in_location(response))
     if operation_id is None:
         return None
-    code, subcode, message = _parse_result_info(operation)
-    return StartedOperation(
-        id=operation_id,
-        status=_text(operation.get("status")) or "running",  # Graph: without a body (the old 202) it has begun
-        client_context=_text(operation.get("clientContext")),
-        code=code,
-        subcode=subcode,
-        message=message,
-        recording_location=_text(operation.get("recordingLocation", operation.get("recordResourceLocation"))),
-        recording_access_token=_text(operation.get("recordingAccessToken", operation.get("recordResourceAccessToken"))),
-    )
+    operation = parse_operation(call_id, operation_id, entity)
+    # Graph: an answer without a body (the old 202) means that the recording has begun.
+    return replace(operation, kind="recordOperation", status=operation.status or "running")
 
 
 def _operation_id_in_location(response: Response) -> str | None:
@@ -215,7 +200,3 @@ def _canonical_id(value: object) -> str | None:
         return canonical_id(value) if isinstance(value, str) else None
     except InvalidRequest:
         return None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

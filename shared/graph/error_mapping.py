@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -18,6 +18,7 @@ from shared.errors import (
 )
 from shared.graph.authenticity import REQUEST_ID, GraphAction, Verdict, as_object, error_object, request_id, verdict_of
 from shared.http_client import Response, TransportError
+from shared.untrusted_json import Json, JsonObject, parse_code
 
 MAX_RETRY_AFTER = timedelta(minutes=15)  # a longer wait would cost calls their lease
 _MAX_MESSAGE_LENGTH = 200
@@ -78,13 +79,6 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER.total_seconds())
 
 
-def as_integer(value: object) -> int | None:
-    """An integer that Graph wrote as a number or as text."""
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,10}", value.strip()):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _failed_to_connect(error: BaseException | None) -> bool:
     """Whether the connection itself failed: no such host, nobody listens, no trust in the certificate."""
     from aiohttp import ClientConnectorError  # noqa: PLC0415 slow to import
@@ -116,7 +110,7 @@ def _classify_refusal(status: int, subcode: int | None) -> tuple[type[GraphError
             return GraphRejected, "the request was refused"
 
 
-def _unpack_error(error: Mapping[str, object]) -> Mapping[str, object]:
+def _unpack_error(error: JsonObject) -> JsonObject:
     """The error, with what an older part of Graph wrote as JSON text into its message.
 
     microsoft-graph-comms-samples#432: `{"errorCode":"7503","message":"Application is not registered in our store."}`.
@@ -129,17 +123,17 @@ def _unpack_error(error: Mapping[str, object]) -> Mapping[str, object]:
     return {**error, "message": inner.get("message"), "subcode": code}
 
 
-def _json_object(text: object) -> Mapping[str, object]:
+def _json_object(text: object) -> JsonObject:
     try:
         return as_object(json.loads(text)) if isinstance(text, str) and text.lstrip().startswith("{") else {}
     except (ValueError, RecursionError):
         return {}
 
 
-def _subcode(error: Mapping[str, object]) -> int | None:
+def _subcode(error: JsonObject) -> int | None:
     """The first of: a code as a number at any depth, the DiagCode of the message, a service code in its text."""
     for code in _codes(error):
-        number = as_integer(code)
+        number, _ = parse_code(code)
         if number is not None and number >= 1000:  # noqa: PLR2004 below are HTTP statuses
             return number
     message = str(error.get("message") or "")
@@ -147,14 +141,14 @@ def _subcode(error: Mapping[str, object]) -> int | None:
     return int(found[1]) if found else None
 
 
-def _codes(error: Mapping[str, object]) -> Iterator[object]:
+def _codes(error: JsonObject) -> Iterator[Json]:
     layer, depth = error, 0
     while layer and depth < 5:  # noqa: PLR2004 deeper than any answer seen
         yield from (layer.get(name) for name in ("subcode", "subCode", "code"))
         layer, depth = as_object(layer.get("innerError") or layer.get("innererror")), depth + 1
 
 
-def _message(error: Mapping[str, object]) -> str:
+def _message(error: JsonObject) -> str:
     """Graph's own words, short, in one line, without anything that could be an address or a token."""
     message = error.get("message")
     text = " ".join(message.split()) if isinstance(message, str) else ""

@@ -256,7 +256,7 @@ class Renewer:
             return ResultInfo()
         except Exception:  # noqa: BLE001 (as in `renew`: it is no word of Graph's that the call is over)
             return None
-        return ResultInfo(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
+        return (found.result or ResultInfo()) if found.state == "terminated" else None
 
     async def _end_call(self, lease: Lease, source: TerminationSource, result: ResultInfo | None = None) -> Outcome:
         now = self._clock.now()

@@ -11,6 +11,7 @@ import pytest
 
 from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Lease, Progress, TenantApp, Timing, WatchdogState, Watermark
+from shared.domain.notifications import ResultInfo
 from shared.errors import (
     GraphForbidden,
     GraphRejected,
@@ -328,7 +329,7 @@ async def test_after_45_minutes_without_success_the_call_is_looked_up_before_it_
 
 async def test_a_lookup_that_tells_the_end_tells_its_reason_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def get(_call_id: str, _tenant_id: str, _app_id: str | None) -> GraphCall:
-        return GraphCall("terminated", 408, 8537, "Keep alive timeout")
+        return GraphCall("terminated", ResultInfo(408, 8537, message="Keep alive timeout"))
 
     await world.call("call", age=50 * MINUTE)
     world.graph.faults["keepAlive"] = raising(GraphUnavailable("503", status=503))

@@ -108,7 +108,7 @@ def default_of(field: FieldInfo) -> str:
             return f"`{value}`"
 
 
-def log_events() -> list[LogEvent]:
+def log_events() -> list[LogEvent[...]]:
     """All log events of `shared`, wherever they are declared."""
     return sorted(_instances(LogEvent), key=lambda event: event.name)
 

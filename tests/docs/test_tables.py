@@ -14,7 +14,7 @@ from shared.domain.leases import Lease, RenewalFailure, Timing, Watermark
 from shared.domain.termination import catalogue
 from shared.storage.rows import CONTINUATION_KEY_ROW, WATCHDOG_ROW
 from tests.docs.documents import code, documents, read, rows, section
-from tools.docs_tables import BLOCK, GROUPS, GUARDS, NO_GUARDS, ROOT, default_of, log_events, metrics, renewed
+from tools.docs_tables import BLOCK, GROUPS, GUARDS, NO_GUARDS, ROOT, default_of, renewed
 
 SETTINGS = {setting_name(name): field for name, field in Settings.model_fields.items()}
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -146,33 +146,6 @@ def test_a_search_for_a_code_finds_its_symptom_cause_advice_and_owner() -> None:
             assert said in line
         if entry.message:
             assert f"/{entry.subcode}: {entry.message}" in text
-
-
-def test_names_of_events_and_metrics_are_unique() -> None:
-    names = [event.name for event in log_events()] + [metric.name for metric in metrics()]
-    assert sorted(set(names)) == sorted(names)
-
-
-def test_every_log_event_and_metric_is_told_by_some_code() -> None:
-    trees = [
-        ast.parse(path.read_text(encoding="utf-8")) for folder in ("shared", "functions") for path in _modules(folder)
-    ]
-    declared = {
-        target.id
-        for tree in trees
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Call)
-        and isinstance(node.value.func, ast.Name)
-        and node.value.func.id in {"LogEvent", "Metric"}
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    used |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    assert declared
-    assert declared <= used
 
 
 def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:

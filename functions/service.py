@@ -7,7 +7,9 @@ import azure.functions as func
 from functions.routing import Caller, Route, endpoint, reply
 from shared.api.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
 from shared.domain.termination import catalogue
-from shared.health import check_health
+from shared.errors import SettingsInvalid
+from shared.health import settings_view
+from shared.services import services
 
 blueprint = func.Blueprint()
 
@@ -28,7 +30,10 @@ blueprint = func.Blueprint()
 )
 async def health(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """The state of settings, storage and sweeps."""
-    view = await check_health()
+    try:
+        view = await services().health.run()
+    except SettingsInvalid as error:
+        view = settings_view(error)
     return reply(view, 503 if view.status == "unhealthy" else 200)
 
 

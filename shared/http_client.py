@@ -6,7 +6,6 @@ thousand, goes to aiohttp itself, for less than half of the cost (docs/decisions
 
 import asyncio
 import json
-import logging
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -149,9 +148,7 @@ class HttpClient:
 
 
 def make_http_client(sweep_concurrency: int) -> HttpClient:
-    """Make the client that the whole app shares: a connection for each request of a sweep, and some for the rest."""
-    for name in ("httpx", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
+    """Return a client with a connection for each concurrent request of a sweep, and 32 for all other requests."""
     return HttpClient(sweep_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from shared import telemetry
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock
 from shared.config.settings import Settings
 from shared.domain.calls import canonical_id
 from shared.domain.leases import TenantApp
@@ -51,10 +51,10 @@ class GraphCalls:
     than GRAPH_REQUESTS_PER_SECOND are sent in any second, and those of sweeps let the others go first.
     """
 
-    def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock) -> None:
         self._client = client
         self._tokens = tokens
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._timeout = settings.graph_timeout
         self._root = settings.graph_root
         self._record_api = settings.graph_record_api

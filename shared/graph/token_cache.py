@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from shared import telemetry
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock
 from shared.config.apps import BotApp
 from shared.config.settings import Settings
 from shared.errors import TokenUnavailable
@@ -46,12 +46,10 @@ class _CachedToken:
 class GraphTokens:
     """Tokens for Graph, each app's by its own credential. Nothing is opened before the first `get`."""
 
-    def __init__(
-        self, settings: Settings, clock: Clock | None = None, *, max_cached_tokens: int = MAX_CACHED_TOKENS
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Clock, *, max_cached_tokens: int = MAX_CACHED_TOKENS) -> None:
         self._apps = settings.apps
         self._credentials = BotCredentials(settings)
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._max_backoff = max(settings.timing.minute, FAILURE_BACKOFF)
         self._max_cached_tokens = max_cached_tokens
         self._cache: OrderedDict[tuple[str, str], _CachedToken] = OrderedDict()  # the last used is last

@@ -655,10 +655,11 @@ async def test_the_certificates_of_the_environment_are_trusted(
     """In a process of its own, as aiohttp reads SSL_CERT_FILE when it is imported."""
     program = (
         "import asyncio\n"
+        "from shared.clock import SystemClock\n"
         "from shared.graph.token_cache import GraphTokens\n"
         "from shared.config.settings import load_settings\n"
         "async def main():\n"
-        "    tokens = GraphTokens(load_settings())\n"
+        "    tokens = GraphTokens(load_settings(), SystemClock())\n"
         f"    print(await tokens.get({TENANT!r}))\n"
         "    await tokens.close()\n"
         "asyncio.run(main())\n"

@@ -1,4 +1,4 @@
-"""The tables in docs/ that repeat what code says. `python -m tools.docs_tables` writes them anew."""
+"""The tables in docs/ that are generated from code. `python -m tools.docs_tables` writes them."""
 
 import importlib
 import json
@@ -31,6 +31,7 @@ from bench.table import (
 )
 from release import cost
 from shared.config.apps import BotApp
+from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
 from shared.graph.entra_errors import ADVICE
@@ -39,50 +40,13 @@ from shared.telemetry import LogEvent, Metric
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
 GROUPS = {
-    "graph": "graph_cloud graph_base_url allow_custom_endpoints graph_app_id graph_tenant_id graph_record_api "
-    "graph_timeout graph_requests_per_second",
-    "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
-    "azure_client_id azure_authority_host",
-    "several-bots": "graph_apps",
-    "keep-alive": "keep_alive_schedule keep_alive_concurrency lease_duration sweep_budget sweep_fan_out_threshold",
-    "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
-    "calls_storage_credential calls_storage_client_id ended_call_retention",
-    "notifications": "notification_audiences notification_issuers notification_metadata_urls "
-    "notification_app_ids allowed_tenant_ids signing_key_hosts",
-    "management": "management_audience management_tenant_id management_issuers management_metadata_url "
-    "management_callers",
+    group.table: [name for name in Settings.model_fields if name in group.__annotations__]
+    for group in SettingsGroup.__subclasses__()
 }
 GUARDS = {  # settings that guard something, and what their default keeps shut
-    "graph_cloud": "tokens go to Graph's public cloud alone",
-    "graph_base_url": "tokens go to the cloud's own address; another one must be https, or this machine",
-    "allow_custom_endpoints": "tokens and secrets go to no other host, even if `GRAPH_BASE_URL` or "
-    "`AZURE_AUTHORITY_HOST` names one",
-    "azure_authority_host": "tokens come from the cloud's own authority; another host than Entra's gets no secret",
-    "graph_credential": "there is no secret that could be stolen",
-    "graph_client_secret": "as above",
-    "graph_certificate_path": "as above",
-    "graph_certificate_password": "as above",
-    "calls_storage": "no account key: storage is reached with the app's identity",
-    "ended_call_retention": "what is known of a call does not stay for ever",
-    "notification_audiences": "tokens for the bot's own app alone",
-    "notification_issuers": "the two issuers of the legacy kind",
-    "notification_metadata_urls": "keys of the cloud's own calling service, and Entra's, alone",
-    "notification_app_ids": "tokens of Entra from Microsoft's calling service alone; "
-    "open with the legacy kind, whose keys are that service's own",
-    "allowed_tenant_ids": "open: a bot may serve any tenant. Narrow it to those you serve",
-    "signing_key_hosts": "metadata cannot lead to keys at a host of somebody else",
-    "management_audience": "the function key alone, for a laptop; `infra/` always sets it and refuses an empty one",
-    "management_tenant_id": "nobody: required once `MANAGEMENT_AUDIENCE` is set",
-    "management_issuers": "the issuers of that one tenant",
-    "management_metadata_url": "the keys of that one tenant",
-    "management_callers": "open: each caller with a role sees all calls. Bind them, to tenants or apps, where several "
-    "share a deployment",
-}
-NO_GUARDS = {  # settings that open and shut nothing
-    *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),
-    *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "lease_duration", "sweep_budget"),
-    *("sweep_fan_out_threshold", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
-    *("calls_storage_credential", "calls_storage_client_id"),
+    name: str(field.json_schema_extra["guards"])
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.json_schema_extra, dict)
 }
 SHARING = "performance-sharing"  # the report of the parts that were measured later
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
@@ -121,7 +85,7 @@ def metrics() -> list[Metric]:
 def table(name: str) -> str:
     """The Markdown of a table, by its name in the document."""
     if name in GROUPS:
-        return _settings(GROUPS[name].split())
+        return _settings(GROUPS[name])
     return _TABLES[name]()
 
 

@@ -1,4 +1,4 @@
-"""What Call Keeper tells of itself: every log event and metric by name, with its fields. Nothing else is logged."""
+"""All log events and metrics, each with its fields, and spans of requests. Nothing else is logged."""
 
 import logging
 import time
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from shared.domain.calls import Call
 
 LOGGER = "call_keeper"
-MAX_RATE_LIMITS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
+# Limits in memory; some dozens are in use. If a field ever holds text from outside, memory stays bounded.
+MAX_RATE_LIMITS = 256
 
 LIBRARY_LOG_LEVELS = {
     **dict.fromkeys(("aiohttp", "azure", "httpx", "msal"), logging.WARNING),  # INFO has a line for each request
@@ -25,7 +26,7 @@ type Field = str | int | float | bool | None
 
 @dataclass(slots=True)
 class LogRateLimit:
-    """At most so many lines in a minute."""
+    """Allows `max_lines` lines in a minute."""
 
     max_lines: int
     window_began_at: float = -60
@@ -33,9 +34,9 @@ class LogRateLimit:
     suppressed: int = 0
 
     def acquire(self) -> int | None:
-        """How many lines were left out before this one; None: leave this one out too."""
+        """Return the number of lines that were left out before this one. None: leave this one out too."""
         now = time.monotonic()
-        if now - self.window_began_at >= 60:  # noqa: PLR2004 a minute
+        if now - self.window_began_at >= 60:  # noqa: PLR2004 seconds
             self.window_began_at, self.written = now, 0
         if self.written >= self.max_lines:
             self.suppressed += 1
@@ -105,7 +106,7 @@ def log_event[**Fields](
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure over time, with the attributes it is split by: few values each, so no ids of calls or tenants."""
+    """A metric and the attributes that split it. These have few values each, so no ids of calls or tenants."""
 
     name: str
     attributes: tuple[str, ...]
@@ -114,7 +115,7 @@ class Metric:
     kind: Literal["counter", "histogram"] = "counter"
 
     def add(self, amount: float = 1, **attributes: Field) -> None:
-        """Count it or measure it, as the kind is."""
+        """Add to the counter, or record a value in the histogram."""
         _instrument(self)(amount, {name: value for name, value in attributes.items() if value is not None})
 
 
@@ -137,7 +138,7 @@ def quieten_libraries() -> None:
 
 
 def trace_headers() -> dict[str, str]:
-    """`traceparent` of what is under way, for a request to another service; nothing where nobody traces."""
+    """Return the trace headers of the current span for a request to another service. Empty without a span."""
     from opentelemetry import propagate  # noqa: PLC0415 (as above)
 
     headers: dict[str, str] = {}
@@ -147,11 +148,11 @@ def trace_headers() -> dict[str, str]:
 
 @contextmanager
 def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | None], None]]:
-    """A request to another service, as a span. What it gives is to be told the answer's status and request id."""
+    """Trace a request to another service. The block calls what it gets with the status and the request id."""
     from opentelemetry import trace  # noqa: PLC0415 (as above)
 
     tracer, kind = trace.get_tracer(LOGGER), trace.SpanKind.CLIENT
-    # Not the exception: its text is not ours.
+    # The exception is not recorded: its text is not ours.
     with tracer.start_as_current_span(name, kind=kind, attributes=attributes, record_exception=False) as span:
 
         def record_response(status: int, request_id: str | None) -> None:
@@ -165,7 +166,7 @@ def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | No
 
 @contextmanager
 def storage_request(operation: str, table: str, account: str) -> Iterator[None]:
-    """A request to Table Storage with its retries, as a span; it fails if the block raises.
+    """Trace a request to Table Storage with its retries. The span has failed if the block raises.
 
     Names and attributes are those of OpenTelemetry's semantic conventions for databases.
     """
@@ -177,7 +178,7 @@ def storage_request(operation: str, table: str, account: str) -> Iterator[None]:
         "db.collection.name": table,
         "db.operation.name": operation,
     }
-    # Not the exception: its text is not ours.
+    # The exception is not recorded: its text is not ours.
     with trace.get_tracer(LOGGER).start_as_current_span(
         f"{operation} {table}", kind=trace.SpanKind.CLIENT, attributes=attributes, record_exception=False
     ):
@@ -386,7 +387,7 @@ MARGIN = Metric(
     "histogram",
 )
 DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "Duration of a sweep.", "s", "histogram")
-# No gauge: each instance would repeat its last value for ever, whatever sweeps of others have found since.
+# Not a gauge: each instance would repeat its last value for ever, even after sweeps of others found another.
 ACTIVE = Metric(
     "call_keeper.calls.active", ("shard",), "Active calls of a shard after its sweep.", "{call}", "histogram"
 )
@@ -394,7 +395,7 @@ NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications
 
 
 def log_call_ended(call: "Call") -> None:
-    """Tell that a call is over, or that more became known of its end."""
+    """Log the end of a call, or that more is known about it."""
     from shared.domain.termination import catalogue  # noqa: PLC0415 (only an end needs it)
 
     termination = call.termination

@@ -1,4 +1,4 @@
-"""The calls API of Graph: keepAlive, hang up, look up, record. Every failure becomes a `GraphError`."""
+"""The client of Graph's calls API: keepAlive, hang up, look up, record. Each failure becomes a `GraphError`."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -22,15 +22,15 @@ _UNAUTHORIZED = 401
 
 
 class TokenSource(Protocol):
-    """What gives access tokens for Graph."""
+    """A source of access tokens for Graph."""
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
-        """A token of the app (None: that of GRAPH_APP_ID) in the tenant; a new one with `refresh`.
+        """Return a token of the app (None: that of GRAPH_APP_ID) in the tenant, with `refresh` a new one.
 
         Raises
         ------
         TokenUnavailable
-            None could be had.
+            No token could be obtained.
         """
         ...
 
@@ -44,11 +44,11 @@ class GraphCall:
 
 
 class GraphCalls:
-    """Graph's calls, each asked for with a token of its own tenant and app (None: that of GRAPH_APP_ID).
+    """Sends requests about calls, each with a token of the call's tenant and app (None: that of GRAPH_APP_ID).
 
     All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
-    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
-    than GRAPH_REQUESTS_PER_SECOND are sent in any second, and those of sweeps let the others go first.
+    and `TokenUnavailable` if there is no token. At most GRAPH_REQUESTS_PER_SECOND requests are sent in any second, and
+    those of sweeps wait for the others. After this wait a request takes at most GRAPH_TIMEOUT.
     """
 
     def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock) -> None:
@@ -69,7 +69,7 @@ class GraphCalls:
         )
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
-        """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
+        """End the call; of a group call, only the bot's part: `DELETE /communications/calls/{id}`."""
         await self._send(
             _GraphRequest(
                 GraphAction.HANG_UP,
@@ -81,7 +81,7 @@ class GraphCalls:
         )
 
     async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
-        """Ask how the call is: `GET /communications/calls/{id}`."""
+        """Look the call up: `GET /communications/calls/{id}`."""
         graph_request = _GraphRequest(
             GraphAction.LOOK_UP,
             "GET",
@@ -102,7 +102,8 @@ class GraphCalls:
     ) -> OperationNotification:
         """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
 
-        It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
+        The request is never repeated, except after a 401. If it fails with `GraphUnavailable`, the recording may have
+        started.
         """
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call_url(call_id, version)}/{self._record_api}"
@@ -119,7 +120,7 @@ class GraphCalls:
         return operation
 
     def _call_url(self, call_id: str, version: str = "v1.0") -> str:
-        if call_id in {".", ".."}:  # no quoting keeps these from being taken for directories
+        if call_id in {".", ".."}:  # quoted or not, these mean directories in a URL
             raise InvalidRequest("A call id cannot be . or ..")
         return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
 
@@ -129,7 +130,7 @@ class GraphCalls:
             response = await self._send_once(request, await self._tokens.get(*request.tenant_app, refresh=True))
         if verdict_of(request.action, response) is not Verdict.DONE:
             error = error_from_response(response, self._clock.now(), request.action)
-            if request.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
+            if request.span and isinstance(error, GraphForbidden):  # the renewer logs those of a keepAlive
                 telemetry.FORBIDDEN(
                     tenantId=request.tenant_app.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
                 )
@@ -157,7 +158,7 @@ class GraphCalls:
             )
         except TransportError as error:
             if error.head and verdict_of(request.action, error.head) in {Verdict.DONE, Verdict.NOT_GRAPH}:
-                return error.head  # the head proves it: only the body is lost
+                return error.head  # the head is proof enough; only the body is lost
             raise error_from_transport(error) from error
 
 
@@ -169,7 +170,7 @@ class _GraphRequest:
     tenant_app: TenantApp
     body: dict[str, object] | None = None
     needs_body: bool = False
-    span: str | None = None  # None: a span for each keepAlive would be most of what is paid for
+    span: str | None = None  # None for keepAlive: a span for each would be most of the cost of telemetry
 
 
 def _unclear_outcome(detail: str, response: Response) -> GraphUnavailable:
@@ -190,7 +191,7 @@ def _parse_recording(call_id: str, response: Response) -> OperationNotification 
 def _operation_id_in_location(response: Response) -> str | None:
     try:
         segments = urlsplit(response.headers.get("location", "")).path.rstrip("/").split("/")
-    except ValueError:  # it is no URL
+    except ValueError:  # not a URL
         return None
     return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
 

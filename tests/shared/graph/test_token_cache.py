@@ -247,7 +247,7 @@ async def test_an_identity_endpoint_that_talks_nonsense_is_unavailability(
 ) -> None:
     identity.broken = True
 
-    with pytest.raises(TokenUnavailable, match=r"\(managedIdentity\) gave none"):
+    with pytest.raises(TokenUnavailable, match=r"\(managedIdentity\) returned none"):
         await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT)
 
 
@@ -437,7 +437,7 @@ async def test_a_token_that_is_still_good_outlives_an_outage(
     assert [await tokens.get(TENANT) for _ in range(3)] == ["token-1"] * 3
     assert len(entra.asked) == 2
     clock.time += RENEW_BEFORE_EXPIRY
-    with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none \(TimeoutError\)"):
+    with pytest.raises(TokenUnavailable, match=r"\(secret\) returned none \(TimeoutError\)"):
         await tokens.get(TENANT)
 
 
@@ -611,7 +611,7 @@ async def test_a_token_endpoint_that_talks_nonsense_is_unavailability(
 
 
 async def test_a_token_endpoint_that_is_not_there_is_unavailability(make: Make) -> None:
-    with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none"):
+    with pytest.raises(TokenUnavailable, match=r"\(secret\) returned none"):
         await make(**SECRET, AZURE_AUTHORITY_HOST="https://127.0.0.1:9").get(TENANT)
 
 

@@ -25,7 +25,7 @@ MOST_CALLS_FAILING = "most calls could not be renewed by the last sweep: see kee
 class HealthCheck:
     """Checks what Call Keeper needs. It does not ask Graph: watermarks show if Graph let calls be renewed.
 
-    Anybody may ask for health, so all requests within 5 seconds share one check.
+    The route needs no key, so all requests within 5 seconds share one check.
     """
 
     store: CallStore
@@ -65,7 +65,7 @@ class HealthCheck:
         )
 
     async def _check_sweeps(self) -> tuple[str, str]:
-        """Return what the watermarks say of sweeps and of calls, without a number of calls: anybody may ask.
+        """Return the state of sweeps and of calls by the watermarks, without a number of calls: the route is open.
 
         Among many calls a few fail at any time, each for its own reason; alerts report those. This check reports a
         failure only if most calls fail.

@@ -78,7 +78,7 @@ class DuplicateName(ValueError):
 def refuse_duplicates[Value](pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     """Build a JSON object from its members: an `object_pairs_hook` for `json.loads`.
 
-    Parsers differ in which of two members with one name they take. One program would check what another does not use.
+    Of two members with one name, parsers keep different ones: one program would check what another does not use.
 
     Raises
     ------

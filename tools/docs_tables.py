@@ -127,7 +127,7 @@ def _codes() -> str:
 
 
 def _posted() -> str:
-    """A section for each row that people post most: its heading holds the words that they search for."""
+    """Return a section for each row that people post most. Its heading has the words that they search for."""
     return "".join(map(_section, (entry for entry in catalogue().entries if entry.message or entry.threads)))
 
 
@@ -138,7 +138,7 @@ def _section(entry: CodeEntry) -> str:
         ("Symptom", entry.symptom or catalogue().symptoms[entry.category]),
         ("Cause", entry.reason),
         ("What to do", entry.action),
-        ("Whose doing", f"`{entry.fault_owner}`; the same again {'may succeed' if entry.retryable else 'fails again'}"),
+        ("Fault owner", f"`{entry.fault_owner}`; a retry {'may succeed' if entry.retryable else 'fails again'}"),
         ("Known from", f"{entry.evidence}, `{entry.source}`{': ' if threads else ''}{threads}"),
     )
     return f"\n### {title}\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines)
@@ -150,7 +150,7 @@ def _codes_of(entry: CodeEntry) -> str:
 
 
 def _searched(entry: CodeEntry) -> str:
-    """The codes in the two ways in which people search for them: as Graph's two members, and as in its DiagCode."""
+    """Return the codes in both notations that people search for: as Graph's two members, and as in its DiagCode."""
     if entry.subcode is None:
         return f"`{entry.code}` alone"
     return (
@@ -160,7 +160,7 @@ def _searched(entry: CodeEntry) -> str:
     )
 
 
-_EXPLAINED = ("symptom", "cause", "what to do", "whose doing", "again?", "category", "source")
+_EXPLAINED = ("symptom", "cause", "what to do", "fault owner", "retry?", "category", "source")
 
 
 def _explained(row: CitedMeaning, symptom: str | None = None) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def _telephone() -> str:
         )
         for codes in catalogue().sip_codes
     )
-    return _markdown(("SIP code", "subcode", "cause", "whose doing", "again?", "category"), rows)
+    return _markdown(("SIP code", "subcode", "cause", "fault owner", "retry?", "category"), rows)
 
 
 def _named_reasons() -> str:
@@ -202,7 +202,9 @@ def _named_reasons() -> str:
 
 
 def _fault_owners() -> str:
-    return _markdown(("faultOwner", "who"), ((f"`{name}`", who) for name, who in catalogue().fault_owners.items()))
+    return _markdown(
+        ("faultOwner", "who can change it"), ((f"`{name}`", who) for name, who in catalogue().fault_owners.items())
+    )
 
 
 def _keep_alive_failures() -> str:
@@ -217,7 +219,7 @@ def _keep_alive_failures() -> str:
         )
         for word, row in catalogue().by_word.items()
     )
-    return _markdown(("reason", "cause", "what to do", "whose doing", "again?", "category"), rows)
+    return _markdown(("reason", "cause", "what to do", "fault owner", "retry?", "category"), rows)
 
 
 def _log_events() -> str:

@@ -144,7 +144,7 @@ def _owner_or_unknown(given: str) -> str:
 
 
 type FaultOwner = Annotated[Owner, BeforeValidator(_owner_or_unknown)]
-_OWNER = "Whose doing it is, and who can change it."
+_OWNER = "Who can change it."
 _RETRYABLE = "Whether the same again, unchanged, may succeed."
 
 

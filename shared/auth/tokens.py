@@ -101,7 +101,7 @@ def _check_spelling(payload: Mapping[str, object]) -> None:
     """Refuse a second spelling of a claim: a reader that ignores case would take another one than we do (IDX40011)."""
     for name in ("iss", "tid", "aud", "azp", "appid"):
         if any(other != name and other.lower() == name for other in payload):
-            raise Unauthenticated(f"The token's `{name}` stands in another case.")
+            raise Unauthenticated(f"The token has `{name}` in another case.")
 
 
 def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now: datetime) -> Claims:

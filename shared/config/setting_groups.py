@@ -38,7 +38,7 @@ class SettingsGroup(BaseSettings):
 
 
 class GraphSettings(SettingsGroup):
-    """Where Graph is, the bot, and how Graph is used."""
+    """The address of Graph, the bot, and the limits of requests."""
 
     table: ClassVar[str] = "graph"
 
@@ -92,7 +92,7 @@ class GraphSettings(SettingsGroup):
 
 
 class CredentialSettings(SettingsGroup):
-    """How the bot of GRAPH_APP_ID authenticates to Entra."""
+    """The credential of the bot of GRAPH_APP_ID."""
 
     table: ClassVar[str] = "credential"
 
@@ -146,7 +146,7 @@ class CredentialSettings(SettingsGroup):
 
 
 class KeepAliveSettings(SettingsGroup):
-    """When calls are renewed, and with how much effort."""
+    """The schedule and the limits of sweeps."""
 
     table: ClassVar[str] = "keep-alive"
 
@@ -176,7 +176,7 @@ class KeepAliveSettings(SettingsGroup):
 
 
 class StorageSettings(SettingsGroup):
-    """Where calls are stored, and for how long."""
+    """The storage of calls, and the time for which they are kept."""
 
     table: ClassVar[str] = "storage"
 
@@ -231,7 +231,7 @@ class StorageSettings(SettingsGroup):
 
 
 class NotificationSettings(SettingsGroup):
-    """Which notifications are accepted."""
+    """The notifications that are accepted."""
 
     table: ClassVar[str] = "notifications"
 
@@ -285,7 +285,7 @@ class NotificationSettings(SettingsGroup):
 
 
 class BotSettings(SettingsGroup):
-    """The bots besides that of GRAPH_APP_ID."""
+    """The bots in addition to that of GRAPH_APP_ID."""
 
     table: ClassVar[str] = "several-bots"
 
@@ -302,7 +302,7 @@ class BotSettings(SettingsGroup):
 
 
 class ManagementSettings(SettingsGroup):
-    """Who may use the management routes, and for which calls."""
+    """The callers of management routes, and the calls that they may manage."""
 
     table: ClassVar[str] = "management"
 

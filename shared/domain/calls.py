@@ -67,9 +67,9 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """Who requested the hang-up, and when Graph answered it.
+    """A hang-up: its requester, and the time of Graph's answer.
 
-    `not_found`: Graph answered one of the hang-ups that the call was already gone. `accepted`: Graph accepted the
+    `not_found`: Graph answered one of the hang-ups that the call was already over. `accepted`: Graph accepted the
     hang-up of `requested_by`, so the end that follows is its effect.
     """
 

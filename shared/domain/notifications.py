@@ -274,7 +274,7 @@ def parse_operation(
 def parse_result_info(entity: JsonObject) -> ResultInfo | None:
     """Read the `resultInfo` of a call or an operation. None if it has none, or an empty one.
 
-    If the subcode is missing, the DiagCode of the message stands for it.
+    If the subcode is missing, it is taken from the DiagCode of the message.
     """
     info = get_ignoring_case(entity, "resultInfo")
     if not isinstance(info, dict):

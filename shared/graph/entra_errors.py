@@ -16,7 +16,7 @@ ADVICE = {
     "AADSTS53003": "Conditional Access blocks the app. Exempt the app, or the addresses of its requests.",
     "AADSTS65001": f"Consent is missing. {_CONSENT}",
     "AADSTS70021": f"The app registration does not trust the managed identity. {_FEDERATION}",
-    "AADSTS90002": "The tenant does not exist. Correct the call's tenant or GRAPH_CLOUD; each cloud has its own tenants.",
+    "AADSTS90002": "The tenant does not exist. Correct the call's tenant or GRAPH_CLOUD: tenants belong to one cloud.",
     "AADSTS90033": "Entra failed. Wait: Call Keeper repeats the request.",
     "AADSTS500011": "The tenant does not know Graph by this address. Set GRAPH_CLOUD to the tenant's cloud.",
     "AADSTS700016": f"The tenant does not know the app. Correct the app's id. {_CONSENT}",

@@ -151,12 +151,11 @@ def _clocks_in(value: object, seen: set[int]) -> Iterator[tuple[str, object]]:
     if isinstance(value, tuple | list | set | frozenset | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _clocks_in(item, seen)
-    elif type(value).__module__.startswith("shared."):
-        names = {*getattr(value, "__dict__", {}), *getattr(type(value), "__slots__", ())}
-        for name in names:
+    elif kind := next((kind for kind in type(value).__mro__ if kind.__module__.startswith("shared.")), None):
+        for name in {*getattr(value, "__dict__", {}), *getattr(kind, "__slots__", ())}:
             member = getattr(value, name, None)
             if hasattr(member, "now") and hasattr(member, "sleep"):
-                yield type(value).__name__, member
+                yield kind.__name__, member
             else:
                 yield from _clocks_in(member, seen)
 

@@ -278,7 +278,7 @@ def test_a_call_that_was_gone_already_says_who_hung_up() -> None:
         NOON + MINUTE,
     )
 
-    assert "gone already when bot A hung up" in why(call).reason
+    assert "already over when bot A hung up" in why(call).reason
     assert (why(call).source, call.ended_at) == (TerminationSource.HANGUP_NOT_FOUND, NOON + MINUTE)
 
 

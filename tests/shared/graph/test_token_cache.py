@@ -351,7 +351,7 @@ async def test_a_refusal_names_the_tenant_the_credential_and_entras_code(make: M
 
     assert str(caught.value) == (
         f"No Graph token for app {APP} in tenant {TENANT}: Entra refused the credential (secret) with AADSTS7000215. "
-        "The secret is wrong. Set its value, not its id, and see that it is this app's."
+        "The secret is wrong. Set its value, not its id, and check that it belongs to this app."
     )
 
 

@@ -37,6 +37,7 @@ from shared.graph.token_cache import (
     RENEWAL_COOLDOWN,
     GraphTokens,
 )
+from tests.support.clocks import SteppedClock
 
 type Serve = Callable[..., Awaitable[str]]
 type Make = Callable[..., GraphTokens]
@@ -46,17 +47,6 @@ TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
 OTHER = "cccccccc-1111-2222-3333-444444444444"
 IDENTITY = "dddddddd-1111-2222-3333-444444444444"
 SECRET = {"GRAPH_CREDENTIAL": "secret", "GRAPH_CLIENT_SECRET": "s3cret"}
-
-
-@dataclass
-class SteppedClock:
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def now(self) -> datetime:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
 
 
 @dataclass
@@ -117,7 +107,7 @@ def entra() -> Entra:
 
 @pytest.fixture
 def clock() -> SteppedClock:
-    return SteppedClock()
+    return SteppedClock(datetime.now(UTC))  # azure-identity computes expiries by the machine's clock
 
 
 @pytest.fixture(scope="session")

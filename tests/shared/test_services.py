@@ -87,6 +87,7 @@ async def test_each_part_is_made_once() -> None:
             "MANAGEMENT_ISSUERS": "https://login.example",
         },
     ],
+    ids=["tenant", "two audiences", "own metadata and issuer"],
 )
 async def test_once_an_audience_is_set_a_token_is_always_asked_for(settings: dict[str, str]) -> None:
     parts = made(**STORAGE, **settings)

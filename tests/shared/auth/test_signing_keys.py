@@ -342,6 +342,10 @@ async def test_of_two_keys_with_one_id_the_one_that_fits_counts(
         [{"kty": "oct", "use": "sig", "kid": "first", "k": "czNjcmV0"}],
         ["first"],
     ],
+    ids=[
+        *("no key", "use=enc", "alg=RS512", "kty=EC", "n is not base64", "no exponent", "key_ops=encrypt"),
+        *("key_ops is text", "1024 bits", "empty kid", "symmetric", "text instead of a key"),
+    ],
 )
 async def test_only_rsa_keys_for_signatures_of_a_good_size_count(
     verifier: TokenVerifier, issuer: Issuer, keys: list[dict[str, object]]

@@ -208,6 +208,11 @@ NOTHING = CallNotification(CALL, deleted=True)
         (end(200, 5010, message="Over."), end(200, 5010)),
         (end(200, 5010, message="A"), end(200, 5010, message="B")),
     ],
+    ids=[
+        *("catalogue > unknown codes", "catalogue > code alone", "two rows of the catalogue", "lower subcode first"),
+        *("both codes > subcode alone", "numbers > text", "terminationReason > nothing", "text codes > message"),
+        *("message > nothing", "with a message > without", "first message in the alphabet"),
+    ],
 )
 def test_a_richer_reason_replaces_a_poorer_one_and_never_the_reverse(
     richer_one: CallNotification, poorer_one: CallNotification

@@ -182,6 +182,10 @@ async def test_each_answer_has_one_meaning(
         {"code": "Forbidden", "message": '{"error":{"code":7505,"message":"Mismatch"}}'},
         {"code": "Forbidden", "message": "7505: request 7900-8001 at 2026-08-01T07:50:05 by app-8000 refused"},
     ],
+    ids=[
+        *("innerError", "innererror, twice", "subcode", "DiagCode", "after #", "after the words error code"),
+        *("in brackets", "JSON in the message", "JSON with an error in the message", "at the start of the message"),
+    ],
 )
 async def test_the_subcode_is_found_where_graph_puts_it(serve: Serve, connect: Connect, error: object) -> None:
     graph = connect(await serve(answering(lambda: web.json_response({"error": error}, status=403, headers=MARK))))

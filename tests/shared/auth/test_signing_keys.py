@@ -285,7 +285,7 @@ async def test_a_document_that_was_never_loaded_is_asked_for_again_soon_and_then
 
     urls = (await serve(issuer.answer) + "/metadata", await serve(answer) + "/metadata")
     keys = SigningKeys(urls, client, clock)
-    for _ in range(300):
+    for _ in range(300):  # seconds: four cooldowns of a minute, and those before them (75 s)
         await keys.load_missing(timedelta(seconds=10))
         clock.time += timedelta(seconds=1)
 

@@ -11,7 +11,7 @@ from shared import errors
 from shared.domain.notifications import ResultInfo
 from shared.errors import GraphError, InvalidRequest, TokenUnavailable
 from shared.graph.client import GraphCall
-from shared.graph.error_mapping import parse_retry_after
+from shared.graph.error_mapping import _MAX_MESSAGE_LENGTH, parse_retry_after
 from shared.http_client import MAX_RESPONSE_BODY
 from tests.shared.graph.graph_answers import (
     CALL,
@@ -269,7 +269,7 @@ async def test_messages_hold_no_secret_and_stay_short(
 
     told = str(caught.value)
     assert "Bad prompt … and … word" in told
-    assert len(told) < 300
+    assert len(told) < 100 + _MAX_MESSAGE_LENGTH  # words of our own, then Graph's
     assert "first-token" not in told + caplog.text
 
 

@@ -49,6 +49,7 @@ class Claims:
     kind: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class TokenVerifier:
     """Verifies RS256 tokens of the kinds that a route accepts.
 
@@ -60,9 +61,8 @@ class TokenVerifier:
         The clock for `exp` and `nbf`.
     """
 
-    def __init__(self, kinds: tuple[TokenKind, ...], clock: Clock) -> None:
-        self._kinds = kinds
-        self._clock = clock
+    kinds: tuple[TokenKind, ...]
+    clock: Clock
 
     async def verify(self, authorization: str | None) -> Claims:
         """Return the claims of the token in an `Authorization` header.
@@ -80,7 +80,7 @@ class TokenVerifier:
         kid, payload = _parse_kid(token), _parse_part(token.split(".")[1])
         _check_spelling(payload)
         issuer, tenant_id = _issuer(payload), _tenant_id(payload)
-        kind = next((kind for kind in self._kinds if kind.is_issued_by(issuer, tenant_id)), None)
+        kind = next((kind for kind in self.kinds if kind.is_issued_by(issuer, tenant_id)), None)
         if kind is None:
             raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_quoted(issuer)}.")
         keys = await kind.keys.get(kid)
@@ -89,7 +89,7 @@ class TokenVerifier:
         signing = [key for key in keys if _is_signed_by(token, key)]
         if not signing:
             raise Unauthenticated("The token's signature is wrong.")
-        claims = _claims(payload, kind, tenant_id, self._clock.now())
+        claims = _claims(payload, kind, tenant_id, self.clock.now())
         if not await kind.keys.may_sign(signing, issuer, tenant_id):
             raise Unauthenticated(f"The token's key is not one of its issuer: {_quoted(issuer)}.")
         if not kind.may_be_sent_by(claims.app_id):

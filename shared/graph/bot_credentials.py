@@ -1,6 +1,7 @@
 """Requests for Graph tokens to Entra, by azure-identity over one transport for all bots and tenants."""
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -111,21 +112,21 @@ class BotCredentials:
         return ManagedIdentityCredential(client_id=client_id, transport=self._transport)
 
 
+@dataclass(frozen=True, slots=True)
 class _AssertionSource:
     """A managed identity whose tokens prove the app, so that no secret exists (workload identity federation).
 
     All tenants of an app share it, because the identity endpoint limits the rate of requests.
     """
 
-    def __init__(self, identity: _Credential, audience: str) -> None:
-        self._identity = identity
-        self._audience = audience
-        self._lock = asyncio.Lock()
+    identity: _Credential
+    audience: str
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def get_assertion(self) -> str:
         """Return the identity's token, from azure-identity's cache while valid. Concurrent calls make one request."""
         async with self._lock:
-            return (await self._identity.get_token(self._audience)).token
+            return (await self.identity.get_token(self.audience)).token
 
 
 def _secret_value(secret: SecretStr | None) -> str | None:

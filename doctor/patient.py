@@ -11,6 +11,7 @@ import httpx
 
 from doctor.deployment import Deployment
 from doctor.finding import CannotCheck
+from shared.clock import SystemClock
 from shared.config.clouds import CLOUDS
 from shared.config.settings import Settings, load_settings
 from shared.errors import SettingsInvalid, TokenUnavailable
@@ -103,7 +104,7 @@ class Patient:
             return self._known_token
 
     async def _ask_for_token(self) -> str:
-        tokens = GraphTokens(self.settings)
+        tokens = GraphTokens(self.settings, SystemClock())
         try:
             return await tokens.get(self.tenant)
         except TokenUnavailable as error:

@@ -7,7 +7,9 @@ import azure.functions as func
 from functions.routing import COMMON_ERRORS, Caller, Route, endpoint, reply
 from shared.api.views import HealthView, TerminationCode, TerminationCodeList, TerminationReason
 from shared.domain.termination import catalogue
-from shared.health import check_health
+from shared.errors import SettingsInvalid
+from shared.health import settings_view
+from shared.services import services
 
 blueprint = func.Blueprint()
 
@@ -28,7 +30,10 @@ async def health(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     Open to everybody, and without secrets. degraded: it works, but sweeps are late, most calls could not be renewed,
     or signing keys were never loaded. unhealthy: settings or storage fail. `checks` names the fault.
     """
-    view = await check_health()
+    try:
+        view = await services().health.run()
+    except SettingsInvalid as error:
+        view = settings_view(error)
     return reply(view, 503 if view.status == "unhealthy" else 200)
 
 

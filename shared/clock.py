@@ -1,21 +1,21 @@
-"""Time as the domain sees it: injected, so that tests step it instead of waiting."""
+"""The clock that all parts get passed in, so that tests step it instead of waiting."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-EVENT_SPACING = timedelta(microseconds=1)  # sets the lines of a story that are written at one moment in their order
+EVENT_SPACING = timedelta(microseconds=1)  # between lines of an event log that are written at once: keeps their order
 
 
 class Clock(Protocol):
-    """What tells the time and waits."""
+    """Tells the time and waits."""
 
     def now(self) -> datetime:
-        """The time, aware, in UTC."""
+        """Return the time, aware, in UTC."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for a number of seconds."""
         ...
 
 
@@ -23,9 +23,9 @@ class SystemClock:
     """The clock of the machine."""
 
     def now(self) -> datetime:
-        """The time, aware, in UTC."""
+        """Return the time, aware, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, in real time."""
+        """Wait for a number of seconds, in real time."""
         await asyncio.sleep(seconds)

@@ -1,12 +1,12 @@
-"""What can go wrong, as the domain means it; HTTP learns of it in one place, `functions/problems.py`.
+"""The errors that are raised on purpose. `functions/problems.py` maps each to an HTTP answer.
 
 CallKeeperError
-├── InvalidRequest         the caller's words are off: says which, and what to send instead
+├── InvalidRequest         the request is not valid: says what is wrong, and what to send instead
 │   ├── PayloadTooLarge
-│   └── UnsupportedBody    compressed, or no JSON by its own word
+│   └── UnsupportedBody    compressed, or its content type is not JSON
 ├── Unauthenticated        no token, or one that does not verify
-├── Forbidden              a good token that may not do this
-│   └── TokenAppMismatch   for a call of another bot of this deployment
+├── Forbidden              the token is valid, but does not permit this
+│   └── TokenAppMismatch   the call belongs to another bot of this deployment
 ├── NotFound
 │   ├── CallNotFound
 │   └── OperationNotFound
@@ -14,38 +14,38 @@ CallKeeperError
 │   ├── CallEnded
 │   ├── TenantMismatch
 │   ├── AppMismatch
-│   ├── RequestInProgress  the same Idempotency-Key is being worked on
-│   ├── OutcomeUnknown     a recording may have begun or not: it must not be asked for again
-│   └── RecordingNotPersisted  Graph did it, but it could not be written down
-├── IdempotencyKeyReused   the same Idempotency-Key, another request
-├── Unavailable            our own trouble, or a dependency's: try again
+│   ├── RequestInProgress  a request with the same Idempotency-Key is not finished
+│   ├── OutcomeUnknown     a recording may have begun: the request must not be repeated
+│   └── RecordingNotPersisted  Graph started the recording, but the store did not accept it
+├── IdempotencyKeyReused   the same Idempotency-Key with another request
+├── Unavailable            a dependency failed: try again
 │   ├── StoreUnavailable
 │   │   └── RowUnreadable  a row is damaged, or a newer version wrote it
 │   ├── TokenUnavailable   no Graph token for a tenant
-│   └── SigningKeysUnavailable  no signing keys to verify a token with
+│   └── SigningKeysUnavailable  no keys to verify a token with
 ├── SettingsInvalid        names the settings that are missing or wrong
-├── StoreConflict          somebody else wrote the row first: read, merge, write again
-└── GraphError             Graph answered, but not with success (or did not answer)
-    ├── GraphCallNotFound  404, or 400/8528: the call is gone
+├── StoreConflict          another writer changed the row first: read, merge, write again
+└── GraphError             a request to Graph did not succeed
+    ├── GraphCallNotFound  404, or 400/8528: the call is over
     ├── GraphForbidden     403: the app or the tenant is wrong
     ├── GraphRejected      another 4xx
     ├── GraphThrottled     429
-    └── GraphUnavailable   5xx, time-out, a broken connection, an answer that is not proved to be Graph's
-        └── GraphNotReached  no connection, or something on the way answered: Graph did nothing
+    └── GraphUnavailable   5xx, timeout, broken connection, or an answer without proof that Graph sent it
+        └── GraphNotReached  no connection, or something else answered: Graph did nothing
 """
 
 import traceback
 from pathlib import Path
 
-MAX_FRAMES = 5  # of a traceback, in the log
+MAX_FRAMES = 5  # frames of a traceback in the log
 
 
 class CallKeeperError(Exception):
-    """The root of all errors raised on purpose. The message is fit for a caller: it holds no secret."""
+    """The root of all errors raised on purpose. The message may be shown to a caller: it holds no secret."""
 
 
 class InvalidRequest(CallKeeperError):
-    """The request is off. `errors` names each fault by a JSON pointer (or parameter name) and its detail."""
+    """The request is not valid. `errors` has the JSON pointer (or parameter name) and the detail of each fault."""
 
     def __init__(self, detail: str, errors: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(detail)
@@ -53,43 +53,43 @@ class InvalidRequest(CallKeeperError):
 
 
 class PayloadTooLarge(InvalidRequest):
-    """The body is larger than the route takes."""
+    """The body is larger than the route accepts."""
 
 
 class UnsupportedBody(InvalidRequest):
-    """The body is compressed, or is by its own word something else than JSON in UTF-8."""
+    """The body is compressed, or its content type is not JSON in UTF-8."""
 
 
 class Unauthenticated(CallKeeperError):
-    """There is no token, or it does not verify."""
+    """There is no token, or its verification failed."""
 
 
 class Forbidden(CallKeeperError):
-    """The token is good, but may not do this."""
+    """The token is valid, but does not permit this."""
 
 
 class TokenAppMismatch(Forbidden):
-    """The token's audience is one bot of this deployment, the call another's."""
+    """The token's audience is one bot of this deployment, but the call belongs to another."""
 
 
 class NotFound(CallKeeperError):
-    """What was asked for is not there."""
+    """The resource does not exist."""
 
 
 class CallNotFound(NotFound):
-    """No call of this id is on record."""
+    """No call with this id is on record."""
 
     def __init__(self, call_id: str) -> None:
         super().__init__(f"No call {call_id} is on record. Register it with PUT /api/calls/{call_id}.")
 
 
 class OperationNotFound(NotFound):
-    """No operation of this id is on record for the call."""
+    """The call has no operation with this id on record."""
 
     def __init__(self, call_id: str, operation_id: str) -> None:
         super().__init__(
             f"Call {call_id} has no operation {operation_id} on record. "
-            f"Take an id that GET /api/calls/{call_id}/operations shows."
+            f"Use an id from GET /api/calls/{call_id}/operations."
         )
 
 
@@ -106,31 +106,31 @@ class TenantMismatch(Conflict):
 
 
 class AppMismatch(Conflict):
-    """The call is another bot's of this deployment."""
+    """The call belongs to another bot of this deployment."""
 
 
 class RequestInProgress(Conflict):
-    """The request that first had this Idempotency-Key is being worked on."""
+    """An earlier request with this Idempotency-Key is not finished."""
 
 
 class OutcomeUnknown(Conflict):
-    """A recording may have begun or not, so it is not asked for again. Graph's answer, if any, is the cause."""
+    """A recording may have begun, so the request must not be repeated. Graph's answer, if any, is the cause."""
 
 
 class RecordingNotPersisted(Conflict):
-    """Graph did what was asked, but it could not be written down. To ask again would do it twice."""
+    """Graph started the recording, but the store did not accept it. A repeated request would start a second one."""
 
 
 class IdempotencyKeyReused(CallKeeperError):
-    """The Idempotency-Key was used for another request."""
+    """The Idempotency-Key was used with another request."""
 
 
 class Unavailable(CallKeeperError):
-    """Our own trouble or a dependency's: the same request may succeed later."""
+    """A dependency failed: the same request may succeed later."""
 
 
 class StoreUnavailable(Unavailable):
-    """Table Storage or Queue Storage did not take or give what it should."""
+    """A request to Table Storage or Queue Storage failed."""
 
 
 class RowUnreadable(StoreUnavailable):
@@ -144,17 +144,17 @@ class RowUnreadable(StoreUnavailable):
 
 
 class TokenUnavailable(Unavailable):
-    """No Graph token could be had for a tenant."""
+    """No Graph token could be obtained for a tenant."""
 
 
 class SigningKeysUnavailable(Unavailable):
-    """No signing keys are at hand to verify a token with."""
+    """The signing keys that could verify a token are not loaded."""
 
 
 class SettingsInvalid(CallKeeperError):
     """Settings are missing or wrong; the message names them, without their values.
 
-    `faults` has each setting's name with what is wrong about it.
+    `faults` has pairs: the name of a setting, and what is wrong with it.
     """
 
     def __init__(self, detail: str, faults: tuple[tuple[str, str], ...] = ()) -> None:
@@ -163,24 +163,24 @@ class SettingsInvalid(CallKeeperError):
 
 
 class StoreConflict(CallKeeperError):
-    """Somebody else wrote the row since it was read."""
+    """Another writer changed the row after it was read."""
 
 
 class GraphError(CallKeeperError):
-    """Graph's answer was not a success.
+    """A request to Graph did not succeed.
 
     Parameters
     ----------
     detail
-        What happened, in words, without secrets.
+        What happened, without secrets.
     status
-        The HTTP status, None where there was no answer.
+        The HTTP status. None if there was no answer.
     subcode
-        Graph's or the calling service's code in the body (8522, 7504, …), if it gave a number.
+        The code of Graph or of the calling service in the body (8522, 7504, …), if it is a number.
     request_id
         Graph's `request-id`, for a support case.
     retry_after
-        Seconds that Graph asked to wait.
+        The seconds that Graph asks to wait.
     """
 
     def __init__(
@@ -200,35 +200,35 @@ class GraphError(CallKeeperError):
 
 
 class GraphCallNotFound(GraphError):
-    """The call is gone: 404, or 400 with 8528."""
+    """The call is over: 404, or 400 with 8528."""
 
 
 class GraphForbidden(GraphError):
-    """403: the app lacks a permission, or the token is another tenant's (7504, 7505, 7507)."""
+    """403: the app lacks a permission (7504), or the token is for another tenant (7505) or app (7507)."""
 
 
 class GraphRejected(GraphError):
-    """Another 4xx: Graph refuses this request as it stands."""
+    """Another 4xx: Graph refuses this request, and would refuse it again."""
 
 
 class GraphThrottled(GraphError):
-    """429: wait `retry_after` seconds, the whole tenant."""
+    """429: send nothing for the tenant for `retry_after` seconds."""
 
 
 class GraphUnavailable(GraphError):
-    """5xx, a time-out, a broken connection, or an answer that is not proved to be Graph's: it may have been done."""
+    """5xx, timeout, broken connection, or an answer without proof that Graph sent it. Graph may have done it."""
 
 
 class GraphNotReached(GraphUnavailable):
-    """There was no connection, or something on the way answered in Graph's place: nothing was done."""
+    """There was no connection, or something on the way answered in Graph's place: Graph did nothing."""
 
 
 def safe_message(error: BaseException) -> str:
-    """What may be told of an error: our own in their words, others by their kind alone, as they may hold secrets."""
+    """Return the message of an error of ours. Return only the class name of others: their text may hold secrets."""
     return str(error) if isinstance(error, CallKeeperError) else type(error).__name__
 
 
 def traceback_summary(error: BaseException) -> str:
-    """Where an error came from, innermost last: files, lines, functions; not the text, which may hold secrets."""
+    """Return file, line and function of the last 5 frames, innermost last. The error's text may hold secrets."""
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)

@@ -1,90 +1,88 @@
-"""Whether Call Keeper can do its work: settings, storage, keys of tokens, sweeps that happen and renew most calls."""
+"""The health check: settings, storage, signing keys, and sweeps that run and renew most calls."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from shared import BUILD, VERSION
 from shared.api.views import HealthView
-from shared.domain.leases import credible
+from shared.clock import Clock
+from shared.domain.leases import Timing, credible
 from shared.errors import SettingsInvalid, StoreUnavailable
-from shared.services import Services, services
-from shared.storage.store import SHARDS
+from shared.storage.store import SHARDS, CallStore
+
+if TYPE_CHECKING:
+    from shared.auth.token_kinds import TokenKind
+    from shared.storage.wakeup_queue import StorageQueue
 
 CHECK_TTL = timedelta(seconds=5)
-KEYS_TIMEOUT = timedelta(seconds=1)  # who asks for health waits no longer for keys; the fetch goes on
+KEYS_TIMEOUT = timedelta(seconds=1)  # the longest time that a check waits for keys; the fetch itself goes on
 MOST_CALLS_FAILING = "most calls could not be renewed by the last sweep: see keep_alive.call.failing in the log"
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
-    parts: Services
-    began_at: datetime
-    view: asyncio.Task[HealthView]
+@dataclass(slots=True)
+class HealthCheck:
+    """Checks what Call Keeper needs. It does not ask Graph: watermarks show if Graph let calls be renewed.
 
-
-_last_check: _Check | None = None
-
-
-async def check_health() -> HealthView:
-    """Look at everything that the keeper needs. Graph is not asked: watermarks tell whether it let calls be renewed.
-
-    Anybody may ask, so one look serves all who ask within 5 seconds.
+    The route needs no key, so all requests within 5 seconds share one check.
     """
-    global _last_check  # noqa: PLW0603 (one per process is the point)
-    try:
-        parts = services()
-    except SettingsInvalid as error:
-        return _view("unhealthy", settings=str(error))
-    now = parts.clock.now()
-    if (
-        _last_check is None
-        or _last_check.parts is not parts
-        or not timedelta() <= now - _last_check.began_at < CHECK_TTL
-    ):
-        _last_check = _Check(parts, now, asyncio.create_task(_run_checks(parts)))
-    return await asyncio.shield(_last_check.view)  # who hangs up takes it from nobody
+
+    store: CallStore
+    queue: "StorageQueue"
+    token_kinds: "tuple[TokenKind, ...]"
+    clock: Clock
+    timing: Timing
+    _began_at: datetime | None = field(default=None, init=False)
+    _view: asyncio.Task[HealthView] | None = field(default=None, init=False)
+
+    async def run(self) -> HealthView:
+        """Return the result of the last check if it is less than 5 seconds old, else of a new one."""
+        now = self.clock.now()
+        if self._view is None or self._began_at is None or not timedelta() <= now - self._began_at < CHECK_TTL:
+            self._began_at, self._view = now, asyncio.create_task(self._check())
+        return await asyncio.shield(self._view)  # one client that disconnects must not cancel what others await
+
+    async def _check(self) -> HealthView:
+        try:
+            sweeps, calls = await self._check_sweeps()
+            await self.queue.ping()
+            keys = await self._check_keys()
+        except StoreUnavailable as error:
+            return _view("unhealthy", settings="ok", storage=str(error))
+        status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == keys == "ok" else "degraded"
+        return _view(status, settings="ok", storage="ok", keys=keys, sweeps=sweeps, calls=calls)
+
+    async def _check_keys(self) -> str:
+        """Check that the keys of each kind of token were loaded once. Loaded keys serve through an outage."""
+        await asyncio.gather(*(kind.keys.load_missing(KEYS_TIMEOUT) for kind in self.token_kinds))
+        missing = [kind.name for kind in self.token_kinds if kind.keys.unloaded_urls()]
+        if not missing:
+            return "ok"
+        return (
+            f"keys of {' and '.join(missing)} tokens are not loaded yet, such tokens get 503: "
+            "see signing_keys.fetch.failed"
+        )
+
+    async def _check_sweeps(self) -> tuple[str, str]:
+        """Return the state of sweeps and of calls by the watermarks, without a number of calls: the route is open.
+
+        Among many calls a few fail at any time, each for its own reason; alerts report those. This check reports a
+        failure only if most calls fail.
+        """
+        read = await asyncio.gather(*(self.store.get_watermark(shard) for shard in range(SHARDS)))
+        now, timing = self.clock.now(), self.timing
+        known = [mark for mark in (credible(mark, now, timing) for mark in read) if mark]
+        never = SHARDS - len(known)
+        late = sum(mark.sweep_started_at < now - timing.at_risk_after for mark in known)
+        failing = sum(mark.failing + len(mark.unwritten) for mark in known)
+        most_fail = failing > sum(mark.renewed for mark in known)
+        return _describe_sweeps(never, late, timing.at_risk_after), MOST_CALLS_FAILING if most_fail else "ok"
 
 
-async def _run_checks(parts: Services) -> HealthView:
-    try:
-        sweeps, calls = await _check_sweeps(parts)
-        await parts.queue.ping()
-        keys = await _check_keys(parts)
-    except SettingsInvalid as error:
-        return _view("unhealthy", settings=str(error))
-    except StoreUnavailable as error:
-        return _view("unhealthy", settings="ok", storage=str(error))
-    status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == keys == "ok" else "degraded"
-    return _view(status, settings="ok", storage="ok", keys=keys, sweeps=sweeps, calls=calls)
-
-
-async def _check_keys(parts: Services) -> str:
-    """Whether the keys of each kind of token that comes in were loaded once; those serve through an outage."""
-    kinds = (*parts.notification_token_kinds, *parts.management_token_kinds)
-    await asyncio.gather(*(kind.keys.load_missing(KEYS_TIMEOUT) for kind in kinds))
-    missing = [kind.name for kind in kinds if kind.keys.unloaded_urls()]
-    if not missing:
-        return "ok"
-    return (
-        f"keys of {' and '.join(missing)} tokens are not loaded yet, such tokens get 503: see signing_keys.fetch.failed"
-    )
-
-
-async def _check_sweeps(parts: Services) -> tuple[str, str]:
-    """What they tell of sweeps and of calls. Not how many fail: anybody may ask.
-
-    Among many calls a few fail at any time, for reasons of their own, which alerts tell; here it is whether most do.
-    """
-    read = await asyncio.gather(*(parts.store.get_watermark(shard) for shard in range(SHARDS)))
-    now, timing = parts.clock.now(), parts.settings.timing
-    known = [mark for mark in (credible(mark, now, timing) for mark in read) if mark]
-    never = SHARDS - len(known)
-    late = sum(mark.sweep_started_at < now - timing.at_risk_after for mark in known)
-    failing = sum(mark.failing + len(mark.unwritten) for mark in known)
-    most_fail = failing > sum(mark.renewed for mark in known)
-    return _describe_sweeps(never, late, timing.at_risk_after), MOST_CALLS_FAILING if most_fail else "ok"
+def settings_view(error: SettingsInvalid) -> HealthView:
+    """Return the health of an app whose parts cannot be built, because settings are missing or wrong."""
+    return _view("unhealthy", settings=str(error))
 
 
 def _describe_sweeps(never: int, late: int, after: timedelta) -> str:

@@ -1,12 +1,11 @@
-"""The one HTTP client of the app, and one careful way to ask with it.
+"""The HTTP client of the app: httpx over aiohttp's connections.
 
-httpx over aiohttp's connections; a keepAlive, which has no words in either direction and is sent by the hundred
-thousand, goes to aiohttp itself, for less than half of the cost (docs/decisions/0018).
+A keepAlive bypasses httpx: it has no body in either direction and is sent very often, and aiohttp alone costs less
+than half (docs/decisions/0018).
 """
 
 import asyncio
 import json
-import logging
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
     import aiohttp
     import httpx
 
-MAX_RESPONSE_BODY = 256 * 1024  # bytes: Graph's answers about a call have a few thousand
+MAX_RESPONSE_BODY = 256 * 1024  # bytes; Graph's answers about a call have a few thousand
 _CONNECTIONS_BESIDE_SWEEPS = 32  # connections left for hang-ups, recordings and signing keys while a sweep runs
-_IDLE_TIMEOUT = timedelta(seconds=60)  # how long a connection is kept for the next request
+_IDLE_TIMEOUT = timedelta(seconds=60)  # an unused connection is kept so long for the next request
 _CHUNK_BYTES = 16 * 1024  # bytes
 _HEADERS = {"accept-encoding": "identity", "user-agent": "call-keeper"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `content` is sent as JSON; one without it may go `via_aiohttp`: then httpx is passed by."""
+    """A request. `content` is sent as JSON. With `via_aiohttp` it bypasses httpx, and must have no content."""
 
     method: str
     url: str
@@ -42,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer; `body` is empty where nobody wanted it. The names of headers are found in any case."""
+    """A response. `body` is empty if it was not read. Headers are found in any case of their names."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,11 +49,11 @@ class Response:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it is any 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004 that is what a 2xx is
+        """True for any 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004 the 2xx
 
     def json(self) -> object:
-        """The body's JSON, or None where it is none."""
+        """Return the parsed body, or None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -65,7 +64,7 @@ type _RawResponse = httpx.Response | aiohttp.ClientResponse
 
 
 class TransportError(Exception):
-    """There was no whole answer. `head` is what came of it, `args[0]` the reason in words without secrets."""
+    """There was no complete response. `head` is what arrived; the text is the reason, without secrets."""
 
     def __init__(self, reason: str, head: Response | None = None) -> None:
         super().__init__(reason)
@@ -73,10 +72,10 @@ class TransportError(Exception):
 
 
 class HttpClient:
-    """What all of the app sends its own requests with. It opens nothing before the first, in that one's loop.
+    """Sends the app's own requests. It opens nothing before the first request, in whose event loop it then stays.
 
-    Certificates are those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's. Proxies are not used, redirects not
-    followed, cookies not kept.
+    It trusts the certificates of SSL_CERT_FILE or SSL_CERT_DIR, else those of certifi. It uses no proxy, follows no
+    redirect and keeps no cookie.
     """
 
     def __init__(self, connections: int) -> None:
@@ -89,17 +88,17 @@ class HttpClient:
         *,
         wants_body: Callable[[Response], bool] = lambda _head: True,
     ) -> Response:
-        """Send the request and read the answer, all within `timeout`.
+        """Send the request and read the response, all within `timeout`.
 
-        The body is read, up to 256 KiB, if `wants_body` says so for the head.
+        The body is read, up to 256 KiB, if `wants_body` is true for the head.
 
         Raises
         ------
         TransportError
-            Time-out, no or a broken connection, or something that is not HTTP or too large.
+            Timeout, no connection or a broken one, an answer that is not HTTP, or a body that is too large.
         """
         head: Response | None = None
-        opening = self._open(request)  # reads the certificates the first time, which is no part of the wait
+        opening = self._open(request)  # the first time this reads the certificates, which must not count
         try:
             async with asyncio.timeout(timeout.total_seconds()), opening as response:
                 head = Response(_status(response), response.headers)
@@ -130,12 +129,14 @@ class HttpClient:
 
         client = httpx.AsyncClient(
             transport=AiohttpTransport(client=self._session, verify=self._certificates),
-            timeout=None,  # noqa: S113 `send` limits the whole of a request, where httpx knows of single steps only
+            timeout=None,  # noqa: S113 `send` limits the whole request; httpx could limit only single steps
             follow_redirects=False,
             trust_env=False,
             headers=_HEADERS,
         )
-        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # no tenant's answers mark another's
+        client.cookies.jar.set_policy(
+            DefaultCookiePolicy(allowed_domains=())
+        )  # no cookie of one tenant goes to another
         return client
 
     def _open(self, request: Request) -> "AbstractAsyncContextManager[_RawResponse]":
@@ -143,15 +144,13 @@ class HttpClient:
         if request.via_aiohttp:
             from yarl import URL  # noqa: PLC0415 comes with aiohttp, which is slow to import
 
-            url = URL(request.url, encoded=True)  # as it is: to find that nothing is to be quoted takes its time
+            url = URL(request.url, encoded=True)  # unchanged: the check for characters to quote is slow
             return self._session.request(request.method, url, headers=headers, allow_redirects=False)
         return self._client.stream(request.method, request.url, headers=headers, json=request.content)
 
 
 def make_http_client(sweep_concurrency: int) -> HttpClient:
-    """Make the client that the whole app shares: a connection for each request of a sweep, and some for the rest."""
-    for name in ("httpx", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they log a line a request, some with headers
+    """Return a client with a connection for each concurrent request of a sweep, and 32 for all other requests."""
     return HttpClient(sweep_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
 
 
@@ -160,7 +159,7 @@ class _TooLarge(Exception):
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """What may go wrong with a request. Named only then, so that a sweep does not wait for httpx to be imported."""
+    """Return the errors of a request. Imported only on an error, so that a sweep does not wait for httpx."""
     import aiohttp  # noqa: PLC0415 slow to import
     import httpx  # noqa: PLC0415 slow to import
 
@@ -168,7 +167,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 def _cause_name(error: Exception) -> str:
-    """What it was: httpx wraps the errors of aiohttp in its own."""
+    """Return the class name of the cause: httpx wraps the errors of aiohttp in its own."""
     import httpx  # noqa: PLC0415 slow to import
 
     return type(error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error).__name__
@@ -205,10 +204,10 @@ def _session(connections: int, certificates: ssl.SSLContext) -> "aiohttp.ClientS
             limit=connections, ssl=certificates, keepalive_timeout=_IDLE_TIMEOUT.total_seconds()
         ),
         headers=_HEADERS,
-        skip_auto_headers=("content-type",),  # aiohttp would name one for an empty body
-        timeout=aiohttp.ClientTimeout(total=None),  # `send` limits the whole, the wait for a connection included
-        cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's answers must not mark another's requests
-        auto_decompress=False,  # a small answer may be large when it is unpacked
+        skip_auto_headers=("content-type",),  # aiohttp would send one for an empty body
+        timeout=aiohttp.ClientTimeout(total=None),  # `send` limits the whole request and the wait for a connection
+        cookie_jar=aiohttp.DummyCookieJar(),  # no cookie of one tenant goes to another
+        auto_decompress=False,  # a small answer may be very large after decompression
         trust_env=False,  # proxies
     )
 
@@ -217,6 +216,6 @@ def _certificates() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if file or folder:
         return ssl.create_default_context(cafile=file, capath=folder)
-    import certifi  # noqa: PLC0415 not needed where the environment names its own
+    import certifi  # noqa: PLC0415 not needed if the environment names certificates
 
     return ssl.create_default_context(cafile=certifi.where())

@@ -1,4 +1,4 @@
-"""GUIDs as Entra writes them."""
+"""GUIDs as Entra writes them, alone and inside other text."""
 
 import re
 
@@ -7,17 +7,17 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def is_guid(text: str) -> bool:
-    """Whether this is a hyphenated GUID, in either case."""
+    """True if the text is a hyphenated GUID, in upper or lower case."""
     return _GUID.fullmatch(text) is not None
 
 
 def canonical_guid(text: str) -> str:
-    """The GUID in lower case.
+    """Return the GUID in lower case.
 
     Raises
     ------
     ValueError
-        It is none.
+        The text is not a GUID.
     """
     if not is_guid(text):
         raise ValueError(NOT_A_GUID)
@@ -25,15 +25,15 @@ def canonical_guid(text: str) -> str:
 
 
 def lower_guids(text: str) -> str:
-    """The text with every GUID in it in lower case, the rest as it is."""
+    """Return the text with every GUID in it in lower case, the rest unchanged."""
     return _GUID.sub(lambda found: found[0].lower(), text)
 
 
 def canonical_issuer(text: str) -> str:
-    """An issuer as it is compared: GUIDs in lower case, without the slash at its end that some tokens have."""
+    """Return an issuer in the form for comparisons: GUIDs in lower case, no final slash (some tokens have one)."""
     return lower_guids(text).removesuffix("/")
 
 
 def guids_in(text: str) -> frozenset[str]:
-    """The GUIDs that stand in the text, in lower case."""
+    """Return the GUIDs in the text, in lower case."""
     return frozenset(map(str.lower, _GUID.findall(text)))

@@ -1,12 +1,12 @@
-"""Composition: builds the parts lazily, once per process, inside the running loop. Nothing is built at import."""
+"""The composition root: `Services` builds each part once, when it is first used. Nothing is built at import."""
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
+from shared import telemetry
 from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
 from shared.api.records import Records
@@ -15,6 +15,7 @@ from shared.clock import Clock, SystemClock
 from shared.config.apps import Apps
 from shared.config.settings import Settings, load_settings
 from shared.errors import SettingsInvalid
+from shared.health import HealthCheck
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
@@ -36,37 +37,35 @@ TABLE_NAME = "calls"
 
 
 class QueueRetryOptions(TypedDict):
-    """Between the tries of a request to Queue Storage; the times in seconds."""
+    """The waits between the attempts of a request to Queue Storage, in seconds."""
 
     initial_backoff: float
     increment_base: int
     random_jitter_range: int
 
 
-# The SDK's own begin with 15 seconds, and a request or a sweep waits for them.
+# The SDK's own waits begin with 15 seconds. That is too long for a request or a sweep.
 QUEUE_RETRY_OPTIONS = QueueRetryOptions(initial_backoff=0.2, increment_base=1, random_jitter_range=0)
 
 
 class Services:
-    """The parts of Call Keeper, put together by the settings."""
+    """The parts of Call Keeper, built by the settings. All of them use the same clock and the same HTTP client."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        for name in ("azure", "msal"):  # they log every request and its address at INFO; see `http_client` for the rest
-            logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger("azure.identity").setLevel(logging.ERROR)  # its warnings repeat whatever Entra wrote
+        telemetry.quieten_libraries()
 
     @cached_property
     def http(self) -> "HttpClient":
-        """The one HTTP client."""
-        from shared.http_client import make_http_client  # noqa: PLC0415 (as late as all else)
+        """The HTTP client for Graph and for signing keys."""
+        from shared.http_client import make_http_client  # noqa: PLC0415 (aiohttp loads when it is needed)
 
         return make_http_client(self.settings.keep_alive_concurrency)
 
     @cached_property
     def apps(self) -> Apps:
-        """The bots whose calls are kept."""
+        """The bots whose calls are kept alive."""
         return self.settings.apps
 
     @cached_property
@@ -79,7 +78,7 @@ class Services:
 
     @cached_property
     def store(self) -> "TableCallStore":
-        """Calls in Table Storage."""
+        """The store of calls in Table Storage."""
         from azure.data.tables.aio import TableClient  # noqa: PLC0415 (loads when it is needed)
 
         from shared.storage.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
@@ -95,7 +94,7 @@ class Services:
 
     @cached_property
     def queue(self) -> StorageQueue:
-        """Wake-ups on Queue Storage."""
+        """The queue of wake-ups in Queue Storage."""
         from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
 
@@ -127,7 +126,7 @@ class Services:
 
     @cached_property
     def renewer(self) -> Renewer:
-        """Renews one call."""
+        """The renewer of single calls."""
         settings = self.settings
         return Renewer(
             self.store,
@@ -140,7 +139,7 @@ class Services:
 
     @cached_property
     def keeper(self) -> Keeper:
-        """Sweeps."""
+        """The keeper, which sweeps."""
         return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config)
 
     @cached_property
@@ -161,7 +160,7 @@ class Services:
 
     @cached_property
     def management(self) -> Management:
-        """What bots and operators ask."""
+        """The requests of bots and operators."""
         timing = self.settings.timing
         queue = self.best_effort_queue
         records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
@@ -171,7 +170,7 @@ class Services:
 
     @cached_property
     def webhook(self) -> Webhook:
-        """What Graph tells."""
+        """The notifications of Graph."""
         settings = self.settings
         verifier = self._make_verifier(self.notification_token_kinds)
         allow_list = SenderAllowList(frozenset(settings.allowed_tenant_ids))
@@ -179,22 +178,28 @@ class Services:
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":
-        """Verifies the Entra tokens of management routes; None where the function key is all that is asked."""
+        """The verifier of Entra tokens for management routes. None if the function key is enough for them."""
         return self._make_verifier(self.management_token_kinds) if self.management_token_kinds else None
 
     @cached_property
     def notification_token_kinds(self) -> "tuple[TokenKind, ...]":
-        """The kinds of tokens that the webhook takes."""
-        from shared.auth.token_kinds import notification_token_kinds  # noqa: PLC0415 (its keys' libraries load when they are needed)
+        """The kinds of tokens that the webhook accepts."""
+        from shared.auth.token_kinds import notification_token_kinds  # noqa: PLC0415 (cryptography loads when it is needed)
 
         return notification_token_kinds(self.settings, self._make_keys)
 
     @cached_property
     def management_token_kinds(self) -> "tuple[TokenKind, ...]":
-        """The kinds of tokens that management routes take; none if the function key is all that is asked."""
+        """The kinds of tokens that management routes accept. Empty if the function key is enough for them."""
         from shared.auth.token_kinds import management_token_kinds  # noqa: PLC0415 (as above)
 
         return management_token_kinds(self.settings, self._make_keys)
+
+    @cached_property
+    def health(self) -> HealthCheck:
+        """The health check."""
+        kinds = (*self.notification_token_kinds, *self.management_token_kinds)
+        return HealthCheck(self.store, self.queue, kinds, self.clock, self.settings.timing)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":
@@ -226,7 +231,7 @@ _current: tuple[asyncio.AbstractEventLoop, Services] | None = None
 
 
 def services() -> Services:
-    """The services of this process. They belong to the running loop; another loop (in tests) gets its own.
+    """Return the services of this process. They belong to the running event loop: another loop gets its own.
 
     Raises
     ------
@@ -241,6 +246,6 @@ def services() -> Services:
 
 
 def replace_services(replacement: Services | None) -> None:
-    """Put other services in place, or none; for tests."""
+    """Replace the services of this process, or remove them (None), so that a test can use its own."""
     global _current  # noqa: PLW0603 (as above)
     _current = None if replacement is None else (asyncio.get_running_loop(), replacement)

@@ -1,4 +1,4 @@
-"""What Call Keeper tells of itself: every log event and metric by name, with its fields. Nothing else is logged."""
+"""All log events and metrics, each with its fields, and spans of requests. Nothing else is logged."""
 
 import logging
 import time
@@ -6,20 +6,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from inspect import signature
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from shared.domain.calls import Call
 
 LOGGER = "call_keeper"
-MAX_RATE_LIMITS = 256  # there are some dozens; should a field ever hold a stranger's text, memory stays bounded
+# Limits in memory; some dozens are in use. If a field ever holds text from outside, memory stays bounded.
+MAX_RATE_LIMITS = 256
+
+LIBRARY_LOG_LEVELS = {
+    **dict.fromkeys(("aiohttp", "azure", "httpx", "msal"), logging.WARNING),  # INFO has a line for each request
+    "azure.identity": logging.ERROR,  # its warnings repeat the text of Entra's answer
+}
 
 type Field = str | int | float | bool | None
 
 
 @dataclass(slots=True)
 class LogRateLimit:
-    """At most so many lines in a minute."""
+    """Allows `max_lines` lines in a minute."""
 
     max_lines: int
     window_began_at: float = -60
@@ -27,9 +34,9 @@ class LogRateLimit:
     suppressed: int = 0
 
     def acquire(self) -> int | None:
-        """How many lines were left out before this one; None: leave this one out too."""
+        """Return the number of lines that were left out before this one. None: leave this one out too."""
         now = time.monotonic()
-        if now - self.window_began_at >= 60:  # noqa: PLR2004 a minute
+        if now - self.window_began_at >= 60:  # noqa: PLR2004 seconds
             self.window_began_at, self.written = now, 0
         if self.written >= self.max_lines:
             self.suppressed += 1
@@ -40,36 +47,66 @@ class LogRateLimit:
 
 
 @lru_cache(MAX_RATE_LIMITS)
-def _rate_limit(*_of: Field, max_lines: int) -> LogRateLimit:
+def _rate_limit(*_of: object, max_lines: int) -> LogRateLimit:
     return LogRateLimit(max_lines)
 
 
 @dataclass(frozen=True, slots=True)
-class LogEvent:
-    """One kind of line in the log: `name key=value …`, its values also as `extra`, so that they become columns."""
+class LogEvent[**Fields]:
+    """One kind of line in the log: `name key=value …`. Its values are also `extra`, so that they become columns.
+
+    Parameters
+    ----------
+    name, level, meaning
+        As the tables in docs/telemetry.md show them.
+    fields
+        The names of the values of a line.
+    max_per_minute
+        The limit of lines, for events that strangers or an outage can cause. None: no limit. `suppressedCount` of a
+        line counts the lines that were left out before it.
+    per
+        The limit holds for each combination of values of these fields.
+    """
 
     name: str
     level: int
     fields: tuple[str, ...]
     meaning: str
-    # For events that strangers or an outage can cause. `suppressedCount` counts the lines that were left out.
     max_per_minute: int | None = None
-    per: tuple[str, ...] = ("reason",)  # the limit holds for each combination of values of these fields
+    per: tuple[str, ...] = ("reason",)
 
-    def __call__(self, **values: Field) -> None:
+    def __call__(self, *_none: Fields.args, **values: Fields.kwargs) -> None:
         """Write the line. Values hold no secret and no personal data."""
+        written: dict[str, object] = dict(values)
         if self.max_per_minute is not None:
             suppressed = _rate_limit(self.name, *map(values.get, self.per), max_lines=self.max_per_minute).acquire()
             if suppressed is None:
                 return
-            values["suppressedCount"] = suppressed
-        line = " ".join(f"{key}={value}" for key, value in values.items())
-        logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **values})
+            written["suppressedCount"] = suppressed
+        line = " ".join(f"{key}={value}" for key, value in written.items())
+        logging.getLogger(LOGGER).log(self.level, "%s %s", self.name, line, extra={"event": self.name, **written})
+
+
+def log_event[**Fields](
+    name: str, level: int, *, max_per_minute: int | None = None, per: tuple[str, ...] = ("reason",)
+) -> Callable[[Callable[Fields, None]], LogEvent[Fields]]:
+    """Declare a log event by a function without a body. Type checkers hold each call to its parameters.
+
+    The parameters of the function are the fields of a line, under their names in the log. The docstring says what a
+    line means. The other parameters are those of `LogEvent`.
+    """
+
+    def declare(function: Callable[Fields, None]) -> LogEvent[Fields]:
+        fields = tuple(signature(function).parameters)
+        counted = fields if max_per_minute is None else (*fields, "suppressedCount")
+        return LogEvent(name, level, counted, " ".join((function.__doc__ or "").split()), max_per_minute, per)
+
+    return declare
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure over time, with the attributes it is split by: few values each, so no ids of calls or tenants."""
+    """A metric and the attributes that split it. These have few values each, so no ids of calls or tenants."""
 
     name: str
     attributes: tuple[str, ...]
@@ -78,7 +115,7 @@ class Metric:
     kind: Literal["counter", "histogram"] = "counter"
 
     def add(self, amount: float = 1, **attributes: Field) -> None:
-        """Count it or measure it, as the kind is."""
+        """Add to the counter, or record a value in the histogram."""
         _instrument(self)(amount, {name: value for name, value in attributes.items() if value is not None})
 
 
@@ -94,8 +131,14 @@ def _instrument(metric: Metric) -> Callable[[float, Mapping[str, str | int | flo
             return meter.create_histogram(metric.name, metric.unit, metric.meaning).record
 
 
+def quieten_libraries() -> None:
+    """Set the log levels of libraries that log each request, some with its headers."""
+    for name, level in LIBRARY_LOG_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def trace_headers() -> dict[str, str]:
-    """`traceparent` of what is under way, for a request to another service; nothing where nobody traces."""
+    """Return the trace headers of the current span for a request to another service. Empty without a span."""
     from opentelemetry import propagate  # noqa: PLC0415 (as above)
 
     headers: dict[str, str] = {}
@@ -105,11 +148,11 @@ def trace_headers() -> dict[str, str]:
 
 @contextmanager
 def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | None], None]]:
-    """A request to another service, as a span. What it gives is to be told the answer's status and request id."""
+    """Trace a request to another service. The block calls what it gets with the status and the request id."""
     from opentelemetry import trace  # noqa: PLC0415 (as above)
 
     tracer, kind = trace.get_tracer(LOGGER), trace.SpanKind.CLIENT
-    # Not the exception: its text is not ours.
+    # The exception is not recorded: its text is not ours.
     with tracer.start_as_current_span(name, kind=kind, attributes=attributes, record_exception=False) as span:
 
         def record_response(status: int, request_id: str | None) -> None:
@@ -123,7 +166,7 @@ def dependency(name: str, **attributes: str) -> Iterator[Callable[[int, str | No
 
 @contextmanager
 def storage_request(operation: str, table: str, account: str) -> Iterator[None]:
-    """A request to Table Storage with its retries, as a span; it fails if the block raises.
+    """Trace a request to Table Storage with its retries. The span has failed if the block raises.
 
     Names and attributes are those of OpenTelemetry's semantic conventions for databases.
     """
@@ -135,180 +178,199 @@ def storage_request(operation: str, table: str, account: str) -> Iterator[None]:
         "db.collection.name": table,
         "db.operation.name": operation,
     }
-    # Not the exception: its text is not ours.
+    # The exception is not recorded: its text is not ours.
     with trace.get_tracer(LOGGER).start_as_current_span(
         f"{operation} {table}", kind=trace.SpanKind.CLIENT, attributes=attributes, record_exception=False
     ):
         yield
 
 
-SWEEP_FINISHED = LogEvent(
-    "keep_alive.sweep.finished",
-    logging.INFO,
-    (
-        "wakeUp",
-        "shards",
-        "swept",
-        "skipped",
-        "failed",
-        "handedOver",
-        "renewed",
-        "ended",
-        "failing",
-        "purged",
-        "smallestMarginMinutes",
-    ),
-    "A sweep has finished: `wakeUp` names what started it. A shard counts as `swept` only if all its calls were "
-    "processed. `smallestMarginMinutes` is the shortest time that a lease had left.",
-)
-SHARD_FAILED = LogEvent(
-    "keep_alive.shard.failed",
-    logging.ERROR,
-    ("shard", "error"),
-    "A shard could not be swept. The other shards are not affected.",
-)
-PURGE_FAILED = LogEvent(
-    "keep_alive.purge.failed",
-    logging.WARNING,
-    ("shard", "error"),
-    "Ended calls past their retention could not be deleted from a shard. A later sweep deletes them.",
-)
-CALL_WRITE_FAILED = LogEvent(
-    "keep_alive.call.write_failed",
-    logging.ERROR,
-    ("callId", "error"),
-    "The result of renewing a call could not be written. The watermark of its shard excludes the call, and the next "
-    "sweep renews it again.",
-)
-STATE_ACCESS_FAILED = LogEvent(
-    "keep_alive.state_access.failed",
-    logging.WARNING,
-    ("error",),
-    "A watermark or the row of the dead man's switch could not be read or written. The other wake-ups still work.",
-)
-ROW_UNREADABLE = LogEvent(
-    "store.row.unreadable",
-    logging.ERROR,
-    ("rowKind", "rowKey", "columns", "skipped", "suppressedCount"),
-    "A row, or the named `columns` of it, cannot be read: it is damaged, or a newer version wrote it. If `skipped` is "
-    "true, the whole row is ignored; a call whose `active` row is ignored is not renewed. Each instance writes at most "
-    "30 lines a minute for each `rowKind`.",
-    max_per_minute=30,
-    per=("rowKind",),
-)
-CALL_FAILING = LogEvent(
-    "keep_alive.call.failing",
-    logging.WARNING,
-    ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
-    "A call could not be renewed. The renewal is tried again.",
-)
-CALL_AT_RISK = LogEvent(
-    "keep_alive.call.at_risk",
-    logging.ERROR,
-    ("callId", "tenantId", "reason", "status", "subcode", "requestId", "attempts", "minutesSinceRenewal"),
-    "A call was not renewed for 30 minutes. Graph ends it 15 minutes later.",
-)
-FORBIDDEN = LogEvent(
-    "graph.forbidden",
-    logging.ERROR,
-    ("tenantId", "status", "subcode", "requestId"),
-    "Graph answered 403: the app lacks consent (7504), or the token is for another tenant (7505).",
-)
-THROTTLED = LogEvent(
-    "graph.throttled",
-    logging.WARNING,
-    ("tenantId", "retryAfterSeconds"),
-    "Graph throttled the requests for a tenant.",
-)
-TOKEN_FAILED = LogEvent(
-    "graph.token.failed", logging.ERROR, ("tenantId", "appId", "error"), "No access token for Graph could be obtained."
-)
-IDEMPOTENCY_WRITE_FAILED = LogEvent(
-    "idempotency.record.write_failed",
-    logging.WARNING,
-    ("callId", "error"),
-    "The outcome of a request could not be saved in its idempotency record. If the request is repeated, the answer may "
-    "be 409.",
-)
-QUEUE_FAILED = LogEvent(
-    "queue.send.failed",
-    logging.ERROR,
-    ("kind", "error"),
-    "A message could not be put on the queue. The next sweep does its work.",
-)
-MESSAGE_FAILED = LogEvent(
-    "queue.message.failed",
-    logging.ERROR,
-    ("dequeueCount", "error"),
-    "A queue message could not be processed. After five attempts (host.json: maxDequeueCount) the Functions host moves "
-    "it to the poison queue.",
-)
-CALL_ENDED = LogEvent(
-    "call.ended",
-    logging.INFO,
-    ("callId", "tenantId", "code", "subcode", "category", "source"),
-    "A call has ended, or more is known about its end.",
-)
-CODE_UNKNOWN = LogEvent(
-    "termination.code.unknown",
-    logging.WARNING,
-    ("callId", "code", "subcode"),
-    "A call ended with a code that is not in the catalogue.",
-)
-NOTIFICATIONS_ACCEPTED = LogEvent(
-    "notifications.accepted",
-    logging.INFO,
-    ("tenantId", "tokenKind", "notifications", "calls", "unreadable"),
-    "A webhook request was accepted. `notifications` counts those that are stored, `unreadable` those that could not "
-    "be read. `tokenKind` is `entra` or `legacy`; Graph is moving from `legacy` to `entra`.",
-)
-NOTIFICATIONS_REJECTED = LogEvent(
-    "notifications.rejected",
-    logging.WARNING,
-    ("reason", "detail", "suppressedCount"),
-    "A webhook request, or a part of it, was rejected. Each instance writes at most 30 lines a minute for each "
-    "`reason`; `suppressedCount` is the number of lines left out before this one. The metric "
-    "`call_keeper.notifications` counts all.",
-    max_per_minute=30,
-)
-OTHER_TENANT = LogEvent(
-    "notifications.other_tenant",
-    logging.ERROR,
-    ("callId", "tenantId", "appId"),
-    "A notification with a valid token of this tenant and bot names a call of another tenant or another bot. That call "
-    "was not changed.",
-)
-KEYS_FAILED = LogEvent(
-    "signing_keys.fetch.failed",
-    logging.WARNING,
-    ("metadataUrl", "reason"),
-    "Signing keys could not be fetched. Keys that were fetched before stay in use.",
-)
-CALL_HUNG_UP = LogEvent(
-    "call.hung_up",
-    logging.INFO,
-    ("callId", "tenantId", "notFound"),
-    "A call was hung up at Graph. If `notFound` is true, Graph did not know the call any more.",
-)
-RECORDING_STARTED = LogEvent(
-    "call.recording_started",
-    logging.INFO,
-    ("callId", "tenantId", "operationId", "status"),
-    "Graph started a recording.",
-)
-REGISTERED = LogEvent(
-    "call.registered", logging.INFO, ("callId", "tenantId", "appId", "status"), "A bot registered a call."
-)
-REQUEST_FAILED = LogEvent(
-    "request.failed",
-    logging.ERROR,
-    ("route", "error", "location", "suppressedCount"),
-    "A request failed with a 5xx: a dependency failed, or an unexpected error occurred. `location` is the place in the "
-    "code. Each instance writes at most 30 lines a minute for each `route` and `location`; `suppressedCount` is the "
-    "number of lines left out before this one.",
-    max_per_minute=30,
-    per=("route", "location"),
-)
+@log_event("keep_alive.sweep.finished", logging.INFO)
+def SWEEP_FINISHED(
+    *,
+    wakeUp: str,
+    shards: int,
+    swept: int,
+    skipped: int,
+    failed: int,
+    handedOver: int,
+    renewed: int,
+    ended: int,
+    failing: int,
+    purged: int,
+    smallestMarginMinutes: float | None,
+) -> None:
+    """A sweep has finished: `wakeUp` names what started it.
+
+    A shard counts as `swept` only if all its calls were processed. `smallestMarginMinutes` is the shortest time that a
+    lease had left.
+    """
+
+
+@log_event("keep_alive.shard.failed", logging.ERROR)
+def SHARD_FAILED(*, shard: int, error: str) -> None:
+    """A shard could not be swept. The other shards are not affected."""
+
+
+@log_event("keep_alive.purge.failed", logging.WARNING)
+def PURGE_FAILED(*, shard: int, error: str) -> None:
+    """Ended calls past their retention could not be deleted from a shard. A later sweep deletes them."""
+
+
+@log_event("keep_alive.call.write_failed", logging.ERROR)
+def CALL_WRITE_FAILED(*, callId: str, error: str) -> None:
+    """The result of renewing a call could not be written.
+
+    The watermark of its shard excludes the call, and the next sweep renews it again.
+    """
+
+
+@log_event("keep_alive.state_access.failed", logging.WARNING)
+def STATE_ACCESS_FAILED(*, error: str) -> None:
+    """A watermark or the row of the dead man's switch could not be read or written. The other wake-ups still work."""
+
+
+@log_event("store.row.unreadable", logging.ERROR, max_per_minute=30, per=("rowKind",))
+def ROW_UNREADABLE(*, rowKind: str, rowKey: str, columns: str | None, skipped: bool) -> None:
+    """A row, or the named `columns` of it, cannot be read: it is damaged, or a newer version wrote it.
+
+    If `skipped` is true, the whole row is ignored; a call whose `active` row is ignored is not renewed. Each instance
+    writes at most 30 lines a minute for each `rowKind`.
+    """
+
+
+@log_event("keep_alive.call.failing", logging.WARNING)
+def CALL_FAILING(
+    *,
+    callId: str,
+    tenantId: str,
+    reason: str,
+    status: int | None,
+    subcode: int | None,
+    requestId: str | None,
+    attempts: int,
+    minutesSinceRenewal: float,
+) -> None:
+    """A call could not be renewed. The renewal is tried again."""
+
+
+@log_event("keep_alive.call.at_risk", logging.ERROR)
+def CALL_AT_RISK(
+    *,
+    callId: str,
+    tenantId: str,
+    reason: str,
+    status: int | None,
+    subcode: int | None,
+    requestId: str | None,
+    attempts: int,
+    minutesSinceRenewal: float,
+) -> None:
+    """A call was not renewed for 30 minutes. Graph ends it 15 minutes later."""
+
+
+@log_event("graph.forbidden", logging.ERROR)
+def FORBIDDEN(*, tenantId: str, status: int, subcode: int | None, requestId: str | None) -> None:
+    """Graph answered 403: the app lacks consent (7504), or the token is for another tenant (7505)."""
+
+
+@log_event("graph.throttled", logging.WARNING)
+def THROTTLED(*, tenantId: str, retryAfterSeconds: float) -> None:
+    """Graph throttled the requests for a tenant."""
+
+
+@log_event("graph.token.failed", logging.ERROR)
+def TOKEN_FAILED(*, tenantId: str, appId: str | None, error: str | None) -> None:
+    """No access token for Graph could be obtained."""
+
+
+@log_event("idempotency.record.write_failed", logging.WARNING)
+def IDEMPOTENCY_WRITE_FAILED(*, callId: str, error: str) -> None:
+    """The outcome of a request could not be saved in its idempotency record.
+
+    If the request is repeated, the answer may be 409.
+    """
+
+
+@log_event("queue.send.failed", logging.ERROR)
+def QUEUE_FAILED(*, kind: str, error: str) -> None:
+    """A message could not be put on the queue. The next sweep does its work."""
+
+
+@log_event("queue.message.failed", logging.ERROR)
+def MESSAGE_FAILED(*, dequeueCount: int | None, error: str) -> None:
+    """A queue message could not be processed.
+
+    After five attempts (host.json: maxDequeueCount) the Functions host moves it to the poison queue.
+    """
+
+
+@log_event("call.ended", logging.INFO)
+def CALL_ENDED(
+    *, callId: str, tenantId: str, code: int | None, subcode: int | None, category: str, source: str
+) -> None:
+    """A call has ended, or more is known about its end."""
+
+
+@log_event("termination.code.unknown", logging.WARNING)
+def CODE_UNKNOWN(*, callId: str, code: int | None, subcode: int | None) -> None:
+    """A call ended with a code that is not in the catalogue."""
+
+
+@log_event("notifications.accepted", logging.INFO)
+def NOTIFICATIONS_ACCEPTED(*, tenantId: str, tokenKind: str, notifications: int, calls: int, unreadable: int) -> None:
+    """A webhook request was accepted.
+
+    `notifications` counts those that are stored, `unreadable` those that could not be read. `tokenKind` is `entra` or
+    `legacy`; Graph is moving from `legacy` to `entra`.
+    """
+
+
+@log_event("notifications.rejected", logging.WARNING, max_per_minute=30)
+def NOTIFICATIONS_REJECTED(*, reason: str, detail: str) -> None:
+    """A webhook request, or a part of it, was rejected.
+
+    Each instance writes at most 30 lines a minute for each `reason`; `suppressedCount` is the number of lines left out
+    before this one. The metric `call_keeper.notifications` counts all.
+    """
+
+
+@log_event("notifications.other_tenant", logging.ERROR)
+def OTHER_TENANT(*, callId: str, tenantId: str, appId: str | None) -> None:
+    """A notification with a valid token of this tenant and bot names a call of another tenant or another bot.
+
+    That call was not changed.
+    """
+
+
+@log_event("signing_keys.fetch.failed", logging.WARNING)
+def KEYS_FAILED(*, metadataUrl: str, reason: str) -> None:
+    """Signing keys could not be fetched. Keys that were fetched before stay in use."""
+
+
+@log_event("call.hung_up", logging.INFO)
+def CALL_HUNG_UP(*, callId: str, tenantId: str, notFound: bool) -> None:
+    """A call was hung up at Graph. If `notFound` is true, Graph did not know the call any more."""
+
+
+@log_event("call.recording_started", logging.INFO)
+def RECORDING_STARTED(*, callId: str, tenantId: str, operationId: str, status: str) -> None:
+    """Graph started a recording."""
+
+
+@log_event("call.registered", logging.INFO)
+def REGISTERED(*, callId: str, tenantId: str, appId: str | None, status: str) -> None:
+    """A bot registered a call."""
+
+
+@log_event("request.failed", logging.ERROR, max_per_minute=30, per=("route", "location"))
+def REQUEST_FAILED(*, route: str, error: str, location: str) -> None:
+    """A request failed with a 5xx: a dependency failed, or an unexpected error occurred.
+
+    `location` is the place in the code. Each instance writes at most 30 lines a minute for each `route` and `location`;
+    `suppressedCount` is the number of lines left out before this one.
+    """
+
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")
 CODES_UNKNOWN = Metric(
@@ -325,7 +387,7 @@ MARGIN = Metric(
     "histogram",
 )
 DURATION = Metric("call_keeper.sweep.duration", ("wakeUp",), "Duration of a sweep.", "s", "histogram")
-# No gauge: each instance would repeat its last value for ever, whatever sweeps of others have found since.
+# Not a gauge: each instance would repeat its last value for ever, even after sweeps of others found another.
 ACTIVE = Metric(
     "call_keeper.calls.active", ("shard",), "Active calls of a shard after its sweep.", "{call}", "histogram"
 )
@@ -333,7 +395,7 @@ NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications
 
 
 def log_call_ended(call: "Call") -> None:
-    """Tell that a call is over, or that more became known of its end."""
+    """Log the end of a call, or that more is known about it."""
     from shared.domain.termination import catalogue  # noqa: PLC0415 (only an end needs it)
 
     termination = call.termination

@@ -1,23 +1,22 @@
-"""Reading JSON that others wrote: nothing of it is trusted, not its shape, its case, its numbers nor its characters."""
+"""Reading JSON from outside. Nothing of it is trusted: not its shape, case, numbers or characters."""
 
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import NoReturn
 
 from shared.errors import InvalidRequest
 
-MAX_MESSAGE_LENGTH = 32_768  # UTF-16 code units: what Table Storage takes in one property
-MAX_WORD_LENGTH = 100  # a state, a kind, a code that is no number
-MAX_DEPTH = 64  # of objects and lists within each other; Graph's rosters have about ten
+MAX_MESSAGE_LENGTH = 32_768  # UTF-16 code units: the limit of Table Storage for one property
+MAX_WORD_LENGTH = 100  # characters of a state, a kind, or a code that is not a number
+MAX_DEPTH = 64  # objects and lists inside each other; Graph's rosters have about ten
 _INT32 = 2**31  # Graph: resultInfo.code and subcode are Int32
 _NUMBER = re.compile(r"([+-]?[0-9]{1,10})(?:\.0*)?")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # possessive: what is never closed costs no second look
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # possessive: an unclosed string costs no backtracking
 _DEPTH_CHANGES = {"[": 1, "{": 1, "]": -1, "}": -1}
-_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # what storage and logs refuse
-_SPELLING = {  # Graph's own, whatever a payload's case
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # storage and logs refuse these
+_SPELLING = {  # Graph's spelling by the lower-case form
     word.lower(): word
     for words in (
         "incoming establishing ringing redirecting established hold transferring transferAccepted",
@@ -34,17 +33,17 @@ type JsonObject = Mapping[str, Json]
 
 
 def parse_object(body: bytes) -> JsonObject:
-    """A JSON object in UTF-8, a name at most once in an object.
+    """Parse a body: a JSON object in UTF-8.
 
     Raises
     ------
     InvalidRequest
-        It is not that, or holds NaN, or is nested too deeply.
+        It is something else, has a name twice in one object, holds NaN, or is nested too deeply.
     """
     try:
         text = body.decode("utf-8-sig")
         _check_depth(text)
-        # Numbers with a fraction or without end stay text: they are read where they matter, as other text is.
+        # Numbers with a fraction or with very many digits stay text. `parse_code` reads them if they are needed.
         loaded: Json = json.loads(
             text,
             parse_int=lambda digits: int(digits) if len(digits) <= MAX_WORD_LENGTH else digits,
@@ -53,7 +52,7 @@ def parse_object(body: bytes) -> JsonObject:
             object_pairs_hook=refuse_duplicates,
         )
     except ValueError:
-        raise InvalidRequest("The body is not valid JSON in UTF-8.") from None  # the cause quotes the body
+        raise InvalidRequest("The body is not valid JSON in UTF-8.") from None  # the cause repeats the body
     if not isinstance(loaded, dict):
         raise InvalidRequest("The body is not a JSON object.")
     return loaded
@@ -68,25 +67,34 @@ def _check_depth(text: str) -> None:
 
 
 def refuse_constants(name: str) -> NoReturn:
-    """Raise `ValueError`: NaN, Infinity and -Infinity are no JSON (RFC 8259, 6)."""
+    """Raise `ValueError`: NaN, Infinity and -Infinity are not JSON (RFC 8259, 6)."""
     raise ValueError(name)
 
 
-class DuplicateNameError(ValueError):
-    """A name appears twice in one JSON object. The message is the name."""
+class DuplicateName(ValueError):
+    """A JSON object has a name twice. The text of the error is that name."""
 
 
-def refuse_duplicates[Value](pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    """Return the members of a JSON object. Raise `DuplicateNameError` for a repeated name: parsers differ about it."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        ((repeated, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise DuplicateNameError(repeated)
+def refuse_duplicates[Value](pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Build a JSON object from its members: an `object_pairs_hook` for `json.loads`.
+
+    Of two members with one name, parsers keep different ones: one program would check what another does not use.
+
+    Raises
+    ------
+    DuplicateName
+        Two members have the same name.
+    """
+    members: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in members:
+            raise DuplicateName(name)
+        members[name] = value
     return members
 
 
 def parse_code(given: Json) -> tuple[int | None, str | None]:
-    """A number, or text that is none. What has a structure is no code at all."""
+    """Return a code as a number, or else as text. Objects and lists are not codes: both are None then."""
     if isinstance(given, (dict, list)):
         return None, None
     text = bounded_text(str(given).lower() if isinstance(given, (bool, int)) else given, MAX_WORD_LENGTH)
@@ -97,7 +105,7 @@ def parse_code(given: Json) -> tuple[int | None, str | None]:
 
 
 def get_ignoring_case(entity: JsonObject, *names: str) -> Json:
-    """The first value of these names that is not null; a name's own case goes before others."""
+    """Return the first value of these names that is not null. The exact spelling goes before others."""
     for name in names:
         spelled = sorted((key for key in entity if key.lower() == name.lower()), key=lambda key: (key != name, key))
         for key in spelled:
@@ -107,25 +115,25 @@ def get_ignoring_case(entity: JsonObject, *names: str) -> Json:
 
 
 def graph_spelling(given: Json) -> str | None:
-    """A word in Graph's spelling, whatever the payload's; one that we do not know begins in lower case."""
+    """Return a word in Graph's spelling. An unknown word only gets a lower-case first letter."""
     text = bounded_text(given, MAX_WORD_LENGTH)
     return _SPELLING.get(text.lower(), text[0].lower() + text[1:]) if text else None
 
 
 def bounded_text(given: Json, limit: int = MAX_MESSAGE_LENGTH) -> str | None:
-    """Text that storage and logs take, up to a number of UTF-16 code units; None where there is none."""
+    """Return text that storage and logs accept, of at most `limit` UTF-16 code units. None if there is no text."""
     if not isinstance(given, str):
         return None
     cut = sanitize(given).encode("utf-16-le")[: 2 * limit]
-    return cut.decode("utf-16-le", "ignore") or None  # a pair that is cut in two goes as a whole
+    return cut.decode("utf-16-le", "ignore") or None  # a surrogate pair that is cut in two is dropped
 
 
 def sanitize(given: Json) -> str:
-    """Text without white space around it, a replacement character (U+FFFD) for each that storage refuses."""
+    """Return text without surrounding white space, with U+FFFD in place of characters that storage refuses."""
     return _UNSTORABLE.sub("\ufffd", given).strip() if isinstance(given, str) else ""
 
 
 def exact_text(given: Json) -> str | None:
-    """Text as it is, or none: half a URL or token is good for nothing."""
+    """Return text unchanged, or None if it would have to be changed: half a URL or token is useless."""
     text = bounded_text(given)
     return text if text == given else None

@@ -1,4 +1,4 @@
-"""Which addresses are good enough to send a secret to, or to take keys from."""
+"""Checks of URLs: which may receive a secret, and which may give keys."""
 
 import re
 from urllib.parse import urlsplit
@@ -8,7 +8,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def trusted_url(text: str) -> str:
-    """The URL, without a slash at its end, if it is https, or http on this machine (a simulator).
+    """Return the URL without a final slash. It must be https, or http on this machine (a simulator).
 
     Raises
     ------
@@ -17,23 +17,23 @@ def trusted_url(text: str) -> str:
     """
     try:
         parts = urlsplit(text)
-    except ValueError:  # its words would repeat the address
+    except ValueError:  # the text of the error repeats the address
         raise ValueError("must be a URL such as https://host/path") from None
     if not text.isprintable() or " " in text or not _HOST.fullmatch(parts.netloc) or not parts.hostname:
         raise ValueError("must be a URL such as https://host/path, without a user")
     if parts.query or parts.fragment:
         raise ValueError("must be a URL without a query and a fragment")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ValueError("must begin with https:// (http:// is for 127.0.0.1, ::1 and localhost alone)")
+        raise ValueError("must begin with https:// (http:// is only for 127.0.0.1, ::1 and localhost)")
     return text.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL is of this machine."""
+    """True if a URL leads to this machine."""
     return urlsplit(url).hostname in _LOOPBACK
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL."""
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

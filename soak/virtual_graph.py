@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
 
-from shared.domain.calls import StartedOperation
+from shared.domain.notifications import OperationNotification, ResultInfo
 from shared.errors import GraphError, GraphThrottled, TokenUnavailable
 from shared.graph.client import GraphCall
 from shared.graph.error_mapping import error_from_response, error_from_transport
@@ -140,13 +140,13 @@ class ProcessGraph:
         if call.ended is not None and self._process.now() - call.ended < LOOKUP_FINDS_ENDED_FOR:
             await self._meet_fault(tenant_id)
             call.evidence.add("lookupNotFound")
-            return GraphCall("terminated", 200, 5000)
+            return GraphCall("terminated", ResultInfo(200, 5000))
         await self._send(call_id, tenant_id, "lookupNotFound", lambda _call: None)
         return GraphCall("established")
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
-    ) -> StartedOperation:
+    ) -> OperationNotification:
         """Raise NotImplementedError: no bot records in the simulation."""
         raise NotImplementedError
 

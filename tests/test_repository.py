@@ -18,7 +18,7 @@ from shared import VERSION
 ROOT = Path(__file__).parents[1]
 # Top to bottom: a part of `shared` may import only those after it. The product's version, in `shared`, is for all.
 LAYERS = (
-    *("health", "services", "api", "keeping", "auth", "graph", "storage", "config", "telemetry", "domain"),
+    *("services", "health", "api", "keeping", "auth", "graph", "storage", "config", "telemetry", "domain"),
     *("untrusted_json", "http_client", "identifiers", "urls", "clock", "errors"),
 )
 DOES_IO = {

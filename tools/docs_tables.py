@@ -1,4 +1,4 @@
-"""The tables in docs/ that repeat what code says. `python -m tools.docs_tables` writes them anew."""
+"""The tables in docs/ that are generated from code. `python -m tools.docs_tables` writes them."""
 
 import importlib
 import json
@@ -31,6 +31,7 @@ from bench.table import (
 )
 from release import cost
 from shared.config.apps import BotApp
+from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
 from shared.graph.entra_errors import ADVICE
@@ -39,50 +40,13 @@ from shared.telemetry import LogEvent, Metric
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
 GROUPS = {
-    "graph": "graph_cloud graph_base_url allow_custom_endpoints graph_app_id graph_tenant_id graph_record_api "
-    "graph_timeout graph_requests_per_second",
-    "credential": "graph_credential graph_client_secret graph_certificate_path graph_certificate_password "
-    "azure_client_id azure_authority_host",
-    "several-bots": "graph_apps",
-    "keep-alive": "keep_alive_schedule keep_alive_concurrency lease_duration sweep_budget sweep_fan_out_threshold",
-    "storage": "calls_storage calls_storage_table_service_uri calls_storage_queue_service_uri "
-    "calls_storage_credential calls_storage_client_id ended_call_retention",
-    "notifications": "notification_audiences notification_issuers notification_metadata_urls "
-    "notification_app_ids allowed_tenant_ids signing_key_hosts",
-    "management": "management_audience management_tenant_id management_issuers management_metadata_url "
-    "management_callers",
+    group.table: [name for name in Settings.model_fields if name in group.__annotations__]
+    for group in SettingsGroup.__subclasses__()
 }
 GUARDS = {  # settings that guard something, and what their default keeps shut
-    "graph_cloud": "tokens go to Graph's public cloud alone",
-    "graph_base_url": "tokens go to the cloud's own address; another one must be https, or this machine",
-    "allow_custom_endpoints": "tokens and secrets go to no other host, even if `GRAPH_BASE_URL` or "
-    "`AZURE_AUTHORITY_HOST` names one",
-    "azure_authority_host": "tokens come from the cloud's own authority; another host than Entra's gets no secret",
-    "graph_credential": "there is no secret that could be stolen",
-    "graph_client_secret": "as above",
-    "graph_certificate_path": "as above",
-    "graph_certificate_password": "as above",
-    "calls_storage": "no account key: storage is reached with the app's identity",
-    "ended_call_retention": "what is known of a call does not stay for ever",
-    "notification_audiences": "tokens for the bot's own app alone",
-    "notification_issuers": "the two issuers of the legacy kind",
-    "notification_metadata_urls": "keys of the cloud's own calling service, and Entra's, alone",
-    "notification_app_ids": "tokens of Entra from Microsoft's calling service alone; "
-    "open with the legacy kind, whose keys are that service's own",
-    "allowed_tenant_ids": "open: a bot may serve any tenant. Narrow it to those you serve",
-    "signing_key_hosts": "metadata cannot lead to keys at a host of somebody else",
-    "management_audience": "the function key alone, for a laptop; `infra/` always sets it and refuses an empty one",
-    "management_tenant_id": "nobody: required once `MANAGEMENT_AUDIENCE` is set",
-    "management_issuers": "the issuers of that one tenant",
-    "management_metadata_url": "the keys of that one tenant",
-    "management_callers": "open: each caller with a role sees all calls. Bind them, to tenants or apps, where several "
-    "share a deployment",
-}
-NO_GUARDS = {  # settings that open and shut nothing
-    *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),
-    *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "lease_duration", "sweep_budget"),
-    *("sweep_fan_out_threshold", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
-    *("calls_storage_credential", "calls_storage_client_id"),
+    name: str(field.json_schema_extra["guards"])
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.json_schema_extra, dict)
 }
 SHARING = "performance-sharing"  # the report of the parts that were measured later
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
@@ -108,7 +72,7 @@ def default_of(field: FieldInfo) -> str:
             return f"`{value}`"
 
 
-def log_events() -> list[LogEvent]:
+def log_events() -> list[LogEvent[...]]:
     """All log events of `shared`, wherever they are declared."""
     return sorted(_instances(LogEvent), key=lambda event: event.name)
 
@@ -121,7 +85,7 @@ def metrics() -> list[Metric]:
 def table(name: str) -> str:
     """The Markdown of a table, by its name in the document."""
     if name in GROUPS:
-        return _settings(GROUPS[name].split())
+        return _settings(GROUPS[name])
     return _TABLES[name]()
 
 
@@ -163,7 +127,7 @@ def _codes() -> str:
 
 
 def _posted() -> str:
-    """A section for each row that people post most: its heading holds the words that they search for."""
+    """Return a section for each row that people post most. Its heading has the words that they search for."""
     return "".join(map(_section, (entry for entry in catalogue().entries if entry.message or entry.threads)))
 
 
@@ -174,7 +138,7 @@ def _section(entry: CodeEntry) -> str:
         ("Symptom", entry.symptom or catalogue().symptoms[entry.category]),
         ("Cause", entry.reason),
         ("What to do", entry.action),
-        ("Whose doing", f"`{entry.fault_owner}`; the same again {'may succeed' if entry.retryable else 'fails again'}"),
+        ("Fault owner", f"`{entry.fault_owner}`; a retry {'may succeed' if entry.retryable else 'fails again'}"),
         ("Known from", f"{entry.evidence}, `{entry.source}`{': ' if threads else ''}{threads}"),
     )
     return f"\n### {title}\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines)
@@ -186,7 +150,7 @@ def _codes_of(entry: CodeEntry) -> str:
 
 
 def _searched(entry: CodeEntry) -> str:
-    """The codes in the two ways in which people search for them: as Graph's two members, and as in its DiagCode."""
+    """Return the codes in both notations that people search for: as Graph's two members, and as in its DiagCode."""
     if entry.subcode is None:
         return f"`{entry.code}` alone"
     return (
@@ -196,7 +160,7 @@ def _searched(entry: CodeEntry) -> str:
     )
 
 
-_EXPLAINED = ("symptom", "cause", "what to do", "whose doing", "again?", "category", "source")
+_EXPLAINED = ("symptom", "cause", "what to do", "fault owner", "retry?", "category", "source")
 
 
 def _explained(row: CitedMeaning, symptom: str | None = None) -> tuple[str, ...]:
@@ -229,7 +193,7 @@ def _telephone() -> str:
         )
         for codes in catalogue().sip_codes
     )
-    return _markdown(("SIP code", "subcode", "cause", "whose doing", "again?", "category"), rows)
+    return _markdown(("SIP code", "subcode", "cause", "fault owner", "retry?", "category"), rows)
 
 
 def _named_reasons() -> str:
@@ -238,7 +202,9 @@ def _named_reasons() -> str:
 
 
 def _fault_owners() -> str:
-    return _markdown(("faultOwner", "who"), ((f"`{name}`", who) for name, who in catalogue().fault_owners.items()))
+    return _markdown(
+        ("faultOwner", "who can change it"), ((f"`{name}`", who) for name, who in catalogue().fault_owners.items())
+    )
 
 
 def _keep_alive_failures() -> str:
@@ -253,7 +219,7 @@ def _keep_alive_failures() -> str:
         )
         for word, row in catalogue().by_word.items()
     )
-    return _markdown(("reason", "cause", "what to do", "whose doing", "again?", "category"), rows)
+    return _markdown(("reason", "cause", "what to do", "fault owner", "retry?", "category"), rows)
 
 
 def _log_events() -> str:

@@ -35,7 +35,7 @@ from shared.storage.store import CallStore, Change, commit, retry_conflicts, sha
 from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
-    from shared.domain.calls import StartedOperation
+    from shared.domain.notifications import OperationNotification
     from shared.graph.recording import RecordRequest
 
 
@@ -48,7 +48,7 @@ class CallControlClient(Protocol):
 
     async def record(
         self, call_id: str, tenant_id: str, request: "RecordRequest", app_id: str | None
-    ) -> "StartedOperation":
+    ) -> "OperationNotification":
         """Start a recording."""
         ...
 
@@ -226,7 +226,7 @@ class Management:
             operation = await self._store_recording(call_id, started, by, event)
         except (StoreUnavailable, CallNotFound) as error:
             raise RecordingNotPersisted(
-                f"Recording {started.id} has started, but could not be stored. Do not repeat the request: "
+                f"Recording {started.operation_id} has started, but could not be stored. Do not repeat the request: "
                 "Graph's notification makes the recording known."
             ) from error
         telemetry.RECORDING_STARTED(
@@ -234,7 +234,7 @@ class Management:
         )
         return call, operation
 
-    async def _start_recording(self, call: Call, request: "RecordRequest", event: Event) -> "StartedOperation":
+    async def _start_recording(self, call: Call, request: "RecordRequest", event: Event) -> "OperationNotification":
         """Ask Graph to record. A failure goes into the event log; its message says if repeating is safe."""
         try:
             return await self.graph.record(call.id, call.tenant_id, request, call.app_id)
@@ -281,14 +281,16 @@ class Management:
     async def _add_event(self, call_id: str, event: Event) -> Call | None:
         return await update(self.store, call_id, lambda call: (call, (event,)) if call else None)
 
-    async def _store_recording(self, call_id: str, started: "StartedOperation", by: str, event: Event) -> Operation:
+    async def _store_recording(
+        self, call_id: str, started: "OperationNotification", by: str, event: Event
+    ) -> Operation:
         now = self.clock.now()
-        event = _with_detail(event, now, outcome="accepted", operationId=started.id)
+        event = _with_detail(event, now, outcome="accepted", operationId=started.operation_id)
 
         async def attempt() -> Operation:
             stored = await self.records.get_stored(call_id)
-            before = await self.store.get_operation(call_id, started.id)
-            operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
+            before = await self.store.get_operation(call_id, started.operation_id)
+            operation = lifecycle.operation_requested(before.value if before else None, started, by, now)
             await commit(self.store, Change(stored, stored.value, (event,), ((before, operation),)))
             return operation
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.errors import InvalidRequest
-from shared.untrusted_json import DuplicateNameError, refuse_duplicates
+from shared.untrusted_json import DuplicateName, refuse_duplicates
 
 FUNCTION_KEY_PARAMETERS = frozenset({"code", "clientId"})  # Azure's host takes the function key from these
 _MAX_PARAMETERS = 50
@@ -100,7 +100,7 @@ def _refuse_duplicates(raw: bytes) -> None:
     """Raise an error if a name appears twice: JSON parsers differ in which value they take."""
     try:
         json.loads(raw, object_pairs_hook=refuse_duplicates)
-    except DuplicateNameError as error:
+    except DuplicateName as error:
         raise InvalidRequest(
             f"The body is not valid. A name appears twice in one object: {error}.", (("", f"{error} appears twice"),)
         ) from None

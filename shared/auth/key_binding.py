@@ -1,4 +1,4 @@
-"""Which key may sign for which issuer and tenant: one rule, used for notifications and for management.
+"""The rule which key may sign for which issuer and tenant, for tokens of notifications and of management.
 
 Sources: RFC 8725, 3.8; Microsoft.IdentityModel.Validators (IDX40004, IDX40005, IDX40012). The table is in
 docs/security.md.
@@ -13,22 +13,24 @@ from shared.identifiers import canonical_issuer, guids_in
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-ANY_TENANT = "{tenantid}"  # Entra: how metadata and keys for all tenants write a tenant
-ENTRA_V1_ISSUER = f"https://sts.windows.net/{ANY_TENANT}"  # Entra: of v1 tokens, in the public and the US clouds
+ANY_TENANT = "{tenantid}"  # Entra: stands for a tenant in metadata and keys for all tenants
+ENTRA_V1_ISSUER = (
+    f"https://sts.windows.net/{ANY_TENANT}"  # Entra: the issuer of v1 tokens, in the public and the US clouds
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key with the issuers that are named for it; each may hold `{tenantid}`.
+    """A public key with the issuers that are named for it. Each issuer may hold `{tenantid}`.
 
     Parameters
     ----------
     public_key
         The RSA key.
     issuer
-        What the key itself names: Entra's member `issuer` of a JWK.
+        The issuer in the key itself: Entra's member `issuer` of a JWK.
     document_issuer
-        What the OpenID metadata names that lead to the key.
+        The issuer in the OpenID metadata that lead to the key.
     """
 
     public_key: "RSAPublicKey"
@@ -36,14 +38,14 @@ class SigningKey:
     document_issuer: str | None = None
 
     def owning_issuer(self, tenant_id: str) -> str | None:
-        """The issuer that the key belongs to, for tokens of a tenant; the key's own word goes first."""
+        """Return the issuer that the key belongs to, for tokens of a tenant. The key's own issuer goes first."""
         return resolve_issuer(self.issuer or self.document_issuer, tenant_id)
 
     def signs_for(self, issuer: str, tenant_id: str) -> bool:
-        """Whether an issuer, in its canonical form, is the key's.
+        """True if an issuer, in its canonical form, is that of the key.
 
-        Entra signs v1 and v2 tokens with the same keys, and its keys name the v2 issuer alone: such a key signs for the
-        v1 issuer of the same tenant too, if its document names the same v2 issuer.
+        Entra signs v1 and v2 tokens with the same keys, but its keys name only the v2 issuer. Such a key also signs for
+        the v1 issuer of the same tenant, if its document names the same v2 issuer.
         """
         owner = self.owning_issuer(tenant_id)
         if owner == issuer:
@@ -52,24 +54,24 @@ class SigningKey:
         return is_v1 and self.issuer is not None and owner == resolve_issuer(self.document_issuer, tenant_id)
 
     def may_sign_for_unowned_issuer(self, tenant_id: str) -> bool:
-        """Whether it may sign for an issuer that no key and no document names, as Graph's second one.
+        """True if the key may sign for an issuer that no key and no document names, such as Graph's second issuer.
 
-        A key that names an issuer signs for that one alone, and a document of one tenant vouches for that tenant.
+        A key that names an issuer signs only for that issuer, and keys of a tenant's document only for that tenant.
         """
         tenants = guids_in(self.document_issuer or "")
         return self.issuer is None and (not tenants or tenant_id in tenants)
 
 
 def resolve_issuer(issuer: str | None, tenant_id: str) -> str | None:
-    """An issuer as it is compared, with the tenant in the place of `{tenantid}`."""
+    """Return an issuer in its canonical form, with the tenant in place of `{tenantid}`."""
     return canonical_issuer(issuer.replace(ANY_TENANT, tenant_id)) if issuer else None
 
 
 def issuer_allows_tenant(issuer: str, tenant_id: str) -> bool:
-    """Whether an issuer names no tenant, or this one: `tid` is the sender's word, the issuer is the key's."""
+    """True if an issuer names no tenant, or this one. The sender chooses `tid`, but keys are bound to issuers."""
     return guids_in(issuer) <= {tenant_id}
 
 
 def is_owned_issuer(issuer: str, tenant_id: str, keys: Iterable[SigningKey]) -> bool:
-    """Whether one of the keys has this issuer as its own."""
+    """True if the issuer is that of one of the keys."""
     return any(key.owning_issuer(tenant_id) == issuer for key in keys)

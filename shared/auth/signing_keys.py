@@ -1,4 +1,4 @@
-"""The public keys that inbound tokens are signed with: fetched, kept, and kept through an outage."""
+"""The public keys for inbound tokens: fetched, cached, and kept during an outage of their source."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
@@ -17,19 +17,19 @@ from shared.urls import trusted_url
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-REFRESH_AFTER = timedelta(hours=1)  # then they are fetched again, and nobody waits for it
-REFRESH_COOLDOWN = timedelta(seconds=60)  # between fetches, whatever unknown keys tokens name
-FIRST_FETCH_COOLDOWN = timedelta(seconds=5)  # while a document was never loaded; doubled with each failure
-_REQUEST_TIMEOUT = timedelta(seconds=5)  # of each of the two requests
-_MIN_KEY_BITS = 2048  # bits of an RSA key
-_MAX_KEY_BITS = 8192  # a larger one only costs time
+REFRESH_AFTER = timedelta(hours=1)  # then keys are fetched again, in the background
+REFRESH_COOLDOWN = timedelta(seconds=60)  # between fetches, even if tokens name unknown keys
+FIRST_FETCH_COOLDOWN = timedelta(seconds=5)  # until a document is loaded; doubled by each failure
+_REQUEST_TIMEOUT = timedelta(seconds=5)  # for each of the two requests
+_MIN_KEY_BITS = 2048  # of an RSA key
+_MAX_KEY_BITS = 8192  # larger keys cost time without a benefit
 _MAX_KEYS = 100
 _CLOUD_MEMBER = "cloud_instance_name"  # Entra's extension of metadata and keys, such as microsoftonline.com
 
 
 @dataclass(slots=True)
 class _MetadataSource:
-    """One OpenID metadata document: its keys by `kid`, when they were fetched, and whether that is under way."""
+    """One OpenID metadata document: its keys by `kid`, and the state of their fetches."""
 
     url: str
     keys: Mapping[str, tuple[SigningKey, ...]] = field(default_factory=dict)
@@ -40,27 +40,27 @@ class _MetadataSource:
 
     @property
     def pending_fetch(self) -> asyncio.Task[None] | None:
-        """The fetch that has not ended."""
+        """The fetch that runs now, if any."""
         return None if self.task is None or self.task.done() else self.task
 
     @property
     def cooldown(self) -> timedelta:
-        """The least time between two fetches: short if it was never loaded, and longer with each failure."""
+        """The minimum time between two fetches: short if none succeeded yet, doubled by each failure."""
         if self.keys:
             return REFRESH_COOLDOWN
         return min(FIRST_FETCH_COOLDOWN * (1 << min(max(self.failures - 1, 0), 10)), REFRESH_COOLDOWN)
 
     def is_due(self, now: datetime, *, is_known: bool) -> bool:
-        """Whether to ask again: at most once in a pause, for a key that is not known, or because its own are old."""
+        """True if the document should be fetched: its keys are old or a key is unknown, and the cooldown is over."""
         if self.pending_fetch or (self.attempted_at is not None and now - self.attempted_at < self.cooldown):
             return False
         return not is_known or self.fetched_at is None or now - self.fetched_at >= REFRESH_AFTER
 
 
 class SigningKeys:
-    """The keys of several OpenID metadata documents. One that fails keeps what it gave before, and spoils no other.
+    """The keys of several OpenID metadata documents. If one cannot be fetched, its old keys and all others stay in use.
 
-    `hosts`, in lower case, are those that metadata may lead to for keys, besides their own.
+    Keys may be at the host of their metadata, or at one of `hosts` (in lower case).
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class SigningKeys:
         self._hosts = hosts
 
     async def get(self, kid: str) -> tuple[SigningKey, ...]:
-        """The keys of this id, most often one. Fetches if it is unknown or they are old, at a limited rate.
+        """Return the keys with this id, usually one. Unknown or old keys are fetched, at a limited rate.
 
-        Nobody waits for a fetch who has the key already, nor longer than until the key is there: a document that
-        cannot be had holds up only who brings a key that nobody knows.
+        A known key is returned at once, while a refresh runs in the background. An unknown key waits until any fetch
+        yields it or all have finished. So an unreachable document delays only tokens with unknown keys.
 
         Raises
         ------
         SigningKeysUnavailable
-            There are no keys at all, or not this one, and the last fetch failed: a retry may find it.
+            No keys are loaded, or this one is not and the last fetch failed. A retry may succeed.
         """
         found = self._find(kid)
         self._fetch_if_due(is_known=bool(found))
@@ -94,12 +94,12 @@ class SigningKeys:
         return found
 
     async def may_sign(self, keys: Collection[SigningKey], issuer: str, tenant_id: str) -> bool:
-        """Whether one of the keys may sign for an issuer, in its canonical form, and a tenant: see `key_binding`.
+        """True if one of the keys may sign for an issuer, in its canonical form, and a tenant: see `key_binding`.
 
         Raises
         ------
         SigningKeysUnavailable
-            No key that is here owns the issuer, and a document that might was never loaded.
+            No loaded key belongs to the issuer, and a document that could have one was never loaded.
         """
         if any(key.signs_for(issuer, tenant_id) for key in keys):
             return True
@@ -114,11 +114,11 @@ class SigningKeys:
         return True
 
     def unloaded_urls(self) -> tuple[str, ...]:
-        """The addresses of the metadata documents that were never loaded."""
+        """Return the URLs of the metadata documents that were never loaded."""
         return tuple(source.url for source in self._sources if not source.keys)
 
     async def load_missing(self, max_wait: timedelta) -> None:
-        """Fetch the documents that were never loaded, at the same limited rate, and wait a while for them."""
+        """Fetch the documents that were never loaded, at the same limited rate. Wait for them up to `max_wait`."""
         self._fetch_if_due(is_known=True)
         pending = [source.pending_fetch for source in self._sources if source.pending_fetch and not source.keys]
         if pending:
@@ -133,14 +133,14 @@ class SigningKeys:
     def _fetch_if_due(self, *, is_known: bool) -> None:
         now = self._clock.now()
         for source in self._sources:
-            if source.is_due(now, is_known=is_known):  # in a task of its own: who asked for it may be cancelled
+            if source.is_due(now, is_known=is_known):  # a task, as the request that needs it may be cancelled
                 source.task = asyncio.create_task(self._fetch(source), name=f"signing keys of {source.url}")
 
     async def _fetch(self, source: _MetadataSource) -> None:
         fetched = None
         try:
             fetched = await self._fetch_keys(source.url)
-        finally:  # also if the fetch is cancelled: the next one must not wait for it for ever
+        finally:  # a cancelled fetch counts as failed, so that the next one can begin
             source.attempted_at, source.failures = self._clock.now(), 0 if fetched else source.failures + 1
         if fetched:
             source.keys, source.fetched_at = fetched, source.attempted_at
@@ -152,7 +152,7 @@ class SigningKeys:
             return usable_keys(jwks, document)
         except (TransportError, ValueError) as error:
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=str(error))
-        except Exception as error:  # noqa: BLE001 (nobody waits for this task: what it raises would be lost)
+        except Exception as error:  # noqa: BLE001 (nothing awaits this task: its errors would be lost)
             telemetry.KEYS_FAILED(metadataUrl=metadata_url, reason=type(error).__name__)
         return None
 
@@ -165,12 +165,12 @@ class SigningKeys:
 
 
 def jwks_url(document: Mapping[str, object], metadata_url: str, hosts: tuple[str, ...] = ()) -> str:
-    """Where metadata say that the keys are: at their own host and port, or at one of these hosts.
+    """Return the URL of the keys in the metadata: at the metadata's host and port, or at one of these hosts.
 
     Raises
     ------
     ValueError
-        It is no such address. The text is fit for a log.
+        The metadata have no such URL. The text of the error may be logged.
     """
     try:
         url = trusted_url(str(document.get("jwks_uri")))
@@ -190,14 +190,14 @@ def _host_and_port(url: str) -> tuple[str | None, int]:
 def usable_keys(
     jwks: Mapping[str, object], document: Mapping[str, object] | None = None
 ) -> Mapping[str, tuple[SigningKey, ...]]:
-    """The RSA keys for signatures, of 2048 bits or more, by `kid`; `document` is the metadata that led to them.
+    """Return the RSA keys for signatures, of 2048 bits or more, by `kid`. `document` is the metadata that led to them.
 
     Entra lists keys of other clouds in a document. A key that names a cloud must name the document's (IDX40012).
 
     Raises
     ------
     ValueError
-        There is none: not a key set, then.
+        There is no such key, so this is not a key set.
     """
     listed, metadata = jwks.get("keys"), document or {}
     found: dict[str, tuple[SigningKey, ...]] = {}
@@ -216,7 +216,7 @@ def usable_keys(
 
 
 def _text_member(json: Mapping[str, object], name: str) -> str | None:
-    """A member that is text, and not empty."""
+    """Return a member if it is text and not empty."""
     value = json.get(name)
     return value if isinstance(value, str) and value else None
 
@@ -231,7 +231,7 @@ def _rsa_key(jwk: Mapping[str, object]) -> "RSAPublicKey | None":
     from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415 slow to import
     from jwt.exceptions import InvalidKeyError  # noqa: PLC0415 slow to import
 
-    members = {name: value for name, value in jwk.items() if value is not None}  # null means left out
+    members = {name: value for name, value in jwk.items() if value is not None}  # null means missing
     if members.get("kty") != "RSA" or members.get("use", "sig") != "sig" or members.get("alg", "RS256") != "RS256":
         return None
     uses = members.get("key_ops", ["verify"])

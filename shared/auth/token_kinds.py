@@ -1,4 +1,4 @@
-"""The kinds of tokens that come in: who issues them, what signs them, for whom they are, and who may send them."""
+"""The kinds of inbound tokens: their issuers, keys, audiences and permitted senders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ENTRA_KIND = "entra"
 MANAGEMENT_KIND = "management"
 
 _AUTHORITIES = frozenset(cloud.authority for cloud in CLOUDS.values())
-# Hosts of Entra's issuers in all clouds, older names too.
+# Hosts of Entra's issuers in all clouds, older names included.
 _ENTRA_HOSTS = frozenset(
     {
         "sts.windows.net",
@@ -37,22 +37,22 @@ type MakeKeys = Callable[[tuple[str, ...]], SigningKeys]
 
 @dataclass(frozen=True, slots=True)
 class TokenKind:
-    """One kind of token that a door takes.
+    """One kind of token that a route accepts.
 
     Parameters
     ----------
     name
-        What logs call it.
+        The name in logs.
     issuers
-        What `iss` may be; one slash at the end is ignored.
+        The accepted values of `iss`; one final slash is ignored.
     audiences
-        What `aud` may be.
+        The accepted values of `aud`.
     keys
-        What such tokens are signed with.
+        The keys that sign such tokens.
     callers
-        The client ids, in lower case, that `appid` or `azp` must be one of; None: it is not looked at.
+        The accepted client ids in `appid` or `azp`, in lower case. None: any.
     is_for_any_tenant
-        Whether `{tenantid}` in an issuer stands for the token's `tid`. In an issuer that a setting names it does not.
+        True if `{tenantid}` in an issuer stands for the token's `tid`. It does not in an issuer from a setting.
     """
 
     name: str
@@ -63,22 +63,22 @@ class TokenKind:
     is_for_any_tenant: bool = False
 
     def is_issued_by(self, issuer: str, tenant_id: str) -> bool:
-        """Whether an issuer, in its canonical form, issues this kind for a tenant."""
+        """True if an issuer, in its canonical form, issues this kind for a tenant."""
         if self.is_for_any_tenant:
             return any(resolve_issuer(mine, tenant_id) == issuer for mine in self.issuers)
         return any(canonical_issuer(mine) == issuer for mine in self.issuers)
 
     def may_be_sent_by(self, app_id: str | None) -> bool:
-        """Whether a calling app may send it."""
+        """True if a calling app may send this kind."""
         return self.callers is None or app_id in self.callers
 
 
 def notification_token_kinds(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
-    """What the webhook takes: Entra's tokens, and those of the calling service's own issuer.
+    """Return the kinds that the webhook accepts: Entra's tokens, and those of the calling service's own issuer.
 
-    Graph moves from the second kind to the first; when is not published, so both are always taken. Any app of any
-    tenant may get a token of Entra for the bot's audience: the list of calling apps makes that kind safe. So issuers
-    and metadata of Entra that settings name belong to that kind, and do not go around the list.
+    Graph is moving from the second kind to the first. No date is published, so both are always accepted. Any app of any
+    tenant can get a token of Entra for the bot's audience, so only the list of calling apps makes that kind safe.
+    Issuers and metadata of Entra in settings therefore belong to that kind: they must not bypass the list.
     """
     callers = frozenset(settings.notification_app_ids)
     entra_named_issuers, issuers = _split_entra(settings.notification_issuers)
@@ -97,34 +97,34 @@ def notification_token_kinds(settings: "Settings", make_keys: MakeKeys) -> tuple
 
 
 def management_token_kinds(settings: "Settings", make_keys: MakeKeys) -> tuple[TokenKind, ...]:
-    """What management routes take; nothing if the function key is all that is asked for."""
+    """Return the kinds that management routes accept. Empty if the function key is enough."""
     if not settings.management_audience:
         return ()
-    urls = tuple(filter(None, (settings.management_metadata_url,)))  # without one no token is good
+    urls = tuple(filter(None, (settings.management_metadata_url,)))  # without a URL no token is accepted
     audiences = frozenset(map(lower_guids, settings.management_audience))
     return (TokenKind(MANAGEMENT_KIND, settings.management_issuers, audiences, make_keys(urls)),)
 
 
 def entra_metadata_urls(settings: "Settings") -> tuple[str, ...]:
-    """Entra's OpenID metadata for all tenants, by which notifications are verified."""
+    """Return the URLs of Entra's OpenID metadata that verify notifications."""
     return tuple(map(entra_metadata_url, _authorities_of(settings)))
 
 
 def entra_issuers(authority: str) -> tuple[str, ...]:
-    """The issuers of Entra's v2 and v1 tokens, for any tenant."""
+    """Return the issuers of Entra's v2 and v1 tokens, for any tenant."""
     return (f"{authority}/{ANY_TENANT}/v2.0", ENTRA_V1_ISSUER)
 
 
 def entra_metadata_url(authority: str) -> str:
-    """Entra's OpenID metadata for all tenants."""
+    """Return the URL of Entra's OpenID metadata for all tenants."""
     return f"{authority}/common/v2.0/.well-known/openid-configuration"
 
 
 def _authorities_of(settings: "Settings") -> tuple[str, ...]:
-    """The authority whose tokens Graph sends: a cloud's, or this machine's simulator.
+    """Return the authorities whose tokens Graph may send: that of the cloud, or a simulator on this machine.
 
-    An alias or a proxy, as AZURE_AUTHORITY_HOST may name one for the app's own tokens, is in no token's issuer. Clouds
-    that an issuer of NOTIFICATION_ISSUERS names are added.
+    AZURE_AUTHORITY_HOST may name an alias or a proxy for the app's own tokens. Issuers of tokens never name these, so
+    the authority of GRAPH_CLOUD is used instead. Authorities in NOTIFICATION_ISSUERS are added.
     """
     own = origin(settings.authority)
     used = own if own in _AUTHORITIES or is_loopback(own) else settings.cloud.authority
@@ -133,6 +133,6 @@ def _authorities_of(settings: "Settings") -> tuple[str, ...]:
 
 
 def _split_entra(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Those of Entra, and the others."""
+    """Split addresses into those of Entra and the others."""
     entra_addresses = tuple(address for address in addresses if urlsplit(address).hostname in _ENTRA_HOSTS)
     return entra_addresses, tuple(address for address in addresses if address not in entra_addresses)

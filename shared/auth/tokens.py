@@ -1,4 +1,4 @@
-"""Verifying the bearer tokens that come in: Graph's on notifications, Entra's on management routes."""
+"""Verification of inbound bearer tokens: of Graph's notifications and of callers of management routes."""
 
 import base64
 import json
@@ -14,28 +14,27 @@ from shared.errors import Forbidden, Unauthenticated
 from shared.identifiers import canonical_issuer, is_guid, lower_guids
 from shared.untrusted_json import refuse_constants, refuse_duplicates
 
-LEEWAY = timedelta(seconds=300)  # Graph's tokens live 300 s, so clocks that differ must not matter
+LEEWAY = timedelta(seconds=300)  # Graph's tokens are valid for only 300 s, and clocks differ
 MAX_TOKEN_LENGTH = 16 * 1024  # characters
 _MAX_QUOTED_LENGTH = 100  # characters of an issuer or kid that a message repeats
-_JWS_COMPACT = re.compile(
-    r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"
-)  # RFC 7515, 7.1; decoders skip other characters
+# RFC 7515, 7.1. Other characters are refused here, because decoders skip them.
+_JWS_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says.
+    """The claims of a verified token.
 
     Attributes
     ----------
     tenant_id
         `tid`, a GUID in lower case.
     audience
-        The one of the expected audiences that the token names; GUIDs in it are in lower case.
+        The expected audience that the token names; GUIDs in it are in lower case.
     app_id
         The calling app, `appid` or `azp`, a GUID in lower case; None if the token names none.
     user_id
-        The `oid` of the user for whom the app calls; empty if the token does not say, None if the app calls for itself.
+        The `oid` of the user for whom the app calls. Empty if the token has none, None if the app calls for itself.
     roles
         App roles.
     kind
@@ -50,38 +49,38 @@ class Claims:
     kind: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Verifies RS256 tokens of the kinds that a door takes.
+    """Verifies RS256 tokens of the kinds that a route accepts.
 
     Parameters
     ----------
     kinds
-        The first one that knows a token's issuer judges it.
+        The first kind with the token's issuer decides.
     clock
-        Tells the time for `exp` and `nbf`.
+        The clock for `exp` and `nbf`.
     """
 
-    def __init__(self, kinds: tuple[TokenKind, ...], clock: Clock) -> None:
-        self._kinds = kinds
-        self._clock = clock
+    kinds: tuple[TokenKind, ...]
+    clock: Clock
 
     async def verify(self, authorization: str | None) -> Claims:
-        """The claims of the token in an `Authorization` header.
+        """Return the claims of the token in an `Authorization` header.
 
         Raises
         ------
         Unauthenticated
-            There is no token, or it does not verify; the message says why, without the token.
+            There is no token, or its verification failed. The message says why, without the token.
         Forbidden
-            It verifies, but its app may not send tokens of this kind.
+            The token is valid, but its app may not send tokens of this kind.
         SigningKeysUnavailable
-            The keys to verify it with are not here, and may be later.
+            The keys to verify it are not loaded. A retry may succeed.
         """
         token = _bearer_token(authorization)
         kid, payload = _parse_kid(token), _parse_part(token.split(".")[1])
         _check_spelling(payload)
         issuer, tenant_id = _issuer(payload), _tenant_id(payload)
-        kind = next((kind for kind in self._kinds if kind.is_issued_by(issuer, tenant_id)), None)
+        kind = next((kind for kind in self.kinds if kind.is_issued_by(issuer, tenant_id)), None)
         if kind is None:
             raise Unauthenticated(f"The token's issuer is not one that is trusted here: {_quoted(issuer)}.")
         keys = await kind.keys.get(kid)
@@ -90,7 +89,7 @@ class TokenVerifier:
         signing = [key for key in keys if _is_signed_by(token, key)]
         if not signing:
             raise Unauthenticated("The token's signature is wrong.")
-        claims = _claims(payload, kind, tenant_id, self._clock.now())
+        claims = _claims(payload, kind, tenant_id, self.clock.now())
         if not await kind.keys.may_sign(signing, issuer, tenant_id):
             raise Unauthenticated(f"The token's key is not one of its issuer: {_quoted(issuer)}.")
         if not kind.may_be_sent_by(claims.app_id):
@@ -99,14 +98,14 @@ class TokenVerifier:
 
 
 def _check_spelling(payload: Mapping[str, object]) -> None:
-    """Claims have a case; a reader that has none would take another one than we do (IDX40011)."""
+    """Refuse a second spelling of a claim: a reader that ignores case would take another one than we do (IDX40011)."""
     for name in ("iss", "tid", "aud", "azp", "appid"):
         if any(other != name and other.lower() == name for other in payload):
-            raise Unauthenticated(f"The token's `{name}` stands in another case.")
+            raise Unauthenticated(f"The token has `{name}` in another case.")
 
 
 def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now: datetime) -> Claims:
-    if "cnf" in payload:  # RFC 7800: it is good only together with a proof of a key, which a bearer does not give
+    if "cnf" in payload:  # RFC 7800: it is valid only with a proof of possession, which a bearer does not give
         raise Unauthenticated("The token is bound to a key (`cnf`): it is no bearer token.")
     audience = _audience(payload.get("aud"), kind)
     _check_lifetime(payload, now)
@@ -121,7 +120,7 @@ def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now:
 
 
 def _issuer(payload: Mapping[str, object]) -> str:
-    """The issuer in its canonical form."""
+    """Return the issuer in its canonical form."""
     issuer = payload.get("iss")
     if not isinstance(issuer, str):
         raise Unauthenticated("The token names no issuer: its `iss` is missing or no text.")
@@ -159,7 +158,7 @@ def _bearer_token(authorization: str | None) -> str:
 
 
 def _is_canonical(part: str) -> bool:
-    """Whether base64url has but this spelling (RFC 4648, 3.5): a decoder ignores bits that are left over at the end."""
+    """True if no other base64url text decodes to the same bytes (RFC 4648, 3.5): decoders ignore unused last bits."""
     try:
         decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
@@ -169,10 +168,10 @@ def _is_canonical(part: str) -> bool:
 
 def _parse_kid(token: str) -> str:
     header = _parse_part(token.partition(".")[0])
-    if header.get("alg") != "RS256":  # pinned: Graph's metadata misspells it, and a token must not choose
+    if header.get("alg") != "RS256":  # fixed: Graph's metadata misspells it, and a token must not choose
         raise Unauthenticated("The token is not signed with RS256.")
-    if "crit" in header:  # RFC 7515, 4.1.11: it asks for what is not understood here
-        raise Unauthenticated("The token's header asks for more than is understood here.")
+    if "crit" in header:  # RFC 7515, 4.1.11: extensions that must be understood
+        raise Unauthenticated("The token's header needs extensions (`crit`) that are not supported.")
     if "typ" in header and not _is_access_token(header["typ"]):  # RFC 8725, 3.11: such as dpop+jwt or logout+jwt
         raise Unauthenticated("The token is of another type: its `typ` is neither JWT nor at+jwt.")
     kid = header.get("kid")
@@ -182,12 +181,12 @@ def _parse_kid(token: str) -> str:
 
 
 def _is_access_token(kind: object) -> bool:
-    """By RFC 7519, 5.1, and RFC 9068, 2.1; media types have no case, and may leave out `application/`."""
+    """True for JWT and at+jwt (RFC 7519, 5.1; RFC 9068, 2.1), in any case, with or without `application/`."""
     return isinstance(kind, str) and kind.lower().removeprefix("application/") in {"jwt", "at+jwt"}
 
 
 def _is_signed_by(token: str, key: SigningKey) -> bool:
-    """Whether the signature is this key's. Claims are checked by our own clock, not by PyJWT's."""
+    """True if the key made the signature. PyJWT checks no claims here, as it would use its own clock."""
     import jwt  # noqa: PLC0415 slow to import
 
     try:
@@ -200,10 +199,10 @@ def _is_signed_by(token: str, key: SigningKey) -> bool:
 
 
 def _parse_part(part: str) -> Mapping[str, object]:
-    """A part of a token that is a JSON object in UTF-8.
+    """Parse a part of a token: a JSON object in UTF-8.
 
-    What readers differ about is refused: a name that stands twice, NaN and its kin (RFC 8259, 6), half a surrogate
-    pair, which cannot be written as UTF-8 again.
+    Content that parsers read differently is refused: a name that occurs twice, NaN and Infinity (RFC 8259, 6), and a
+    lone surrogate, which cannot be encoded as UTF-8 again.
     """
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -217,7 +216,7 @@ def _parse_part(part: str) -> Mapping[str, object]:
 
 
 def _app_id(payload: Mapping[str, object]) -> str | None:
-    """Entra calls it `appid` in v1 tokens and `azp` in v2 ones; with two that differ nobody knows who calls."""
+    """Return the calling app: `appid` in Entra's v1 tokens, `azp` in v2 tokens. Two different ones are refused."""
     named = [payload[name] for name in ("azp", "appid") if name in payload]
     app_ids = [each.lower() for each in named if isinstance(each, str) and is_guid(each)]
     if len(app_ids) < len(named):
@@ -228,7 +227,7 @@ def _app_id(payload: Mapping[str, object]) -> str | None:
 
 
 def _user_id(payload: Mapping[str, object]) -> str | None:
-    """Entra: `scp` is in the tokens of users alone, `roles` in both kinds; `oid` of an app's token is the app's."""
+    """Return the user. Entra: only tokens of users have `scp`; the `oid` in a token of an app is that of the app."""
     if "scp" not in payload:
         return None
     user_id = payload.get("oid")
@@ -246,7 +245,7 @@ def _check_lifetime(payload: Mapping[str, object], now: datetime) -> None:
 
 
 def _timestamp(payload: Mapping[str, object], name: str) -> float:
-    """Seconds since 1970 of a required claim."""
+    """Return a required claim in seconds since 1970."""
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:  # noqa: PLR2004 no NaN
         raise Unauthenticated(f"The token's `{name}` is missing or no time.")
@@ -258,6 +257,6 @@ def _texts_in(value: object) -> list[str]:
 
 
 def _quoted(value: object) -> str:
-    """A token's own word, made fit for a message."""
+    """Return a value of a token in a form that a message may repeat."""
     text = value if isinstance(value, str) else "none"
     return "".join(filter(str.isprintable, text))[:_MAX_QUOTED_LENGTH]

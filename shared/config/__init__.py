@@ -1,1 +1,1 @@
-"""Settings from environment variables, the bots they name, and Graph's clouds."""
+"""Settings from environment variables, the bots that they name, and Graph's clouds."""

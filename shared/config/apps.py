@@ -1,4 +1,4 @@
-"""The bots of one deployment: which app a call, or a token's audience, belongs to, and what proves that app."""
+"""The bots of a deployment: their apps, credentials and audiences."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 def _refuse_plain_secret(value: object) -> object:
     if isinstance(value, str):
-        raise ValueError("must not stand here: put it into a setting of its own, and name that in …Setting")  # noqa: TRY004 (pydantic takes this one)
+        raise ValueError("must not be here: put it into a setting of its own, and name that in …Setting")  # noqa: TRY004 (pydantic needs this class)
     return value
 
 
@@ -28,7 +28,7 @@ _Secret = Annotated[SecretStr | None, BeforeValidator(_refuse_plain_secret)]
 
 
 class BotApp(BaseModel):
-    """An app registration whose calls are kept, and its credential. Secrets are those of other settings, by name."""
+    """An app registration whose calls are kept alive, and its credential. Secrets come from the settings it names."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
@@ -72,12 +72,12 @@ class BotApp(BaseModel):
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Audiences of the notification tokens of this app's calls."""
+        """The audiences of notification tokens for calls of this app."""
         return self.notification_audiences or (self.app_id,)
 
 
 class Apps:
-    """All bots of this deployment. Where no app is named, it is the first: that of GRAPH_APP_ID."""
+    """All bots of this deployment. The first one, that of GRAPH_APP_ID, is the default."""
 
     def __init__(self, apps: tuple[BotApp, ...]) -> None:
         self.default = apps[0]
@@ -87,41 +87,41 @@ class Apps:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Their client ids: the audiences of notification tokens of Entra."""
+        """The client ids, which are also the audiences of notification tokens of Entra."""
         return tuple(self._by_id)
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Audiences of their notification tokens of the legacy kind."""
+        """The audiences of notification tokens of the legacy kind."""
         return tuple(lower_guids(audience) for app in self._by_id.values() for audience in app.audiences)
 
     @property
     def has_several(self) -> bool:
-        """Whether it matters which one is meant."""
+        """True if there are at least two bots."""
         return len(self._by_id) > 1
 
     def get(self, app_id: str | None) -> BotApp | None:
-        """The app of this id; None where this deployment does not serve it."""
+        """Return the app with this id, the default for None. None if this deployment does not serve the app."""
         return self._by_id.get(app_id.lower()) if app_id else self.default
 
     def app_id_of_audience(self, audience: str) -> str | None:
-        """The id of the app whose calls' tokens have this audience; where there is but one app, all are its."""
+        """Return the id of the app with this audience. A single app has all audiences."""
         return self._by_audience.get(lower_guids(audience)) if self.has_several else self.default.app_id
 
     def with_app_id(self, call: Call) -> Call:
-        """The call with its app's id, also where it was written down before calls had one."""
+        """Return the call with an app id: calls recorded before calls had one get the default."""
         return call if call.app_id else replace(call, app_id=self.default.app_id)
 
 
 def parse_apps(text: object, variables: Mapping[str, str | None]) -> object:
-    """What GRAPH_APPS says, each app with the secrets of the settings that it names.
+    """Parse GRAPH_APPS, and add to each app the secrets of the settings that it names.
 
     Parameters
     ----------
     text
-        The JSON of a list of objects. Anything else is given back as it is, for `check_apps` to refuse.
+        The JSON of a list of objects. Anything else is returned unchanged; `refuse_unparsed` refuses it.
     variables
-        The environment, its names in lower case.
+        The environment, with its names in lower case.
     """
     try:
         found = json.loads(text) if isinstance(text, str) else text
@@ -133,7 +133,7 @@ def parse_apps(text: object, variables: Mapping[str, str | None]) -> object:
 
 
 def refuse_unparsed(value: object) -> object:
-    """Refuse, in words that repeat nothing, what `parse_apps` could not read."""
+    """Refuse what `parse_apps` could not parse. The message does not repeat it."""
     if isinstance(value, str):
         example = '[{"appId": "<client id>", "credential": "federated"}]'
         raise ValueError(f"must be a JSON list of apps, such as {example}")  # noqa: TRY004 (as above)
@@ -141,19 +141,19 @@ def refuse_unparsed(value: object) -> object:
 
 
 def check_apps(apps: tuple[BotApp, ...], default: BotApp) -> None:
-    """Refuse apps that cannot be told apart.
+    """Check that no two apps have the same id or share an audience.
 
     Raises
     ------
     ValueError
-        Two have the same id, or share an audience.
+        Two apps have the same id, or share an audience.
     """
     ids = [app.app_id for app in (default, *apps)]
     audiences = [audience for app in (default, *apps) for audience in {app.app_id, *map(lower_guids, app.audiences)}]
     if len(set(ids)) < len(ids):
-        raise ValueError("names an app twice, or that of GRAPH_APP_ID, which is served anyway")
+        raise ValueError("names an app twice, or the app of GRAPH_APP_ID, which is always served")
     if len(set(audiences)) < len(audiences):
-        raise ValueError("shares an audience between apps (NOTIFICATION_AUDIENCES is that of GRAPH_APP_ID alone)")
+        raise ValueError("shares an audience between apps (NOTIFICATION_AUDIENCES belongs to GRAPH_APP_ID alone)")
 
 
 def _with_secrets(app: dict[str, object], variables: Mapping[str, str | None]) -> dict[str, object]:

@@ -1,10 +1,10 @@
-"""The clouds in which Graph's calls API exists, and their addresses."""
+"""The clouds that have Graph's calls API, and their addresses."""
 
 from dataclasses import dataclass
 
 _GLOBAL_METADATA = "https://api.aps.skype.com/v1/.well-known/OpenIdConfiguration"
 _GOV_METADATA = "https://apigcch.botframework.azure.us/v1/.well-known/OpenIdConfiguration"
-# Microsoft.Graph.Communications 1.2.0.18742: the apps whose Entra tokens its validator takes.
+# Microsoft.Graph.Communications 1.2.0.18742: its validator accepts Entra tokens of these apps.
 _CALLING_SERVICE = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
 _GOV_CALLING_SERVICE = "e736143e-5e30-4821-9609-0b032986a3a3"
 
@@ -13,9 +13,9 @@ _GOV_CALLING_SERVICE = "e736143e-5e30-4821-9609-0b032986a3a3"
 class Cloud:
     """The addresses of one cloud.
 
-    `metadata_urls` lead to the keys of notification tokens of the legacy kind; `notification_callers` are the client
-    ids of the apps that send those of Entra's. `assertion_audience` is the audience of a managed identity's token that
-    serves as a client assertion.
+    `metadata_urls` lead to the keys of notification tokens of the legacy kind. `notification_callers` are the client
+    ids of the apps that send notifications with tokens of Entra. `assertion_audience` is the audience of a managed
+    identity's token that is used as a client assertion.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Cloud:
     notification_callers: frozenset[str]
 
 
-# Graph: "National cloud deployments" page. Notifications in GCC High have been seen with tokens of either metadata.
+# Graph: "National cloud deployments" page. Notifications in GCC High were seen with tokens of both metadata.
 _L4 = Cloud(
     name="usgov-l4",
     graph_root="https://graph.microsoft.us",
@@ -55,12 +55,12 @@ CLOUDS = {cloud.name: cloud for cloud in (_GLOBAL, _L4, _L5)}
 
 
 def get_cloud(name: str) -> Cloud:
-    """The cloud of this name.
+    """Return the cloud with this name.
 
     Raises
     ------
     ValueError
-        There is none, or Graph has no calls API there.
+        There is no such cloud, or Graph has no calls API in it.
     """
     if name == "china":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, each with what a wrong one is told."""
+"""The types of settings. Each check has a message that says what to write."""
 
 import re
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ def _split_by_commas(value: object) -> object:
     if not isinstance(value, str):
         return value
     items = tuple(filter(None, map(str.strip, value.split(","))))
-    if not items:  # set, but to nothing: never take it for not set, which may mean "all"
+    if not items:  # set to nothing: must not count as not set, which may mean "all"
         raise ValueError("names nothing: give values with commas between them, or remove it")
     return items
 
 
 def _check_authority(value: str) -> str:
     url = trusted_url(value if "://" in value else f"https://{value}")
-    if not url.startswith("https://"):  # azure-identity takes nothing else
+    if not url.startswith("https://"):  # azure-identity accepts nothing else
         raise ValueError("must begin with https://")
     return url
 
@@ -47,7 +47,7 @@ def _check_schedule(value: str) -> str:
 
 def _check_host(value: str) -> str:
     if not _HOST.fullmatch(value):
-        raise ValueError("must be a host's name such as login.example.com, without https://")
+        raise ValueError("must be a host name such as login.example.com, without https://")
     return value.lower()
 
 

@@ -1,1 +1,1 @@
-"""Calls, leases, notifications and the reasons of ends: rules without I/O."""
+"""The rules for calls, leases, notifications and reasons of ends, without I/O."""

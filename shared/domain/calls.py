@@ -1,4 +1,4 @@
-"""The words of this domain: a call, its end, its operations, its story. Its lease: see `leases`."""
+"""The records of the domain: a call, its end, its operations and its event log. For its lease see `leases`."""
 
 import hashlib
 import json
@@ -11,39 +11,42 @@ from enum import StrEnum
 from shared.domain.leases import Lease, RenewalFailure
 from shared.errors import InvalidRequest
 
-MAX_ID_LENGTH = 200  # UTF-16 units; the longest RowKey of Table Storage has 512, and ours holds two ids
-REQUEST_IDS = frozenset({"scenarioId", "chainId"})  # of the request that told an event; not a part of what it told
+MAX_ID_LENGTH = 200  # UTF-16 units; a RowKey of Table Storage has at most 512, and ours holds two ids
+REQUEST_IDS = frozenset(
+    {"scenarioId", "chainId"}
+)  # of the request that brought a notification: not part of its content
 _HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
-# Table Storage's own, `|` (our separator), `%`, white space, halves of a character, which are no text, and U+FFFD to
-# U+FFFF: the first stands for what could not be decoded, the others are no characters.
+# Characters that Table Storage refuses, `|` (our separator), `%`, white space, lone surrogates, and U+FFFD to U+FFFF:
+# U+FFFD stands for bytes that could not be decoded, U+FFFE and U+FFFF are not characters.
 _REFUSED_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\#?%|\s\ud800-\udfff\ufffd-\uffff]")
 
 
 class Status(StrEnum):
-    """Whether Call Keeper still cares for a call."""
+    """Active: sweeps renew the call. Ended: Graph has ended it."""
 
     ACTIVE = "active"
     ENDED = "ended"
 
 
 class TerminationSource(StrEnum):
-    """Who told that a call is over."""
+    """The evidence that a call is over."""
 
     NOTIFICATION = "notification"
     KEEP_ALIVE_NOT_FOUND = "keepAliveNotFound"
     HANGUP_NOT_FOUND = "hangupNotFound"
     LOOKUP_NOT_FOUND = "lookupNotFound"
-    UNKNOWN = "unknown"  # a newer version wrote another one
+    UNKNOWN = "unknown"  # a newer version wrote a source that this one does not know
 
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """Why a call ended: what Graph told, and what that means (`explaining`).
+    """Why a call ended: what Graph reported, and the explanation of it (`explanation`).
 
-    `code` and `subcode` are None if nobody told them, or if they were no numbers. `reason`, `category`, `action`,
-    `fault_owner` and `retryable` follow from the rest and from the call, so a change of either makes them anew.
+    `code` and `subcode` are None if Graph gave none, or gave text that is not a number (`raw_code`, `raw_subcode`).
+    `reason`, `category`, `action`, `fault_owner` and `retryable` are computed from the other fields and from the call,
+    again after each change of these.
 
-    `early`: Graph told so while the call was `terminating`. It counts if the end itself tells nothing.
+    `early`: Graph reported this while the call was `terminating`. It counts only if the end itself has no reason.
     """
 
     source: TerminationSource
@@ -64,10 +67,10 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """Who asked for the hang-up, and when Graph answered it.
+    """A hang-up: its requester, and the time of Graph's answer.
 
-    `not_found`: Graph said to somebody that the call was already gone. `accepted`: it accepted this one's hang-up, so
-    the end that follows is its effect.
+    `not_found`: Graph answered one of the hang-ups that the call was already over. `accepted`: Graph accepted the
+    hang-up of `requested_by`, so the end that follows is its effect.
     """
 
     requested_at: datetime
@@ -78,11 +81,11 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call on record. `state` is Graph's word; `known_at` is when it was first written down.
+    """A call on record. `state` is Graph's word; `known_at` is the time of the first record.
 
-    `app_id` is the bot's whose call it is, in lower case; None: that of GRAPH_APP_ID. An active call may have a
-    `termination` already: an early one. `unreadable` names the columns of
-    its row that could not be read: they count as left out, and no write changes them.
+    `app_id` is the bot of the call, in lower case. None: the bot of GRAPH_APP_ID. An active call may have a
+    `termination` already: an early one. `unreadable` has the columns of its row that could not be read. They count as
+    missing, and no write changes them.
     """
 
     id: str
@@ -105,7 +108,7 @@ class Call:
 
     @property
     def status(self) -> Status:
-        """Active, or ended for good."""
+        """Active or ended. An ended call never becomes active again."""
         return Status.ACTIVE if self.ended_at is None else Status.ENDED
 
     @property
@@ -127,7 +130,7 @@ class Call:
 class Operation:
     """A commsOperation of a call: a recording, a prompt, … `status` is Graph's word.
 
-    What is no number of Graph's codes is kept as text in `raw_code` and `raw_subcode`.
+    Codes that are not numbers are text in `raw_code` and `raw_subcode`. `unreadable` is as in `Call`.
     """
 
     id: str
@@ -145,19 +148,19 @@ class Operation:
     completion_reason: str | None = None
     recording_location: str | None = field(default=None, repr=False)
     recording_access_token: str | None = field(default=None, repr=False)
-    unreadable: tuple[str, ...] = ()  # as of a call
+    unreadable: tuple[str, ...] = ()
     raw_code: str | None = None
     raw_subcode: str | None = None
 
     @property
     def is_finished(self) -> bool:
-        """Whether Graph is done with it."""
+        """True if the operation is completed or failed."""
         return self.status in {"completed", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An answer of the API, to be given again: status, body, and where its Location points."""
+    """A response of the API for repetitions of a request: status, body and Location header."""
 
     status: int
     body: str
@@ -166,10 +169,10 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """A request with an `Idempotency-Key`. Without an answer it is being worked on, or whoever did that has died.
+    """A request with an `Idempotency-Key`. Without a response it is in progress, or its process has died.
 
-    `outcome_unknown`: it failed in a way that leaves open whether Graph did it. `claim_id` is random: by it a process
-    knows its own claim again.
+    `outcome_unknown`: it failed, but Graph may have done it. `claim_id` is random, so that a process recognizes its own
+    claim.
     """
 
     fingerprint: str
@@ -181,10 +184,10 @@ class IdempotencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a call's story. `detail` is flat and holds no secret and no personal data.
+    """One line of a call's event log. `detail` is flat and holds no secret and no personal data.
 
-    An event of a notification (`from_notification`) is the same line however often it is told; it keeps its first time,
-    and the ids of the request that told it first. One of our own doing is a line each time.
+    Notifications with the same content make one line (`from_notification`), with the time and the request ids of the
+    first one. An event of our own makes a line each time.
     """
 
     kind: str
@@ -194,23 +197,23 @@ class Event:
 
     @property
     def digest(self) -> str:
-        """32 hex digits of the content."""
+        """The first 32 hex digits of a hash of the content: equal for events that make one line."""
         detail = {name: value for name, value in self.detail.items() if name not in REQUEST_IDS}
         content = [self.kind, detail, None if self.from_notification else self.at.isoformat()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def canonical_id(text: str) -> str:
-    """The one form of a call's or operation's id.
+    """Return the canonical form of the id of a call or an operation.
 
-    Graph writes the same id as 32 upper-case hex digits and as a lower-case hyphenated GUID (record page): both become
-    the latter. Anything else is opaque and kept.
+    Graph writes the same id as 32 upper-case hex digits and as a lower-case hyphenated GUID (record page). Both become
+    the GUID. Every other id is opaque and stays unchanged.
 
     Raises
     ------
     InvalidRequest
-        The id is empty, longer than 200 characters (UTF-16 units), `.` or `..` (no URL can hold these), or has
-        characters that Table Storage refuses in keys.
+        The id is empty, longer than 200 characters (UTF-16 units), `.` or `..` (no URL can hold these), or has a
+        character that Table Storage refuses in keys.
     """
     digits = text.replace("-", "")
     if _HEX_ID.fullmatch(digits):
@@ -222,17 +225,3 @@ def canonical_id(text: str) -> str:
             "/ \\ # ? % |."
         )
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class StartedOperation:
-    """A recording that Graph has accepted. `status` is Graph's word; it may already be `completed` or `failed`."""
-
-    id: str
-    status: str
-    client_context: str | None = None
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
-    recording_location: str | None = field(default=None, repr=False)
-    recording_access_token: str | None = field(default=None, repr=False)

@@ -1,7 +1,7 @@
-"""Why a call ended, by rules over the catalogue. Pure: the same facts always give the same explanation.
+"""Explanations why a call ended: rules over the catalogue. The same facts always give the same explanation.
 
-The order: our own hang-up; the row of the codes; the telephone family; the DiagCode of the message, if the codes say
-nothing by themselves; Graph's older word; the code alone. A success never explains a failure.
+The first rule that fits counts: our own hang-up; the row of the codes; the telephone family; the DiagCode of the
+message, if the codes mean nothing by themselves; Graph's older word; the code alone. A success explains no failure.
 """
 
 import re
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from shared.domain.termination import SUCCESS_BELOW, UNKNOWN, CitedMeaning, CodeEntry, Meaning, catalogue
 
-NO_REASON_GIVEN = "Nobody has told why: Graph gave no reason."
+NO_REASON_GIVEN = "Graph gave no reason."
 ASK_SUPPORT = (
-    "Keep the call id, the call chain id, the codes and the message; try again, and open a support case with them "
-    "if it persists."
+    "Keep the call id, the call chain id, the codes and the message. Try again, and open a support case with them "
+    "if the failure persists."
 )
 NO_NOTIFICATION = "Check that the bot's callbackUri is Call Keeper's webhook, and that its notifications arrive."
 NOTHING_TO_DO = "Nothing to do."
@@ -20,7 +20,7 @@ BOT_IS_CALLEE = (
     "Here the bot is the callee: check that it answers the incoming notification within 15 seconds, and that "
     "Microsoft reaches its media port."
 )
-TELEPHONE_FROM = 500_000  # subcodes from here to below a million are those of telephone legs, or of media
+MIN_TELEPHONE_SUBCODE = 500_000  # subcodes of six digits from here on are those of telephone legs, or of media
 _DIAG_CODE = re.compile(r"DiagCode:\s*([0-9]{1,10})#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HTTP_AND_SIP_CODES = range(100, 700)
 NOT_REACHED = "notReached"
@@ -39,7 +39,7 @@ _SUBCODES_BY_REASON = {reason: subcode for subcode, reason in COMPLETION_REASONS
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why: a sentence, one of the catalogue's categories, what to do, whose doing it is, and whether to try again."""
+    """Why: a sentence, a category of the catalogue, what to do, who can change it, and if a retry may succeed."""
 
     reason: str
     category: str
@@ -49,7 +49,7 @@ class Explanation:
 
 
 LOST_OPERATION = Explanation(
-    "The call ended before Graph told what became of the operation.",
+    "The call ended before Graph reported the result of the operation.",
     "operation",
     "Finish a recording before the call is hung up; Graph discards recordings soon after the end.",
 )
@@ -57,7 +57,7 @@ LOST_OPERATION = Explanation(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What Graph told of an end: codes as numbers, or text that is no number; its older word; its message."""
+    """What Graph reported about an end: codes (as text if they are not numbers), older word, message."""
 
     code: int | str | None = None
     subcode: int | str | None = None
@@ -67,10 +67,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known of the call. `hung_up_by`: our own hang-up, which Graph accepted.
+    """What is known about the call.
 
-    `not_found_for`: a hang-up of ours that met 404. `by_notification`: the end came by notification; otherwise Graph
-    answered 404.
+    `hung_up_by`: the requester of our hang-up that Graph accepted. `not_found_for`: the requester of our hang-up that
+    Graph answered with 404. `by_notification`: a notification reported the end; otherwise Graph answered 404.
     """
 
     incoming: bool = False
@@ -87,22 +87,22 @@ def explain(
     message: str | None = None,
     context: Context | None = None,
 ) -> Explanation:
-    """Say why a call ended.
+    """Return why a call ended.
 
     Parameters
     ----------
     code, subcode
-        As Graph gave them: numbers, or text that is no number, or None.
+        As Graph gave them: numbers, or text that is not a number, or None.
     termination_reason
         Graph's older word, e.g. `AppTransferred`. It counts if the codes are not in the catalogue.
     message
-        Graph's own words. Its DiagCode counts if the codes say nothing by themselves.
+        Graph's message. Its DiagCode counts if the codes mean nothing by themselves.
     context
-        What is known of the call.
+        What is known about the call.
 
     Returns
     -------
-    What the catalogue says; for what it does not know, Graph's own words, the category `unknown` and what to keep.
+    What the catalogue says. If it has no row: Graph's values, the category `unknown`, and advice on what to keep.
     """
     facts, context = Facts(code, subcode, termination_reason, message), context or Context()
     if context.hung_up_by is not None:
@@ -114,7 +114,10 @@ def explain(
 
 
 def explain_keep_alive(word: str, status: int | None, subcode: int | None) -> Explanation:
-    """Say why a keepAlive does not succeed: by Graph's codes if they are in the catalogue, else by our word for it."""
+    """Return why a keepAlive failed: by Graph's codes if they are in the catalogue, else by the reason on record.
+
+    `word` is that reason, such as `throttled`.
+    """
     meant = catalogue().by_word.get(word)
     if word in {"forbidden", "rejected"}:
         row = catalogue().lookup(status, subcode)
@@ -123,7 +126,7 @@ def explain_keep_alive(word: str, status: int | None, subcode: int | None) -> Ex
 
 
 def explain_operation(facts: Facts, completion_reason: str | None) -> Explanation:
-    """Say why an operation failed: by its codes, else by its `completionReason`."""
+    """Return why an operation failed: by its codes, else by its `completionReason`."""
     subcode = facts.subcode
     if subcode is None and completion_reason in _SUBCODES_BY_REASON:
         subcode = _SUBCODES_BY_REASON[completion_reason]
@@ -131,7 +134,7 @@ def explain_operation(facts: Facts, completion_reason: str | None) -> Explanatio
 
 
 def explanation_rank(code: int | None, subcode: int | None, message: str | None) -> int:
-    """How much an account of an end explains, 0 the most: a precise row, a DiagCode, a generic row, or none."""
+    """Return how well the codes explain an end: 0 a precise row, 1 a DiagCode, 2 a generic row, 3 not at all."""
     row = catalogue().lookup(code, subcode)
     if (row and not row.generic) or (row is None and catalogue().lookup_family(subcode)):
         return 0
@@ -149,7 +152,7 @@ def _by_codes(facts: Facts) -> Explanation | None:
 
 
 def _by_generic_row(row: CodeEntry | None, facts: Facts) -> Explanation | None:
-    """The generic row; if the DiagCode has another code than Graph's, that code tells more."""
+    """Explain by the generic row, or by the code of the DiagCode if that is another: it is more precise."""
     if row is None:
         return None
     found = _parse_diag_code(facts.message)
@@ -174,7 +177,7 @@ def _by_telephone_family(subcode: int | None) -> Explanation | None:
 
 
 def _by_diag_code(facts: Facts) -> Explanation | None:
-    """What the DiagCode of the message says, e.g. 480#10037 under 500/9999. A success there explains no failure."""
+    """Explain by the DiagCode of the message, e.g. 480#10037 with 500/9999. A success there explains no failure."""
     found, given = _parse_diag_code(facts.message), _number(facts.code)
     if found is None:
         return None
@@ -190,12 +193,12 @@ def _parse_diag_code(message: str | None) -> tuple[int | None, int] | None:
     found = _DIAG_CODE.search(message) if message else None
     if found is None:
         return None
-    code = int(found[1])  # it may be a subcode: 3002#7106
+    code = int(found[1])  # the first number may be a subcode: 3002#7106
     return code if code in _HTTP_AND_SIP_CODES or code == 0 else None, int(found[2])
 
 
 def _by_name(facts: Facts) -> Explanation | None:
-    """Graph's older word, unless it says less than the codes, or tells of a success where they tell of a failure."""
+    """Explain by Graph's older word, unless the codes mean more, or mean a failure where the word means success."""
     name = catalogue().by_name.get(facts.termination_reason.casefold()) if facts.termination_reason else None
     code = _number(facts.code)
     if name is None or (code is not None and code >= SUCCESS_BELOW):
@@ -220,7 +223,7 @@ def _without_codes(facts: Facts, context: Context) -> Explanation:
         return Explanation(f"Graph gave {given}, which is not in the catalogue.", UNKNOWN, ASK_SUPPORT)
     if context.not_found_for is not None:
         reason = (
-            f"The call was gone already when {context.not_found_for} hung up through Call Keeper; Graph gave no reason."
+            f"The call was already over when {context.not_found_for} hung up through Call Keeper; Graph gave no reason."
         )
         return Explanation(reason, UNKNOWN, NO_NOTIFICATION)
     if context.incoming and not context.ever_established:
@@ -230,8 +233,8 @@ def _without_codes(facts: Facts, context: Context) -> Explanation:
 
 
 def _for_callee(found: Explanation, subcode: int | None) -> Explanation:
-    """For an incoming call the bot is the callee, so advice to call it again would mislead. Telephone legs differ."""
-    is_telephone = subcode is not None and subcode >= TELEPHONE_FROM
+    """Replace advice to call again: for an incoming call the bot is the callee. Telephone legs keep their advice."""
+    is_telephone = subcode is not None and subcode >= MIN_TELEPHONE_SUBCODE
     if found.category != NOT_REACHED or is_telephone or found.action == NOTHING_TO_DO:
         return found
     return replace(found, action=BOT_IS_CALLEE, fault_owner="bot", retryable=False)

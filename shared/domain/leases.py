@@ -1,4 +1,4 @@
-"""The lease that Graph gives a call, and what is on record of its renewal: watermarks, progress, failures."""
+"""Leases of calls and the records of their renewal: watermarks, progress of sweeps, failures."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ LEASE = timedelta(minutes=45)  # Graph: call-keepAlive page
 
 @dataclass(frozen=True)
 class Timing:
-    """How long things may take, all in proportion to the lease, so that a laptop can run on a shorter one.
+    """Durations, all in proportion to the lease, so that a test environment can use a shorter lease.
 
     With Graph's 45 minutes: `max_clock_skew` 4, `watermark_blind_window` 5, `not_found_grace` 6, first retry 1,
     `sweep_fresh_for` 3, `sweep_stale_after` (dead man's switch) 20, renew on registration below 30, at risk after 30.
@@ -25,25 +25,25 @@ class Timing:
 
     @cached_property
     def max_clock_skew(self) -> timedelta:
-        """By how much two clocks may differ: each may be off by two minutes."""
+        """The largest difference of two clocks: each may be wrong by two minutes."""
         return 4 * self.minute
 
     @cached_property
     def watermark_blind_window(self) -> timedelta:
-        """A call that came on record less than this before a sweep may not have been seen by it.
+        """The time before a sweep in which the sweep may have missed a new call.
 
-        The clocks may differ, and a write may take as long as a patient request waits for it.
+        The clocks may differ by `max_clock_skew`, and the write of the call may take up to a minute more.
         """
         return self.max_clock_skew + self.minute
 
     @cached_property
     def not_found_grace(self) -> timedelta:
-        """The age below which a 404 is asked again: two minutes, by clocks that differ."""
+        """The age below which a 404 does not end a call: two minutes, plus the largest difference of clocks."""
         return 2 * self.minute + self.max_clock_skew
 
     @cached_property
     def sweep_fresh_for(self) -> timedelta:
-        """A sweep that began less than this ago need not be repeated."""
+        """A sweep that began less than this ago is not repeated."""
         return 3 * self.minute
 
     @cached_property
@@ -53,9 +53,9 @@ class Timing:
 
     @cached_property
     def renew_at_once_below(self) -> timedelta:
-        """A call registered with less than this left of its lease is renewed in the registration.
+        """A call that is registered with less than this left of its lease is renewed by the registration.
 
-        A call with more outlives a dead timer (20 minutes until the dead man's switch) and ten minutes' trouble.
+        With more left it survives a timer that stopped (20 minutes until the dead man's switch) and 10 minutes more.
         """
         return 30 * self.minute
 
@@ -69,10 +69,10 @@ class Timing:
         return duration / timedelta(minutes=1) * self.minute
 
     def retry_delay(self, attempts: int, left: timedelta) -> timedelta:
-        """How long to wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes.
+        """Return the wait before retry number `attempts` (from 1): 1, 2, 4, 8, 8, … minutes.
 
-        Where that were more than half of what is `left` of the lease, half of it, but a minute at least: the last
-        minutes of a lease see more tries, not fewer.
+        The wait is at most half of what is `left` of the lease, but at least a minute, so that the last minutes of a
+        lease get more attempts. It is not shortened after the lease is over.
         """
         backoff = int(2 ** min(attempts - 1, 3)) * self.minute
         return min(backoff, max(left / 2, self.minute)) if left > timedelta() else backoff
@@ -80,9 +80,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """The proof that a shard was swept: each call that was active before `sweep_started_at` was renewed after it.
+    """The proof of a sweep of one shard: each call that was active before `sweep_started_at` was renewed after it.
 
-    Calls whose row says `failing` are excepted, and those of which it could not be written: `unwritten`.
+    Two kinds of calls are excepted: those whose row is `failing`, and those whose result could not be written
+    (`unwritten`).
     """
 
     sweep_started_at: datetime
@@ -94,23 +95,23 @@ class Watermark:
 
 
 def credible(watermark: Watermark | None, now: datetime, timing: Timing) -> Watermark | None:
-    """The watermark, if it can be true: one of the future, written by a clock that ran far ahead, proves nothing."""
+    """Return the watermark, or None if it is of the future: a clock that was far ahead wrote it."""
     return watermark if watermark and watermark.sweep_started_at <= now + timing.max_clock_skew else None
 
 
 type SweepPosition = tuple[datetime, datetime, str]
-"""A call's place in a sweep: the end of its lease, as far as proved; the lease's begin by its own row; its id.
+"""A call's place in the order of a sweep: the proved end of its lease; the begin of its lease by its own row; its id.
 
-One sweep may take several ticks, and its watermark gives all its calls the same end. The second part keeps those who
-were first in it before those who came a tick later.
+One sweep may take several ticks of the timer, and its watermark gives all its calls the same end. The second part
+orders calls of an earlier tick before those of a later one.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep came that ran out of time: the place of the last call it took.
+    """The position of a sweep that ran out of time: the place of the last call that it processed (`cursor`).
 
-    It holds under the watermark that the sweep saw (`base_watermark_at`): with another one the order is another.
+    It is valid only for the watermark that the sweep saw (`base_watermark_at`): another watermark changes the order.
     """
 
     started_at: datetime
@@ -124,7 +125,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class WatchdogState:
-    """The last dead man's switch that was left: when it comes, and when the last sweep of all shards began."""
+    """The last dead man's switch that was armed: when it is due, and when the last sweep of all shards began."""
 
     due: datetime
     sweep_began_at: datetime | None = None
@@ -132,7 +133,7 @@ class WatchdogState:
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailure:
-    """That keepAlive does not succeed for a call, since when, and when it is tried again."""
+    """The failure of a call's keepAlive: since when, how often, why, and when it is tried again."""
 
     since: datetime
     attempts: int
@@ -143,7 +144,7 @@ class RenewalFailure:
 
 
 class TenantApp(NamedTuple):
-    """A tenant and an app: what Graph's limits are counted by. `app_id` is None for the app of GRAPH_APP_ID."""
+    """A tenant and an app: Graph counts its limits by them. `app_id` is None for the app of GRAPH_APP_ID."""
 
     tenant_id: str
     app_id: str | None
@@ -151,9 +152,9 @@ class TenantApp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a sweep needs to know of an active call. `app_id` is the bot's; None: that of GRAPH_APP_ID.
+    """The part of an active call that a sweep needs. `app_id` is the bot; None: the bot of GRAPH_APP_ID.
 
-    `hung_up`: Graph accepted a hang-up of ours, so a 404 means that the call is over, however young it is.
+    `hung_up`: Graph accepted our hang-up. A 404 then means that the call is over, even if it is young.
     """
 
     call_id: str
@@ -167,16 +168,16 @@ class Lease:
 
     @property
     def tenant_app(self) -> TenantApp:
-        """Whose limits at Graph a keepAlive of this call counts against."""
+        """The tenant and app that a keepAlive of this call counts against."""
         return TenantApp(self.tenant_id, self.app_id)
 
     @property
     def began_at(self) -> datetime:
-        """When the lease last began, by the call's row alone."""
+        """The last begin of the lease, by the call's row alone."""
         return max(self.started_at, self.renewed_at or self.started_at)
 
     def last_renewal(self, watermark: Watermark | None, timing: Timing) -> datetime:
-        """When the lease last began, as far as can be proved: by the row itself, or by the shard's watermark."""
+        """Return the last proved begin of the lease, by the row itself or by the shard's watermark."""
         own_renewal = self.began_at
         if watermark is None or self.failing or self.call_id in watermark.unwritten:
             return own_renewal
@@ -185,14 +186,15 @@ class Lease:
         return max(own_renewal, watermark.sweep_started_at)
 
     def expires_at(self, watermark: Watermark | None, timing: Timing) -> datetime:
-        """When Graph ends the call, if nobody renews it."""
+        """Return when Graph ends the call unless it is renewed."""
         return self.last_renewal(watermark, timing) + timing.lease
 
     def sweep_position(self, watermark: Watermark | None, timing: Timing) -> SweepPosition:
-        """Its place in a sweep. It does not change until the watermark does.
+        """Return the call's place in a sweep. It does not change until the watermark does.
 
-        Whether a call that came about the time of the last sweep was in it, clocks that differ cannot tell. Here it
-        was: else it goes first in this one and last in the next, 45 minutes later where a sweep takes two ticks.
+        Clocks differ, so a call that came around the time of the last sweep may or may not have been in it. For the
+        order only, assume that it was. Otherwise it would be first in this sweep and last in the next: 45 minutes
+        apart if a sweep takes two ticks.
         """
         last_renewal = self.last_renewal(watermark, timing)
         if watermark and not self.failing and self.call_id not in watermark.unwritten:

@@ -1,15 +1,15 @@
-"""How the record of a call changes. Pure: (record, event) -> record; nothing here mutates, waits or reads a clock.
+"""Changes of the record of a call, as pure functions: (record, event) -> record. None mutates, waits or reads a clock.
 
-Notifications come late, twice and in any order (Graph: the create-call page warns of it), so every merge is
-commutative, associative and idempotent: any order of the same notifications gives the same record. Nothing leaves
-`ended`, save where another tenant's token alone told of the end. What that leaves open: among established and its kin
-the last one received is shown, and times are those of the receipt.
+Notifications come late, twice and in any order (Graph: create-call page). So every merge is commutative, associative
+and idempotent: the same notifications in any order give the same record. Two things depend on the order: of the
+established states the last one received is shown, and times are those of the receipt.
+
+A call never leaves `ended`, with one exception: only a token of another tenant reported the end.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from shared.domain.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
 from shared.domain.explanation import NO_REASON_GIVEN, Context, explain
@@ -35,15 +35,12 @@ from shared.domain.precedence import (
 from shared.domain.termination import UNKNOWN
 from shared.errors import AppMismatch, Forbidden, TenantMismatch, TokenAppMismatch
 
-if TYPE_CHECKING:
-    from shared.domain.calls import StartedOperation
-
-_FAILURE_FROM = 400  # a code from here on is a failure, as in HTTP
+_FAILURE_FROM = 400  # codes from here on are failures, as in HTTP
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A bot's word that a call is there. `started_at` and `app_id` are None where the bot does not say."""
+    """The registration of a call by its bot. `started_at` and `app_id` are None if the bot does not give them."""
 
     call_id: str
     tenant_id: str
@@ -53,17 +50,17 @@ class Registration:
 
 
 def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
-    """Make a call known, or add what was missing: metadata, the start. The first registration's words stay.
+    """Add a call, or add missing metadata and the start to a known one. Values of the first registration stay.
 
-    A start later than `at` is taken for `at`. A tombstone stays ended, unless it is another tenant's: whose word says
-    nothing of this call, which begins anew.
+    A start later than `at` counts as `at`. A tombstone stays ended, unless another tenant caused it: its word proves
+    nothing about this call, so the record begins anew.
 
     Raises
     ------
     TenantMismatch
-        The call is registered for another tenant. One known only by notifications has its tenant corrected.
+        The call is registered for another tenant. If it is known only by notifications, its tenant is corrected.
     AppMismatch
-        It is another app's, by an earlier registration or by the audience of Graph's token.
+        The call belongs to another app, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
     if call is None or is_unconfirmed_tombstone(call, tenant_id):
@@ -81,20 +78,21 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
 
 
 def is_unconfirmed_tombstone(call: Call, tenant_id: str) -> bool:
-    """Whether a call is on record as ended by another tenant's word alone."""
+    """True if only a token of another tenant reported the end of the call."""
     return call.ended_at is not None and call.registered_at is None and call.tenant_id.lower() != tenant_id.lower()
 
 
 def notified(
     call: Call | None, notification: Notification, tenant_id: str, at: datetime, app_id: str | None = None
 ) -> Call:
-    """Merge a notification. An unknown call becomes known by it; one that is ended leaves a tombstone.
+    """Merge a notification. It makes an unknown call known; if it reports the end, the record is a tombstone.
+
+    `tenant_id` and `app_id` are those of Graph's token: its tenant, and the app of its audience.
 
     Raises
     ------
     Forbidden
-        The call belongs to another tenant than `tenant_id`, the one in Graph's token, or to another app than `app_id`,
-        the one of the token's audience.
+        The call belongs to another tenant or to another app than the token.
     """
     if call is None:
         call = Call(notification.call_id, tenant_id.lower(), NO_STATE, known_at=at, started_at=at, app_id=app_id)
@@ -119,7 +117,7 @@ def notified(
     if notification.state == "terminating" and _gives_reason(termination):
         early = replace(termination, early=True)
         call = replace(call, termination=better_termination(call.termination, early) if call.termination else early)
-    return _explained(call)  # the direction, or that it was established, may be news after the end
+    return _explained(call)  # direction and establishment may become known after the end
 
 
 def _is_of_another_app(call: Call, app_id: str | None) -> bool:
@@ -127,17 +125,17 @@ def _is_of_another_app(call: Call, app_id: str | None) -> bool:
 
 
 def renewed(call: Call, at: datetime) -> Call:
-    """A keepAlive sent at `at` succeeded. No effect on an ended call."""
+    """Record that a keepAlive, sent at `at`, succeeded. An ended call does not change."""
     if call.ended_at is not None:
         return call
     return replace(call, failing=None, renewed_at=max(call.renewed_at or at, at))
 
 
 def renewal_failed(call: Call, failure: RenewalFailure, last_renewal: datetime) -> Call:
-    """A keepAlive failed. No effect on an ended call.
+    """Record that a keepAlive failed. An ended call does not change.
 
-    The failure keeps its first `since`. `last_renewal` goes into the record, as the shard's watermark does not prove
-    the renewal of a call that is failing.
+    The failure keeps its first `since`. `last_renewal` goes into the record, because the shard's watermark does not
+    prove the renewal of a failing call.
     """
     if call.ended_at is not None:
         return call
@@ -147,10 +145,10 @@ def renewal_failed(call: Call, failure: RenewalFailure, last_renewal: datetime) 
 
 
 def call_gone(call: Call, source: TerminationSource, at: datetime, result: ResultInfo | None = None) -> Call:
-    """Graph does not know the call any more: it has ended, and a late notification may still tell why.
+    """Record that Graph does not know the call any more: it has ended. A late notification may still report why.
 
-    Where its hang-up had seen the same 404, that is the source. A look-up may have told the `result`. A call that Graph
-    hung up for us ended then, not when that was noticed.
+    `result` comes from a look-up. If a hang-up had met the same 404, the hang-up is the source. If Graph accepted our
+    hang-up, the call ended at that time, not when the 404 was seen.
     """
     if call.hangup and call.hangup.accepted:
         at = min(at, max(call.hangup.requested_at, call.started_at))
@@ -160,11 +158,11 @@ def call_gone(call: Call, source: TerminationSource, at: datetime, result: Resul
 
 
 def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
-    """Graph answered somebody's hang-up, which was asked for while the call was active on record.
+    """Record Graph's answer to a hang-up that was requested while the call was active on record.
 
-    `not_found`: Graph said that the call was already gone; no effect on an ended call then. If Graph accepted it, the
-    end is its effect, even if the notification of the end is on record before this. The end itself comes by
-    notification, or by the next keepAlive's 404. The first requester stays, but one whom Graph accepted goes first.
+    `not_found`: Graph answered that the call was already over. An ended call does not change then. If Graph accepted
+    the hang-up, the end is its effect, even if the notification of the end was recorded before. The end itself comes by
+    notification, or by the 404 of the next keepAlive. The first requester stays, unless Graph accepts a later one.
     """
     if call.ended_at is not None and not_found:
         return call
@@ -175,22 +173,11 @@ def hung_up(call: Call, by: str, at: datetime, not_found: bool) -> Call:
     return _explained(after)
 
 
-def operation_requested(
-    operation: Operation | None, call_id: str, started: "StartedOperation", by: str, at: datetime
-) -> Operation:
-    """Graph accepted a recording. Its notification may have come before this, and its answer may be final already."""
-    result = ResultInfo(started.code, started.subcode, message=started.message)
-    answer = OperationNotification(
-        call_id,
-        started.id,
-        kind="recordOperation",
-        deleted=False,
-        status=started.status,
-        result=result,
-        client_context=started.client_context,
-        recording_location=started.recording_location,
-        recording_access_token=started.recording_access_token,
-    )
+def operation_requested(operation: Operation | None, answer: OperationNotification, by: str, at: datetime) -> Operation:
+    """Merge Graph's answer to the request for a recording. The first requester stays.
+
+    A notification of the recording may have come before the answer, and the answer may already be final.
+    """
     merged = operation_notified(operation, answer, at)
     if merged.requested_at is not None:
         return merged
@@ -198,11 +185,11 @@ def operation_requested(
 
 
 def operation_notified(operation: Operation | None, notification: OperationNotification, at: datetime) -> Operation:
-    """Merge a notification of an operation. A finished one does not run again."""
+    """Merge a notification of an operation. A finished operation does not run again."""
     reported = _operation(notification, at)
     if operation is None:
         return reported
-    kinds = {operation.kind, reported.kind} - {"commsOperation"}  # the base type, where none was named
+    kinds = {operation.kind, reported.kind} - {"commsOperation"}  # the base type: the notification named no type
     best = merge_operation(operation, reported)
     return replace(
         best,
@@ -216,9 +203,9 @@ def operation_notified(operation: Operation | None, notification: OperationNotif
 
 
 def notification_event(notification: Notification, at: datetime, ids: RequestIds | None = None) -> Event:
-    """The line of a call's story that a notification makes: no message, no place, no token, nobody's name.
+    """Return the line of the event log for a notification. It holds no message, location, token or name of a person.
 
-    `ids`: Graph's ids of the request that brought it, since support asks for them.
+    `ids`: Graph's ids of the request that brought the notification; Microsoft's support asks for them.
     """
     if isinstance(notification, OtherNotification):
         return _notification_event(
@@ -251,7 +238,7 @@ def _notification_event(name: str, at: datetime, /, **detail: str | int | None) 
 
 
 def _ended(call: Call, termination: Termination, at: datetime) -> Call:
-    """End a call, or learn more of an end; the time of the first evidence stays."""
+    """End a call, or add to its end. The time of the first evidence stays."""
     if call.termination is not None:
         termination = better_termination(call.termination, termination)
     ended = replace(call, state="terminated", failing=None, ended_at=call.ended_at or at, termination=termination)
@@ -259,7 +246,7 @@ def _ended(call: Call, termination: Termination, at: datetime) -> Call:
 
 
 def _termination(source: TerminationSource, result: ResultInfo, termination_reason: str | None = None) -> Termination:
-    """What was told of an end, not explained yet."""
+    """Return the reported facts of an end, without an explanation."""
     return Termination(
         source,
         NO_REASON_GIVEN,
@@ -275,7 +262,7 @@ def _termination(source: TerminationSource, result: ResultInfo, termination_reas
 
 
 def _gives_reason(termination: Termination) -> bool:
-    """Whether anything was told of why a call ends."""
+    """True if Graph gave any reason."""
     values = (
         termination.code,
         termination.subcode,
@@ -287,7 +274,7 @@ def _gives_reason(termination: Termination) -> bool:
 
 
 def _explained(call: Call) -> Call:
-    """The call with the explanation that follows from all that is known of it now."""
+    """Return the call with its explanation, computed from all that is known about it now."""
     termination, hangup = call.termination, call.hangup
     if termination is None:
         return call

@@ -1,8 +1,8 @@
-"""Graph's notifications: from the body of its POST to what the domain means by it. No I/O.
+"""Parsing of Graph's notifications, and of the operations in Graph's answers.
 
 The payloads vary (commsNotification page; captures of bots): codes as number or text, `subcode` or `subCode`,
 `resourceUrl` or the older `resource`, `/communications` or `/app`, ids in two forms, one entity or a list of them.
-What is not needed is not read: participants, names, tones and chats never get into these types.
+Participants, names, tones and chats are not read, so they never get into these types.
 """
 
 import re
@@ -27,11 +27,11 @@ from shared.untrusted_json import (
     sanitize,
 )
 
-MAX_CONTEXT_LENGTH = 256  # recordResponse page: clientContext
+MAX_CONTEXT_LENGTH = 256  # characters; recordResponse page: clientContext
 MAX_REQUEST_ID_LENGTH = 128  # characters; Graph sends GUIDs
 SCENARIO_ID, CHAIN_ID = "Scenario-Id", "X-Microsoft-Skype-Chain-ID"  # headers seen in logs of Microsoft's SDK
-MAX_NOTIFICATIONS = 1000  # of one body; Graph sends one, or a few
-MAX_FAULTS = 20  # more of one body tell nothing new, and would flood the log
+MAX_NOTIFICATIONS = 1000  # in one body; Graph sends one, or a few
+MAX_FAULTS = 20  # reported for one body; more would flood the log
 _DIAG_CODE = re.compile(r"DiagCode:\s*[0-9]+#([0-9]{1,10})", re.ASCII | re.IGNORECASE)
 _HOST = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//[^/]*", re.IGNORECASE)
 _LEGACY_FIELDS = {
@@ -52,12 +52,12 @@ type Notification = CallNotification | OperationNotification | OtherNotification
 
 
 class LegacyFormat(CallKeeperError):
-    """The old Skype platform's format. Answered with 204, the platform sends it again in Graph's."""
+    """The body has the format of the old Skype platform. After a 204 the platform sends it again in Graph's format."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultInfo:
-    """Graph's resultInfo. What is no number is kept as text in `raw_code` and `raw_subcode`."""
+    """Graph's resultInfo. Codes that are not numbers are text in `raw_code` and `raw_subcode`."""
 
     code: int | None = None
     subcode: int | None = None
@@ -69,7 +69,7 @@ class ResultInfo:
 
 @dataclass(frozen=True, slots=True)
 class CallNotification:
-    """Of the call itself. `state` is in Graph's camelCase; an unknown one is kept."""
+    """A notification of the call itself. `state` is in Graph's camelCase; an unknown state is kept."""
 
     call_id: str
     deleted: bool
@@ -82,7 +82,7 @@ class CallNotification:
 
 @dataclass(frozen=True, slots=True)
 class OperationNotification:
-    """Of an operation of the call, e.g. a recording. `deleted` is the operation's end, not the call's."""
+    """An operation of the call, e.g. a recording. `deleted` reports the operation's end, not the call's."""
 
     call_id: str
     operation_id: str
@@ -98,7 +98,7 @@ class OperationNotification:
 
 @dataclass(frozen=True, slots=True)
 class OtherNotification:
-    """Of something else of the call (participants, contentSharingSessions, …): it says that the call lives."""
+    """A notification of another resource of the call, such as participants. It shows that the call is active."""
 
     call_id: str
     resource: str
@@ -107,43 +107,43 @@ class OtherNotification:
 
 @dataclass(frozen=True, slots=True)
 class RequestIds:
-    """Graph's ids of the request that brought notifications: `Scenario-Id` and `X-Microsoft-Skype-Chain-ID`."""
+    """Graph's ids of a request with notifications: `Scenario-Id` and `X-Microsoft-Skype-Chain-ID`."""
 
     scenario_id: str | None = None
     chain_id: str | None = None
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> "RequestIds":
-        """From the headers of the request: as text that storage takes, and bounded."""
+        """Read the ids from the headers, as bounded text that storage accepts."""
         return cls(*(bounded_text(headers.get(name), MAX_REQUEST_ID_LENGTH) for name in (SCENARIO_ID, CHAIN_ID)))
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedBody:
-    """What a body tells. `faults` says of each bad item, by its place, what is wrong, without its content."""
+    """The content of a body. `faults` has the index of each bad item and what is wrong, without its content."""
 
     notifications: tuple[Notification, ...]
     faults: tuple[str, ...]
 
 
 def parse_notifications(body: bytes) -> ParsedBody:
-    """Read a body. One bad item does not spoil the good ones: it becomes a fault.
+    """Parse a body. A bad item becomes a fault, and the good ones are still returned.
 
     Raises
     ------
     LegacyFormat
-        An object without `value` and `@odata.type`, with two or more of the old platform's fields.
+        The body is an object without `value` and `@odata.type`, with two or more fields of the old platform.
     InvalidRequest
-        Anything else that is no JSON object with a list `value`.
+        The body is anything else that is not a JSON object with a list `value`.
     PayloadTooLarge
-        There are more than `MAX_NOTIFICATIONS`, not counting what is said twice on end.
+        There are more than 1000 notifications. Equal ones in a row count once.
     """
     envelope = parse_object(body)
     items = get_ignoring_case(envelope, "value")
     if not isinstance(items, list):
         names = {name.lower() for name in envelope}
         if not names & {"value", "@odata.type"} and len(names & _LEGACY_FIELDS) > 1:
-            raise LegacyFormat("This is the old platform's format. Send it in Graph's.")
+            raise LegacyFormat("This is the old platform's format. Send it in Graph's format.")
         raise InvalidRequest("The body has no list `value`. Send Graph's commsNotifications.", (("/value", "no list"),))
     if len(items) > MAX_NOTIFICATIONS:
         raise PayloadTooLarge(_TOO_MANY)
@@ -170,7 +170,9 @@ def _parse_item(item: Json) -> Iterable[Notification]:
     change_type = (bounded_text(get_ignoring_case(item, "changeType"), MAX_WORD_LENGTH) or "").lower()
     deleted = change_type == "deleted"
     entities = _entities(get_ignoring_case(item, "resourceData"))
-    if (not rest or rest[0].lower() == "operations") and len(entities) > MAX_NOTIFICATIONS:  # a roster may have more
+    if (not rest or rest[0].lower() == "operations") and len(
+        entities
+    ) > MAX_NOTIFICATIONS:  # a roster may have more entities
         raise InvalidRequest(f"It has more than {MAX_NOTIFICATIONS} entities.")
     if not rest:
         return [_parse_call_entity(call_id, entity, change_type) for entity in entities]
@@ -178,12 +180,12 @@ def _parse_item(item: Json) -> Iterable[Notification]:
     if resource == "operations":
         operations = [(operation_id, entity) for entity in entities if (operation_id := _operation_id(rest, entity))]
         if operations:
-            return [_operation_notification(call_id, known, entity, deleted) for known, entity in operations]
+            return [parse_operation(call_id, known, entity, deleted=deleted) for known, entity in operations]
     return [OtherNotification(call_id, resource, change_type)]
 
 
 def _locate_call(item: JsonObject) -> tuple[str, list[str]]:
-    """The call's id, canonical, and the segments after it."""
+    """Return the canonical id of the call, and the path segments after it."""
     for name in ("resourceUrl", "resource"):
         path = _HOST.sub("", sanitize(get_ignoring_case(item, name)))
         segments = [unquote(part) for part in re.split("[?#]", path)[0].split("/") if part]
@@ -194,13 +196,13 @@ def _locate_call(item: JsonObject) -> tuple[str, list[str]]:
 
 
 def _entities(data: Json) -> list[JsonObject]:
-    """The entities of a resourceData: one, several, or an empty one where there is none; the same on end once."""
+    """Return the entities of a resourceData. Equal ones in a row count once. Without any there is an empty one."""
     several = [entity for entity, _ in groupby(data)] if isinstance(data, list) else [data]
     return [entity for entity in several if isinstance(entity, dict)] or [{}]
 
 
 def _operation_id(rest: list[str], entity: JsonObject) -> str | None:
-    """From the path, or from the entity where the path ends in `/operations/participants` (participant-invite page)."""
+    """Return the id in the path, else that of the entity: `/operations/participants` (participant-invite page)."""
     operation_id = rest[1] if len(rest) > 1 and rest[1].lower() != "participants" else None
     if operation_id is None and _entity_type(entity).lower().endswith("operation"):
         operation_id = bounded_text(get_ignoring_case(entity, "id"))
@@ -215,9 +217,9 @@ def _entity_type(entity: JsonObject) -> str:
 
 
 def _parse_call_entity(call_id: str, entity: JsonObject, change_type: str) -> Notification:
-    """What is told at the call's own address: of the call, unless the entity says that it is something else.
+    """Parse an entity at the call's own URL. It is the call, unless its type says otherwise.
 
-    Graph's participantLeftNotification is of the call of those who stay, too.
+    Graph sends a participantLeftNotification to this URL, also for calls that go on.
     """
     kind = _entity_type(entity)
     if kind.lower() not in {"", "call"}:
@@ -229,18 +231,29 @@ def _call_notification(call_id: str, entity: JsonObject, deleted: bool) -> CallN
     return CallNotification(
         call_id,
         deleted,
-        state=graph_spelling(get_ignoring_case(entity, "state", "callState")),  # the second is the name of 2018
-        result=_result_info(get_ignoring_case(entity, "resultInfo")),
+        state=graph_spelling(get_ignoring_case(entity, "state", "callState")),  # callState: the name of 2018
+        result=parse_result_info(entity),
         termination_reason=bounded_text(get_ignoring_case(entity, "terminationReason"), MAX_WORD_LENGTH),
         direction=graph_spelling(get_ignoring_case(entity, "direction")),
         call_chain_id=bounded_text(get_ignoring_case(entity, "callChainId"), MAX_CONTEXT_LENGTH),
     )
 
 
-def _operation_notification(
-    call_id: str, operation_id: str, entity: JsonObject, deleted: bool
+def parse_operation(
+    call_id: str, operation_id: str, entity: JsonObject, *, deleted: bool = False
 ) -> OperationNotification:
-    result = _result_info(get_ignoring_case(entity, "resultInfo"))
+    """Read an operation as Graph writes it, in a notification or in its answer to a request.
+
+    Parameters
+    ----------
+    call_id, operation_id
+        In canonical form.
+    entity
+        The commsOperation. It may be empty.
+    deleted
+        True if the notification says that the operation is over.
+    """
+    result = parse_result_info(entity)
     reason_by_subcode = COMPLETION_REASONS.get(result.subcode) if result and result.subcode else None
     return OperationNotification(
         call_id,
@@ -258,7 +271,12 @@ def _operation_notification(
     )
 
 
-def _result_info(info: Json) -> ResultInfo | None:
+def parse_result_info(entity: JsonObject) -> ResultInfo | None:
+    """Read the `resultInfo` of a call or an operation. None if it has none, or an empty one.
+
+    If the subcode is missing, it is taken from the DiagCode of the message.
+    """
+    info = get_ignoring_case(entity, "resultInfo")
     if not isinstance(info, dict):
         return None
     code, raw_code = parse_code(get_ignoring_case(info, "code"))

@@ -1,22 +1,25 @@
-"""Which of two accounts of one thing stands. Every choice is by a total order, so that any order of them agrees."""
+"""The choice between two records of one thing, by a total order: the order of arrival does not matter."""
 
 from dataclasses import replace
 
 from shared.domain.calls import Operation, Termination, TerminationSource
 from shared.domain.explanation import explanation_rank
 
-NO_STATE = "unknown"  # of a call that was registered, and that Graph has told nothing of
+NO_STATE = "unknown"  # a registered call that Graph has not reported yet
 ESTABLISHED = frozenset({"established", "hold", "transferring", "transferAccepted"})
 _STATE_RANKS = {"incoming": 1, "establishing": 2, "ringing": 3, "redirecting": 4} | dict.fromkeys(ESTABLISHED, 5)
 _STATE_RANKS |= {"terminating": 6, "terminated": 7}
 FINISHED_RANK = 3
 STATUS_RANKS = {"notStarted": 1, "running": 2, "completed": FINISHED_RANK, "failed": FINISHED_RANK}
-_EARLY_PENALTY, _NO_CODES_RANK = 10, 20  # ranks of an end: what was told before it comes behind all that it told itself
-_SOURCES = tuple(TerminationSource)  # the best first: Graph's word, then who found the call gone
+_EARLY_PENALTY, _NO_CODES_RANK = (
+    10,
+    20,
+)  # ranks of an end: reasons given before the end come after those of the end itself
+_SOURCES = tuple(TerminationSource)  # the best first: Graph's notification, then the request that met the 404
 
 
 def max_state(known: str, new: str) -> str:
-    """The state of higher rank; among established and its kin the one just told."""
+    """Return the state of higher rank; of two established states the new one."""
     return max(new, known, key=_state_rank)
 
 
@@ -28,15 +31,15 @@ def _state_rank(state: str) -> tuple[int, str]:
 
 
 def pick_stable(known: str | None, new: str | None) -> str | None:
-    """Either word; of two that disagree the same one in any order."""
+    """Return the known or the new word. Of two different ones, return the same in either order."""
     return min((word for word in (known, new) if word is not None), default=None)
 
 
 def better_termination(known: Termination, new: Termination) -> Termination:
-    """The richer account of an end, with the better source and either `terminationReason` of both.
+    """Return the better explained of two ends, with the better source and the `terminationReason` of either.
 
-    Codes in the catalogue > explained by a DiagCode > generic ones > other numbers > text that is no number; then what
-    was told on the way to the end, in the same order > nothing; then the lower codes.
+    The order: codes in the catalogue, a DiagCode, generic codes, other numbers, text that is not a number; then reasons
+    that were given before the end, in the same order; then no reason. Of equal ranks the lower codes win.
     """
     source = min(known.source, new.source, key=_SOURCES.index)
     termination_reason = pick_stable(known.termination_reason, new.termination_reason)
@@ -44,10 +47,10 @@ def better_termination(known: Termination, new: Termination) -> Termination:
 
 
 def merge_operation(known: Operation, new: Operation) -> Operation:
-    """The account of an operation that is further on, with the recording of whichever has one.
+    """Return the later state of an operation, with the recording of either.
 
-    Graph may tell the place while it still records (`streamWhileRecording`), and the end without it. Place and token
-    stay together; they are chosen for themselves, as all orders would not agree otherwise.
+    Graph may report the location while it still records (`streamWhileRecording`), and the end without it. Location and
+    token stay together. They are chosen separately from the rest, so that every order of arrival gives the same result.
     """
     recording = min(known, new, key=_recording_key)
     return replace(
@@ -61,7 +64,7 @@ type _SortKey = tuple[tuple[bool, int, str], ...]
 
 
 def _sort_key(*values: str | int | None) -> _SortKey:
-    """A total order in which the lower comes first, and what is missing last."""
+    """Return a key of a total order: lower values first, missing ones last."""
     return tuple(
         (value is None, value if isinstance(value, int) else 0, value if isinstance(value, str) else "")
         for value in values
@@ -69,10 +72,10 @@ def _sort_key(*values: str | int | None) -> _SortKey:
 
 
 def _termination_key(termination: Termination) -> _SortKey:
-    """The order of two ends, the richer first.
+    """Return the key that sorts the better explained end first.
 
-    It looks at every field but the source and the `terminationReason`, which are merged for themselves: equal keys,
-    equal ends.
+    It has every field but the source and the `terminationReason`, which are merged separately. So equal keys mean equal
+    ends.
     """
     if termination.code is not None or termination.subcode is not None:
         rank = explanation_rank(termination.code, termination.subcode, termination.message)
@@ -92,13 +95,13 @@ def _termination_key(termination: Termination) -> _SortKey:
 
 
 def _operation_key(operation: Operation) -> _SortKey:
-    """The order of two accounts of an operation, the later and fuller first."""
+    """Return the key that sorts the later and more complete state of an operation first."""
     rank = -STATUS_RANKS.get(operation.status, 0)
     codes = (operation.code, operation.subcode, operation.raw_code, operation.raw_subcode)
     return _sort_key(rank, operation.status, *codes, operation.completion_reason, operation.message)
 
 
 def _recording_key(operation: Operation) -> _SortKey:
-    """The order of two recordings: one that can be fetched first."""
+    """Return the key that sorts a recording that can be fetched first."""
     location, token = operation.recording_location, operation.recording_access_token
     return _sort_key(location is None, token is None, location, token)

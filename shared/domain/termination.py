@@ -1,4 +1,4 @@
-"""The catalogue of end codes. Its rows are in `termination_codes.json`; `explaining` has the rules for reading them."""
+"""The catalogue of end codes. Its rows are in `termination_codes.json`; `explanation` has the rules for them."""
 
 import json
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from pathlib import Path
 from pydantic.alias_generators import to_snake
 
 UNKNOWN = "unknown"
-SUCCESS_BELOW = 300  # a code from here on is a failure, as in HTTP and SIP
+SUCCESS_BELOW = 300  # codes from here on are failures, as in HTTP and SIP
 _FILE = Path(__file__).with_name("termination_codes.json")
-_FAMILY_SIZE = 1000  # a telephone subcode is a prefix of three digits and a SIP code of three digits
+_FAMILY_SIZE = 1000  # a telephone subcode: a prefix of three digits, then a SIP code of three digits
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a row says. `fault_owner`: whose doing it is. `retryable`: the same again may succeed."""
+    """The meaning of a row. `fault_owner`: who can change it. `retryable`: the same again may succeed."""
 
     reason: str
     category: str
@@ -27,7 +27,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class CitedMeaning(Meaning):
-    """A row with its source. `evidence` is `documented` or `observed`: the latter only in public reports or code."""
+    """A row with its source. `evidence` is `documented`, or `observed`: known only from public reports or code."""
 
     source: str
     evidence: str
@@ -37,9 +37,10 @@ class CitedMeaning(Meaning):
 class CodeEntry(CitedMeaning):
     """A row for codes.
 
-    `code` is None if the document gives the subcode alone, `subcode` is None if the code alone has a meaning.
-    `generic`: the subcode says nothing, so a DiagCode in the message is more precise. `exact_code`: with another code
-    the subcode has another meaning. `symptom`, `message` (Graph's words) and `threads` (public reports) are for people.
+    `code` is None if the document gives only the subcode; `subcode` is None if the row is for the code alone.
+    `generic`: the subcode has no precise meaning, so a DiagCode in the message is better. `exact_code`: with another
+    code the subcode has another meaning. Readers of the documents get `symptom`, `message` (Graph's words) and
+    `threads` (public reports).
     """
 
     code: int | None
@@ -52,13 +53,13 @@ class CodeEntry(CitedMeaning):
 
     @property
     def is_success(self) -> bool:
-        """Whether the row's own code is one of success."""
+        """True if the row's code is one of success."""
         return self.code is not None and self.code < SUCCESS_BELOW
 
 
 @dataclass(frozen=True, slots=True)
 class CodeRange(CitedMeaning):
-    """What codes of a range mean by themselves."""
+    """The meaning of the codes of a range, without a subcode."""
 
     first: int
     last: int
@@ -66,14 +67,14 @@ class CodeRange(CitedMeaning):
 
 @dataclass(frozen=True, slots=True)
 class NamedReason(CitedMeaning):
-    """What a `terminationReason` means; Graph sends it without codes, e.g. `AppTransferred`."""
+    """The meaning of a `terminationReason`, e.g. `AppTransferred`. Graph sends it without codes."""
 
     termination_reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class TelephoneFamily:
-    """Telephone subcodes: `prefix`, then the SIP code that the SBC or the telephone provider answered."""
+    """Telephone subcodes: `prefix`, then the SIP code from the SBC or the telephone provider."""
 
     prefix: int
     leg: str
@@ -83,7 +84,7 @@ class TelephoneFamily:
 
 @dataclass(frozen=True, slots=True)
 class SipCodes:
-    """What SIP codes of a range mean."""
+    """The meaning of the SIP codes of a range."""
 
     first: int
     last: int
@@ -95,14 +96,14 @@ class SipCodes:
 
 @dataclass(frozen=True, slots=True)
 class KeepAliveFailure(Meaning):
-    """Why a keepAlive does not succeed, by the word on record."""
+    """Why a keepAlive failed, by the reason on record (`word`)."""
 
     word: str
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Where rows come from. `date` is the document's own, or that of the look."""
+    """A source of rows. `date` is that of the document, or the day on which it was read."""
 
     title: str
     url: str | None
@@ -111,7 +112,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All that is known. Of rows that share a subcode the first is preferred when only the subcode fits."""
+    """All rows, with indexes. If only the subcode fits, the first of the rows with that subcode is preferred."""
 
     version: str
     sources: Mapping[str, Document]
@@ -129,9 +130,9 @@ class Catalogue:
     by_word: Mapping[str, KeepAliveFailure]
 
     def lookup(self, code: int | None, subcode: int | None) -> CodeEntry | None:
-        """The row of these codes: by both, then by the subcode alone, as services give one subcode several codes.
+        """Return the row of both codes, else a row of the subcode: services send one subcode with several codes.
 
-        A row for a success never explains a failure. Subcode 0 says nothing alone, so it must fit with its code.
+        A row for a success never explains a failure. Subcode 0 has no meaning alone, so its code must fit too.
         """
         if subcode is None:
             return None
@@ -141,7 +142,7 @@ class Catalogue:
         return next((row for row in rows if _explains(row, code)), None)
 
     def lookup_family(self, subcode: int | None) -> tuple[TelephoneFamily, SipCodes, int] | None:
-        """The telephone family of a subcode, what its SIP code means, and that code."""
+        """Return the telephone family of a subcode, the meaning of its SIP code, and that code."""
         if subcode is None:
             return None
         prefix, sip = divmod(subcode, _FAMILY_SIZE)
@@ -150,7 +151,7 @@ class Catalogue:
         return (family, meaning, sip) if family and meaning else None
 
     def lookup_code(self, code: int | None) -> CitedMeaning | None:
-        """What a code means by itself: its own row, or that of its class."""
+        """Return the meaning of a code without a subcode: its own row, or that of its range."""
         if code is None:
             return None
         return self.by_codes.get((code, None)) or next(
@@ -158,7 +159,7 @@ class Catalogue:
         )
 
     def is_known(self, code: int | None, subcode: int | None) -> bool:
-        """Whether there is a row, or a family, for these codes."""
+        """True if there is a row or a telephone family for these codes."""
         return self.lookup(code, subcode) is not None or self.lookup_family(subcode) is not None
 
 
@@ -170,7 +171,7 @@ def _explains(row: CodeEntry, code: int | None) -> bool:
 
 @cache
 def catalogue() -> Catalogue:
-    """The catalogue, read from its file when it is first asked for."""
+    """Return the catalogue. The first call reads it from its file."""
     data = json.loads(_FILE.read_text(encoding="utf-8"))
     entries = tuple(_parse_row(CodeEntry, row) for row in data["codes"])
     named = tuple(_parse_row(NamedReason, row) for row in data["terminationReasons"])

@@ -1,6 +1,7 @@
-"""Asks Entra for Graph tokens of bots by azure-identity, over one transport for all bots and tenants."""
+"""Requests for Graph tokens to Entra, by azure-identity over one transport for all bots and tenants."""
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.transport import AioHttpTransport
 
-# Connections left for tokens of hang-ups and the like while all requests of a sweep ask for theirs.
+# Connections for tokens of hang-ups and recordings, while all requests of a sweep need tokens too.
 TOKEN_CONNECTIONS_BESIDE_SWEEPS = 8
-_MAX_RETRIES = 2  # azure-identity's own, for each token
+_MAX_RETRIES = 2  # of azure-identity, for each token
 
 
 class _Credential(Protocol):
@@ -24,27 +25,27 @@ class _Credential(Protocol):
 
 
 class BotCredentials:
-    """Gets a new token for a bot in a tenant. It opens nothing before the first request, in that one's loop.
+    """Requests new tokens. It opens nothing before the first request, in whose event loop it then stays.
 
-    Each request has a credential of its own, which is dropped with the answer. One that is kept has a token
-    cache that grows with its tenants, gives again what Graph has refused, and puts off the renewal of one tenant's
-    token because of another's (docs/decisions/0033). `GraphTokens` is the only cache.
+    Each request gets a credential of its own, which is dropped with the answer. A credential that is kept has a token
+    cache: it grows with the tenants, returns again a token that Graph has refused, and delays the renewal of one
+    tenant's token because of another's (docs/decisions/0033). `GraphTokens` is the only cache.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._certificates: dict[str, BotCertificate] = {}  # by app id: no more than there are bots
+        self._certificates: dict[str, BotCertificate] = {}  # by app id: at most one for each bot
         self._assertion_sources: dict[str, _AssertionSource] = {}  # as above
 
     async def request_token(self, app: BotApp, tenant_id: str) -> "AccessToken":
-        """Ask Entra, or the identity endpoint, for a token of the app for Graph in this tenant.
+        """Request a token of the app for Graph in this tenant, from Entra or from the identity endpoint.
 
         Raises
         ------
         Exception
-            Whatever azure-identity raises: not only its own errors, but KeyError and the like too.
+            Any error of azure-identity. It raises not only its own errors, but also others such as KeyError.
         """
-        credential = await self._credential(app, tenant_id)  # never closed: it has only the transport, which others use
+        credential = await self._credential(app, tenant_id)  # never closed: that would close the shared transport
         return await credential.get_token(self._settings.graph_scope)
 
     async def close(self) -> None:
@@ -56,7 +57,7 @@ class BotCredentials:
 
     @cached_property
     def _transport(self) -> "AioHttpTransport":
-        """The one transport. It does not own its session, so that closing a credential leaves the connections open."""
+        """The shared transport. It does not own its session, so that a closed credential leaves connections open."""
         import aiohttp  # noqa: PLC0415 slow to import
         from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415 slow to import
 
@@ -64,14 +65,14 @@ class BotCredentials:
             connector=aiohttp.TCPConnector(
                 limit=self._settings.keep_alive_concurrency + TOKEN_CONNECTIONS_BESIDE_SWEEPS
             ),
-            cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's answers must not mark another's requests
-            auto_decompress=False,  # azure-core does it
-            trust_env=True,  # proxies, as in a session of azure-core's own
+            cookie_jar=aiohttp.DummyCookieJar(),  # no cookie of one tenant goes to another
+            auto_decompress=False,  # azure-core decompresses
+            trust_env=True,  # proxies, as in azure-core's own sessions
         )
         return AioHttpTransport(session=session, session_owner=False)
 
     async def _credential(self, app: BotApp, tenant_id: str) -> _Credential:
-        """The app's credential, for one tenant. A managed identity's token is always of its own tenant."""
+        """Return the app's credential for one tenant. A managed identity only gets tokens of its own tenant."""
         from azure.identity import aio  # noqa: PLC0415 slow to import
 
         common = {"authority": self._settings.authority, "retry_total": _MAX_RETRIES, "transport": self._transport}
@@ -86,7 +87,7 @@ class BotCredentials:
                 return aio.ClientSecretCredential(tenant_id, app.app_id, secret, **common)
 
     async def _assertion(self, app: BotApp, tenant_id: str) -> str:
-        """What stands for a secret: what the certificate has signed, or the managed identity's own token."""
+        """Return the proof that replaces a secret: signed by the certificate, or the managed identity's token."""
         if app.credential == "certificate":
             authority = self._settings.authority.rstrip("/")
             return self._certificate_of(app).sign_assertion(app.app_id, f"{authority}/{tenant_id}/oauth2/v2.0/token")
@@ -111,21 +112,21 @@ class BotCredentials:
         return ManagedIdentityCredential(client_id=client_id, transport=self._transport)
 
 
+@dataclass(frozen=True, slots=True)
 class _AssertionSource:
-    """A managed identity, whose tokens vouch for the app: no secret anywhere (workload identity federation).
+    """A managed identity whose tokens prove the app, so that no secret exists (workload identity federation).
 
-    One for all tenants of an app: the identity endpoint limits how often it may be asked.
+    All tenants of an app share it, because the identity endpoint limits the rate of requests.
     """
 
-    def __init__(self, identity: _Credential, audience: str) -> None:
-        self._identity = identity
-        self._audience = audience
-        self._lock = asyncio.Lock()
+    identity: _Credential
+    audience: str
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def get_assertion(self) -> str:
-        """The identity's token, from azure-identity's cache while it is good. Many who ask at once ask once."""
+        """Return the identity's token, from azure-identity's cache while valid. Concurrent calls make one request."""
         async with self._lock:
-            return (await self._identity.get_token(self._audience)).token
+            return (await self.identity.get_token(self.audience)).token
 
 
 def _secret_value(secret: SecretStr | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A bot's certificate: read once, and signing what proves to Entra that it is here."""
+"""The certificate of a bot: it is read once, and signs the assertions that prove the bot to Entra."""
 
 import base64
 import uuid
@@ -17,7 +17,7 @@ _PEM_PREFIX = b"-----"
 
 @dataclass(frozen=True, slots=True)
 class _LoadedCertificate:
-    version: int  # of the file
+    version: int  # modification time of the file, in nanoseconds
     key: "RSAPrivateKey"
     thumbprint: str
 
@@ -25,8 +25,8 @@ class _LoadedCertificate:
 class BotCertificate:
     """A PEM or PKCS12 file with certificate and key.
 
-    To read a key takes 50 ms, because cryptography checks it. So it is read once for all tenants, and again only if
-    the file has changed. azure-identity's CertificateCredential would read it for each tenant.
+    Reading a key takes 50 ms, because cryptography checks it. So it is read once for all tenants, and again only if the
+    file has changed. azure-identity's CertificateCredential would read it for each tenant.
     """
 
     def __init__(self, path: str, password: str | None) -> None:
@@ -35,7 +35,7 @@ class BotCertificate:
         self._loaded: _LoadedCertificate | None = None
 
     def sign_assertion(self, app_id: str, audience: str) -> str:
-        """A client assertion of the app for a token endpoint (Entra: "certificate credentials" page).
+        """Return a client assertion of the app for a token endpoint (Entra: "certificate credentials" page).
 
         Raises
         ------

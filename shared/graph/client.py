@@ -1,19 +1,19 @@
-"""The calls API of Graph: keepAlive, hang up, look up, record. Every failure becomes a `GraphError`."""
+"""The client of Graph's calls API: keepAlive, hang up, look up, record. Each failure becomes a `GraphError`."""
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from shared import telemetry
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock
 from shared.config.settings import Settings
-from shared.domain.calls import StartedOperation, canonical_id
+from shared.domain.calls import canonical_id
 from shared.domain.leases import TenantApp
+from shared.domain.notifications import OperationNotification, ResultInfo, parse_operation, parse_result_info
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
 from shared.graph.authenticity import GraphAction, Verdict, as_object, request_id, verdict_of
-from shared.graph.error_mapping import as_integer, error_from_response, error_from_transport
+from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.rate_limit import RateLimiter
 from shared.graph.recording import RecordRequest
 from shared.http_client import HttpClient, Request, Response, TransportError
@@ -22,41 +22,39 @@ _UNAUTHORIZED = 401
 
 
 class TokenSource(Protocol):
-    """What gives access tokens for Graph."""
+    """A source of access tokens for Graph."""
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
-        """A token of the app (None: that of GRAPH_APP_ID) in the tenant; a new one with `refresh`.
+        """Return a token of the app (None: that of GRAPH_APP_ID) in the tenant, with `refresh` a new one.
 
         Raises
         ------
         TokenUnavailable
-            None could be had.
+            No token could be obtained.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GraphCall:
-    """A call as Graph tells it: its state in Graph's word, and the result once there is one."""
+    """Graph's answer to a look-up: the call's state in Graph's word, and the result if the call has one."""
 
     state: str
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
+    result: ResultInfo | None = None
 
 
 class GraphCalls:
-    """Graph's calls, each asked for with a token of its own tenant and app (None: that of GRAPH_APP_ID).
+    """Sends requests about calls, each with a token of the call's tenant and app (None: that of GRAPH_APP_ID).
 
     All methods raise `GraphCallNotFound`, `GraphForbidden`, `GraphThrottled`, `GraphRejected` or `GraphUnavailable`,
-    and `TokenUnavailable` where there is no token. A request takes GRAPH_TIMEOUT at most, once it is its turn: no more
-    than GRAPH_REQUESTS_PER_SECOND are sent in any second, and those of sweeps let the others go first.
+    and `TokenUnavailable` if there is no token. At most GRAPH_REQUESTS_PER_SECOND requests are sent in any second, and
+    those of sweeps wait for the others. After this wait a request takes at most GRAPH_TIMEOUT.
     """
 
-    def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(self, client: HttpClient, tokens: TokenSource, settings: Settings, clock: Clock) -> None:
         self._client = client
         self._tokens = tokens
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._timeout = settings.graph_timeout
         self._root = settings.graph_root
         self._record_api = settings.graph_record_api
@@ -71,7 +69,7 @@ class GraphCalls:
         )
 
     async def hang_up(self, call_id: str, tenant_id: str, app_id: str | None = None) -> None:
-        """End the call, or the bot's part in a group call: `DELETE /communications/calls/{id}`."""
+        """End the call; of a group call, only the bot's part: `DELETE /communications/calls/{id}`."""
         await self._send(
             _GraphRequest(
                 GraphAction.HANG_UP,
@@ -83,7 +81,7 @@ class GraphCalls:
         )
 
     async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
-        """Ask how the call is: `GET /communications/calls/{id}`."""
+        """Look the call up: `GET /communications/calls/{id}`."""
         graph_request = _GraphRequest(
             GraphAction.LOOK_UP,
             "GET",
@@ -97,14 +95,15 @@ class GraphCalls:
         state = call.get("state")
         if not isinstance(state, str) or _canonical_id(call.get("id")) not in {None, canonical_id(call_id)}:
             raise _unclear_outcome("Graph's answer is not a call, or another call.", response)
-        return GraphCall(state, *_parse_result_info(call))
+        return GraphCall(state, parse_result_info(call))
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None = None
-    ) -> StartedOperation:
+    ) -> OperationNotification:
         """Start a recording: `recordResponse`, or the old `record` with GRAPH_RECORD_API=record.
 
-        It is never sent twice, save after a 401: where it fails with `GraphUnavailable` it may have started.
+        The request is never repeated, except after a 401. If it fails with `GraphUnavailable`, the recording may have
+        started.
         """
         version = "beta" if self._record_api == "record" else "v1.0"
         url = f"{self._call_url(call_id, version)}/{self._record_api}"
@@ -113,7 +112,7 @@ class GraphCalls:
             GraphAction.RECORD, "POST", url, TenantApp(tenant_id, app_id), body, needs_body=True, span="Graph record"
         )
         response = await self._send(graph_request)
-        operation = _parse_started_operation(response)
+        operation = _parse_recording(call_id, response)
         if operation is None:
             raise _unclear_outcome(
                 "Graph accepted the recording but named no operation: it may have started.", response
@@ -121,7 +120,7 @@ class GraphCalls:
         return operation
 
     def _call_url(self, call_id: str, version: str = "v1.0") -> str:
-        if call_id in {".", ".."}:  # no quoting keeps these from being taken for directories
+        if call_id in {".", ".."}:  # quoted or not, these mean directories in a URL
             raise InvalidRequest("A call id cannot be . or ..")
         return f"{self._root}/{version}/communications/calls/{quote(call_id, safe='')}"
 
@@ -131,7 +130,7 @@ class GraphCalls:
             response = await self._send_once(request, await self._tokens.get(*request.tenant_app, refresh=True))
         if verdict_of(request.action, response) is not Verdict.DONE:
             error = error_from_response(response, self._clock.now(), request.action)
-            if request.span and isinstance(error, GraphForbidden):  # of a keepAlive the renewer tells
+            if request.span and isinstance(error, GraphForbidden):  # the renewer logs those of a keepAlive
                 telemetry.FORBIDDEN(
                     tenantId=request.tenant_app.tenant_id, status=403, subcode=error.subcode, requestId=error.request_id
                 )
@@ -159,7 +158,7 @@ class GraphCalls:
             )
         except TransportError as error:
             if error.head and verdict_of(request.action, error.head) in {Verdict.DONE, Verdict.NOT_GRAPH}:
-                return error.head  # the head proves it: only the body is lost
+                return error.head  # the head is proof enough; only the body is lost
             raise error_from_transport(error) from error
 
 
@@ -171,41 +170,28 @@ class _GraphRequest:
     tenant_app: TenantApp
     body: dict[str, object] | None = None
     needs_body: bool = False
-    span: str | None = None  # None: a span for each keepAlive would be most of what is paid for
+    span: str | None = None  # None for keepAlive: a span for each would be most of the cost of telemetry
 
 
 def _unclear_outcome(detail: str, response: Response) -> GraphUnavailable:
     return GraphUnavailable(detail, status=response.status, request_id=request_id(response))
 
 
-def _parse_result_info(resource: Mapping[str, object]) -> tuple[int | None, int | None, str | None]:
-    result = as_object(resource.get("resultInfo"))
-    subcode = as_integer(result.get("subcode", result.get("subCode")))  # Graph: call-transfer page has the latter
-    return as_integer(result.get("code")), subcode, _text(result.get("message"))
-
-
-def _parse_started_operation(response: Response) -> StartedOperation | None:
-    operation = as_object(response.json())
-    operation_id = _canonical_id(operation.get("id")) or _canonical_id(_operation_id_in_location(response))
+def _parse_recording(call_id: str, response: Response) -> OperationNotification | None:
+    """Read the operation in Graph's answer. None if the answer names none."""
+    entity = as_object(response.json())
+    operation_id = _canonical_id(entity.get("id")) or _canonical_id(_operation_id_in_location(response))
     if operation_id is None:
         return None
-    code, subcode, message = _parse_result_info(operation)
-    return StartedOperation(
-        id=operation_id,
-        status=_text(operation.get("status")) or "running",  # Graph: without a body (the old 202) it has begun
-        client_context=_text(operation.get("clientContext")),
-        code=code,
-        subcode=subcode,
-        message=message,
-        recording_location=_text(operation.get("recordingLocation", operation.get("recordResourceLocation"))),
-        recording_access_token=_text(operation.get("recordingAccessToken", operation.get("recordResourceAccessToken"))),
-    )
+    operation = parse_operation(call_id, operation_id, entity)
+    # Graph: an answer without a body (the old 202) means that the recording has begun.
+    return replace(operation, kind="recordOperation", status=operation.status or "running")
 
 
 def _operation_id_in_location(response: Response) -> str | None:
     try:
         segments = urlsplit(response.headers.get("location", "")).path.rstrip("/").split("/")
-    except ValueError:  # it is no URL
+    except ValueError:  # not a URL
         return None
     return unquote(segments[-1]) if "operations" in map(str.lower, segments[:-1]) else None
 
@@ -215,7 +201,3 @@ def _canonical_id(value: object) -> str | None:
         return canonical_id(value) if isinstance(value, str) else None
     except InvalidRequest:
         return None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

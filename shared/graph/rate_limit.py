@@ -1,4 +1,4 @@
-"""How fast requests may follow one another, and which of those that wait goes first."""
+"""The limit for the rate of requests to Graph, and the order of those that wait."""
 
 import asyncio
 from collections import deque
@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-RESERVED_ONE_IN = 10  # one request in so many is reserved for others than sweeps
-_SECOND = 1.001  # a timer may wake a moment early
+RESERVED_ONE_IN = 10  # one request in ten is reserved for requests that are not of sweeps
+_SECOND = 1.001  # in seconds; a timer may wake a moment early
 
 _is_sweep_request: ContextVar[bool] = ContextVar("is_sweep_request", default=False)
 
 
 @contextmanager
 def sweep_requests() -> Generator[None]:
-    """Requests to Graph in this block, and in tasks that it starts, are a sweep's: they let all others go first."""
+    """Mark requests to Graph in this block, and in tasks that it starts, as those of a sweep: others go first."""
     token = _is_sweep_request.set(True)
     try:
         yield
@@ -25,10 +25,10 @@ def sweep_requests() -> Generator[None]:
 
 @dataclass(slots=True)
 class _Lane:
-    """Requests of one kind, in the order in which they came."""
+    """The requests of one kind, in the order of their arrival."""
 
     limit: int
-    outstanding: int = 0  # that still count
+    outstanding: int = 0  # permits that are not returned yet
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     @property
@@ -37,17 +37,17 @@ class _Lane:
 
 
 class RateLimiter:
-    """Lets at most `per_second` requests reach the other side in any second.
+    """Lets at most `per_second` requests reach Graph in any second.
 
-    A request counts until a second after its answer. It reaches the other side some time between its sending and its
-    answer: if it counted from its sending, some that were held up on the way could arrive together with later ones.
-    With an answer after 200 ms this costs a sixth of the rate.
+    A permit is returned one second after the response, not after the send. It is not known when Graph counted the
+    request: if the second began at the send, a delayed request could share Graph's second with later ones. With a
+    latency of 200 ms this costs a sixth of the rate.
 
-    Sweeps have thousands of requests waiting, and would fill every second. So a tenth of the rate is never theirs, and
-    a request that is not a sweep's goes before all of a sweep's that wait. Once the others have had half of the rate,
-    sweeps go first: a lease must not lapse because somebody hangs up thousands of calls.
+    Sweeps have thousands of waiting requests and would use up every second. So a tenth of the rate is reserved for
+    other requests, and these go before the waiting requests of sweeps. But if the others hold half of the rate, sweeps
+    go first: a lease must not lapse because a bot hangs up thousands of calls.
 
-    It goes by the time of the running loop, so that a clock that is set does not matter.
+    The limiter uses the time of the event loop, so that a change of the machine's clock does not matter.
     """
 
     def __init__(self, per_second: int) -> None:
@@ -56,11 +56,11 @@ class RateLimiter:
         self._others = _Lane(per_second)
         self._sweeps = _Lane(per_second - reserved)
         self._max_others_first = per_second - per_second // 2
-        self._returns_due: deque[tuple[float, _Lane]] = deque()  # when each that was answered counts no more
+        self._returns_due: deque[tuple[float, _Lane]] = deque()  # when each permit of an answered request is returned
 
     @asynccontextmanager
     async def permit(self) -> AsyncGenerator[None]:
-        """Wait until one more may be sent, then send it in the block; when the block ends it was answered."""
+        """Wait for a permit. The block sends the request, and ends when the response has arrived."""
         lane = self._sweeps if _is_sweep_request.get() else self._others
         await self._wait_for_permit(lane)
         try:
@@ -75,7 +75,7 @@ class RateLimiter:
         try:
             await permit
         except asyncio.CancelledError:
-            if permit.done() and not permit.cancelled():  # it was let through at the same moment, and sends nothing
+            if permit.done() and not permit.cancelled():  # cancelled just after the permit was granted: nothing is sent
                 self._return_permit(lane)
                 self._grant_permits()
             raise
@@ -83,7 +83,7 @@ class RateLimiter:
     def _grant_permits(self) -> None:
         while self._free_permits and (lane := self._next_lane()):
             permit = lane.waiting.popleft()
-            if not permit.done():  # else nobody waits for it any more
+            if not permit.done():  # else its request was cancelled
                 permit.set_result(None)
                 lane.outstanding += 1
                 self._free_permits -= 1
@@ -101,7 +101,7 @@ class RateLimiter:
         self._free_permits += 1
 
     def _schedule_return(self, lane: _Lane) -> None:
-        """Let it count for one more second. One timer serves all: thousands would be in each other's way."""
+        """Return the permit in one second. One timer serves all permits: thousands of timers would be slow."""
         loop = asyncio.get_running_loop()
         self._returns_due.append((loop.time() + _SECOND, lane))
         if len(self._returns_due) == 1:

@@ -1,4 +1,4 @@
-"""Graph's tokens in memory: one for each bot and tenant, for a bounded number of tenants."""
+"""The cache of tokens for Graph: one for each bot and tenant, in bounded memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from shared import telemetry
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock
 from shared.config.apps import BotApp
 from shared.config.settings import Settings
 from shared.errors import TokenUnavailable
@@ -19,75 +19,74 @@ from shared.identifiers import canonical_guid
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
 
-# Tokens in memory, 3 KB each. With more, the least recently used one is dropped.
+# Tokens of 3 KB each. If there are more, the least recently used one is dropped.
 MAX_CACHED_TOKENS = 10_000
-FORCED_REFRESH_COOLDOWN = timedelta(seconds=10)  # between new tokens of a tenant, however many calls see a 401
-FAILURE_BACKOFF = timedelta(seconds=5)  # for which a failure is told again, without asking; doubled by each further one
-RENEW_BEFORE_EXPIRY = timedelta(minutes=5)  # from then on a new token is asked for
-RENEWAL_COOLDOWN = timedelta(seconds=30)  # between such requests: an identity endpoint may give the same token again
-_MAX_EVICTION_SCAN = 8  # tenants, when one is to be forgotten: nearly always the first of them is not in use
-_REQUEST_TIMEOUT = timedelta(seconds=20)  # for one token, azure-identity's own retries included
+FORCED_REFRESH_COOLDOWN = timedelta(seconds=10)  # between new tokens of a tenant, even if many calls get a 401
+FAILURE_BACKOFF = timedelta(seconds=5)  # for so long a failure is repeated without a request; doubled by each failure
+RENEW_BEFORE_EXPIRY = timedelta(minutes=5)  # from then on a new token is requested
+RENEWAL_COOLDOWN = timedelta(seconds=30)  # between such requests: an identity endpoint may return the same token
+_MAX_EVICTION_SCAN = 8  # entries, for each eviction: nearly always the first one is not in use
+_REQUEST_TIMEOUT = timedelta(seconds=20)  # for one token, including the retries of azure-identity
 
 
 @dataclass(slots=True)
 class _CachedToken:
-    """What is known of an app in a tenant. Only the holder of the lock changes it."""
+    """The token, or the failure, of an app in a tenant. Only the holder of the lock changes it."""
 
     app: BotApp
     tenant_id: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     token: "AccessToken | None" = None
-    requested_at: datetime | None = None  # for the token
+    requested_at: datetime | None = None  # of the token
     failure: str | None = None
     failures: int = 0  # in a row
     retry_at: datetime | None = None
 
 
 class GraphTokens:
-    """Tokens for Graph, each app's by its own credential. Nothing is opened before the first `get`."""
+    """Tokens for Graph, for each app with its own credential. Nothing is opened before the first `get`."""
 
-    def __init__(
-        self, settings: Settings, clock: Clock | None = None, *, max_cached_tokens: int = MAX_CACHED_TOKENS
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Clock, *, max_cached_tokens: int = MAX_CACHED_TOKENS) -> None:
         self._apps = settings.apps
         self._credentials = BotCredentials(settings)
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._max_backoff = max(settings.timing.minute, FAILURE_BACKOFF)
         self._max_cached_tokens = max_cached_tokens
         self._cache: OrderedDict[tuple[str, str], _CachedToken] = OrderedDict()  # the last used is last
 
     async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
-        """A token of the tenant, from memory while it is good.
+        """Return a token of the tenant, from memory while it is valid.
 
         Parameters
         ----------
         tenant_id
             A GUID.
         app_id
-            The bot's; None: that of GRAPH_APP_ID.
+            The bot. None: that of GRAPH_APP_ID.
         refresh
-            Graph refused the last one: ask for a new one, unless it is only a few seconds old.
+            True if Graph refused the last token: request a new one, unless the last is only a few seconds old.
 
         Raises
         ------
         TokenUnavailable
-            None could be had. A failure is told again for a few seconds, up to a minute while it lasts: a sweep must
-            not ask a thousand times, nor all sweeps and retries of an outage. A token that is still good outlives it.
+            No token could be obtained. The error is repeated without a request for 5 seconds, doubled by each failure
+            up to a minute, so that thousands of calls do not make thousands of requests. A token that is still valid
+            is returned despite a failure.
         """
         entry = self._entry(tenant_id, app_id)
         if not refresh and entry.token and self._remaining(entry.token) > self._min_remaining(entry):
             return entry.token.token
-        async with entry.lock:  # those who waited find it done
+        async with entry.lock:  # calls that waited find the token
             return await self._get(entry, refresh=refresh)
 
     async def close(self) -> None:
-        """Forget all tokens and close the connections."""
+        """Drop all tokens and close the connections."""
         self._cache.clear()
         await self._credentials.close()
 
     def _entry(self, tenant_id: str, app_id: str | None) -> _CachedToken:
         key = (app_id or self._apps.default.app_id, tenant_id)
-        entry = self._cache.get(key)  # keys are in lower case, as leases are: a sweep asks again and again
+        entry = self._cache.get(key)  # keys are in lower case, as in leases: the fast path of sweeps
         if entry is None:
             key, entry = self._find_or_add(tenant_id, app_id)
         self._cache.move_to_end(key)
@@ -104,14 +103,14 @@ class GraphTokens:
         return key, self._cache[key]
 
     def _evict_unused(self, room_for: int) -> None:
-        """Forget tenants that nobody asks for any more; and, of too many, the one that was used least lately."""
+        """Drop entries that are not used any more and, if there are too many, the least recently used one."""
         for key, entry in list(islice(self._cache.items(), _MAX_EVICTION_SCAN)):
             is_full = len(self._cache) + room_for > self._max_cached_tokens
             if not entry.lock.locked() and (is_full or self._is_unused(entry)):
                 del self._cache[key]
 
     def _is_unused(self, entry: _CachedToken) -> bool:
-        """Whether its token is over, and no failure of late is to be told again."""
+        """True if the token has expired and no recent failure has to be remembered."""
         backoff_ends = entry.retry_at and entry.retry_at + self._max_backoff
         return not self._is_valid(entry.token) and not (backoff_ends and self._clock.now() < backoff_ends)
 
@@ -137,7 +136,7 @@ class GraphTokens:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT.total_seconds()):
                 token = await self._credentials.request_token(app, tenant_id)
-        except Exception as error:  # azure-identity lets out KeyErrors too; whatever it is: no token
+        except Exception as error:  # azure-identity raises other errors too, such as KeyError
             self._record_failure(
                 entry, f"No Graph token for app {app.app_id} in tenant {tenant_id}: {_describe_failure(app, error)}"
             )
@@ -154,11 +153,11 @@ class GraphTokens:
         entry.retry_at = self._clock.now() + pause
 
     def _min_remaining(self, entry: _CachedToken) -> timedelta:
-        """What must be left of a token: it is renewed early, but who meets the renewal does not wait for it."""
+        """Return the validity that a token must have left. During an early renewal the old token is used."""
         return timedelta() if entry.lock.locked() else RENEW_BEFORE_EXPIRY
 
     def _is_fresh(self, token: "AccessToken", since: timedelta) -> bool:
-        """Whether a token, which was asked for so long ago, need not be renewed yet."""
+        """True if a token that was requested `since` ago need not be renewed yet."""
         return self._remaining(token) > RENEW_BEFORE_EXPIRY or (self._is_valid(token) and since < RENEWAL_COOLDOWN)
 
     def _is_valid(self, token: "AccessToken | None") -> bool:
@@ -169,15 +168,15 @@ class GraphTokens:
 
 
 def _describe_failure(app: BotApp, error: Exception) -> str:
-    """The credential, Entra's code and what to do. Not its message, which may hold more than is fit for a caller."""
+    """Return the credential, Entra's code and advice. Entra's message may hold what a caller must not see."""
     code = entra_errors.entra_code_of(error)
     if code:
         return f"Entra refused the credential ({app.credential}) with {code}. {entra_errors.advice_for(code)}"
-    return f"the credential ({app.credential}) gave none ({type(error).__name__})."
+    return f"the credential ({app.credential}) returned none ({type(error).__name__})."
 
 
 def _canonical_tenant(tenant_id: str) -> str:
-    """The tenant in lower case; it becomes part of a URL."""
+    """Return the tenant in lower case. Only a GUID may become part of a URL."""
     try:
         return canonical_guid(tenant_id)
     except ValueError as error:

@@ -281,7 +281,7 @@ class Renewer:
             return ResultInfo()
         except Exception:  # noqa: BLE001 (as in `renew_in_sweep`)
             return None
-        return ResultInfo(found.code, found.subcode, message=found.message) if found.state == "terminated" else None
+        return (found.result or ResultInfo()) if found.state == "terminated" else None
 
     async def _end_call(self, lease: Lease, source: TerminationSource, result: ResultInfo | None = None) -> Outcome:
         now = self._clock.now()
@@ -299,19 +299,18 @@ class Renewer:
         return Outcome.ENDED
 
     def _log_failure(self, lease: Lease, failure: FailureReason, attempts: int, since: timedelta) -> None:
-        fields = {
-            "callId": lease.call_id,
-            "tenantId": lease.tenant_id,
-            "reason": failure.reason,
-            "status": failure.status,
-            "subcode": failure.subcode,
-            "requestId": failure.request_id,
-            "attempts": attempts,
-            "minutesSinceRenewal": round(since / timedelta(minutes=1), 1),
-        }
-        telemetry.CALL_FAILING(**fields)
-        if since >= self._timing.at_risk_after:
-            telemetry.CALL_AT_RISK(**fields)
+        is_at_risk = since >= self._timing.at_risk_after
+        for log in (telemetry.CALL_FAILING, telemetry.CALL_AT_RISK) if is_at_risk else (telemetry.CALL_FAILING,):
+            log(
+                callId=lease.call_id,
+                tenantId=lease.tenant_id,
+                reason=failure.reason,
+                status=failure.status,
+                subcode=failure.subcode,
+                requestId=failure.request_id,
+                attempts=attempts,
+                minutesSinceRenewal=round(since / timedelta(minutes=1), 1),
+            )
         if failure.reason == "forbidden":
             telemetry.FORBIDDEN(
                 tenantId=lease.tenant_id, status=403, subcode=failure.subcode, requestId=failure.request_id

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.calls import canonical_id
+from shared.domain.calls import MAX_ID_LENGTH, canonical_id
 from shared.domain.notifications import parse_notifications
 from shared.errors import InvalidRequest
 
@@ -22,12 +22,18 @@ def test_graphs_two_forms_of_an_id_in_either_case_are_one(text: str) -> None:
     assert canonical_id(text) == HYPHENATED
 
 
-@pytest.mark.parametrize("text", ["a", "...", "19:meeting@thread.v2", "x" * 200, "😀" * 100, "ABC", HYPHENATED + "0"])
+# Each emoji is two UTF-16 units.
+LONGEST_OF_EMOJIS = "😀" * (MAX_ID_LENGTH // 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "...", "19:meeting@thread.v2", "x" * MAX_ID_LENGTH, LONGEST_OF_EMOJIS, "ABC", HYPHENATED + "0"]
+)
 def test_an_opaque_id_is_kept(text: str) -> None:
     assert canonical_id(text) == text
 
 
-@pytest.mark.parametrize("text", ["x" * 201, "😀" * 101, "x" + "😀" * 100])
+@pytest.mark.parametrize("text", ["x" * (MAX_ID_LENGTH + 1), LONGEST_OF_EMOJIS + "😀", "x" + LONGEST_OF_EMOJIS])
 def test_an_id_is_bounded_in_the_units_that_table_storage_counts(text: str) -> None:
     with pytest.raises(InvalidRequest, match="1 to 200"):
         canonical_id(text)

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cached_property
 
 import pytest
 
@@ -12,8 +14,8 @@ from shared.auth.tokens import TokenVerifier
 from shared.clock import SystemClock
 from shared.config.settings import load_settings
 from shared.errors import SettingsInvalid
-from shared.graph.token_cache import GraphTokens
 from shared.services import Services
+from shared.telemetry import LIBRARY_LOG_LEVELS
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
 TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
@@ -85,6 +87,7 @@ async def test_each_part_is_made_once() -> None:
             "MANAGEMENT_ISSUERS": "https://login.example",
         },
     ],
+    ids=["tenant", "two audiences", "own metadata and issuer"],
 )
 async def test_once_an_audience_is_set_a_token_is_always_asked_for(settings: dict[str, str]) -> None:
     parts = made(**STORAGE, **settings)
@@ -124,8 +127,10 @@ def test_another_loop_gets_services_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_libraries_that_log_each_request_are_silenced() -> None:
+    for name in LIBRARY_LOG_LEVELS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     made(**STORAGE)
-    for name in ("azure", "msal"):
+    for name in ("azure", "msal", "aiohttp", "httpx"):
         assert logging.getLogger(name).level == logging.WARNING
     assert logging.getLogger("azure.identity").level == logging.ERROR
 
@@ -139,10 +144,33 @@ def test_importing_the_app_loads_nothing_that_is_slow_and_needs_no_setting() -> 
     assert done.stdout.strip() == "[]"
 
 
-async def test_graph_and_its_tokens_go_by_the_clock_of_the_composition() -> None:
-    parts = made(**STORAGE, GRAPH_CREDENTIAL="secret", GRAPH_CLIENT_SECRET="x")
-    graph = parts.graph
-    tokens = graph._tokens
-    assert isinstance(tokens, GraphTokens)
-    assert graph._clock is tokens._clock is parts.clock
+def _clocks_in(value: object, seen: set[int]) -> Iterator[tuple[str, object]]:
+    """Yield each clock that an object of ours holds, at any depth, with the name of its holder."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, tuple | list | set | frozenset | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _clocks_in(item, seen)
+    elif kind := next((kind for kind in type(value).__mro__ if kind.__module__.startswith("shared.")), None):
+        for name in {*getattr(value, "__dict__", {}), *getattr(kind, "__slots__", ())}:
+            member = getattr(value, name, None)
+            if hasattr(member, "now") and hasattr(member, "sleep"):
+                yield kind.__name__, member
+            else:
+                yield from _clocks_in(member, seen)
+
+
+async def test_every_part_uses_the_clock_of_the_composition() -> None:
+    """A part with a clock of its own would not notice that a test, or the soak, steps time."""
+    parts = made(**STORAGE, MANAGEMENT_AUDIENCE="api://keeper", MANAGEMENT_TENANT_ID=TENANT)
+    built = [getattr(parts, name) for name, value in vars(Services).items() if isinstance(value, cached_property)]
+    found = list(_clocks_in(built, set()))
+    assert {holder for holder, _ in found} >= {
+        *("Keeper", "Renewer", "Management", "Webhook", "HealthCheck"),
+        *("GraphCalls", "GraphTokens", "SigningKeys", "TokenVerifier"),
+    }
+    assert [holder for holder, clock in found if clock is not parts.clock] == []
     await parts.http.close()
+    await parts.store.close()
+    await parts.queue._client.close()

@@ -131,7 +131,7 @@ class VirtualGraph:
 
     async def get(self, call_id: str, tenant_id: str, app_id: str | None = None) -> GraphCall:
         await self._arrive("get", call_id, tenant_id, app_id)
-        return GraphCall("established", None, None, None)
+        return GraphCall("established")
 
     async def _arrive(self, operation: str, call_id: str, tenant_id: str, app_id: str | None) -> GraphCallState:
         self.requests[operation] += 1

@@ -15,9 +15,10 @@ from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.clock import SystemClock
 from shared.config.apps import Apps, BotApp
-from shared.domain.calls import Call, StartedOperation, Status, TerminationSource
+from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
 from shared.domain.lifecycle import call_gone
+from shared.domain.notifications import OperationNotification
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
@@ -49,7 +50,7 @@ class EndingGraph:
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
-    ) -> StartedOperation:
+    ) -> OperationNotification:
         raise NotImplementedError(call_id, tenant_id, request)
 
     async def keep_alive(self, call_id: str, tenant_id: str, app_id: str | None) -> None:

@@ -28,7 +28,7 @@ def test_a_lost_operation_has_an_explanation() -> None:
     shown = operation_view(OPERATION, ENDED)
     assert shown.status == "lost"
     assert shown.explanation is not None
-    assert "ended before Graph told" in shown.explanation.reason
+    assert "ended before Graph reported" in shown.explanation.reason
 
 
 @pytest.mark.parametrize("status", ["notStarted", "running", "completed", "newWord"])

@@ -84,7 +84,7 @@ def test_a_call_that_says_no_app_is_the_firsts() -> None:
         ({"appId": SECOND, "credential": "federated", "secret": NO_SECRET}, "app 1: secret is wrong"),
         (
             {"appId": SECOND, "credential": "secret", "clientSecret": NO_SECRET},
-            "app 1: clientSecret must not stand here: put it into a setting of its own",
+            "app 1: clientSecret must not be here: put it into a setting of its own",
         ),
         (
             {"appId": SECOND, "credential": "secret", "client_secret": NO_SECRET},

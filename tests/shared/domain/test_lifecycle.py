@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from shared.domain.calls import Call, Hangup, Operation, StartedOperation, Status, Termination, TerminationSource
+from shared.domain.calls import Call, Hangup, Operation, Status, Termination, TerminationSource
 from shared.domain.leases import RenewalFailure
 from shared.domain.lifecycle import (
     Registration,
@@ -208,6 +208,11 @@ NOTHING = CallNotification(CALL, deleted=True)
         (end(200, 5010, message="Over."), end(200, 5010)),
         (end(200, 5010, message="A"), end(200, 5010, message="B")),
     ],
+    ids=[
+        *("catalogue > unknown codes", "catalogue > code alone", "two rows of the catalogue", "lower subcode first"),
+        *("both codes > subcode alone", "numbers > text", "terminationReason > nothing", "text codes > message"),
+        *("message > nothing", "with a message > without", "first message in the alphabet"),
+    ],
 )
 def test_a_richer_reason_replaces_a_poorer_one_and_never_the_reverse(
     richer_one: CallNotification, poorer_one: CallNotification
@@ -278,7 +283,7 @@ def test_a_call_that_was_gone_already_says_who_hung_up() -> None:
         NOON + MINUTE,
     )
 
-    assert "gone already when bot A hung up" in why(call).reason
+    assert "already over when bot A hung up" in why(call).reason
     assert (why(call).source, call.ended_at) == (TerminationSource.HANGUP_NOT_FOUND, NOON + MINUTE)
 
 
@@ -487,12 +492,15 @@ def told(
     )
 
 
-def started(status: str = "running", **more: str | int) -> StartedOperation:
-    return StartedOperation("1", status, "context", **more)  # type: ignore[arg-type]  # each of its own type
+def started(status: str = "running", result: ResultInfo | None = None) -> OperationNotification:
+    """Return Graph's answer to the request for a recording."""
+    return OperationNotification(
+        CALL, "1", "recordOperation", deleted=False, status=status, result=result, client_context="context"
+    )
 
 
 def test_a_recording_that_was_asked_for_runs() -> None:
-    operation = operation_requested(None, CALL, started(), "bot", NOON)
+    operation = operation_requested(None, started(), "bot", NOON)
 
     assert operation == Operation(
         "1", CALL, "recordOperation", "running", NOON, "context", requested_at=NOON, requested_by="bot"
@@ -501,8 +509,8 @@ def test_a_recording_that_was_asked_for_runs() -> None:
 
 def test_a_notification_that_comes_before_the_request_is_written_down_loses_nothing() -> None:
     notification = told("completed", code=200, place="https://file.example.com/1")
-    early = operation_requested(operation_notified(None, notification, NOON), CALL, started(), "bot", NOON)
-    late = operation_notified(operation_requested(None, CALL, started(), "bot", NOON), notification, NOON)
+    early = operation_requested(operation_notified(None, notification, NOON), started(), "bot", NOON)
+    late = operation_notified(operation_requested(None, started(), "bot", NOON), notification, NOON)
 
     assert early == late
     assert (early.status, early.requested_by, early.recording_location) == (
@@ -513,15 +521,15 @@ def test_a_notification_that_comes_before_the_request_is_written_down_loses_noth
 
 
 def test_an_answer_may_be_the_end_of_a_recording_already() -> None:
-    operation = operation_requested(None, CALL, started("failed", code=400, subcode=8508), "bot", NOON)
+    operation = operation_requested(None, started("failed", ResultInfo(400, 8508)), "bot", NOON)
 
     assert (operation.is_finished, operation.finished_at, operation.code, operation.subcode) == (True, NOON, 400, 8508)
 
 
 def test_the_first_request_of_an_operation_stays() -> None:
-    first = operation_requested(None, CALL, started(), "bot", NOON)
+    first = operation_requested(None, started(), "bot", NOON)
 
-    assert operation_requested(first, CALL, started(), "another", NOON + MINUTE) == first
+    assert operation_requested(first, started(), "another", NOON + MINUTE) == first
 
 
 @pytest.mark.parametrize("first", ["completed", "failed"])

@@ -116,7 +116,7 @@ ends: st.SearchStrategy[Item] = st.fixed_dictionaries(
 def test_the_event_files_give_many_notifications_of_one_call() -> None:
     told = [notification for item in EVENTS for notification in parse_notifications(body([item])).notifications]
 
-    assert len(told) > 60
+    assert len(told) > 60  # enough for thousands of different orders; the files may grow
     assert {notification.call_id for notification in told} == {CALL}
 
 

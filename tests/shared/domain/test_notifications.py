@@ -303,7 +303,8 @@ def test_what_is_said_a_hundred_thousand_times_on_end_counts_once() -> None:
 @pytest.mark.parametrize("where", ["items", "entities"])
 def test_a_body_of_too_many_is_refused_before_they_cost_anything(where: str) -> None:
     many = [{"resourceUrl": f"{URL[:-4]}{number:04}"} for number in range(MAX_NOTIFICATIONS + 1)]
-    halves: list[object] = [{"resourceUrl": URL, "resourceData": [{"state": f"s{n}"} for n in range(600)]}] * 2
+    half = [{"state": f"s{number}"} for number in range(MAX_NOTIFICATIONS // 2 + 1)]
+    halves: list[object] = [{"resourceUrl": URL, "resourceData": half}] * 2
     assert len(parse_notifications(body(*many[1:])).notifications) == MAX_NOTIFICATIONS
 
     with pytest.raises(PayloadTooLarge):
@@ -338,10 +339,10 @@ def test_brackets_in_text_have_no_depth() -> None:
 
 
 def test_the_faults_of_a_body_are_bounded() -> None:
-    parsed = parse_notifications(body(*[1] * 1000))
+    parsed = parse_notifications(body(*[1] * MAX_NOTIFICATIONS))
 
     assert len(parsed.faults) == MAX_FAULTS + 1
-    assert parsed.faults[-1] == "and 980 more"
+    assert parsed.faults[-1] == f"and {MAX_NOTIFICATIONS - MAX_FAULTS} more"
 
 
 def test_an_unknown_state_is_bounded() -> None:

@@ -1,279 +1,38 @@
-"""Graph's tokens by the real azure-identity, against a token endpoint with TLS."""
+"""The cache of tokens for Graph: renewal, refresh, failures, and bounded memory."""
 
 import asyncio
-import gc
-import json
 import os
 import ssl
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import aiohttp.connector
-import jwt
 import pytest
 from aiohttp import web
-from azure.identity.aio._internal import AadClient
-from azure.identity.aio._internal.managed_identity_client import AsyncManagedIdentityClient
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509 import load_pem_x509_certificate
 
-from shared.config.settings import load_settings
-from shared.errors import SettingsInvalid, TokenUnavailable
+from shared.errors import TokenUnavailable
 from shared.graph import token_cache
 from shared.graph.bot_credentials import TOKEN_CONNECTIONS_BESIDE_SWEEPS
 from shared.graph.entra_errors import ADVICE, advice_for
 from shared.graph.token_cache import (
     FAILURE_BACKOFF,
     FORCED_REFRESH_COOLDOWN,
-    MAX_CACHED_TOKENS,
     RENEW_BEFORE_EXPIRY,
     RENEWAL_COOLDOWN,
-    GraphTokens,
 )
-
-type Serve = Callable[..., Awaitable[str]]
-type Make = Callable[..., GraphTokens]
-
-APP = "aaaaaaaa-1111-2222-3333-444444444444"
-TENANT = "bbbbbbbb-1111-2222-3333-444444444444"
-OTHER = "cccccccc-1111-2222-3333-444444444444"
-IDENTITY = "dddddddd-1111-2222-3333-444444444444"
-SECRET = {"GRAPH_CREDENTIAL": "secret", "GRAPH_CLIENT_SECRET": "s3cret"}
-
-
-@dataclass
-class SteppedClock:
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def now(self) -> datetime:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-
-
-@dataclass
-class Entra:
-    """Issues `token-1`, `token-2`, …; or answers as `broken` says."""
-
-    asked: list[dict[str, str]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    peers: set[object] = field(default_factory=set)  # connections that requests came over
-    address: str = ""
-    broken: Callable[[], web.Response] | None = None
-    hangs: asyncio.Event | None = None
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    lifetime: int = 3600
-
-    async def answer(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        self.asked.append({name: str(value) for name, value in form.items()})
-        self.paths.append(request.path)
-        self.peers.add(request.transport.get_extra_info("peername") if request.transport else None)
-        if self.hangs:
-            self.arrived.set()
-            await self.hangs.wait()
-        if self.broken:
-            return self.broken()
-        token = {"token_type": "Bearer", "expires_in": self.lifetime, "access_token": f"token-{len(self.asked)}"}
-        return web.json_response(token)
-
-
-def tenant(number: int) -> str:
-    return f"bbbbbbbb-1111-2222-3333-{number:012}"
-
-
-def clients_of_azure_identity() -> int:
-    gc.collect()
-    return sum(isinstance(each, (AadClient, AsyncManagedIdentityClient)) for each in gc.get_objects())
-
-
-def refusal(code: str = "AADSTS7000215") -> web.Response:
-    body = {"error": "invalid_client", "error_description": f"{code}: Invalid client secret: s3cret"}
-    return web.json_response(body, status=401)
-
-
-def verified(assertion: str, certificate: Path, audience: str) -> dict[str, Any]:
-    """The claims of an assertion, once its signature, its times and its audience are right, as Entra sees to it."""
-    public = load_pem_x509_certificate(certificate.read_bytes()).public_key()
-    assert isinstance(public, rsa.RSAPublicKey)
-    claims: dict[str, Any] = jwt.decode(
-        assertion, public, algorithms=["RS256", "PS256"], audience=audience, options={"require": ["exp", "jti", "sub"]}
-    )
-    return claims
-
-
-@pytest.fixture
-def entra() -> Entra:
-    return Entra()
-
-
-@pytest.fixture
-def clock() -> SteppedClock:
-    return SteppedClock()
-
-
-@pytest.fixture(scope="session")
-def trusted(tls: tuple[ssl.SSLContext, Path]) -> ssl.SSLContext:
-    """The server's context; its certificate is trusted by all of aiohttp, whose context is made at its import."""
-    aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(tls[1])
-    return tls[0]
-
-
-@pytest.fixture
-async def make(serve: Serve, entra: Entra, clock: SteppedClock, trusted: ssl.SSLContext) -> AsyncIterator[Make]:
-    made = []
-    authority = entra.address = await serve(entra.answer, trusted)
-
-    def tokens(max_tenants: int = MAX_CACHED_TOKENS, **env: str) -> GraphTokens:
-        least = {
-            "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
-            "GRAPH_APP_ID": APP,
-            "CALLS_STORAGE": "x",
-            "AZURE_AUTHORITY_HOST": authority,
-        }
-        made.append(GraphTokens(load_settings({**least, **env}), clock, max_cached_tokens=max_tenants))
-        return made[-1]
-
-    yield tokens
-    for each in made:
-        await each.close()
-
-
-async def test_a_secret_is_exchanged_for_a_token_of_the_calls_tenant(make: Make, entra: Entra) -> None:
-    assert await make(**SECRET).get(TENANT) == "token-1"
-
-    (asked,) = entra.asked
-    assert entra.paths == [f"/{TENANT}/oauth2/v2.0/token"]
-    assert asked["client_id"] == APP
-    assert asked["client_secret"] == "s3cret"
-    assert asked["scope"] == "https://graph.microsoft.com/.default"
-
-
-async def test_the_scope_is_of_the_graph_that_is_set(make: Make, entra: Entra) -> None:
-    await make(**SECRET, GRAPH_BASE_URL="http://127.0.0.1:7071/graph").get(TENANT)
-    await make(**SECRET, GRAPH_CLOUD="usgov-l5").get(TENANT)
-
-    assert [asked["scope"] for asked in entra.asked] == [
-        "http://127.0.0.1:7071/.default",
-        "https://dod-graph.microsoft.us/.default",
-    ]
-
-
-async def test_a_certificate_signs_the_request(make: Make, entra: Entra, tls: tuple[ssl.SSLContext, Path]) -> None:
-    path = str(tls[1].with_name("key.pem"))
-
-    assert await make(GRAPH_CREDENTIAL="certificate", GRAPH_CERTIFICATE_PATH=path).get(TENANT) == "token-1"
-
-    (asked,) = entra.asked
-    assert "client_secret" not in asked
-    assert verified(asked["client_assertion"], tls[1], f"{entra.address}{entra.paths[0]}")["iss"] == APP
-
-
-async def test_a_certificate_may_have_a_password(
-    make: Make, entra: Entra, tls: tuple[ssl.SSLContext, Path], tmp_path: Path
-) -> None:
-    path = tmp_path / "app.pfx"
-    pem = tls[1].with_name("key.pem").read_bytes()
-    key = serialization.load_pem_private_key(pem, None)
-    assert isinstance(key, rsa.RSAPrivateKey)
-    kept = serialization.BestAvailableEncryption(b"p4ssword")
-    path.write_bytes(pkcs12.serialize_key_and_certificates(b"app", key, load_pem_x509_certificate(pem), None, kept))
-    env = {"GRAPH_CREDENTIAL": "certificate", "GRAPH_CERTIFICATE_PATH": str(path)}
-
-    assert await make(**env, GRAPH_CERTIFICATE_PASSWORD="p4ssword").get(TENANT) == "token-1"
-
-    verified(entra.asked[0]["client_assertion"], tls[1], f"{entra.address}{entra.paths[0]}")
-    with pytest.raises(TokenUnavailable, match="certificate") as caught:
-        await make(**env, GRAPH_CERTIFICATE_PASSWORD="wr0ng").get(TENANT)
-    assert "wr0ng" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [None, "nothing"])
-async def test_a_certificate_that_is_none_is_unavailability(make: Make, tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "s3cret.pem"
-    if content:
-        path.write_text(content)
-
-    with pytest.raises(TokenUnavailable, match="certificate") as caught:
-        await make(GRAPH_CREDENTIAL="certificate", GRAPH_CERTIFICATE_PATH=str(path)).get(TENANT)
-
-    assert "s3cret" not in str(caught.value)
-
-
-@dataclass
-class IdentityEndpoint:
-    """A Functions instance's own endpoint for managed identities."""
-
-    signed: str  # the identity's token
-    asked: list[dict[str, str]] = field(default_factory=list)
-    broken: bool = False
-
-    async def answer(self, request: web.Request) -> web.Response:
-        assert request.headers["x-identity-header"] == "header"
-        self.asked.append(dict(request.query))
-        expires_on = str(int(time.time()) + 24 * 3600)
-        answer = {"access_token": self.signed, "expires_on": expires_on, "token_type": "Bearer"}
-        return web.json_response(answer if self.broken else answer | {"resource": request.query["resource"]})
-
-
-@pytest.fixture
-async def identity(serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: tuple[ssl.SSLContext, Path]) -> IdentityEndpoint:
-    times = {"exp": datetime.now(UTC) + timedelta(days=1), "jti": "1", "sub": IDENTITY}
-    key = tls[1].with_name("key.pem").read_bytes()
-    endpoint = IdentityEndpoint(jwt.encode(times | {"aud": "api://AzureADTokenExchange"}, key, "RS256"))
-    monkeypatch.setenv("IDENTITY_ENDPOINT", await serve(endpoint.answer))
-    monkeypatch.setenv("IDENTITY_HEADER", "header")
-    return endpoint
-
-
-async def test_a_managed_identity_may_be_the_app_itself(make: Make, entra: Entra, identity: IdentityEndpoint) -> None:
-    assert await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT) == identity.signed
-
-    assert entra.asked == []
-    assert identity.asked[0]["client_id"] == IDENTITY
-    assert identity.asked[0]["resource"] == "https://graph.microsoft.com"
-
-
-async def test_an_identity_endpoint_that_talks_nonsense_is_unavailability(
-    make: Make, identity: IdentityEndpoint
-) -> None:
-    identity.broken = True
-
-    with pytest.raises(TokenUnavailable, match=r"\(managedIdentity\) gave none"):
-        await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT)
-
-
-@pytest.mark.parametrize(
-    ("cloud", "audience"),
-    [("global", "api://AzureADTokenExchange"), ("usgov-l4", "api://AzureADTokenExchangeUSGov")],
+from tests.shared.graph.entra import (
+    APP,
+    OTHER,
+    SECRET,
+    TENANT,
+    Entra,
+    IdentityEndpoint,
+    Make,
+    clients_of_azure_identity,
+    refusal,
+    tenant,
 )
-async def test_a_managed_identity_may_vouch_for_the_app(
-    make: Make, entra: Entra, identity: IdentityEndpoint, cloud: str, audience: str
-) -> None:
-    tokens = make(GRAPH_CREDENTIAL="federated", AZURE_CLIENT_ID=IDENTITY, GRAPH_CLOUD=cloud)
-
-    assert [await tokens.get(TENANT), await tokens.get(OTHER)] == ["token-1", "token-2"]
-
-    assert {asked["resource"] for asked in identity.asked} == {audience}
-    assert {asked["client_assertion"] for asked in entra.asked} == {identity.signed}
-    assert [asked["client_id"] for asked in entra.asked] == [APP, APP]
-
-
-async def test_what_vouches_for_the_app_is_the_identitys_own_signed_token(
-    make: Make, entra: Entra, identity: IdentityEndpoint, tls: tuple[ssl.SSLContext, Path]
-) -> None:
-    await make(GRAPH_CREDENTIAL="federated").get(TENANT)
-
-    assert identity.asked[0]["resource"] == "api://AzureADTokenExchange"
-    assert verified(entra.asked[0]["client_assertion"], tls[1], "api://AzureADTokenExchange")["sub"] == IDENTITY
+from tests.support.clocks import SteppedClock
 
 
 async def test_a_token_is_kept_for_each_tenant(make: Make, entra: Entra) -> None:
@@ -351,7 +110,7 @@ async def test_a_refusal_names_the_tenant_the_credential_and_entras_code(make: M
 
     assert str(caught.value) == (
         f"No Graph token for app {APP} in tenant {TENANT}: Entra refused the credential (secret) with AADSTS7000215. "
-        "The secret is wrong. Set its value, not its id, and see that it is this app's."
+        "The secret is wrong. Set its value, not its id, and check that it belongs to this app."
     )
 
 
@@ -364,39 +123,6 @@ async def test_a_refusal_says_what_to_do_and_repeats_nothing(make: Make, entra: 
 
     assert str(caught.value).endswith(f"with {code}. {advice_for(code)}")
     assert "s3cret" not in str(caught.value)
-
-
-async def test_a_secret_follows_no_redirect(make: Make, entra: Entra, serve: Serve) -> None:
-    seen: list[str] = []
-
-    async def elsewhere(request: web.Request) -> web.Response:
-        seen.append(request.path)
-        return web.Response()
-
-    place = await serve(elsewhere)
-    for status in (301, 302, 303, 307, 308):
-        entra.broken = lambda status=status: web.Response(status=status, headers={"location": f"{place}/x"})
-        with pytest.raises(TokenUnavailable):
-            await make(**SECRET).get(TENANT)
-
-    assert seen == []
-
-
-async def test_each_bot_has_its_own_credential_in_each_tenant(make: Make, entra: Entra) -> None:
-    bots = [{"appId": OTHER, "credential": "secret", "clientSecretSetting": "SECOND_SECRET"}]
-    tokens = make(**SECRET, GRAPH_APPS=json.dumps(bots), SECOND_SECRET="an0ther")
-
-    wanted = [(TENANT, None), (TENANT, APP), (TENANT, OTHER), (IDENTITY, OTHER.upper())]
-    found = [await tokens.get(tenant, app_id) for tenant, app_id in wanted]
-
-    assert found == ["token-1", "token-1", "token-2", "token-3"]
-    assert [(asked["client_id"], asked["client_secret"]) for asked in entra.asked] == [
-        (APP, "s3cret"),
-        (OTHER, "an0ther"),
-        (OTHER, "an0ther"),
-    ]
-    with pytest.raises(TokenUnavailable, match=f"app {TENANT} of the call is not in GRAPH_APPS"):
-        await tokens.get(TENANT, TENANT)
 
 
 async def test_a_hundred_calls_at_once_ask_once(make: Make, entra: Entra) -> None:
@@ -437,19 +163,20 @@ async def test_a_token_that_is_still_good_outlives_an_outage(
     assert [await tokens.get(TENANT) for _ in range(3)] == ["token-1"] * 3
     assert len(entra.asked) == 2
     clock.time += RENEW_BEFORE_EXPIRY
-    with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none \(TimeoutError\)"):
+    with pytest.raises(TokenUnavailable, match=r"\(secret\) returned none \(TimeoutError\)"):
         await tokens.get(TENANT)
 
 
 async def test_the_longer_it_fails_the_less_it_is_asked(make: Make, entra: Entra, clock: SteppedClock) -> None:
     entra.broken = refusal
     tokens = make(**SECRET)
-    for _ in range(600):
+    for _ in range(600):  # seconds
         with pytest.raises(TokenUnavailable):
             await tokens.get(TENANT)
         clock.time += timedelta(seconds=1)
 
-    assert len(entra.asked) == 13  # after 0, 5, 15, 35, 75 seconds, then each minute
+    asked_at = [0, 5, 15, 35, *range(75, 600, 60)]  # seconds: a backoff of 5, 10, 20, 40, then a minute each
+    assert len(entra.asked) == len(asked_at)
     entra.broken = None
     clock.time += timedelta(minutes=1)
     await tokens.get(TENANT)
@@ -611,7 +338,7 @@ async def test_a_token_endpoint_that_talks_nonsense_is_unavailability(
 
 
 async def test_a_token_endpoint_that_is_not_there_is_unavailability(make: Make) -> None:
-    with pytest.raises(TokenUnavailable, match=r"\(secret\) gave none"):
+    with pytest.raises(TokenUnavailable, match=r"\(secret\) returned none"):
         await make(**SECRET, AZURE_AUTHORITY_HOST="https://127.0.0.1:9").get(TENANT)
 
 
@@ -629,60 +356,3 @@ async def test_closed_tokens_begin_anew(make: Make) -> None:
     await tokens.close()
 
     assert await tokens.get(TENANT) == "token-2"
-
-
-def test_the_default_credential_is_a_managed_identity() -> None:
-    assert (
-        load_settings(
-            {"KEEP_ALIVE_SCHEDULE": "0 */15 * * * *", "GRAPH_APP_ID": APP, "CALLS_STORAGE": "x"}
-        ).graph_credential
-        == "managedIdentity"
-    )
-    with pytest.raises(SettingsInvalid):
-        load_settings(
-            {
-                "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
-                "GRAPH_APP_ID": APP,
-                "CALLS_STORAGE": "x",
-                "GRAPH_CREDENTIAL": "secret",
-            }
-        )
-
-
-async def test_the_certificates_of_the_environment_are_trusted(
-    serve: Serve, entra: Entra, tls: tuple[ssl.SSLContext, Path]
-) -> None:
-    """In a process of its own, as aiohttp reads SSL_CERT_FILE when it is imported."""
-    program = (
-        "import asyncio\n"
-        "from shared.graph.token_cache import GraphTokens\n"
-        "from shared.config.settings import load_settings\n"
-        "async def main():\n"
-        "    tokens = GraphTokens(load_settings())\n"
-        f"    print(await tokens.get({TENANT!r}))\n"
-        "    await tokens.close()\n"
-        "asyncio.run(main())\n"
-    )
-    env = {
-        **os.environ,
-        **SECRET,
-        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
-        "GRAPH_APP_ID": APP,
-        "CALLS_STORAGE": "x",
-        "AZURE_AUTHORITY_HOST": await serve(entra.answer, tls[0]),
-        "SSL_CERT_FILE": str(tls[1]),
-    }
-    env.pop("SSL_CERT_DIR", None)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        program,
-        env=env,
-        cwd=Path(__file__).parents[3],
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-
-    assert out.decode().strip() == "token-1"

@@ -6,6 +6,7 @@ import pytest
 
 from shared.domain.calls import Status, TerminationSource
 from shared.domain.leases import Timing
+from shared.domain.notifications import ResultInfo
 from shared.errors import GraphForbidden, GraphRejected, GraphUnavailable, StoreUnavailable, TokenUnavailable
 from shared.graph.client import GraphCall
 from shared.storage.best_effort_queue import MAX_PUT_BACKS
@@ -186,7 +187,7 @@ class TestLookUp:
 
     async def test_takes_over_the_reason_of_the_end(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         async def get(_call_id: str, _tenant_id: str, _app_id: str | None) -> GraphCall:
-            return GraphCall("terminated", 408, 8537, "Keep alive timeout")
+            return GraphCall("terminated", ResultInfo(408, 8537, message="Keep alive timeout"))
 
         await world.add_call(age=50 * MINUTE)
         world.graph.faults["keepAlive"] = unavailable()

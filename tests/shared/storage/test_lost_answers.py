@@ -17,8 +17,9 @@ from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.apps import Apps, BotApp
-from shared.domain.calls import Call, IdempotencyRecord, StartedOperation, StoredResponse
+from shared.domain.calls import Call, IdempotencyRecord, StoredResponse
 from shared.domain.leases import Progress, Timing, WatchdogState, Watermark
+from shared.domain.notifications import OperationNotification
 from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, StoreUnavailable
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Outcome, Renewer
@@ -84,10 +85,17 @@ class Graph(VirtualGraph):
 
     async def record(
         self, call_id: str, tenant_id: str, request: RecordRequest, app_id: str | None
-    ) -> StartedOperation:
+    ) -> OperationNotification:
         await self._arrive("record", call_id, tenant_id, app_id)
         self.recordings += 1
-        return StartedOperation(f"operation-{self.recordings}", "running", request.client_context)
+        return OperationNotification(
+            call_id,
+            f"operation-{self.recordings}",
+            "recordOperation",
+            deleted=False,
+            status="running",
+            client_context=request.client_context,
+        )
 
 
 class Trusting:

@@ -391,7 +391,7 @@ def _performance_growth() -> str:
     loads = [cost.Load(calls=calls) for calls in (100, 10_000, 1_000_000)]
     rows = (
         ("sweeps and queue messages", *(f"{cost.sweeps(load) + cost.messages(load):,.0f}" for load in loads)),
-        ("their storage transactions", *(f"{cost.sweeping(load):,.0f}" for load in loads)),
+        ("their storage transactions", *(f"{cost.sweep_transactions(load):,.0f}" for load in loads)),
         ("executions, all", *(f"{cost.executions(load):,.0f}" for load in loads)),
         ("storage transactions, all", *(f"{cost.transactions(load):,.0f}" for load in loads)),
     )

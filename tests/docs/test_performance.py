@@ -38,7 +38,7 @@ def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
     for size in ("1000", TEN_THOUSAND):
         found = measured()["keep_alive"][size]
         load = cost.Load(calls=int(size), sweep_minutes=60 / SWEEPS_AN_HOUR)
-        a_sweep = (cost.sweeping(load) - cost.HOURS * SHARDS) / cost.sweeps(load)
+        a_sweep = (cost.sweep_transactions(load) - cost.HOURS * SHARDS) / cost.sweeps(load)
         for sweep, more in (("first", 1 + SHARDS), ("next", 0)):
             assert found[sweep]["transactions"]["a_sweep"] == a_sweep + more
 

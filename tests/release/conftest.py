@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from release.azure import App
-from release.site import REDIRECTS
+from release.http_requests import REDIRECTS
 from tests.release.fake_azure import Az, Site, Steps
 
 

@@ -39,7 +39,7 @@ def test_calls_bring_requests() -> None:
     load = Load(calls=100, call_minutes=60, notifications=4, requests=3)
     assert cost.ended(load) == 73_000
     assert cost.executions(load) == 2 * 2920 + 73_000 * 7
-    assert cost.transactions(load) == cost.sweeping(load) + 73_000 * (7 * 2 + cost.PURGING)
+    assert cost.transactions(load) == cost.sweep_transactions(load) + 73_000 * (7 * 2 + cost.PURGE_TRANSACTIONS)
     assert cost.stored_gb(load) == pytest.approx((100 + 72_000) * 4 / 1e6)
 
 

@@ -14,7 +14,7 @@ from tests.release.fake_azure import KEY, NAMES, NO_TOKEN, SETTINGS, Az, Said, S
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three questions of `az`: each is a process."""
-    for limit in ("MAX_SYNC", "MAX_KEYS"):
+    for limit in ("MAX_FUNCTIONS_WAIT", "MAX_KEYS_WAIT"):
         monkeypatch.setattr(proof, limit, 2 * proof.POLL)
 
 
@@ -50,7 +50,7 @@ class TestSettings:
     def test_an_azure_that_stays_away_fails_the_proof_after_a_minute(
         self, site: Site, az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(azure, "PAUSE", timedelta(seconds=30))  # each question is a process
+        monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # each question is a process
         az.has_settings("down")
         with pytest.raises(AzureError, match=r"\(ServiceUnavailable\) from host runtime"):
             proof.prove(site.app, NAMES, clock=steps.clock)
@@ -66,7 +66,7 @@ class TestSettings:
         az.has_settings([*SETTINGS, *flex.REFUSED_SETTINGS])
         proof.prove(site.app, NAMES, clock=steps.clock)
         told = capsys.readouterr().out
-        assert [name for name in flex.REFUSED_SETTINGS if f"the setting {name} has no place" not in told] == []
+        assert [name for name in flex.REFUSED_SETTINGS if f"the setting {name} has no effect" not in told] == []
 
     def test_the_lists_do_not_overlap(self) -> None:
         assert not flex.BREAKING_SETTINGS.keys() & flex.REFUSED_SETTINGS.keys()
@@ -76,13 +76,13 @@ class TestFunctions:
     def test_they_are_awaited_in_any_order(self, site: Site, az: Az, steps: Steps) -> None:
         az.finds([], ["health"], NAMES)
         proof.prove(site.app, NAMES[::-1], clock=steps.clock)
-        assert steps.passed >= 2 * proof.POLL + proof.STEADY
+        assert steps.passed >= 2 * proof.POLL + proof.STEADY_TIME
         assert site.asked == [*["GET /api/health"] * 13, "GET /api/termination-codes"]
 
     def test_a_host_that_starts_anew_does_not_fail_the_proof(self, site: Site, az: Az, steps: Steps) -> None:
         az.finds("down", ["health"], "down", NAMES)
         proof.prove(site.app, NAMES, clock=steps.clock)
-        assert steps.passed >= 3 * proof.POLL + proof.STEADY
+        assert steps.passed >= 3 * proof.POLL + proof.STEADY_TIME
 
     @pytest.mark.usefixtures("impatient")
     def test_a_host_that_stays_away_is_told_in_azures_words(self, site: Site, az: Az, steps: Steps) -> None:
@@ -102,7 +102,7 @@ class TestFunctions:
         ("found", "message"),
         [
             ([], "0 functions found: the code does not load in Azure"),
-            (["health", "list_calls", "old_one"], "missing keep_alive_timer; strange old_one"),
+            (["health", "list_calls", "old_one"], "missing keep_alive_timer; extra old_one"),
         ],
     )
     @pytest.mark.usefixtures("impatient")
@@ -117,13 +117,13 @@ class TestHealth:
     def test_one_bad_answer_begins_the_minute_anew(self, site: Site, az: Az, steps: Steps) -> None:
         site.health = [200] * 10 + [503] + [200]
         proof.prove(site.app, NAMES, clock=steps.clock)
-        assert steps.passed >= 11 * proof.POLL + proof.STEADY
+        assert steps.passed >= 11 * proof.POLL + proof.STEADY_TIME
         assert "listkeys" in az.asked
 
     @pytest.mark.parametrize("status", [404, 500, 503])
     def test_health_that_never_lasts_fails(self, site: Site, az: Az, steps: Steps, status: int) -> None:
         site.health = [200, status] * 500
-        with pytest.raises(AzureError, match="was not well for 60 s on end"):
+        with pytest.raises(AzureError, match="was not well for 60 s without a break"):
             proof.prove(site.app, NAMES, clock=steps.clock)
         assert "listkeys" not in az.asked
 
@@ -139,7 +139,7 @@ class TestBuild:
     ) -> None:
         site.runs = ["old"] * 40 + [None] + ["new"] * 5 + ["old", "new"]
         proof.prove(site.app, NAMES, "new", clock=steps.clock)
-        assert steps.passed >= 47 * proof.POLL + proof.STEADY
+        assert steps.passed >= 47 * proof.POLL + proof.STEADY_TIME
         told = capsys.readouterr().out
         assert told.count("health: another build answers: old, and new was deployed") == 41
         assert "another build answers: one without an id, and new" in told
@@ -157,7 +157,7 @@ class TestBuild:
         message = (
             f"another build answers: {runs or 'one without an id'}, and {build or 'one without an id'} was deployed"
         )
-        with pytest.raises(AzureError, match=f"was not well for 60 s on end: {message}"):
+        with pytest.raises(AzureError, match=f"was not well for 60 s without a break: {message}"):
             proof.prove(site.app, NAMES, build, clock=steps.clock)
         assert site.keys == set()
 
@@ -178,7 +178,7 @@ class TestKeys:
         proof._await_keys(site.app, steps.clock)
         assert site.keys == {KEY}
         assert steps.seconds == 0
-        assert "the host takes its function key" in capsys.readouterr().out
+        assert "the host accepts its function key" in capsys.readouterr().out
 
     def test_a_host_that_cannot_read_its_keys_yet_is_asked_again(self, site: Site, az: Az, steps: Steps) -> None:
         az.has_keys("down", [], [KEY])
@@ -191,9 +191,9 @@ class TestKeys:
         [
             ((401, ""), r"401 without a body: .*named exactly AzureWebJobsStorage if.*Storage Blob .*restart the app"),
             ((401, " \n"), "401 without a body"),
-            ((403, "<html>Ip Forbidden</html>"), "gave no answer of the app's own: 403"),
-            ((200, "<html>Your app is up</html>"), "gave no answer of the app's own: 200"),
-            ((404, ""), "gave no answer of the app's own: 404"),
+            ((403, "<html>Ip Forbidden</html>"), "was not answered by the app: 403"),
+            ((200, "<html>Your app is up</html>"), "was not answered by the app: 200"),
+            ((404, ""), "was not answered by the app: 404"),
         ],
     )
     @pytest.mark.usefixtures("impatient")
@@ -209,7 +209,7 @@ class TestKeys:
     @pytest.mark.usefixtures("az", "impatient")
     def test_a_redirect_gets_no_key(self, site: Site, steps: Steps) -> None:
         site.keyed = [(302, f"{site.app.address}/sign-in")]
-        with pytest.raises(AzureError, match="no answer of the app's own: 302: it redirects to http://"):
+        with pytest.raises(AzureError, match="was not answered by the app: 302: it redirects to http://"):
             proof._await_keys(site.app, steps.clock)
         assert set(site.asked) == {f"GET {proof.KEYED_ROUTE}"}
 

@@ -14,11 +14,11 @@ from tests.release.fake_azure import ADDRESSES, KEY, NAMES, Az, Site, Steps
 
 
 def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
-    assert azure.find("app", "group") == App(
+    assert azure.find_app("app", "group") == App(
         "app", "group", "https://app.azurewebsites.net", "https://app.scm.azurewebsites.net"
     )
     assert "/subscriptions/{subscriptionId}/resourceGroups/group/providers/Microsoft.Web/sites/app?" in az.asked
-    assert azure.token() == "a-token"
+    assert azure.get_token() == "a-token"
 
 
 def test_an_azure_that_fails_for_a_moment_is_asked_again(
@@ -26,27 +26,27 @@ def test_an_azure_that_fails_for_a_moment_is_asked_again(
 ) -> None:
     az.knows_the_app("down", "down", ADDRESSES)
     az.gives_a_token("down", ["a-token"])
-    assert azure.find("app", "group", steps.clock).name == "app"
-    assert azure.token(steps.clock) == "a-token"
-    assert steps.passed == 3 * azure.PAUSE
-    assert capsys.readouterr().out.count("publish: asked again in 5 s: az ") == 3, "who waits reads why"
+    assert azure.find_app("app", "group", steps.clock).name == "app"
+    assert azure.get_token(steps.clock) == "a-token"
+    assert steps.passed == 3 * azure.RETRY_PAUSE
+    assert capsys.readouterr().out.count("publish: next attempt in 5 s: az ") == 3, "who waits reads why"
 
 
 def test_an_app_that_azure_does_not_find_is_told_after_a_minute(
     az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that was made just now may be unknown for some seconds."""
-    monkeypatch.setattr(azure, "PAUSE", timedelta(seconds=30))  # each question is a process
+    monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # each question is a process
     az.refuses("ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/app' was not found.")
     with pytest.raises(AzureError, match=r"az rest failed: ERROR: \(ResourceNotFound\) The Resource"):
-        azure.find("app", "group", steps.clock)
+        azure.find_app("app", "group", steps.clock)
     assert steps.passed == timedelta(minutes=1)
 
 
 def test_what_lasts_is_told_at_once(az: Az, steps: Steps) -> None:
     az.refuses("ERROR: Please run\n'az login'")
     with pytest.raises(AzureError, match="az rest failed: ERROR: Please run 'az login'"):
-        azure.find("app", "group", steps.clock)
+        azure.find_app("app", "group", steps.clock)
     assert steps.seconds == 0
 
 
@@ -55,20 +55,22 @@ def test_an_answer_of_az_that_is_no_json_is_told(tmp_path: Path, monkeypatch: py
     script.write_text("#!/bin/sh\necho 'A new version is available'\n", encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(AzureError, match="no JSON: update the Azure CLI"):
-        azure.token()
+    with pytest.raises(AzureError, match="not JSON: update the Azure CLI"):
+        azure.get_token()
 
 
 def test_without_az_the_message_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(AzureError, match="az is not installed: see https://"):
-        azure.token()
+        azure.get_token()
 
 
 def test_the_commands_work_from_end_to_end(
     site: Site, az: Az, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(azure, "find", lambda _name, _group: site.app)  # what it finds is https, and this site is not
+    monkeypatch.setattr(
+        azure, "find_app", lambda _name, _group: site.app
+    )  # what it finds is https, and this site is not
     expected = package.with_suffix(".functions.txt")
     expected.write_text("\n".join(NAMES), encoding="utf-8")
     app = ["--app", "app", "--group", "group"]
@@ -89,12 +91,12 @@ def test_the_build_that_is_proved_is_the_one_beside_the_names(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[str | None] = []
-    monkeypatch.setattr(azure, "find", lambda _name, _group: site.app)
+    monkeypatch.setattr(azure, "find_app", lambda _name, _group: site.app)
     monkeypatch.setattr(publish, "prove", lambda _app, _names, build, _steady: asked.append(build))
     (tmp_path / "call-keeper.functions.txt").write_text("\n".join(NAMES), encoding="utf-8")
     prove = ["prove", "--app", "app", "--group", "g", "--expected", str(tmp_path / "call-keeper.functions.txt")]
     assert publish.main(prove) == 0
-    assert "call-keeper.build.txt is not there, so the package has no build id" in capsys.readouterr().out
+    assert "call-keeper.build.txt does not exist: the package has no build id" in capsys.readouterr().out
     (tmp_path / "call-keeper.build.txt").write_text("0123456789abcdef\n", encoding="utf-8")
     assert publish.main(prove) == 0
     assert asked == [None, "0123456789abcdef"]

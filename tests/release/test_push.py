@@ -86,7 +86,7 @@ class TestUpload:
     ) -> None:
         site.publishing = [(status, f"{site.app.scm}/sign-in?nonce=1")]
         with pytest.raises(
-            AzureError, match=rf"refused the package: {status}: it redirects to http://\S+/sign-in, and"
+            AzureError, match=rf"refused the package: {status}: it redirects to http://\S+/sign-in, which is not"
         ):
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert site.asked == ["POST /api/publish?RemoteBuild=false&Deployer=call-keeper"]
@@ -99,14 +99,14 @@ class TestUpload:
     def test_a_package_without_libraries_needs_a_remote_build(self, site: Site, package: Path, steps: Steps) -> None:
         with zipfile.ZipFile(package, "w") as archive:
             archive.writestr("host.json", "{}")
-        with pytest.raises(AzureError, match=r"carries no libraries: make package, .* --remote-build$"):
+        with pytest.raises(AzureError, match=r"carries no libraries: run make package, .* --remote-build$"):
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert site.asked == []
         push.push(site.app, package, "a-token", remote_build=True, clock=steps.clock)
 
     def test_what_is_no_zip_is_not_uploaded(self, site: Site, package: Path) -> None:
         package.write_text("<html>not found</html>", encoding="utf-8")
-        with pytest.raises(AzureError, match="is no zip"):
+        with pytest.raises(AzureError, match="is not a zip"):
             push.push(site.app, package, "a-token")
         assert site.asked == []
 
@@ -120,7 +120,7 @@ class TestEnd:
 
     def test_a_404_without_a_status_is_none(self, site: Site, package: Path, steps: Steps) -> None:
         site.builds = [404]
-        with pytest.raises(AzureError, match="Azure took the package, and does not list its deployment"):
+        with pytest.raises(AzureError, match="Azure accepted the package, but does not list its deployment"):
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert steps.passed == timedelta(minutes=1)
 
@@ -160,7 +160,7 @@ class TestEnd:
     def test_three_refusals_in_a_row_end_the_wait(self, site: Site, package: Path, steps: Steps, status: int) -> None:
         """A token that ended, or a right that was taken away, does not come back while one waits."""
         site.builds = [status, status, {"status": 1}, status, 503, status, status, status]
-        with pytest.raises(AzureError, match=rf"refuses to tell of its deployment: {status}: ") as caught:
+        with pytest.raises(AzureError, match=rf"refuses to report its deployment: {status}: ") as caught:
             push.push(site.app, package, "a-token", clock=steps.clock)
         assert "a-token" not in str(caught.value)
         assert len(site.asked) == 1 + 8

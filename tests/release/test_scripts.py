@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra import deploy, grant_graph_permissions
-from release.libraries import PLACE
+from release.libraries import LIBRARIES_FOLDER
 from tests.release.fake_azure import NAMES, Site
 from tests.release.reading import ROOT
 
@@ -291,12 +291,12 @@ def test_rolling_back_deploys_and_proves_the_earlier_package(runner: Runner) -> 
 PUBLISH = """import sys
 sys.path.insert(0, {root!r})
 from release import azure, publish
-azure.find = lambda name, group: azure.App(name, group, {address!r}, {address!r})
+azure.find_app = lambda name, group: azure.App(name, group, {address!r}, {address!r})
 sys.exit(publish.main([*sys.argv[1:], *(["--steady", "0"] if sys.argv[1] == "prove" else [])]))
 """
 
 
-@pytest.mark.parametrize(("libraries", "built"), [((), "true"), ((f"{PLACE}/httpx.py",), "false")])
+@pytest.mark.parametrize(("libraries", "built"), [((), "true"), ((f"{LIBRARIES_FOLDER}/httpx.py",), "false")])
 @pytest.mark.usefixtures("az")
 def test_an_old_package_without_libraries_can_be_rolled_back_to(
     runner: Runner, site: Site, libraries: tuple[str, ...], built: str

@@ -1,4 +1,4 @@
-"""An `az` and a `gh` on this machine: the few objects that setting up a pipeline reads and makes."""
+"""A fake `az` and a fake `gh`, with the objects that the set-up of a pipeline reads and creates."""
 
 import json
 import pickle
@@ -24,12 +24,15 @@ _READING = (" show", " list", " exists", "gh api repos", "gh api users")
 
 
 class Failed(Exception):
-    """The command ends with 1 and these words."""
+    """The command exits with 1 and this message."""
 
 
 @dataclass
 class Clouds:
-    """What is in Azure and at GitHub; `calls` are the commands that were run, `broken` the words that make one fail."""
+    """The objects in Azure and at GitHub.
+
+    `calls` are the commands that were run. `broken` maps parts of a command line to the failure that they cause.
+    """
 
     cloud: str = "AzureCloud"
     subscription: str = SUBSCRIPTION
@@ -47,7 +50,7 @@ class Clouds:
     broken: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     deployed: list[str] = field(default_factory=list)  # parameter files
-    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that got one
+    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that got an environment
 
     @property
     def changes(self) -> list[str]:
@@ -56,7 +59,7 @@ class Clouds:
     def run(
         self, command: Sequence[str], text: str | None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Do one command, as the programs would."""
+        """Run one command as the program would."""
         self.calls.append(" ".join(command))
         if env:
             self.environments_given.append(dict(env))
@@ -72,7 +75,7 @@ class Clouds:
                 raise Failed(said)
         if command[0] == "gh":
             return self._gh(command[1:], text)
-        command = [word for word in command if word != "--wait"]  # the only option here without a value
+        command = [word for word in command if word != "--wait"]  # the only option without a value
         at = next(place for place, word in enumerate(command) if word.startswith("--"))
         verb, given = " ".join(command[1:at]), dict(zip(command[at::2], command[at + 1 :: 2], strict=True))
         handler: Callable[[Options], object] | None = getattr(
@@ -162,7 +165,7 @@ class Clouds:
         return assignment
 
     def _role_definition_list(self, given: Options) -> object:
-        """Only those of the subscription, though a name is taken in the whole tenant."""
+        """Return only the roles of the subscription, although a name is unique in the whole tenant."""
         scopes = [f"/subscriptions/{self.subscription}"]
         return [
             role for role in self.roles if role["roleName"] == given["--name"] and role["AssignableScopes"] == scopes
@@ -222,7 +225,7 @@ class Clouds:
 
 
 def _shown(rules: Json) -> Json:
-    """Tell an environment as GitHub does, which is not as it takes it."""
+    """Return an environment as GitHub shows it; that differs from the form that GitHub accepts."""
     shown: list[Json] = [{"type": "branch_policy"}] if rules.get("deployment_branch_policy") else []
     shown += [{"type": "required_reviewers", "reviewers": rules["reviewers"]}] if rules.get("reviewers") else []
     shown += [{"type": "wait_timer", "wait_timer": rules["wait_timer"]}] if rules.get("wait_timer") else []
@@ -235,7 +238,7 @@ def _listed(rules: Json) -> Json:
 
 
 def install(clouds: Clouds, folder: Path) -> None:
-    """Make `az` and `gh` in a folder: programs that do one command on the state kept beside them, and end."""
+    """Create the programs `az` and `gh` in a folder. Each runs one command on the state in that folder, and ends."""
     (folder / "state").write_bytes(pickle.dumps(clouds))
     for name in ("az", "gh"):
         program = folder / name
@@ -247,14 +250,14 @@ def install(clouds: Clouds, folder: Path) -> None:
 
 
 def installed(folder: Path) -> Clouds:
-    """Tell what is in the clouds after the programs of a folder have run."""
+    """Return the objects after the programs of a folder have run."""
     found = pickle.loads((folder / "state").read_bytes())
     assert isinstance(found, Clouds)
     return found
 
 
 def main(folder: str, name: str) -> None:
-    """Do the one command that a program was started for."""
+    """Run the one command of a program."""
     clouds = installed(Path(folder))
     done = clouds.run([name, *sys.argv[1:]], None if sys.stdin.isatty() else sys.stdin.read())
     (Path(folder) / "state").write_bytes(pickle.dumps(clouds))

@@ -1,14 +1,15 @@
-"""A directory of Graph on this machine: the few objects that granting permissions reads and writes."""
+"""A fake directory of Graph on this machine, with the objects that the grant of permissions reads and writes."""
 
 import json
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_server import Quiet, serving
 
 type Json = dict[str, object]
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -21,9 +22,10 @@ _BY_APP = re.compile(r"/(applications|servicePrincipals)\(appId='(.+)'\)")
 
 @dataclass
 class FakeDirectory:
-    """Objects by path; `writes` are the requests that changed something, `broken` what is answered instead.
+    """The objects of a directory, and faults of its answers.
 
-    `late` is what is answered first, as of a replica that does not show yet what was made a moment ago.
+    `writes` are the requests that changed something. `broken` replaces the answers to a request line. `late` has the
+    first answers to it, as from a replica that does not show a new object yet.
     """
 
     url: str = ""
@@ -34,7 +36,7 @@ class FakeDirectory:
     broken: dict[str, tuple[int, Json]] = field(default_factory=dict)
     late: dict[str, list[tuple[int, Json]]] = field(default_factory=dict)
     tokens: set[str | None] = field(default_factory=set)
-    waited: list[timedelta] = field(default_factory=list)  # the pauses that were made for it
+    waited: list[timedelta] = field(default_factory=list)  # the pauses of the command
 
     def __post_init__(self) -> None:
         other: Json = {"id": "9", "value": "Other.Role", "isEnabled": True}
@@ -53,7 +55,7 @@ class FakeDirectory:
         self.lists = {"/organization": [{"id": TENANT}]}
 
     def answer(self, method: str, path: str, body: Json) -> tuple[int, Json]:
-        """What Graph would answer."""
+        """Return the status and the body that Graph would answer."""
         where, _, query = path.removeprefix("/v1.0").partition("?")
         if f"{method} {where}" in self.broken:
             return self.broken[f"{method} {where}"]
@@ -77,7 +79,7 @@ class FakeDirectory:
         return next((item for item in kinds.get(kind, []) if item["id"] == key), None)
 
     def _page(self, where: str, skip: int) -> Json:
-        """One item a page: whoever reads the first alone misses the rest."""
+        """Return a page of one item, so that a client that reads only the first page misses the rest."""
         items = self.lists.get(where, [])
         page: Json = {"value": items[skip : skip + 1]}
         if skip + 1 < len(items):
@@ -100,7 +102,7 @@ class FakeDirectory:
 
 
 def _matches(known: str, method: str, where: str) -> bool:
-    """Tell whether a request is meant: by its method and the end of its path, as made objects have random ids."""
+    """True if method and end of the path match. Only the end is compared, because new objects have random ids."""
     wanted, _, end = known.partition(" ")
     return method == wanted and where.endswith(end)
 
@@ -111,10 +113,10 @@ def _error(status: int, code: str, message: str) -> tuple[int, Json]:
 
 @contextmanager
 def running() -> Iterator[FakeDirectory]:
-    """The directory, served on a free port of 127.0.0.1."""
+    """Serve a directory on a free port of 127.0.0.1, and yield it."""
     directory = FakeDirectory()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def handle_one_method(self) -> None:
             directory.tokens.add(self.headers["Authorization"])
             length = int(self.headers["Content-Length"] or 0)
@@ -128,15 +130,6 @@ def running() -> Iterator[FakeDirectory]:
 
         do_GET = do_POST = do_PATCH = handle_one_method  # noqa: N815 (the names that http.server calls)
 
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        directory.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield directory
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        directory.url = address
+        yield directory

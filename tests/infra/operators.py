@@ -1,4 +1,4 @@
-"""What operators run with a bare `python3`: these modules, and all that they import, need no installed package."""
+"""The modules that operators run with a bare `python3`. They and all that they import need no installed package."""
 
 RUN_BY_OPERATORS = (
     "infra.azd",

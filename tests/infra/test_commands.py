@@ -1,4 +1,4 @@
-"""Running `az`, `gh` and our scripts: what went wrong is one line, and what is not there is told apart."""
+"""The runner of `az`, `gh` and our scripts: a failure is one line, and a missing object is no failure."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_a_program_prints_is_read_as_json(az: Path) -> None:
     az.write_text('#!/bin/sh\necho "WARNING: old" >&2\necho "[\\"$1\\", \\"$GRAPH_APP_ID\\"]"\n')
-    assert commands.asked("az", "show", env={"PATH": "/bin", "GRAPH_APP_ID": "id"}) == ["show", "id"]
+    assert commands.run_json("az", "show", env={"PATH": "/bin", "GRAPH_APP_ID": "id"}) == ["show", "id"]
 
 
 def test_the_error_is_told_without_the_warnings_before_it(az: Path) -> None:
     said = "WARNING: main.bicep(3,7) : Warning BCP037: long\nERROR: (InvalidTemplate)\nIt is off."
     az.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
     with pytest.raises(CommandError) as failed:
-        commands.output("az", "deployment", "group", "create")
+        commands.run("az", "deployment", "group", "create")
     assert str(failed.value) == "az deployment group failed: ERROR: (InvalidTemplate) It is off."
 
 
@@ -36,30 +36,30 @@ def test_the_error_is_told_without_the_warnings_before_it(az: Path) -> None:
 )
 def test_what_is_not_there_is_none_and_no_failure(az: Path, said: str) -> None:
     az.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 3\n")
-    assert commands.found("az", "identity", "show") is None
+    assert commands.find_json("az", "identity", "show") is None
     with pytest.raises(NotFoundError):
-        commands.asked("az", "identity", "show")
+        commands.run_json("az", "identity", "show")
 
 
 def test_a_refusal_is_not_taken_for_absence(az: Path) -> None:
     az.write_text("#!/bin/sh\necho 'ERROR: (AuthorizationFailed) No right.' >&2\nexit 1\n")
     with pytest.raises(CommandError, match="AuthorizationFailed"):
-        commands.found("az", "identity", "show")
+        commands.find_json("az", "identity", "show")
 
 
 def test_a_program_that_says_nothing_is_told(az: Path) -> None:
     az.write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(CommandError, match="az group exists failed: it did not say why"):
-        commands.output("az", "group", "exists")
+    with pytest.raises(CommandError, match="az group exists failed: it printed no reason"):
+        commands.run("az", "group", "exists")
 
 
 def test_what_is_no_json_is_told(az: Path) -> None:
     az.write_text("#!/bin/sh\necho hello\n")
     with pytest.raises(CommandError, match="az group show printed no JSON: hello"):
-        commands.asked("az", "group", "show")
+        commands.run_json("az", "group", "show")
 
 
 def test_a_program_that_is_missing_is_named_with_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandError, match=r"gh is not installed\. See https://cli\.github\.com"):
-        commands.output("gh", "api")
+        commands.run("gh", "api")

@@ -1,4 +1,4 @@
-"""Deploying by one command, and by azd's hooks: against an `az` and a directory on this machine."""
+"""Deployment by one command and by azd's hooks, with a fake `az` and a fake directory on this machine."""
 
 import json
 import re
@@ -54,9 +54,9 @@ def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The commands whose output goes to the terminal: they build, upload and prove, and have tests of their own."""
+    """Record the commands whose output goes to the terminal. They build, upload and prove, and have their own tests."""
     seen: list[str] = []
-    monkeypatch.setattr(commands, "shown", lambda *command: seen.append(shlex.join(command)))
+    monkeypatch.setattr(commands, "run_visibly", lambda *command: seen.append(shlex.join(command)))
     return seen
 
 
@@ -71,14 +71,14 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
 
 @pytest.fixture
 def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The options of each grant, in place of the grant."""
+    """Record the options of each grant instead of making it."""
     seen: list[list[str]] = []
 
-    def attempt(options: list[str]) -> Outcome:
+    def record(options: list[str]) -> Outcome:
         seen.append(options)
         return Outcome()
 
-    monkeypatch.setattr(grant_graph_permissions, "attempt", attempt)
+    monkeypatch.setattr(grant_graph_permissions, "grant", record)
     return seen
 
 
@@ -185,7 +185,7 @@ def test_the_note_says_what_is_missing_and_who_can_mend_it(
     assert line.startswith(note)
     assert ("An administrator of the bot's tenant" in line) == (code == 0)
     assert ("Run this again:" in line) == (code == 1)
-    assert ("Run the same command again" in told.err) == (code == 1)
+    assert ("run the same command again" in told.err) == (code == 1)
     assert shown == PUBLISHED, "the app is there all the same"
 
 
@@ -202,9 +202,9 @@ def test_in_the_government_cloud_the_grant_asks_its_graph(
 def test_the_clouds_graph_is_that_of_the_template() -> None:
     template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
-    assert deploy.graph_of("AzureUSGovernment") == ["--cloud", "usgov-l4"]
-    assert deploy.graph_of("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
-    assert deploy.graph_of("AzureCloud") == []
+    assert deploy.cloud_options("AzureUSGovernment") == ["--cloud", "usgov-l4"]
+    assert deploy.cloud_options("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
+    assert deploy.cloud_options("AzureCloud") == []
 
 
 @pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])
@@ -216,7 +216,7 @@ def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: az ")
     assert failed.endswith("ERROR: (AuthorizationFailed) No right.")
-    assert "Run the same command again" in advice
+    assert advice == commands.RUN_AGAIN
     assert shown == []
 
 
@@ -224,14 +224,14 @@ def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
 def test_code_that_is_not_proved_is_a_failure(
     clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The programs themselves: a `make` that fails."""
+    """This test runs a `make` that fails."""
     assert clouds.groups == {}
     make = tmp_path / "make"
     make.write_text("#!/bin/sh\necho 'package: failed: why' >&2\nexit 2\n")
     make.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert deploy.main(ARGUMENTS) == 1
-    assert "failed: make package failed: what it told is above" in capsys.readouterr().err
+    assert "failed: make package failed: see its output above" in capsys.readouterr().err
     make.unlink()
     assert azd.main(["postdeploy"]) == 1
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
@@ -264,7 +264,7 @@ def test_a_registration_that_may_not_be_made_can_be_named(
 ) -> None:
     clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
     assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 1
-    assert "is taken with --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
+    assert "To use an existing one: --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
     assert shown == []
 
 
@@ -321,7 +321,7 @@ def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pyt
 def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
     assert azd.main(["postdeploy"]) == 1
-    assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: azd provision makes it\n"
+    assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: run azd provision first\n"
 
 
 def test_what_the_hooks_read_is_what_the_template_tells() -> None:

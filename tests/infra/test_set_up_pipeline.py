@@ -1,4 +1,4 @@
-"""Setting up the pipeline, against an `az` and a `gh` that are scripts and remember what was made."""
+"""The set-up of the pipeline, with a fake `az` and a fake `gh` that remember what the command created."""
 
 import json
 import os
@@ -157,7 +157,7 @@ def test_the_set_up_needs_the_variables_that_the_workflow_checks(path: Path) -> 
     script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     missing = done.stdout.partition("the variables ")[2].partition(":")[0].split()
-    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.needed(str(path))
+    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.variables_needed(str(path))
 
 
 def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) -> None:
@@ -198,7 +198,7 @@ def test_a_condition_of_an_earlier_template_is_replaced(clouds: Clouds) -> None:
             item["condition"] = "one role more"
     assert main(ARGUMENTS) == 0
     conditions = [item["condition"] for item in clouds.assignments if item["condition"]]
-    assert conditions == [azure_rights.condition()]
+    assert conditions == [azure_rights.assignment_condition()]
 
 
 def test_a_trial_asks_for_no_app_registration_and_no_right_to_lock(clouds: Clouds) -> None:
@@ -323,7 +323,7 @@ def test_a_failure_is_one_line_and_a_repeated_run_goes_on(
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: ")
     assert "(AuthorizationFailed) The client does not have authorization." in failed
-    assert advice == "What was done stays. Run the same command again once that is mended."
+    assert advice == commands.RUN_AGAIN
     clouds.broken = {}
     assert main(ARGUMENTS) == 0
     assert clouds.variables[""] == {"DEPLOY": "what-if,production"}

@@ -170,7 +170,7 @@ def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, 
     (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
     words = block.replace("\\\n", " ").split()
     assert words[:3] == ["python3", "-m", "infra.grant_graph_permissions"]
-    asked = grant_graph_permissions._arguments(words[3:])
+    asked = grant_graph_permissions.parse_arguments(words[3:])
     assert (asked.bot_app_id, asked.identity_principal_id, asked.grant_to) == (BOT, IDENTITY, "bot")
     assert asked.management_app_id == (management or None)
     assert asked.cloud == "global"
@@ -185,8 +185,8 @@ def test_the_command_asks_the_graph_of_the_apps_cloud(runner: Runner, cloud: str
     runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="mine.bicepparam", AZURE_CLOUD=cloud)
     (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
     words = block.replace("\\\n", " ").split()
-    option = deploy.graph_of("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
-    assert grant_graph_permissions._arguments(words[3:]).cloud == (option[1] if option else "global")
+    option = deploy.cloud_options("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
+    assert grant_graph_permissions.parse_arguments(words[3:]).cloud == (option[1] if option else "global")
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ CONDITIONS = {
     "deploy.yml build": "github.event_name != 'pull_request' && vars.DEPLOY != ''",
     "deploy.yml build: actions/setup-python": "inputs.run == ''",
     "deploy.yml build: make package-check": "inputs.run == ''",
-    "deploy.yml build: Or take the package of an earlier run": "inputs.run != ''",
+    "deploy.yml build: Fetch the package of an earlier run instead": "inputs.run != ''",
     "deploy.yml staging": "contains(vars.DEPLOY, 'staging')",
     "deploy.yml production": "!cancelled() && needs.build.result == 'success' && "
     """contains(fromJSON('["success", "skipped"]'), needs.staging.result) && contains(vars.DEPLOY, 'production')""",
-    "deploy-to.yml deploy: Log in anew, as the first token may be near its end": ROLLED_BACK,
+    "deploy-to.yml deploy: Log in again, because the first token may expire soon": ROLLED_BACK,
     "deploy-to.yml deploy: Roll back to the earlier package": ROLLED_BACK,
 }
 
@@ -249,12 +249,12 @@ def test_a_deployment_is_proved_and_what_is_proved_is_kept() -> None:
     names = [str(step.get("name") or step.get("uses")) for step in steps(jobs()["deploy-to.yml deploy"])]
     order = [
         *(
-            "Fetch the package that runs now, to roll back to",
+            "Fetch the package that runs now, for a rollback",
             "Deploy the infrastructure",
             "Deploy the code",
-            "Prove it",
+            "Prove that it runs",
         ),
-        *("Keep the package as the one to roll back to", "Roll back to the earlier package"),
+        *("Store the package for a later rollback", "Roll back to the earlier package"),
     ]
     assert [name for name in names if name in order] == order
 

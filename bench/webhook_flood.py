@@ -133,12 +133,12 @@ async def flood(stack: Stack, seconds: float) -> bool:
     await measure_throughput(stack, WARM_UP.total_seconds(), genuine, false)
     (alone,) = await measure_throughput(stack, seconds / 4, genuine)
     (attack,) = await measure_throughput(stack, seconds / 4, false)
-    mixed, beside = await measure_throughput(stack, seconds, genuine, false)
-    share = beside.rate * attack.cpu / attack.rate
+    mixed, flooding = await measure_throughput(stack, seconds, genuine, false)
+    share = flooding.rate * attack.cpu / attack.rate
     print(f"genuine alone      {alone.rate:7.0f}/s  median {1000 * alone.median:6.1f} ms  host {alone.cpu:4.2f} CPU")
     print(f"forged alone       {attack.rate:7.0f}/s  median {1000 * attack.median:6.1f} ms  host {attack.cpu:4.2f} CPU")
     print(f"genuine in a flood {mixed.rate:7.0f}/s  median {1000 * mixed.median:6.1f} ms  host {mixed.cpu:4.2f} CPU")
-    print(f"the flood          {beside.rate:7.0f}/s  median {1000 * beside.median:6.1f} ms  share {share:4.2f} CPU")
+    print(f"the flood          {flooding.rate:7.0f}/s  median {1000 * flooding.median:6.1f} ms  share {share:4.2f} CPU")
     return is_fair(alone.rate, mixed.rate, share)
 
 

@@ -43,14 +43,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_a_run_tells_of_each_contestant_what_it_did_first_and_next(report: dict[str, Any]) -> None:
+def test_each_contestant_has_figures_for_both_rounds(report: dict[str, Any]) -> None:
     for found in report["keep_alive"][str(FEW)].values():
         assert found["bare"].keys() == found["sweep"].keys() == FIGURES | {"peak_per_second", "processes"}
         assert found["bare"]["done"] == found["sweep"]["done"] == FEW
         assert found["sweep"]["processes"] == 1
 
 
-def test_a_sweep_of_few_calls_asks_storage_for_little(report: dict[str, Any]) -> None:
+def test_a_sweep_of_few_calls_makes_few_storage_requests(report: dict[str, Any]) -> None:
     for sweep in ("first", "next"):
         asked = report["keep_alive"][str(FEW)][sweep]["transactions"]
 
@@ -73,7 +73,7 @@ def test_while_graph_is_away_each_call_leaves_a_row_and_a_retry(report: dict[str
     assert found["by_kind"]["table: read"] < 2 * FEW  # fewer than two reads for each call
 
 
-def test_a_profile_tells_of_each_group_layer_and_request(report: dict[str, Any]) -> None:
+def test_a_profile_has_groups_layers_and_requests(report: dict[str, Any]) -> None:
     found = report["profile"]
 
     for samples in (found["sweep"], found["notification"]):
@@ -90,7 +90,7 @@ def test_the_set_rate_is_kept(report: dict[str, Any]) -> None:
     assert report["pace"]["peak_per_second"] <= report["pace"]["set"] == comparison.RATE
 
 
-def test_the_webhook_is_measured_beside_its_bound_and_an_empty_handler(report: dict[str, Any]) -> None:
+def test_the_webhook_is_compared_with_its_bound_and_an_empty_handler(report: dict[str, Any]) -> None:
     found = report["webhook"]
 
     assert [found[name]["done"] for name in ("host", "bound", "empty_host")] == [
@@ -124,7 +124,7 @@ async def test_memory_and_descriptors_are_of_this_process(tmp_path: Path) -> Non
     assert 10 < resident_mb() <= peak_mb() + 1  # MB; 1 MB for what is allocated between the two reads
 
 
-def test_the_cold_start_tells_what_costs_and_how_large_it_is(report: dict[str, Any]) -> None:
+def test_the_cold_start_names_the_expensive_imports_and_the_sizes(report: dict[str, Any]) -> None:
     found = report["cold_start"]
 
     assert "azure.functions" in dict(found["costliest"])
@@ -191,7 +191,7 @@ def test_a_wrong_option_is_refused(wrong: list[str]) -> None:
         main(wrong)
 
 
-def test_a_contestant_that_fails_is_no_result() -> None:
+def test_a_contestant_that_fails_ends_the_bench() -> None:
     with (
         Children() as children,
         processes.graph_server(children) as url,
@@ -218,7 +218,7 @@ def test_a_round_with_missing_or_unknown_calls_is_refused(size: int, count: str)
         processes.run_exact_rounds(url, size, [processes.module_command("bare", url, 3)], {})
 
 
-def test_a_call_that_is_asked_for_twice_is_counted() -> None:
+def test_a_call_that_is_renewed_twice_is_counted() -> None:
     counts = Counts()
     for call_id in [*call_ids(3), *call_ids(1)]:
         counts.count(call_id.encode())

@@ -172,10 +172,10 @@ class Clouds:
         ]
 
     def _role_definition_create(self, given: Options) -> object:
-        told = json.loads(given["--role-definition"])
-        if any(role["roleName"] == told["Name"] for role in self.roles):
+        printed = json.loads(given["--role-definition"])
+        if any(role["roleName"] == printed["Name"] for role in self.roles):
             raise Failed("(RoleDefinitionWithSameNameExists) A custom role with the same name already exists.")
-        self.roles.append({"name": f"role-{len(self.roles)}", "roleName": told["Name"], **told})
+        self.roles.append({"name": f"role-{len(self.roles)}", "roleName": printed["Name"], **printed})
         return self.roles[-1]
 
     def _ad_app_list(self, given: Options) -> object:

@@ -10,7 +10,7 @@ from infra.commands import CommandError, NotFoundError
 
 @pytest.fixture
 def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program to be filled in, alone on the path beside the shell."""
+    """An empty program `az`, on a PATH with nothing else but the shell and system tools."""
     program = tmp_path / "az"
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
@@ -22,7 +22,7 @@ def test_what_a_program_prints_is_read_as_json(az: Path) -> None:
     assert commands.run_json("az", "show", env={"PATH": "/bin", "GRAPH_APP_ID": "id"}) == ["show", "id"]
 
 
-def test_the_error_is_told_without_the_warnings_before_it(az: Path) -> None:
+def test_the_warnings_before_an_error_are_removed(az: Path) -> None:
     said = "WARNING: main.bicep(3,7) : Warning BCP037: long\nERROR: (InvalidTemplate)\nIt is off."
     az.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
     with pytest.raises(CommandError) as failed:
@@ -33,8 +33,9 @@ def test_the_error_is_told_without_the_warnings_before_it(az: Path) -> None:
 @pytest.mark.parametrize(
     "said",
     ["ERROR: (ResourceNotFound) The Resource is gone.", "gh: Not Found (HTTP 404)", "ERROR: Group could not be found."],
+    ids=["az ResourceNotFound", "gh 404", "az could not be found"],
 )
-def test_what_is_not_there_is_none_and_no_failure(az: Path, said: str) -> None:
+def test_a_missing_object_is_none_and_no_failure(az: Path, said: str) -> None:
     az.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 3\n")
     assert commands.find_json("az", "identity", "show") is None
     with pytest.raises(NotFoundError):
@@ -47,13 +48,13 @@ def test_a_refusal_is_not_taken_for_absence(az: Path) -> None:
         commands.find_json("az", "identity", "show")
 
 
-def test_a_program_that_says_nothing_is_told(az: Path) -> None:
+def test_a_failure_without_output_says_so(az: Path) -> None:
     az.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(CommandError, match="az group exists failed: it printed no reason"):
         commands.run("az", "group", "exists")
 
 
-def test_what_is_no_json_is_told(az: Path) -> None:
+def test_output_that_is_not_json_is_shown(az: Path) -> None:
     az.write_text("#!/bin/sh\necho hello\n")
     with pytest.raises(CommandError, match="az group show printed no JSON: hello"):
         commands.run_json("az", "group", "show")

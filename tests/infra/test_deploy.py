@@ -99,7 +99,7 @@ def test_one_command_deploys_grants_and_proves(
     assert lines[-1] == "ok: it is deployed and proved"
 
 
-def test_all_steps_are_told_in_one_column(
+def test_the_lines_of_all_steps_are_aligned(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.late["POST /appRoleAssignedTo"] = [LATE]
@@ -108,9 +108,9 @@ def test_all_steps_are_told_in_one_column(
     directory.broken.clear()
     deploy.main(ARGUMENTS)
     grant_graph_permissions.main(["--bot-app-id", MANAGEMENT, "--identity-principal-id", IDENTITY, "--dry-run"])
-    told = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
-    assert {kind for _, kind in told} == {"done", "there", "note", "would", "wait"}
-    assert {len(head) for head, _ in told} == {7}
+    printed = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
+    assert {kind for _, kind in printed} == {"done", "there", "note", "would", "wait"}
+    assert {len(head) for head, _ in printed} == {7}
     assert shown
     assert clouds.deployed
 
@@ -135,9 +135,9 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     management = [*PRODUCTION, "--variable", f"MANAGEMENT_APP_ID={MANAGEMENT}", "--media"]
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert shown == PUBLISHED
-    told = capsys.readouterr()
-    assert "This account may not do that." in told.err
-    (command,) = [line for line in told.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
+    printed = capsys.readouterr()
+    assert "This account may not do that." in printed.err
+    (command,) = [line for line in printed.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
     arguments = shlex.split(command.partition("infra.grant_graph_permissions ")[2])
     del directory.broken["POST /applications/app-bot/federatedIdentityCredentials"]
     assert grant_graph_permissions.main(arguments) == 0, "what is printed is all that was missing"
@@ -163,12 +163,13 @@ def test_a_directory_that_is_late_is_waited_for(
         ("/appRoleAssignments", "note:  calls are not kept alive yet. "),
         ("/appRoleAssignedTo", "note:  calls are kept alive, but the bot may not register them yet: "),
     ],
+    ids=["permission", "app role"],
 )
 @pytest.mark.parametrize(
     ("answer", "code"), [pytest.param(REFUSED, 0, id="403"), pytest.param(LATE, 1, id="late for ever")]
 )
 @pytest.mark.usefixtures("clouds")
-def test_the_note_says_what_is_missing_and_who_can_mend_it(
+def test_the_note_says_what_is_missing_and_who_can_grant_it(
     directory: FakeDirectory,
     shown: list[str],
     capsys: pytest.CaptureFixture[str],
@@ -180,12 +181,12 @@ def test_the_note_says_what_is_missing_and_who_can_mend_it(
 ) -> None:
     directory.late[f"POST {step}"] = [answer] * 99
     assert deploy.main(ARGUMENTS) == code
-    told = capsys.readouterr()
-    (line,) = [line for line in told.out.splitlines() if line.startswith("note:  calls are")]
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.out.splitlines() if line.startswith("note:  calls are")]
     assert line.startswith(note)
     assert ("An administrator of the bot's tenant" in line) == (code == 0)
     assert ("Run this again:" in line) == (code == 1)
-    assert ("run the same command again" in told.err) == (code == 1)
+    assert ("run the same command again" in printed.err) == (code == 1)
     assert shown == PUBLISHED, "the app is there all the same"
 
 
@@ -199,7 +200,7 @@ def test_in_the_government_cloud_the_grant_asks_its_graph(
     assert shown == PUBLISHED
 
 
-def test_the_clouds_graph_is_that_of_the_template() -> None:
+def test_the_grant_uses_the_graph_of_the_template() -> None:
     template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
     assert deploy.cloud_options("AzureUSGovernment") == ["--cloud", "usgov-l4"]
@@ -208,7 +209,7 @@ def test_the_clouds_graph_is_that_of_the_template() -> None:
 
 
 @pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])
-def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
+def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
     clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], words: str
 ) -> None:
     clouds.broken = {words: "(AuthorizationFailed) No\nright."}
@@ -221,7 +222,7 @@ def test_what_azure_refuses_is_told_in_one_line_and_nothing_is_published(
 
 
 @pytest.mark.usefixtures("directory")
-def test_code_that_is_not_proved_is_a_failure(
+def test_a_package_that_cannot_be_built_is_a_failure(
     clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """This test runs a `make` that fails."""
@@ -273,8 +274,8 @@ def test_a_variable_that_the_parameter_file_does_not_read_is_refused(
     clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert deploy.main([*ARGUMENTS, *PRODUCTION, "--variable", f"{name}=x"]) == 1
-    told = capsys.readouterr().err.splitlines()[0]
-    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in told
+    printed = capsys.readouterr().err.splitlines()[0]
+    assert f"production.bicepparam does not read {name}. It reads ALERT_EMAIL, ALLOWED_TENANT_IDS" in printed
     assert (clouds.calls, shown) == ([], [])
 
 
@@ -313,18 +314,20 @@ def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
 def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert azd.main(["postdeploy"]) == 0
     assert shown == PUBLISHED
-    told = capsys.readouterr().out
-    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in told, "for a first call"
-    assert WEBHOOK in told
+    printed = capsys.readouterr().out
+    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in printed, "for a first call"
+    assert WEBHOOK in printed
 
 
-def test_azd_without_a_deployment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_azd_needs_a_deployment_before_its_last_hook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
     assert azd.main(["postdeploy"]) == 1
     assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: run azd provision first\n"
 
 
-def test_what_the_hooks_read_is_what_the_template_tells() -> None:
+def test_the_template_outputs_what_the_hooks_read() -> None:
     template = (commands.ROOT / "infra" / "main.azd.bicep").read_text(encoding="utf-8")
     parameters = json.loads((commands.ROOT / "infra" / "main.azd.parameters.json").read_text(encoding="utf-8"))
     outputs = [line.split()[1] for line in template.splitlines() if line.startswith("output ")]
@@ -335,7 +338,8 @@ def test_what_the_hooks_read_is_what_the_template_tells() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--bot-app-id", "bot"], ["--variable", "alert"], ["--parameters", "infra/params/none.bicepparam"]],
+    ids=" ".join,
 )
-def test_arguments_that_are_off_are_refused(arguments: list[str]) -> None:
+def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         deploy.main([*ARGUMENTS, *arguments])

@@ -104,9 +104,7 @@ def test_an_identity_that_is_the_bot_gets_the_permission_itself(directory: FakeD
     assert CREDENTIALS not in directory.lists
 
 
-def test_whoever_manages_calls_gets_the_roles_once(
-    directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_caller_of_the_api_gets_its_roles_once(directory: FakeDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     grant = [*ARGUMENTS, "--management-app-id", MANAGEMENT, "--grant-to", CALLER]
     assert main(grant) == 0
     resource = _principal(directory, MANAGEMENT)
@@ -139,7 +137,7 @@ def test_a_dry_run_tells_of_the_roles_before_anything_is_there(
     assert directory.writes == []
 
 
-def test_a_role_that_nobody_shall_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_role_without_a_caller_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*ARGUMENTS, "--role", "Calls.Manage"])
     assert "--role needs --grant-to" in capsys.readouterr().err
@@ -158,7 +156,7 @@ def test_an_identity_that_is_the_bot_needs_a_registration_for_management(capsys:
     assert "--management-app-id" in capsys.readouterr().err
 
 
-def test_a_credential_of_the_identity_is_found_on_a_later_page_and_its_audience_mended(
+def test_a_credential_on_a_later_page_is_found_and_its_audience_corrected(
     directory: FakeDirectory,
 ) -> None:
     of_others: Json = {
@@ -176,7 +174,7 @@ def test_a_credential_of_the_identity_is_found_on_a_later_page_and_its_audience_
     assert of_others["audiences"] == ["a"]
 
 
-def test_what_a_list_does_not_show_yet_is_no_failure(
+def test_an_assignment_that_already_exists_is_no_failure(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.principals.append({"id": "sp-bot", "appId": BOT})
@@ -216,15 +214,15 @@ LATE: dict[str, tuple[int, Json]] = {
 
 
 @pytest.mark.parametrize("request_line", LATE)
-def test_what_the_directory_does_not_show_yet_is_waited_for(
+def test_a_new_object_that_the_directory_does_not_show_yet_is_awaited(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
 ) -> None:
     directory.late[request_line] = [LATE[request_line]] * 3
     assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
     assert len(directory.waited) == 3
-    told = capsys.readouterr().out
-    assert told.count("wait:  ") == 1, "one line, even for a long wait"
-    assert "the directory is not ready for it yet, 2 minutes at most" in told
+    printed = capsys.readouterr().out
+    assert printed.count("wait:  ") == 1, "one line, even for a long wait"
+    assert "the directory is not ready for it yet, 2 minutes at most" in printed
     bot = _principal(directory, BOT)
     assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignments"]) == 1
     assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]) == 1
@@ -296,13 +294,15 @@ FAILURES: dict[str, tuple[tuple[int, Json], str]] = {
 }
 
 
-@pytest.mark.parametrize("request_line", FAILURES)
+@pytest.mark.parametrize(
+    "request_line", FAILURES, ids=["Graph is unavailable", "trust is forbidden", "list is gone", "roles are refused"]
+)
 def test_a_failure_is_one_line_that_names_the_step(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
 ) -> None:
-    directory.broken[request_line], told = FAILURES[request_line]
+    directory.broken[request_line], printed = FAILURES[request_line]
     assert main(ARGUMENTS) == 1
-    assert capsys.readouterr().err == f"{told}\n"
+    assert capsys.readouterr().err == f"{printed}\n"
 
 
 def test_a_client_id_in_place_of_the_identitys_object_id_is_told(
@@ -330,7 +330,7 @@ def test_a_permission_that_the_cloud_does_not_offer_is_told(
     assert capsys.readouterr().err == "failed: permission Calls.Initiate.All: Graph does not offer it in this cloud\n"
 
 
-def test_an_az_that_nobody_is_logged_in_to_is_told(
+def test_an_az_without_a_sign_in_ends_in_one_line(
     directory: FakeDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _az(tmp_path, """import sys; sys.exit("Please run 'az login' to setup account.")""")
@@ -352,19 +352,19 @@ def test_the_token_is_asked_for_the_clouds_graph(directory: FakeDirectory, tmp_p
     assert directory.url in json.loads(seen.read_text())
 
 
-def test_a_directory_out_of_reach_is_told(
+def test_an_unreachable_directory_ends_in_one_line(
     directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(directory_module.CLOUDS, "global", Cloud("http://127.0.0.1:1", "", ""))
     assert main(ARGUMENTS) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"failed: identity {IDENTITY}: Graph could not be reached (")
-    assert "refused" in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"failed: identity {IDENTITY}: Graph could not be reached (")
+    assert "refused" in printed
+    assert printed.count("\n") == 1
     assert directory.writes == []
 
 
-def test_a_list_that_goes_on_elsewhere_gets_no_token(
+def test_a_next_page_at_another_address_gets_no_token(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page: Json = {"value": [], "@odata.nextLink": "http://127.0.0.1:1/v1.0/more"}

@@ -24,7 +24,7 @@ SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-call-keeper-production
 
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
-    """Commands are done in this process: a run has sixty of them. One test below starts programs."""
+    """Run the commands in this process, because a run has sixty of them. One test below starts programs."""
     made = Clouds()
     monkeypatch.setattr(commands, "_run", made.run)
     return made
@@ -38,14 +38,16 @@ def subject(clouds: Clouds, environment: str) -> object:
 @pytest.mark.parametrize(
     ("oidc", "prefix"),
     [
-        pytest.param(NEW, "repo:Someone@77/call-keeper@88", id="made since 2026-07-15; the flag beside is wrong"),
-        pytest.param(OLD, "repo:Someone/call-keeper", id="made before"),
+        pytest.param(
+            NEW, "repo:Someone@77/call-keeper@88", id="created since 2026-07-15; the flag next to it is wrong"
+        ),
+        pytest.param(OLD, "repo:Someone/call-keeper", id="created before"),
         pytest.param(
             {"use_default": True, "use_immutable_subject": True},
             "repo:Someone@77/call-keeper@88",
-            id="no prefix told, ids",
+            id="no prefix named, ids",
         ),
-        pytest.param({"use_default": True}, "repo:Someone/call-keeper", id="no prefix told, as on Enterprise Server"),
+        pytest.param({"use_default": True}, "repo:Someone/call-keeper", id="no prefix named, as on Enterprise Server"),
     ],
 )
 def test_the_credential_has_the_subject_that_github_will_send(clouds: Clouds, oidc: Json, prefix: str) -> None:
@@ -64,19 +66,20 @@ def test_a_repository_that_was_renamed_gets_the_subject_of_its_new_form(clouds: 
 
 
 @pytest.mark.parametrize(
-    ("oidc", "told"),
+    ("oidc", "message"),
     [
         ({"use_default": False, "include_claim_keys": ["repository_id"]}, "include_claim_keys ['repository_id']"),
         (None, "sign in with gh auth login as an administrator"),
     ],
+    ids=["custom subject", "not signed in"],
 )
-def test_a_subject_that_github_does_not_tell_is_not_guessed(
-    clouds: Clouds, capsys: pytest.CaptureFixture[str], oidc: Json | None, told: str
+def test_an_unknown_subject_is_not_guessed(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], oidc: Json | None, message: str
 ) -> None:
     clouds.oidc = oidc
     assert main(ARGUMENTS) == 1
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "--subject-prefix" in error
     assert clouds.changes == []
     assert main([*ARGUMENTS, "--subject-prefix", "repository_id:88"]) == 0
@@ -89,12 +92,12 @@ def test_the_credential_takes_the_audience_that_the_workflow_asks_for(clouds: Cl
     assert main(ARGUMENTS) == 0
     (credential,) = clouds.credentials["id-call-keeper-production"]
     workflow = (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text(encoding="utf-8")
-    told = re.findall(r"vars.AZURE_CLOUD == '(\w+)' && '(\S+)' \|\| '(\S+)'", workflow)
+    printed = re.findall(r"vars.AZURE_CLOUD == '(\w+)' && '(\S+)' \|\| '(\S+)'", workflow)
     variables = clouds.variables["production"]
-    for name, there, elsewhere in told:
+    for name, there, elsewhere in printed:
         asked = there if variables.get("AZURE_CLOUD") == name else elsewhere
         assert credential["audiences"] == [asked] == [AUDIENCES[cloud]]
-    assert told
+    assert printed
 
 
 def test_a_cloud_without_graphs_calls_is_refused(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +231,7 @@ def test_a_registration_that_is_there_is_taken_and_two_of_a_name_are_not(
     assert "--variable MANAGEMENT_APP_ID=" in capsys.readouterr().err
 
 
-def test_environments_have_their_branch_and_production_who_approves(clouds: Clouds) -> None:
+def test_environments_have_a_branch_and_production_has_reviewers(clouds: Clouds) -> None:
     assert main([*ARGUMENTS, "--environments", "staging", "production", "--reviewer", "approver"]) == 0
     environments = clouds.environments
     limited = {"deployment_branch_policy": {"protected_branches": False, "custom_branch_policies": True}}
@@ -257,7 +260,7 @@ def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rul
     assert "nobody must approve" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]])
+@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]], ids=["no reviewer", "reviewer"])
 def test_an_environment_that_a_failed_run_left_without_its_branch_gets_it(clouds: Clouds, reviewer: list[str]) -> None:
     clouds.broken = {"environments/production/deployment-branch-policies": "gh: Bad Gateway (HTTP 502)"}
     assert main(ARGUMENTS) == 1
@@ -274,7 +277,11 @@ def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
     assert clouds.environments["production"]["branches"] == "release/*"
 
 
-@pytest.mark.parametrize("policy", [None, {"protected_branches": True, "custom_branch_policies": False}])
+@pytest.mark.parametrize(
+    "policy",
+    [None, {"protected_branches": True, "custom_branch_policies": False}],
+    ids=["all branches", "protected branches"],
+)
 def test_an_environment_that_takes_all_or_protected_branches_stays_so(clouds: Clouds, policy: Json | None) -> None:
     clouds.environments = {"production": {"deployment_branch_policy": policy}}
     assert main(ARGUMENTS) == 0
@@ -338,13 +345,13 @@ def test_the_programs_themselves_are_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert clouds.variables[""] == {"DEPLOY": "production"}
 
 
-def test_nothing_is_switched_on_before_all_else_is_done(clouds: Clouds) -> None:
+def test_deployment_is_enabled_last(clouds: Clouds) -> None:
     main(ARGUMENTS)
     assert "variable set DEPLOY" in clouds.changes[-1]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--variable", "ALERT_EMAIL=a@example.com"], "minimal.bicepparam does not read ALERT_EMAIL"),
         (["--parameters", "infra/params/several-bots.bicepparam"], "needs --variable BOT_NAME=…"),
@@ -352,12 +359,19 @@ def test_nothing_is_switched_on_before_all_else_is_done(clouds: Clouds) -> None:
         (["--repository-variables"], "serve one environment"),
         (["--reviewer", "nobody"], "GitHub has no user nobody"),
     ],
+    ids=[
+        "variable that is not read",
+        "variable that is missing",
+        "only what-if",
+        "one set of variables for two environments",
+        "unknown reviewer",
+    ],
 )
-def test_a_wish_that_cannot_be_is_refused_in_one_line(
-    clouds: Clouds, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+def test_options_that_do_not_fit_together_are_refused_in_one_line(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main([*ARGUMENTS, *arguments]) == 1
-    assert told in capsys.readouterr().err.splitlines()[0]
+    assert message in capsys.readouterr().err.splitlines()[0]
     assert clouds.variables.get("", {}) == {}
 
 
@@ -371,8 +385,9 @@ def test_a_wish_that_cannot_be_is_refused_in_one_line(
         ["--environments", "test"],
         ["--parameters", "infra/params/prod.bicepparam"],
     ],
+    ids=" ".join,
 )
-def test_arguments_that_are_off_are_refused(clouds: Clouds, arguments: list[str]) -> None:
+def test_wrong_arguments_are_refused(clouds: Clouds, arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         main([*ARGUMENTS, *arguments])
     assert clouds.calls == []

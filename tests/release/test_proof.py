@@ -1,4 +1,4 @@
-"""The proof of a deployment: settings, functions, a minute of health, and a host that takes its own key."""
+"""The proof of a deployment: settings, functions, a minute of health, and a host that accepts its own key."""
 
 from datetime import timedelta
 
@@ -12,8 +12,8 @@ from tests.release.fake_azure import KEY, NAMES, NO_TOKEN, SETTINGS, Az, Said, S
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three questions of `az`: each is a process."""
+def three_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the waits to three polls, because each starts `az`."""
     for limit in ("MAX_FUNCTIONS_WAIT", "MAX_KEYS_WAIT"):
         monkeypatch.setattr(proof, limit, 2 * proof.POLL)
 
@@ -31,10 +31,10 @@ class TestSettings:
         az.has_settings(SETTINGS, [*SETTINGS, "AzureWebJobsStorage"])
         with pytest.raises(AzureError, match=r"--setting-names AzureWebJobsStorage$"):
             proof.prove(site.app, NAMES, clock=steps.clock)
-        assert site.keys == {KEY}, "the rest was proved before"
+        assert site.keys == {KEY}, "everything else was proved before"
 
-    @pytest.mark.usefixtures("impatient")
-    def test_one_that_the_deployment_adds_is_told_as_the_cause_of_unreadable_keys(
+    @pytest.mark.usefixtures("three_polls")
+    def test_one_that_the_deployment_adds_is_the_cause_of_unreadable_keys(
         self, site: Site, az: Az, steps: Steps
     ) -> None:
         az.has_settings(SETTINGS, [*SETTINGS, "AzureWebJobsStorage"])
@@ -42,7 +42,7 @@ class TestSettings:
         with pytest.raises(AzureError, match=r"--setting-names AzureWebJobsStorage$"):
             proof.prove(site.app, NAMES, clock=steps.clock)
 
-    def test_they_are_asked_for_again_if_azure_fails_for_a_moment(self, site: Site, az: Az, steps: Steps) -> None:
+    def test_a_short_failure_of_azure_is_retried(self, site: Site, az: Az, steps: Steps) -> None:
         az.has_settings("down", "down", SETTINGS, "down", SETTINGS)
         proof.prove(site.app, NAMES, clock=steps.clock)
         assert az.asked.count("appsettings/list") == 5
@@ -50,7 +50,7 @@ class TestSettings:
     def test_an_azure_that_stays_away_fails_the_proof_after_a_minute(
         self, site: Site, az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # each question is a process
+        monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # fewer polls, because each starts a process
         az.has_settings("down")
         with pytest.raises(AzureError, match=r"\(ServiceUnavailable\) from host runtime"):
             proof.prove(site.app, NAMES, clock=steps.clock)
@@ -60,13 +60,13 @@ class TestSettings:
         az.has_settings(["AzureWebJobsStorage__accountName", "AzureWebJobsStorage__credential"])
         proof.prove(site.app, NAMES, clock=steps.clock)
 
-    def test_one_without_a_place_on_flex_is_told_and_no_more(
+    def test_one_that_flex_refuses_is_only_a_warning(
         self, site: Site, az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]
     ) -> None:
         az.has_settings([*SETTINGS, *flex.REFUSED_SETTINGS])
         proof.prove(site.app, NAMES, clock=steps.clock)
-        told = capsys.readouterr().out
-        assert [name for name in flex.REFUSED_SETTINGS if f"the setting {name} has no effect" not in told] == []
+        printed = capsys.readouterr().out
+        assert [name for name in flex.REFUSED_SETTINGS if f"the setting {name} has no effect" not in printed] == []
 
     def test_the_lists_do_not_overlap(self) -> None:
         assert not flex.BREAKING_SETTINGS.keys() & flex.REFUSED_SETTINGS.keys()
@@ -79,20 +79,20 @@ class TestFunctions:
         assert steps.passed >= 2 * proof.POLL + proof.STEADY_TIME
         assert site.asked == [*["GET /api/health"] * 13, "GET /api/termination-codes"]
 
-    def test_a_host_that_starts_anew_does_not_fail_the_proof(self, site: Site, az: Az, steps: Steps) -> None:
+    def test_a_host_that_restarts_does_not_fail_the_proof(self, site: Site, az: Az, steps: Steps) -> None:
         az.finds("down", ["health"], "down", NAMES)
         proof.prove(site.app, NAMES, clock=steps.clock)
         assert steps.passed >= 3 * proof.POLL + proof.STEADY_TIME
 
-    @pytest.mark.usefixtures("impatient")
-    def test_a_host_that_stays_away_is_told_in_azures_words(self, site: Site, az: Az, steps: Steps) -> None:
+    @pytest.mark.usefixtures("three_polls")
+    def test_a_host_that_stays_away_fails_with_azures_message(self, site: Site, az: Az, steps: Steps) -> None:
         az.finds("down")
         with pytest.raises(AzureError, match=r"app: its functions cannot be listed: az rest failed: .*host runtime"):
             proof.prove(site.app, NAMES, clock=steps.clock)
         assert az.asked.count("/functions?") == 3
         assert site.asked == []
 
-    def test_a_login_that_is_missing_is_not_waited_for(self, site: Site, az: Az, steps: Steps) -> None:
+    def test_a_missing_sign_in_is_not_retried(self, site: Site, az: Az, steps: Steps) -> None:
         az.refuses("ERROR: Please run 'az login' to setup account.")
         with pytest.raises(AzureError, match="az login"):
             proof._await_functions(site.app, NAMES, steps.clock)
@@ -104,8 +104,9 @@ class TestFunctions:
             ([], "0 functions found: the code does not load in Azure"),
             (["health", "list_calls", "old_one"], "missing keep_alive_timer; extra old_one"),
         ],
+        ids=["none found", "one missing, one extra"],
     )
-    @pytest.mark.usefixtures("impatient")
+    @pytest.mark.usefixtures("three_polls")
     def test_others_than_expected_fail(self, site: Site, az: Az, steps: Steps, found: list[str], message: str) -> None:
         az.finds(found)
         with pytest.raises(AzureError, match=message):
@@ -114,7 +115,7 @@ class TestFunctions:
 
 
 class TestHealth:
-    def test_one_bad_answer_begins_the_minute_anew(self, site: Site, az: Az, steps: Steps) -> None:
+    def test_one_bad_answer_restarts_the_minute(self, site: Site, az: Az, steps: Steps) -> None:
         site.health = [200] * 10 + [503] + [200]
         proof.prove(site.app, NAMES, clock=steps.clock)
         assert steps.passed >= 11 * proof.POLL + proof.STEADY_TIME
@@ -140,9 +141,9 @@ class TestBuild:
         site.runs = ["old"] * 40 + [None] + ["new"] * 5 + ["old", "new"]
         proof.prove(site.app, NAMES, "new", clock=steps.clock)
         assert steps.passed >= 47 * proof.POLL + proof.STEADY_TIME
-        told = capsys.readouterr().out
-        assert told.count("health: another build answers: old, and new was deployed") == 41
-        assert "another build answers: one without an id, and new" in told
+        printed = capsys.readouterr().out
+        assert printed.count("health: another build answers: old, and new was deployed") == 41
+        assert "another build answers: one without an id, and new" in printed
         assert "listkeys" in az.asked
 
     @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ class TestBuild:
     def test_code_that_ran_before_is_not_proved(
         self, site: Site, steps: Steps, runs: str | None, build: str | None
     ) -> None:
-        """The site told that the deployment has ended, all functions are found, and health is well."""
+        """The deployment has ended, all functions are found, and health is good, but the old code still answers."""
         site.runs = [runs]
         message = (
             f"another build answers: {runs or 'one without an id'}, and {build or 'one without an id'} was deployed"
@@ -167,11 +168,15 @@ class TestBuild:
 
 
 class TestKeys:
-    """`_await_keys` alone: what comes before it is above, and takes a minute of steps."""
+    """Tests of `_await_keys` alone. The steps before it take a minute, and are tested above."""
 
-    @pytest.mark.parametrize("said", [(200, '{"value": []}'), (401, NO_TOKEN), (403, '{"status": 403}')])
+    @pytest.mark.parametrize(
+        "said",
+        [(200, '{"value": []}'), (401, NO_TOKEN), (403, '{"status": 403}')],
+        ids=["200", "401 with a body", "403 with a body"],
+    )
     @pytest.mark.usefixtures("az")
-    def test_an_answer_of_the_app_shows_that_the_host_took_the_key(
+    def test_an_answer_of_the_app_shows_that_the_host_accepted_the_key(
         self, site: Site, steps: Steps, capsys: pytest.CaptureFixture[str], said: Said
     ) -> None:
         site.keyed = [said]
@@ -180,7 +185,7 @@ class TestKeys:
         assert steps.seconds == 0
         assert "the host accepts its function key" in capsys.readouterr().out
 
-    def test_a_host_that_cannot_read_its_keys_yet_is_asked_again(self, site: Site, az: Az, steps: Steps) -> None:
+    def test_a_host_that_cannot_read_its_keys_yet_is_polled(self, site: Site, az: Az, steps: Steps) -> None:
         az.has_keys("down", [], [KEY])
         site.keyed = [(401, ""), (503, ""), (401, NO_TOKEN)]
         proof._await_keys(site.app, steps.clock)
@@ -195,9 +200,10 @@ class TestKeys:
             ((200, "<html>Your app is up</html>"), "was not answered by the app: 200"),
             ((404, ""), "was not answered by the app: 404"),
         ],
+        ids=["401 without a body", "401 with a blank body", "403 by the firewall", "200 of another page", "404"],
     )
-    @pytest.mark.usefixtures("impatient")
-    def test_a_host_that_never_takes_its_key_fails_the_proof(
+    @pytest.mark.usefixtures("three_polls")
+    def test_a_host_that_never_accepts_its_key_fails_the_proof(
         self, site: Site, az: Az, steps: Steps, said: Said, message: str
     ) -> None:
         site.keyed = [said]
@@ -206,7 +212,7 @@ class TestKeys:
         assert KEY not in str(caught.value)
         assert az.asked.count("listkeys") == 3
 
-    @pytest.mark.usefixtures("az", "impatient")
+    @pytest.mark.usefixtures("az", "three_polls")
     def test_a_redirect_gets_no_key(self, site: Site, steps: Steps) -> None:
         site.keyed = [(302, f"{site.app.address}/sign-in")]
         with pytest.raises(AzureError, match="was not answered by the app: 302: it redirects to http://"):
@@ -214,9 +220,11 @@ class TestKeys:
         assert set(site.asked) == {f"GET {proof.KEYED_ROUTE}"}
 
     @pytest.mark.parametrize(
-        ("keys", "message"), [("down", "cannot be listed: az rest failed"), ([], "has no function key named default")]
+        ("keys", "message"),
+        [("down", "cannot be listed: az rest failed"), ([], "has no function key named default")],
+        ids=["Azure fails", "no key"],
     )
-    @pytest.mark.usefixtures("impatient")
+    @pytest.mark.usefixtures("three_polls")
     def test_keys_that_cannot_be_listed_fail_the_proof(
         self, site: Site, az: Az, steps: Steps, keys: list[str] | str, message: str
     ) -> None:

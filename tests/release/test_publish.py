@@ -1,4 +1,4 @@
-"""`python -m release.publish`: the app is found by `az`, the commands work from end to end, and need no package."""
+"""`python -m release.publish`: `az` finds the app, the commands work from end to end, and need no installed package."""
 
 import re
 import subprocess
@@ -21,36 +21,32 @@ def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
     assert azure.get_token() == "a-token"
 
 
-def test_an_azure_that_fails_for_a_moment_is_asked_again(
-    az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_short_failure_of_azure_is_retried(az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
     az.knows_the_app("down", "down", ADDRESSES)
     az.gives_a_token("down", ["a-token"])
     assert azure.find_app("app", "group", steps.clock).name == "app"
     assert azure.get_token(steps.clock) == "a-token"
     assert steps.passed == 3 * azure.RETRY_PAUSE
-    assert capsys.readouterr().out.count("publish: next attempt in 5 s: az ") == 3, "who waits reads why"
+    assert capsys.readouterr().out.count("publish: next attempt in 5 s: az ") == 3, "each repetition is explained"
 
 
-def test_an_app_that_azure_does_not_find_is_told_after_a_minute(
-    az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that was made just now may be unknown for some seconds."""
-    monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # each question is a process
+def test_an_unknown_app_fails_after_a_minute(az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure may not know a new app for some seconds."""
+    monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # fewer polls, because each starts a process
     az.refuses("ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/app' was not found.")
     with pytest.raises(AzureError, match=r"az rest failed: ERROR: \(ResourceNotFound\) The Resource"):
         azure.find_app("app", "group", steps.clock)
     assert steps.passed == timedelta(minutes=1)
 
 
-def test_what_lasts_is_told_at_once(az: Az, steps: Steps) -> None:
+def test_a_permanent_failure_is_not_retried(az: Az, steps: Steps) -> None:
     az.refuses("ERROR: Please run\n'az login'")
     with pytest.raises(AzureError, match="az rest failed: ERROR: Please run 'az login'"):
         azure.find_app("app", "group", steps.clock)
     assert steps.seconds == 0
 
 
-def test_an_answer_of_az_that_is_no_json_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_az_that_is_not_json_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "az"
     script.write_text("#!/bin/sh\necho 'A new version is available'\n", encoding="utf-8")
     script.chmod(0o755)
@@ -70,7 +66,7 @@ def test_the_commands_work_from_end_to_end(
 ) -> None:
     monkeypatch.setattr(
         azure, "find_app", lambda _name, _group: site.app
-    )  # what it finds is https, and this site is not
+    )  # the real one returns https, and this site has http
     expected = package.with_suffix(".functions.txt")
     expected.write_text("\n".join(NAMES), encoding="utf-8")
     app = ["--app", "app", "--group", "group"]
@@ -82,12 +78,12 @@ def test_the_commands_work_from_end_to_end(
     assert publish.main(["push", *app, "--package", str(package.with_name("none.zip"))]) == 1
     az.has_settings(["AzureWebJobsStorage"])
     assert publish.main(["prove", *app, "--expected", str(expected), "--steady", "0"]) == 1
-    told = capsys.readouterr()
-    assert "publish: failed: app has a setting that breaks it" in told.err
-    assert KEY not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "publish: failed: app has a setting that breaks it" in printed.err
+    assert KEY not in printed.out + printed.err
 
 
-def test_the_build_that_is_proved_is_the_one_beside_the_names(
+def test_the_expected_build_is_read_from_the_file_next_to_the_names(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[str | None] = []
@@ -103,7 +99,7 @@ def test_the_build_that_is_proved_is_the_one_beside_the_names(
 
 
 def test_the_workflows_can_run_it_without_any_package(tmp_path: Path) -> None:
-    """The job that may deploy installs nothing from an index: Python alone must do."""
+    """The job that may deploy installs no package, so Python alone must suffice."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); import release.publish"],

@@ -9,7 +9,7 @@ import pytest
 
 from release.azure import App
 from release.http_requests import REDIRECTS
-from tests.release.fake_azure import Az, Site, Steps
+from tests.release.fake_azure import Az, Site, SteppedClock
 from tests.support.http_server import Quiet, serving
 
 
@@ -34,8 +34,8 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def steps() -> Steps:
-    return Steps()
+def stepped() -> SteppedClock:
+    return SteppedClock()
 
 
 @pytest.fixture

@@ -48,10 +48,10 @@ DOWN = (
 )
 ADDRESSES = ["app.azurewebsites.net", "app.scm.azurewebsites.net"]
 
-type Said = tuple[int, str]
+type Reply = tuple[int, str]
 
 
-def used_up[Item](items: list[Item]) -> Item:
+def next_answer[Item](items: list[Item]) -> Item:
     """Return the next item. The last one stays."""
     return items.pop(0) if len(items) > 1 else items[0]
 
@@ -65,33 +65,33 @@ class Site:
 
     app: App
     health: list[int] = field(default_factory=lambda: [200])
-    publishing: list[Said] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
+    publishing: list[Reply] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
     builds: list[object] = field(default_factory=lambda: [{"status": 4}])
     runs: list[str | None] = field(default_factory=lambda: [None])  # the build that health reports
-    keyed: list[Said] = field(default_factory=lambda: [(401, NO_TOKEN)])
+    keyed: list[Reply] = field(default_factory=lambda: [(401, NO_TOKEN)])
     asked: list[str] = field(default_factory=list)
     uploaded: list[bytes] = field(default_factory=list)
     authorization: str = ""
     keys: set[str | None] = field(default_factory=set)
 
-    def answer(self, method: str, path: str, body: bytes, headers: Message) -> Said:
+    def answer(self, method: str, path: str, body: bytes, headers: Message) -> Reply:
         self.asked.append(f"{method} {path}")
         self.authorization = headers.get("Authorization", self.authorization)
         if method == "POST":
             self.uploaded.append(body)
-            return used_up(self.publishing)
+            return next_answer(self.publishing)
         if path == "/api/health":
-            build = used_up(self.runs)
-            return used_up(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
+            build = next_answer(self.runs)
+            return next_answer(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
         if path == "/api/termination-codes":
             self.keys.add(headers.get("x-functions-key"))
-            return used_up(self.keyed)
-        deployment = used_up(self.builds)
+            return next_answer(self.keyed)
+        deployment = next_answer(self.builds)
         return (deployment, "not yet") if isinstance(deployment, int) else (200, json.dumps(deployment))
 
 
 @dataclass
-class Steps:
+class SteppedClock:
     """A clock that sleeping moves."""
 
     seconds: float = 0.0

@@ -10,7 +10,7 @@ import pytest
 
 from release import azure, publish
 from release.azure import App, AzureError
-from tests.release.fake_azure import ADDRESSES, KEY, NAMES, Az, Site, Steps
+from tests.release.fake_azure import ADDRESSES, KEY, NAMES, Az, Site, SteppedClock
 
 
 def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
@@ -21,29 +21,29 @@ def test_an_app_is_found_by_name_with_both_addresses(az: Az) -> None:
     assert azure.get_token() == "a-token"
 
 
-def test_a_short_failure_of_azure_is_retried(az: Az, steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_failure_of_azure_is_retried(az: Az, stepped: SteppedClock, capsys: pytest.CaptureFixture[str]) -> None:
     az.knows_the_app("down", "down", ADDRESSES)
     az.gives_a_token("down", ["a-token"])
-    assert azure.find_app("app", "group", steps.clock).name == "app"
-    assert azure.get_token(steps.clock) == "a-token"
-    assert steps.passed == 3 * azure.RETRY_PAUSE
+    assert azure.find_app("app", "group", stepped.clock).name == "app"
+    assert azure.get_token(stepped.clock) == "a-token"
+    assert stepped.passed == 3 * azure.RETRY_PAUSE
     assert capsys.readouterr().out.count("publish: next attempt in 5 s: az ") == 3, "each repetition is explained"
 
 
-def test_an_unknown_app_fails_after_a_minute(az: Az, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_app_fails_after_a_minute(az: Az, stepped: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Azure may not know a new app for some seconds."""
     monkeypatch.setattr(azure, "RETRY_PAUSE", timedelta(seconds=30))  # fewer polls, because each starts a process
     az.refuses("ERROR: (ResourceNotFound) The Resource 'Microsoft.Web/sites/app' was not found.")
     with pytest.raises(AzureError, match=r"az rest failed: ERROR: \(ResourceNotFound\) The Resource"):
-        azure.find_app("app", "group", steps.clock)
-    assert steps.passed == timedelta(minutes=1)
+        azure.find_app("app", "group", stepped.clock)
+    assert stepped.passed == timedelta(minutes=1)
 
 
-def test_a_permanent_failure_is_not_retried(az: Az, steps: Steps) -> None:
+def test_a_permanent_failure_is_not_retried(az: Az, stepped: SteppedClock) -> None:
     az.refuses("ERROR: Please run\n'az login'")
     with pytest.raises(AzureError, match="az rest failed: ERROR: Please run 'az login'"):
-        azure.find_app("app", "group", steps.clock)
-    assert steps.seconds == 0
+        azure.find_app("app", "group", stepped.clock)
+    assert stepped.seconds == 0
 
 
 def test_output_of_az_that_is_not_json_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,13 +54,13 @@ package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip
 package-check: package ## Check the finished zip again: wheels, glibc, functions, one invocation
 	@$(RUN) release.package_check dist/call-keeper.zip
 
-soak-real: setup ## Run real processes under faults: hosts killed, storage stopped, Graph away (MINUTES=5 SEED=0)
+soak-real: setup ## Run real processes under random faults: hosts killed, storage stopped, Graph unavailable (MINUTES=5 SEED=0)
 	@$(RUN) soak.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 fuzz: setup ## Send the running host requests that its OpenAPI document allows or forbids (MINUTES=5 SEED=1)
 	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/system/e2e/test_fuzz.py
 
-soak: setup ## Prove that no lease lapses: 500 days of 50 calls in virtual time, faults mixed (ARGS="--seeds 0-999"; ARGS=--help)
+soak: setup ## Prove that no lease lapses: 500 runs of 24 hours in virtual time, with random faults (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
 
 bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure rates, memory and storage, compared with a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,tenants,hang-up,profile,cold-start REPORT=path.json)

@@ -1,4 +1,4 @@
-"""A fake `az` and a fake `gh`, with the objects that the set-up of a pipeline reads and creates."""
+"""A fake `az` and `gh` with the few objects that the set-up of the pipeline reads and creates."""
 
 import json
 import pickle
@@ -24,14 +24,14 @@ _READING = (" show", " list", " exists", "gh api repos", "gh api users")
 
 
 class Failed(Exception):
-    """The command exits with 1 and this message."""
+    """The command ends with exit code 1 and this message."""
 
 
 @dataclass
 class Clouds:
     """The objects in Azure and at GitHub.
 
-    `calls` are the commands that were run. `broken` maps parts of a command line to the failure that they cause.
+    `calls` are the commands that were run. `broken` maps a part of a command to the message with which it fails.
     """
 
     cloud: str = "AzureCloud"
@@ -46,11 +46,13 @@ class Clouds:
     oidc: Json | None = field(default_factory=lambda: dict(NEW))
     users: dict[str, int] = field(default_factory=lambda: {"approver": 99})
     environments: dict[str, Json] = field(default_factory=dict)
-    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # of the repository under ""
+    variables: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # by environment; those of the repository under ""
     broken: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     deployed: list[str] = field(default_factory=list)  # parameter files
-    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that got an environment
+    environments_given: list[dict[str, str]] = field(default_factory=list)  # of the commands that were given one
 
     @property
     def changes(self) -> list[str]:
@@ -59,7 +61,7 @@ class Clouds:
     def run(
         self, command: Sequence[str], text: str | None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command as the program would."""
+        """Run one command as the programs would."""
         self.calls.append(" ".join(command))
         if env:
             self.environments_given.append(dict(env))
@@ -70,9 +72,9 @@ class Clouds:
         return subprocess.CompletedProcess(command, 0, printed if isinstance(printed, str) else json.dumps(printed), "")
 
     def _answer(self, command: list[str], text: str | None) -> object:
-        for words, said in self.broken.items():
-            if words in " ".join(command):
-                raise Failed(said)
+        for part, message in self.broken.items():
+            if part in " ".join(command):
+                raise Failed(message)
         if command[0] == "gh":
             return self._gh(command[1:], text)
         command = [word for word in command if word != "--wait"]  # the only option without a value
@@ -165,17 +167,17 @@ class Clouds:
         return assignment
 
     def _role_definition_list(self, given: Options) -> object:
-        """Return only the roles of the subscription, although a name is unique in the whole tenant."""
+        """Return only the roles of the subscription, although a name must be unique in the whole tenant."""
         scopes = [f"/subscriptions/{self.subscription}"]
         return [
             role for role in self.roles if role["roleName"] == given["--name"] and role["AssignableScopes"] == scopes
         ]
 
     def _role_definition_create(self, given: Options) -> object:
-        printed = json.loads(given["--role-definition"])
-        if any(role["roleName"] == printed["Name"] for role in self.roles):
+        definition = json.loads(given["--role-definition"])
+        if any(role["roleName"] == definition["Name"] for role in self.roles):
             raise Failed("(RoleDefinitionWithSameNameExists) A custom role with the same name already exists.")
-        self.roles.append({"name": f"role-{len(self.roles)}", "roleName": printed["Name"], **printed})
+        self.roles.append({"name": f"role-{len(self.roles)}", "roleName": definition["Name"], **definition})
         return self.roles[-1]
 
     def _ad_app_list(self, given: Options) -> object:
@@ -225,7 +227,7 @@ class Clouds:
 
 
 def _shown(rules: Json) -> Json:
-    """Return an environment as GitHub shows it; that differs from the form that GitHub accepts."""
+    """Return an environment in the form that GitHub returns, which differs from the form that it accepts."""
     shown: list[Json] = [{"type": "branch_policy"}] if rules.get("deployment_branch_policy") else []
     shown += [{"type": "required_reviewers", "reviewers": rules["reviewers"]}] if rules.get("reviewers") else []
     shown += [{"type": "wait_timer", "wait_timer": rules["wait_timer"]}] if rules.get("wait_timer") else []
@@ -238,7 +240,7 @@ def _listed(rules: Json) -> Json:
 
 
 def install(clouds: Clouds, folder: Path) -> None:
-    """Create the programs `az` and `gh` in a folder. Each runs one command on the state in that folder, and ends."""
+    """Create programs `az` and `gh` in a folder. Each runs one command on the state in a file beside it."""
     (folder / "state").write_bytes(pickle.dumps(clouds))
     for name in ("az", "gh"):
         program = folder / name
@@ -250,14 +252,14 @@ def install(clouds: Clouds, folder: Path) -> None:
 
 
 def installed(folder: Path) -> Clouds:
-    """Return the objects after the programs of a folder have run."""
+    """Return the state of the clouds after the programs of a folder have run."""
     found = pickle.loads((folder / "state").read_bytes())
     assert isinstance(found, Clouds)
     return found
 
 
 def main(folder: str, name: str) -> None:
-    """Run the one command of a program."""
+    """Run the command of one program's process."""
     clouds = installed(Path(folder))
     done = clouds.run([name, *sys.argv[1:]], None if sys.stdin.isatty() else sys.stdin.read())
     (Path(folder) / "state").write_bytes(pickle.dumps(clouds))

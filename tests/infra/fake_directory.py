@@ -1,4 +1,4 @@
-"""A fake directory of Graph on this machine, with the objects that the grant of permissions reads and writes."""
+"""A fake directory of Graph, over HTTP, with the few objects that granting permissions reads and writes."""
 
 import json
 import re
@@ -22,10 +22,10 @@ _BY_APP = re.compile(r"/(applications|servicePrincipals)\(appId='(.+)'\)")
 
 @dataclass
 class FakeDirectory:
-    """The objects of a directory, and faults of its answers.
+    """The objects of a directory.
 
-    `writes` are the requests that changed something. `broken` replaces the answers to a request line. `late` has the
-    first answers to it, as from a replica that does not show a new object yet.
+    `writes` are the requests that changed something. `broken` maps a request to the answer that replaces the real one.
+    `late` maps a request to its first answers: those of a replica that does not have the newest objects yet.
     """
 
     url: str = ""
@@ -36,7 +36,7 @@ class FakeDirectory:
     broken: dict[str, tuple[int, Json]] = field(default_factory=dict)
     late: dict[str, list[tuple[int, Json]]] = field(default_factory=dict)
     tokens: set[str | None] = field(default_factory=set)
-    waited: list[timedelta] = field(default_factory=list)  # the pauses of the command
+    waited: list[timedelta] = field(default_factory=list)  # the pauses of the program under test
 
     def __post_init__(self) -> None:
         other: Json = {"id": "9", "value": "Other.Role", "isEnabled": True}
@@ -55,7 +55,7 @@ class FakeDirectory:
         self.lists = {"/organization": [{"id": TENANT}]}
 
     def answer(self, method: str, path: str, body: Json) -> tuple[int, Json]:
-        """Return the status and the body that Graph would answer."""
+        """Return the status and the body with which Graph would answer."""
         where, _, query = path.removeprefix("/v1.0").partition("?")
         if f"{method} {where}" in self.broken:
             return self.broken[f"{method} {where}"]
@@ -72,14 +72,14 @@ class FakeDirectory:
         return _error(404, "Request_ResourceNotFound", "Resource does not exist.")
 
     def _object(self, where: str) -> Json | None:
-        kinds = {"applications": self.applications, "servicePrincipals": self.principals}
+        collections = {"applications": self.applications, "servicePrincipals": self.principals}
         if by_app := _BY_APP.fullmatch(where):
-            return next((item for item in kinds[by_app[1]] if item["appId"] == by_app[2]), None)
-        kind, _, key = where[1:].partition("/")
-        return next((item for item in kinds.get(kind, []) if item["id"] == key), None)
+            return next((item for item in collections[by_app[1]] if item["appId"] == by_app[2]), None)
+        collection, _, key = where[1:].partition("/")
+        return next((item for item in collections.get(collection, []) if item["id"] == key), None)
 
     def _page(self, where: str, skip: int) -> Json:
-        """Return a page of one item, so that a client that reads only the first page misses the rest."""
+        """Return a page with one item, so that a program that reads only the first page fails."""
         items = self.lists.get(where, [])
         page: Json = {"value": items[skip : skip + 1]}
         if skip + 1 < len(items):
@@ -102,7 +102,7 @@ class FakeDirectory:
 
 
 def _matches(known: str, method: str, where: str) -> bool:
-    """True if method and end of the path match. Only the end is compared, because new objects have random ids."""
+    """Return True if a request has this method and this end of its path. Paths hold random ids of created objects."""
     wanted, _, end = known.partition(" ")
     return method == wanted and where.endswith(end)
 
@@ -113,7 +113,7 @@ def _error(status: int, code: str, message: str) -> tuple[int, Json]:
 
 @contextmanager
 def running() -> Iterator[FakeDirectory]:
-    """Serve a directory on a free port of 127.0.0.1, and yield it."""
+    """Serve a directory on a free port of 127.0.0.1."""
     directory = FakeDirectory()
 
     class Handler(Quiet, BaseHTTPRequestHandler):
@@ -121,8 +121,8 @@ def running() -> Iterator[FakeDirectory]:
             directory.tokens.add(self.headers["Authorization"])
             length = int(self.headers["Content-Length"] or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
-            status, said = directory.answer(self.command, self.path, body)
-            payload = b"" if status == 204 else json.dumps(said).encode()
+            status, answer = directory.answer(self.command, self.path, body)
+            payload = b"" if status == 204 else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()

@@ -1,4 +1,4 @@
-"""The modules that operators run with a bare `python3`. They and all that they import need no installed package."""
+"""The modules that operators run with plain `python3`: neither they nor their imports need an installed package."""
 
 RUN_BY_OPERATORS = (
     "infra.azd",

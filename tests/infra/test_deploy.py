@@ -1,4 +1,4 @@
-"""Deployment by one command and by azd's hooks, with a fake `az` and a fake directory on this machine."""
+"""Deployment by one command, and by azd's hooks, against a fake `az` and a fake directory."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record the commands whose output goes to the terminal. They build, upload and prove, and have their own tests."""
+    """Record the commands that write to the terminal. They build, upload and prove, and have their own tests."""
     seen: list[str] = []
     monkeypatch.setattr(commands, "run_visibly", lambda *command: seen.append(shlex.join(command)))
     return seen
@@ -71,7 +71,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDirectory]:
 
 @pytest.fixture
 def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Record the options of each grant instead of making it."""
+    """Record the options of each grant instead of granting."""
     seen: list[list[str]] = []
 
     def record(options: list[str]) -> Outcome:
@@ -88,18 +88,18 @@ def test_one_command_deploys_grants_and_proves(
     assert deploy.main(ARGUMENTS) == 0
     assert clouds.groups == {"rg-call-keeper": "westeurope"}
     assert clouds.deployed == ["infra/params/minimal.bicepparam"]
-    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "which the parameter file reads"
+    assert [env["GRAPH_APP_ID"] for env in clouds.environments_given] == [BOT], "the parameter file reads it"
     bot = next(str(item["id"]) for item in directory.principals if item["appId"] == BOT)
     (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
     assert given["principalId"] == bot, "the bot may manage its own calls"
     assert shown == PUBLISHED
     lines = capsys.readouterr().out.splitlines()
     assert f"webhook:  {WEBHOOK}  (the bot's callbackUri)" in lines
-    assert f"identity: {IDENTITY}" in lines, "which a grant for another caller asks for"
+    assert f"identity: {IDENTITY}" in lines, "a grant for another caller needs it"
     assert lines[-1] == "ok: it is deployed and proved"
 
 
-def test_the_lines_of_all_steps_are_aligned(
+def test_all_steps_are_printed_in_one_column(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.late["POST /appRoleAssignedTo"] = [LATE]
@@ -108,14 +108,14 @@ def test_the_lines_of_all_steps_are_aligned(
     directory.broken.clear()
     deploy.main(ARGUMENTS)
     grant_graph_permissions.main(["--bot-app-id", MANAGEMENT, "--identity-principal-id", IDENTITY, "--dry-run"])
-    printed = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
-    assert {kind for _, kind in printed} == {"done", "there", "note", "would", "wait"}
-    assert {len(head) for head, _ in printed} == {7}
+    heads = re.findall(r"^((done|there|note|would|wait): {1,2})", capsys.readouterr().out, re.MULTILINE)
+    assert {word for _, word in heads} == {"done", "there", "note", "would", "wait"}
+    assert {len(head) for head, _ in heads} == {len("there: ")}
     assert shown
     assert clouds.deployed
 
 
-def test_a_repeated_run_makes_nothing_twice(
+def test_a_second_run_creates_nothing_twice(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     deploy.main(ARGUMENTS)
@@ -128,7 +128,7 @@ def test_a_repeated_run_makes_nothing_twice(
     assert "there: resource group rg-call-keeper" in capsys.readouterr().out
 
 
-def test_an_account_without_the_directory_role_still_deploys_and_gets_the_command_to_hand_on(
+def test_an_account_without_the_directory_role_deploys_and_gets_a_command_for_an_administrator(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
@@ -140,13 +140,13 @@ def test_an_account_without_the_directory_role_still_deploys_and_gets_the_comman
     (command,) = [line for line in printed.out.splitlines() if "python3 -m infra.grant_graph_permissions" in line]
     arguments = shlex.split(command.partition("infra.grant_graph_permissions ")[2])
     del directory.broken["POST /applications/app-bot/federatedIdentityCredentials"]
-    assert grant_graph_permissions.main(arguments) == 0, "what is printed is all that was missing"
+    assert grant_graph_permissions.main(arguments) == 0, "the printed command grants all that was missing"
     assert deploy.main([*ARGUMENTS, *management]) == 0
     assert "An administrator" not in capsys.readouterr().out
     assert clouds.cloud == "AzureCloud"
 
 
-def test_a_directory_that_is_late_is_waited_for(
+def test_a_slow_directory_is_waited_for(
     clouds: Clouds, directory: FakeDirectory, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.late["POST /appRoleAssignedTo"] = [LATE]
@@ -160,16 +160,19 @@ def test_a_directory_that_is_late_is_waited_for(
 @pytest.mark.parametrize(
     ("step", "note"),
     [
-        ("/appRoleAssignments", "note:  calls are not kept alive yet. "),
-        ("/appRoleAssignedTo", "note:  calls are kept alive, but the bot may not register them yet: "),
+        pytest.param("/appRoleAssignments", "note:  calls are not kept alive yet. ", id="permission of Graph"),
+        pytest.param(
+            "/appRoleAssignedTo",
+            "note:  calls are kept alive, but the bot may not register them yet: ",
+            id="role of the bot",
+        ),
     ],
-    ids=["permission", "app role"],
 )
 @pytest.mark.parametrize(
-    ("answer", "code"), [pytest.param(REFUSED, 0, id="403"), pytest.param(LATE, 1, id="late for ever")]
+    ("answer", "code"), [pytest.param(REFUSED, 0, id="refused"), pytest.param(LATE, 1, id="never ready")]
 )
 @pytest.mark.usefixtures("clouds")
-def test_the_note_says_what_is_missing_and_who_can_grant_it(
+def test_the_note_names_what_is_missing_and_who_can_grant_it(
     directory: FakeDirectory,
     shown: list[str],
     capsys: pytest.CaptureFixture[str],
@@ -186,11 +189,11 @@ def test_the_note_says_what_is_missing_and_who_can_grant_it(
     assert line.startswith(note)
     assert ("An administrator of the bot's tenant" in line) == (code == 0)
     assert ("Run this again:" in line) == (code == 1)
-    assert ("run the same command again" in printed.err) == (code == 1)
-    assert shown == PUBLISHED, "the app is there all the same"
+    assert (commands.RUN_AGAIN in printed.err) == (code == 1)
+    assert shown == PUBLISHED, "the app is deployed nevertheless"
 
 
-def test_in_the_government_cloud_the_grant_asks_its_graph(
+def test_in_the_government_cloud_the_grant_uses_its_graph(
     clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     clouds.cloud = "AzureUSGovernment"
@@ -200,7 +203,7 @@ def test_in_the_government_cloud_the_grant_asks_its_graph(
     assert shown == PUBLISHED
 
 
-def test_the_grant_uses_the_graph_of_the_template() -> None:
+def test_the_graph_of_a_cloud_is_that_of_the_template() -> None:
     template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
     assert deploy.cloud_options("AzureUSGovernment") == ["--cloud", "usgov-l4"]
@@ -208,11 +211,11 @@ def test_the_grant_uses_the_graph_of_the_template() -> None:
     assert deploy.cloud_options("AzureCloud") == []
 
 
-@pytest.mark.parametrize("words", ["group create --name rg", "deployment group create", "provider list"])
+@pytest.mark.parametrize("command", ["group create --name rg", "deployment group create", "provider list"])
 def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
-    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], words: str
+    clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    clouds.broken = {words: "(AuthorizationFailed) No\nright."}
+    clouds.broken = {command: "(AuthorizationFailed) No\nright."}
     assert deploy.main(ARGUMENTS) == 1
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: az ")
@@ -222,10 +225,10 @@ def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
 
 
 @pytest.mark.usefixtures("directory")
-def test_a_package_that_cannot_be_built_is_a_failure(
+def test_a_package_that_cannot_be_built_is_an_error(
     clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """This test runs a `make` that fails."""
+    """The real programs are run; `make` is one that fails."""
     assert clouds.groups == {}
     make = tmp_path / "make"
     make.write_text("#!/bin/sh\necho 'package: failed: why' >&2\nexit 2\n")
@@ -238,7 +241,7 @@ def test_a_package_that_cannot_be_built_is_a_failure(
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
 
 
-def test_the_registration_of_management_is_made_and_its_tenant_is_known(
+def test_the_app_registration_of_management_is_created_and_its_tenant_is_deployed(
     clouds: Clouds, grants: list[list[str]], shown: list[str]
 ) -> None:
     assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 0
@@ -250,7 +253,7 @@ def test_the_registration_of_management_is_made_and_its_tenant_is_known(
     assert shown == PUBLISHED
 
 
-def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
+def test_an_app_registration_in_the_environment_is_used_by_az_and_by_the_grant(
     clouds: Clouds, grants: list[list[str]], shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MANAGEMENT_APP_ID", MANAGEMENT)
@@ -260,7 +263,7 @@ def test_a_registration_in_the_environment_is_taken_by_az_and_by_the_grant(
     assert shown == PUBLISHED
 
 
-def test_a_registration_that_may_not_be_made_can_be_named(
+def test_an_app_registration_that_cannot_be_created_can_be_named(
     clouds: Clouds, shown: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
@@ -279,7 +282,7 @@ def test_a_variable_that_the_parameter_file_does_not_read_is_refused(
     assert (clouds.calls, shown) == ([], [])
 
 
-def test_azd_stops_before_minutes_of_work_if_it_must_fail(
+def test_azd_stops_at_once_if_the_deployment_would_fail(
     clouds: Clouds, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert azd.main(["preprovision"]) == 0
@@ -292,13 +295,13 @@ def test_azd_stops_before_minutes_of_work_if_it_must_fail(
     assert clouds.groups == {}
 
 
-def test_azd_asks_for_the_subscription_itself_at_its_first_run(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azd_asks_for_the_subscription_at_its_first_run(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
     assert azd.main(["preprovision"]) == 0
     assert len(clouds.providers) > 2
 
 
-def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
+def test_azd_grants_after_provisioning_and_continues_if_it_is_refused(
     clouds: Clouds, directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /applications/app-bot/federatedIdentityCredentials"] = REFUSED
@@ -311,15 +314,17 @@ def test_azd_grants_after_its_provisioning_and_goes_on_if_it_may_not(
 
 
 @pytest.mark.usefixtures("clouds")
-def test_azd_publishes_the_package_that_was_proved(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_azd_publishes_the_proved_package(shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert azd.main(["postdeploy"]) == 0
     assert shown == PUBLISHED
     printed = capsys.readouterr().out
-    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in printed, "for a first call"
+    assert "note:  app func-call-keeper, group rg-call-keeper, API https://app/api\n" in printed, (
+        "a first call needs them"
+    )
     assert WEBHOOK in printed
 
 
-def test_azd_needs_a_deployment_before_its_last_hook(
+def test_azd_without_a_deployment_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
@@ -327,7 +332,7 @@ def test_azd_needs_a_deployment_before_its_last_hook(
     assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: run azd provision first\n"
 
 
-def test_the_template_outputs_what_the_hooks_read() -> None:
+def test_the_hooks_read_outputs_that_the_template_has() -> None:
     template = (commands.ROOT / "infra" / "main.azd.bicep").read_text(encoding="utf-8")
     parameters = json.loads((commands.ROOT / "infra" / "main.azd.parameters.json").read_text(encoding="utf-8"))
     outputs = [line.split()[1] for line in template.splitlines() if line.startswith("output ")]
@@ -338,8 +343,8 @@ def test_the_template_outputs_what_the_hooks_read() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--bot-app-id", "bot"], ["--variable", "alert"], ["--parameters", "infra/params/none.bicepparam"]],
-    ids=" ".join,
+    ids=["an id that is no GUID", "a variable without a value", "a file that does not exist"],
 )
-def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
+def test_invalid_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         deploy.main([*ARGUMENTS, *arguments])

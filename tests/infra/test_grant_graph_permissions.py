@@ -1,4 +1,4 @@
-"""The grant of Graph permissions, with a fake directory on this machine and an `az` that is a script."""
+"""Granting Graph permissions, against a fake directory and a fake `az`."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ def _principal(directory: FakeDirectory, app_id: str) -> str:
     return next(str(item["id"]) for item in directory.principals if item["appId"] == app_id)
 
 
-def test_the_bot_gets_its_permission_trusts_the_identity_and_has_the_roles(directory: FakeDirectory) -> None:
+def test_the_bot_gets_its_permission_its_credential_and_its_roles(directory: FakeDirectory) -> None:
     assert main(ARGUMENTS) == 0
     bot = _principal(directory, BOT)
     assert directory.lists[f"/servicePrincipals/{bot}/appRoleAssignments"][0].items() >= {
@@ -71,7 +71,7 @@ def test_a_second_run_changes_nothing(directory: FakeDirectory, capsys: pytest.C
     assert capsys.readouterr().out == "ok: all is as it should be\n"
 
 
-def test_a_dry_run_tells_every_step_and_writes_nothing(
+def test_a_dry_run_prints_every_step_and_writes_nothing(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*ARGUMENTS, "--media", "--management-app-id", MANAGEMENT, "--dry-run"]) == 0
@@ -88,7 +88,7 @@ def test_a_dry_run_tells_every_step_and_writes_nothing(
     ]
 
 
-def test_media_is_granted_on_request_alone_and_what_was_granted_stays(directory: FakeDirectory) -> None:
+def test_media_is_granted_only_on_request_and_earlier_grants_stay(directory: FakeDirectory) -> None:
     main(ARGUMENTS)
     path = f"/servicePrincipals/{_principal(directory, BOT)}/appRoleAssignments"
     assert [item["appRoleId"] for item in directory.lists[path]] == ["role-initiate"]
@@ -104,7 +104,7 @@ def test_an_identity_that_is_the_bot_gets_the_permission_itself(directory: FakeD
     assert CREDENTIALS not in directory.lists
 
 
-def test_a_caller_of_the_api_gets_its_roles_once(directory: FakeDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_caller_gets_each_role_once(directory: FakeDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     grant = [*ARGUMENTS, "--management-app-id", MANAGEMENT, "--grant-to", CALLER]
     assert main(grant) == 0
     resource = _principal(directory, MANAGEMENT)
@@ -119,7 +119,9 @@ def test_a_caller_of_the_api_gets_its_roles_once(directory: FakeDirectory, capsy
     assert [_given(directory, body) for _, _, body in directory.writes] == [(CALLER, resource, "Recordings.Read")]
 
 
-def test_a_role_of_another_caller_and_a_role_made_by_hand_are_told_apart(directory: FakeDirectory) -> None:
+def test_a_role_that_was_created_by_hand_is_used_and_another_callers_assignment_does_not_count(
+    directory: FakeDirectory,
+) -> None:
     by_hand: Json = {"id": "role-by-hand", "value": "Calls.Manage", "isEnabled": True}
     directory.applications[1]["appRoles"] = [by_hand]
     directory.principals.append({"id": "sp-management", "appId": MANAGEMENT})
@@ -129,7 +131,7 @@ def test_a_role_of_another_caller_and_a_role_made_by_hand_are_told_apart(directo
     assert _given(directory, directory.lists[path][1]) == (CALLER, "sp-management", "Calls.Manage")
 
 
-def test_a_dry_run_tells_of_the_roles_before_anything_is_there(
+def test_a_dry_run_prints_the_roles_before_they_exist(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*ARGUMENTS, "--grant-to", CALLER, "--dry-run"]) == 0
@@ -156,7 +158,7 @@ def test_an_identity_that_is_the_bot_needs_a_registration_for_management(capsys:
     assert "--management-app-id" in capsys.readouterr().err
 
 
-def test_a_credential_on_a_later_page_is_found_and_its_audience_corrected(
+def test_a_credential_of_the_identity_is_found_on_a_later_page_and_its_audience_corrected(
     directory: FakeDirectory,
 ) -> None:
     of_others: Json = {
@@ -174,7 +176,7 @@ def test_a_credential_on_a_later_page_is_found_and_its_audience_corrected(
     assert of_others["audiences"] == ["a"]
 
 
-def test_an_assignment_that_already_exists_is_no_failure(
+def test_an_assignment_that_the_list_does_not_show_yet_is_no_error(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.principals.append({"id": "sp-bot", "appId": BOT})
@@ -214,21 +216,21 @@ LATE: dict[str, tuple[int, Json]] = {
 
 
 @pytest.mark.parametrize("request_line", LATE)
-def test_a_new_object_that_the_directory_does_not_show_yet_is_awaited(
+def test_an_object_that_the_directory_does_not_show_yet_is_waited_for(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
 ) -> None:
     directory.late[request_line] = [LATE[request_line]] * 3
     assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
     assert len(directory.waited) == 3
     printed = capsys.readouterr().out
-    assert printed.count("wait:  ") == 1, "one line, even for a long wait"
+    assert printed.count("wait:  ") == 1, "one line, even if the wait is long"
     assert "the directory is not ready for it yet, 2 minutes at most" in printed
     bot = _principal(directory, BOT)
     assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignments"]) == 1
     assert len(directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]) == 1
 
 
-def test_a_directory_that_stays_late_is_waited_for_two_minutes(
+def test_the_directory_is_waited_for_two_minutes_at_most(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.broken["POST /servicePrincipals"] = LATE["POST /servicePrincipals"]
@@ -237,15 +239,15 @@ def test_a_directory_that_stays_late_is_waited_for_two_minutes(
     assert "does not reference a valid application object" in capsys.readouterr().err
 
 
-def test_other_refusals_and_objects_that_were_never_made_are_not_waited_for(directory: FakeDirectory) -> None:
+def test_other_errors_and_missing_objects_are_not_waited_for(directory: FakeDirectory) -> None:
     directory.broken["PATCH /applications/app-bot"] = (400, {"error": {"code": "Request_BadRequest", "message": "Bad"}})
     assert main(ARGUMENTS) == 1
     assert main(["--bot-app-id", BOT, "--identity-principal-id", CALLER]) == 1
     assert directory.waited == []
 
 
-def test_a_service_principal_that_a_later_look_up_misses_is_not_made_again(directory: FakeDirectory) -> None:
-    """The read before the app roles may reach a replica that does not show the service principal yet."""
+def test_a_service_principal_that_a_later_look_up_misses_is_not_created_again(directory: FakeDirectory) -> None:
+    """The look-up for the app roles may reach a replica that does not have the new service principal yet."""
     path = f"GET /servicePrincipals(appId='{BOT}')"
     directory.late[path] = [NOT_FOUND] * 3
     assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
@@ -256,7 +258,7 @@ def test_a_service_principal_that_a_later_look_up_misses_is_not_made_again(direc
 def test_a_redirect_is_not_followed(
     directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To follow it would send the account's token to another address."""
+    """A redirect could send the account's token to any address."""
 
     class Elsewhere(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -294,18 +296,16 @@ FAILURES: dict[str, tuple[tuple[int, Json], str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "request_line", FAILURES, ids=["Graph is unavailable", "trust is forbidden", "list is gone", "roles are refused"]
-)
-def test_a_failure_is_one_line_that_names_the_step(
+@pytest.mark.parametrize("request_line", FAILURES)
+def test_an_error_is_one_line_that_names_the_step(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str], request_line: str
 ) -> None:
-    directory.broken[request_line], printed = FAILURES[request_line]
+    directory.broken[request_line], expected = FAILURES[request_line]
     assert main(ARGUMENTS) == 1
-    assert capsys.readouterr().err == f"{printed}\n"
+    assert capsys.readouterr().err == f"{expected}\n"
 
 
-def test_a_client_id_in_place_of_the_identitys_object_id_is_told(
+def test_a_client_id_instead_of_the_identitys_object_id_is_an_error(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = str(directory.principals[1]["appId"])
@@ -322,7 +322,7 @@ def test_a_principal_that_is_no_managed_identity_is_refused(
     assert "that is not a managed identity" in capsys.readouterr().err
 
 
-def test_a_permission_that_the_cloud_does_not_offer_is_told(
+def test_a_permission_that_the_cloud_does_not_offer_is_an_error(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory.principals[0]["appRoles"] = []
@@ -330,7 +330,7 @@ def test_a_permission_that_the_cloud_does_not_offer_is_told(
     assert capsys.readouterr().err == "failed: permission Calls.Initiate.All: Graph does not offer it in this cloud\n"
 
 
-def test_an_az_without_a_sign_in_ends_in_one_line(
+def test_without_a_login_the_error_says_to_log_in(
     directory: FakeDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _az(tmp_path, """import sys; sys.exit("Please run 'az login' to setup account.")""")
@@ -342,7 +342,7 @@ def test_an_az_without_a_sign_in_ends_in_one_line(
     assert directory.writes == []
 
 
-def test_the_token_is_asked_for_the_clouds_graph(directory: FakeDirectory, tmp_path: Path) -> None:
+def test_the_token_is_requested_for_the_graph_of_the_cloud(directory: FakeDirectory, tmp_path: Path) -> None:
     seen = tmp_path / "seen.json"
     _az(
         tmp_path,
@@ -352,7 +352,7 @@ def test_the_token_is_asked_for_the_clouds_graph(directory: FakeDirectory, tmp_p
     assert directory.url in json.loads(seen.read_text())
 
 
-def test_an_unreachable_directory_ends_in_one_line(
+def test_an_unreachable_directory_is_an_error(
     directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(directory_module.CLOUDS, "global", Cloud("http://127.0.0.1:1", "", ""))
@@ -364,7 +364,7 @@ def test_an_unreachable_directory_ends_in_one_line(
     assert directory.writes == []
 
 
-def test_a_next_page_at_another_address_gets_no_token(
+def test_a_next_page_at_another_host_gets_no_token(
     directory: FakeDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page: Json = {"value": [], "@odata.nextLink": "http://127.0.0.1:1/v1.0/more"}
@@ -375,14 +375,14 @@ def test_a_next_page_at_another_address_gets_no_token(
     )
 
 
-def test_the_bot_itself_gets_the_roles_without_its_object_id(directory: FakeDirectory) -> None:
+def test_the_bot_gets_the_roles_without_its_object_id(directory: FakeDirectory) -> None:
     assert main([*ARGUMENTS, "--grant-to", "bot"]) == 0
     bot = _principal(directory, BOT)
     (given,) = directory.lists[f"/servicePrincipals/{bot}/appRoleAssignedTo"]
     assert (given["principalId"], given["resourceId"]) == (bot, bot)
 
 
-def test_without_az_one_line_says_what_to_install(
+def test_without_az_the_error_says_what_to_install(
     directory: FakeDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))

@@ -1,4 +1,4 @@
-"""The set-up of the pipeline, with a fake `az` and a fake `gh` that remember what the command created."""
+"""The set-up of the pipeline, against a fake `az` and a fake `gh` that remember what was created."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-call-keeper-production
 
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
-    """Run the commands in this process, because a run has sixty of them. One test below starts programs."""
+    """Run the commands in this process, because a set-up has sixty of them. One test below starts real programs."""
     made = Clouds()
     monkeypatch.setattr(commands, "_run", made.run)
     return made
@@ -38,26 +38,24 @@ def subject(clouds: Clouds, environment: str) -> object:
 @pytest.mark.parametrize(
     ("oidc", "prefix"),
     [
-        pytest.param(
-            NEW, "repo:Someone@77/call-keeper@88", id="created since 2026-07-15; the flag next to it is wrong"
-        ),
-        pytest.param(OLD, "repo:Someone/call-keeper", id="created before"),
+        pytest.param(NEW, "repo:Someone@77/call-keeper@88", id="created since 2026-07-15, wrong flag"),
+        pytest.param(OLD, "repo:Someone/call-keeper", id="created before 2026-07-15"),
         pytest.param(
             {"use_default": True, "use_immutable_subject": True},
             "repo:Someone@77/call-keeper@88",
-            id="no prefix named, ids",
+            id="no prefix, immutable subject",
         ),
-        pytest.param({"use_default": True}, "repo:Someone/call-keeper", id="no prefix named, as on Enterprise Server"),
+        pytest.param({"use_default": True}, "repo:Someone/call-keeper", id="no prefix, as on Enterprise Server"),
     ],
 )
-def test_the_credential_has_the_subject_that_github_will_send(clouds: Clouds, oidc: Json, prefix: str) -> None:
+def test_the_credential_has_the_subject_that_github_sends(clouds: Clouds, oidc: Json, prefix: str) -> None:
     clouds.oidc = oidc
     assert main(ARGUMENTS) == 0
     assert subject(clouds, "production") == f"{prefix}:environment:production"
     assert subject(clouds, "what-if") == f"{prefix}:environment:what-if"
 
 
-def test_a_repository_that_was_renamed_gets_the_subject_of_its_new_form(clouds: Clouds) -> None:
+def test_a_renamed_repository_gets_the_subject_in_the_new_form(clouds: Clouds) -> None:
     clouds.oidc = OLD
     main(ARGUMENTS)
     clouds.oidc = NEW
@@ -66,20 +64,23 @@ def test_a_repository_that_was_renamed_gets_the_subject_of_its_new_form(clouds: 
 
 
 @pytest.mark.parametrize(
-    ("oidc", "message"),
+    ("oidc", "expected"),
     [
-        ({"use_default": False, "include_claim_keys": ["repository_id"]}, "include_claim_keys ['repository_id']"),
-        (None, "sign in with gh auth login as an administrator"),
+        pytest.param(
+            {"use_default": False, "include_claim_keys": ["repository_id"]},
+            "include_claim_keys ['repository_id']",
+            id="claims of the repository's own",
+        ),
+        pytest.param(None, "sign in with gh auth login as an administrator", id="no right to read it"),
     ],
-    ids=["custom subject", "not signed in"],
 )
-def test_an_unknown_subject_is_not_guessed(
-    clouds: Clouds, capsys: pytest.CaptureFixture[str], oidc: Json | None, message: str
+def test_a_subject_that_github_does_not_return_is_not_guessed(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], oidc: Json | None, expected: str
 ) -> None:
     clouds.oidc = oidc
     assert main(ARGUMENTS) == 1
     error = capsys.readouterr().err
-    assert message in error
+    assert expected in error
     assert "--subject-prefix" in error
     assert clouds.changes == []
     assert main([*ARGUMENTS, "--subject-prefix", "repository_id:88"]) == 0
@@ -87,20 +88,20 @@ def test_an_unknown_subject_is_not_guessed(
 
 
 @pytest.mark.parametrize("cloud", AUDIENCES)
-def test_the_credential_takes_the_audience_that_the_workflow_asks_for(clouds: Clouds, cloud: str) -> None:
+def test_the_credential_has_the_audience_that_the_workflow_requests(clouds: Clouds, cloud: str) -> None:
     clouds.cloud = cloud
     assert main(ARGUMENTS) == 0
     (credential,) = clouds.credentials["id-call-keeper-production"]
     workflow = (ROOT / ".github" / "workflows" / "deploy-to.yml").read_text(encoding="utf-8")
-    printed = re.findall(r"vars.AZURE_CLOUD == '(\w+)' && '(\S+)' \|\| '(\S+)'", workflow)
+    audiences = re.findall(r"vars.AZURE_CLOUD == '(\w+)' && '(\S+)' \|\| '(\S+)'", workflow)
     variables = clouds.variables["production"]
-    for name, there, elsewhere in printed:
-        asked = there if variables.get("AZURE_CLOUD") == name else elsewhere
-        assert credential["audiences"] == [asked] == [AUDIENCES[cloud]]
-    assert printed
+    for name, there, elsewhere in audiences:
+        requested = there if variables.get("AZURE_CLOUD") == name else elsewhere
+        assert credential["audiences"] == [requested] == [AUDIENCES[cloud]]
+    assert audiences
 
 
-def test_a_cloud_without_graphs_calls_is_refused(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cloud_without_the_calls_api_is_refused(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
     clouds.cloud = "AzureChinaCloud"
     assert main(ARGUMENTS) == 1
     assert "no calls API in the cloud AzureChinaCloud" in capsys.readouterr().err
@@ -141,7 +142,7 @@ def test_the_variables_are_those_of_the_workflow(clouds: Clouds) -> None:
 
 @pytest.mark.parametrize("parameters", sorted(path.name for path in (ROOT / "infra" / "params").iterdir()))
 @pytest.mark.parametrize("environment", ["what-if", "staging", "production"])
-def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environment: str, parameters: str) -> None:
+def test_the_workflow_finds_every_variable_that_it_checks(clouds: Clouds, environment: str, parameters: str) -> None:
     chosen = ["--environments", "what-if", "staging", "production", "--parameters", f"infra/params/{parameters}"]
     named = ["--variable", "BOT_NAME=sales"] if parameters == "several-bots.bicepparam" else []
     assert main([*ARGUMENTS, *chosen, *named]) == 0
@@ -155,7 +156,7 @@ def test_the_check_of_the_workflow_misses_no_variable(clouds: Clouds, environmen
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "infra" / "params").iterdir()), ids=lambda path: path.name)
-def test_the_set_up_needs_the_variables_that_the_workflow_checks(path: Path) -> None:
+def test_the_set_up_requires_the_variables_that_the_workflow_checks(path: Path) -> None:
     env = {"PATH": os.defpath, "ENVIRONMENT": "production", "PARAMETERS": str(path)}
     script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
@@ -163,7 +164,7 @@ def test_the_set_up_needs_the_variables_that_the_workflow_checks(path: Path) -> 
     assert {name for name in missing if not name.startswith("AZURE_")} == parameters.variables_needed(str(path))
 
 
-def test_each_identity_has_the_rights_that_it_needs_and_no_more(clouds: Clouds) -> None:
+def test_each_identity_has_the_roles_that_it_needs_and_no_others(clouds: Clouds) -> None:
     assert main([*ARGUMENTS, *PRODUCTION]) == 0
     roles = {str(role["name"]): str(role["roleName"]) for role in clouds.roles}
     given = {
@@ -194,7 +195,7 @@ def test_only_the_roles_of_the_template_can_be_assigned(clouds: Clouds) -> None:
     assert condition.count("(") == condition.count(")")
 
 
-def test_a_condition_of_an_earlier_template_is_replaced(clouds: Clouds) -> None:
+def test_an_outdated_condition_is_replaced(clouds: Clouds) -> None:
     main(ARGUMENTS)
     for item in clouds.assignments:
         if item["condition"]:
@@ -204,13 +205,13 @@ def test_a_condition_of_an_earlier_template_is_replaced(clouds: Clouds) -> None:
     assert conditions == [azure_rights.assignment_condition()]
 
 
-def test_a_trial_asks_for_no_app_registration_and_no_right_to_lock(clouds: Clouds) -> None:
+def test_a_trial_needs_no_app_registration_and_no_role_for_locks(clouds: Clouds) -> None:
     assert main(ARGUMENTS) == 0
     assert clouds.apps == []
     assert [role["roleName"] for role in clouds.roles] == ["Call Keeper what-if 44444444"]
 
 
-def test_a_second_subscription_of_the_tenant_has_custom_roles_of_its_own(clouds: Clouds) -> None:
+def test_a_second_subscription_of_the_tenant_has_its_own_custom_roles(clouds: Clouds) -> None:
     assert main([*ARGUMENTS, *PRODUCTION]) == 0
     clouds.subscription = "55555555-0000-4000-8000-000000000001"
     assert main([*ARGUMENTS, *PRODUCTION]) == 0
@@ -218,7 +219,7 @@ def test_a_second_subscription_of_the_tenant_has_custom_roles_of_its_own(clouds:
     assert scopes == [[f"/subscriptions/{SUBSCRIPTION}"]] * 2 + [[f"/subscriptions/{clouds.subscription}"]] * 2
 
 
-def test_a_registration_that_is_there_is_taken_and_two_of_a_name_are_not(
+def test_an_existing_app_registration_is_used_unless_two_have_the_name(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, longer = "call-keeper-management", "call-keeper-management-of-others"
@@ -231,7 +232,7 @@ def test_a_registration_that_is_there_is_taken_and_two_of_a_name_are_not(
     assert "--variable MANAGEMENT_APP_ID=" in capsys.readouterr().err
 
 
-def test_environments_have_a_branch_and_production_has_reviewers(clouds: Clouds) -> None:
+def test_environments_have_a_branch_and_production_has_a_reviewer(clouds: Clouds) -> None:
     assert main([*ARGUMENTS, "--environments", "staging", "production", "--reviewer", "approver"]) == 0
     environments = clouds.environments
     limited = {"deployment_branch_policy": {"protected_branches": False, "custom_branch_policies": True}}
@@ -240,7 +241,7 @@ def test_environments_have_a_branch_and_production_has_reviewers(clouds: Clouds)
     assert clouds.variables[""] == {"DEPLOY": "staging,production"}
 
 
-def test_rules_that_someone_set_stay(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_that_the_owner_set_stay(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
     theirs: Json = {"reviewers": [{"type": "Team", "id": 5}]}
     clouds.environments = {"production": dict(theirs)}
     assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
@@ -248,7 +249,7 @@ def test_rules_that_someone_set_stay(clouds: Clouds, capsys: pytest.CaptureFixtu
     assert "nobody must approve" not in capsys.readouterr().out
 
 
-def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rules_stay(
+def test_a_reviewer_is_added_to_an_existing_environment_whose_other_rules_stay(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(ARGUMENTS)
@@ -260,7 +261,7 @@ def test_a_reviewer_is_added_to_an_environment_of_an_earlier_run_whose_other_rul
     assert "nobody must approve" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]], ids=["no reviewer", "reviewer"])
+@pytest.mark.parametrize("reviewer", [[], ["--reviewer", "approver"]], ids=["without a reviewer", "with a reviewer"])
 def test_an_environment_that_a_failed_run_left_without_its_branch_gets_it(clouds: Clouds, reviewer: list[str]) -> None:
     clouds.broken = {"environments/production/deployment-branch-policies": "gh: Bad Gateway (HTTP 502)"}
     assert main(ARGUMENTS) == 1
@@ -270,7 +271,7 @@ def test_an_environment_that_a_failed_run_left_without_its_branch_gets_it(clouds
     assert clouds.environments["production"]["branches"] == "main"
 
 
-def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
+def test_branches_that_the_owner_chose_stay(clouds: Clouds) -> None:
     main(ARGUMENTS)
     clouds.environments["production"]["branches"] = "release/*"
     assert main([*ARGUMENTS, "--reviewer", "approver"]) == 0
@@ -279,10 +280,12 @@ def test_branches_that_someone_chose_stay(clouds: Clouds) -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [None, {"protected_branches": True, "custom_branch_policies": False}],
-    ids=["all branches", "protected branches"],
+    [
+        pytest.param(None, id="all branches"),
+        pytest.param({"protected_branches": True, "custom_branch_policies": False}, id="protected branches"),
+    ],
 )
-def test_an_environment_that_takes_all_or_protected_branches_stays_so(clouds: Clouds, policy: Json | None) -> None:
+def test_the_branch_policy_of_an_existing_environment_stays(clouds: Clouds, policy: Json | None) -> None:
     clouds.environments = {"production": {"deployment_branch_policy": policy}}
     assert main(ARGUMENTS) == 0
     assert clouds.environments["production"] == {"deployment_branch_policy": policy}
@@ -294,7 +297,7 @@ def test_an_environment_is_added_to_those_that_are_deployed(clouds: Clouds) -> N
     assert clouds.variables[""] == {"DEPLOY": "staging,production"}
 
 
-def test_a_plan_without_environments_is_told_and_has_a_way_out(
+def test_a_plan_without_environments_is_an_error_that_names_the_alternative(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clouds.broken = {"--method PUT": "gh: Upgrade to GitHub Pro (HTTP 403)"}
@@ -305,10 +308,10 @@ def test_a_plan_without_environments_is_told_and_has_a_way_out(
     assert main([*ARGUMENTS, "--repository-variables", "--environments", "production"]) == 0
     variables = clouds.variables[""]
     assert variables["AZURE_CLIENT_ID"] == "client-id-call-keeper-production"
-    assert variables["DEPLOY"] == "production", "what-if would log in as production's identity, and fail"
+    assert variables["DEPLOY"] == "production", "what-if would log in as the identity of production, and fail"
 
 
-def test_a_dry_run_prints_commands_that_a_shell_takes_and_changes_nothing(
+def test_a_dry_run_prints_valid_commands_and_changes_nothing(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*ARGUMENTS, *PRODUCTION, "--reviewer", "approver", "--dry-run"]) == 0
@@ -321,11 +324,13 @@ def test_a_dry_run_prints_commands_that_a_shell_takes_and_changes_nothing(
     assert json.loads(put[put.index("<<<") + 1])["reviewers"] == [{"type": "User", "id": 99}]
 
 
-@pytest.mark.parametrize("words", ["identity create", "role assignment create", "variable set DEPLOY", "group create"])
-def test_a_failure_is_one_line_and_a_repeated_run_goes_on(
-    clouds: Clouds, capsys: pytest.CaptureFixture[str], words: str
+@pytest.mark.parametrize(
+    "command", ["identity create", "role assignment create", "variable set DEPLOY", "group create"]
+)
+def test_an_error_is_one_line_and_a_second_run_continues(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    clouds.broken = {words: "(AuthorizationFailed) The client does not have\nauthorization."}
+    clouds.broken = {command: "(AuthorizationFailed) The client does not have\nauthorization."}
     assert main(ARGUMENTS) == 1
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: ")
@@ -336,7 +341,7 @@ def test_a_failure_is_one_line_and_a_repeated_run_goes_on(
     assert clouds.variables[""] == {"DEPLOY": "what-if,production"}
 
 
-def test_the_programs_themselves_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_set_up_works_with_programs_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(Clouds(), tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main([*ARGUMENTS, "--environments", "production", "--reviewer", "approver"]) == 0
@@ -345,49 +350,49 @@ def test_the_programs_themselves_are_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert clouds.variables[""] == {"DEPLOY": "production"}
 
 
-def test_deployment_is_enabled_last(clouds: Clouds) -> None:
+def test_deployment_is_switched_on_last(clouds: Clouds) -> None:
     main(ARGUMENTS)
     assert "variable set DEPLOY" in clouds.changes[-1]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "expected"),
     [
-        (["--variable", "ALERT_EMAIL=a@example.com"], "minimal.bicepparam does not read ALERT_EMAIL"),
-        (["--parameters", "infra/params/several-bots.bicepparam"], "needs --variable BOT_NAME=…"),
-        (["--environments", "what-if"], "what-if alone deploys nothing"),
-        (["--repository-variables"], "serve one environment"),
-        (["--reviewer", "nobody"], "GitHub has no user nobody"),
-    ],
-    ids=[
-        "variable that is not read",
-        "variable that is missing",
-        "only what-if",
-        "one set of variables for two environments",
-        "unknown reviewer",
+        pytest.param(
+            ["--variable", "ALERT_EMAIL=a@example.com"],
+            "minimal.bicepparam does not read ALERT_EMAIL",
+            id="a variable that is not read",
+        ),
+        pytest.param(
+            ["--parameters", "infra/params/several-bots.bicepparam"],
+            "needs --variable BOT_NAME=…",
+            id="a variable that is missing",
+        ),
+        pytest.param(["--environments", "what-if"], "what-if alone deploys nothing", id="what-if alone"),
+        pytest.param(["--repository-variables"], "serve one environment", id="one set of variables for two"),
+        pytest.param(["--reviewer", "nobody"], "GitHub has no user nobody", id="an unknown reviewer"),
     ],
 )
-def test_options_that_do_not_fit_together_are_refused_in_one_line(
-    clouds: Clouds, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+def test_contradictory_arguments_are_refused_in_one_line(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     assert main([*ARGUMENTS, *arguments]) == 1
-    assert message in capsys.readouterr().err.splitlines()[0]
+    assert expected in capsys.readouterr().err.splitlines()[0]
     assert clouds.variables.get("", {}) == {}
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--repository", "call-keeper"],
-        ["--bot-app-id", "call-keeper"],
-        ["--variable", "ALERT_EMAIL"],
-        ["--variable", "ALERT_EMAIL="],
-        ["--environments", "test"],
-        ["--parameters", "infra/params/prod.bicepparam"],
+        pytest.param(["--repository", "call-keeper"], id="a repository without an owner"),
+        pytest.param(["--bot-app-id", "call-keeper"], id="an id that is no GUID"),
+        pytest.param(["--variable", "ALERT_EMAIL"], id="a variable without a value"),
+        pytest.param(["--variable", "ALERT_EMAIL="], id="a variable with an empty value"),
+        pytest.param(["--environments", "test"], id="an unknown environment"),
+        pytest.param(["--parameters", "infra/params/prod.bicepparam"], id="a file that does not exist"),
     ],
-    ids=" ".join,
 )
-def test_wrong_arguments_are_refused(clouds: Clouds, arguments: list[str]) -> None:
+def test_invalid_arguments_are_refused(clouds: Clouds, arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         main([*ARGUMENTS, *arguments])
     assert clouds.calls == []

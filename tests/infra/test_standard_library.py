@@ -1,4 +1,4 @@
-"""The commands that operators run need only Python's standard library, `az` and `gh`: no virtual environment."""
+"""The commands of operators need Python's standard library, `az` and `gh` only: no set-up, no virtual environment."""
 
 import ast
 import os
@@ -39,14 +39,14 @@ sys.exit(code)
 
 
 def bare(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python without installed packages (-S), without its environment variables (-E) and with an empty PATH."""
+    """Run Python without installed packages (-S), without its variables (-E) and with an empty PATH."""
     command = [sys.executable, "-S", "-E", "-s", *arguments]
     env = {"PATH": os.devnull, "HOME": os.devnull}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("module", RUN_BY_OPERATORS)
-def test_a_command_of_operators_runs_with_the_standard_library_alone(module: str) -> None:
+def test_a_command_of_operators_runs_with_the_standard_library_only(module: str) -> None:
     done = bare("-c", WATCH, module)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
@@ -54,7 +54,7 @@ def test_a_command_of_operators_runs_with_the_standard_library_alone(module: str
 
 
 @pytest.mark.parametrize("module", [*RUN_BY_OPERATORS, *IMPORTED])
-def test_a_module_of_operators_is_valid_python_3_10(module: str) -> None:
+def test_a_module_of_operators_is_valid_for_the_oldest_python_that_they_have(module: str) -> None:
     source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 10))
 
@@ -64,7 +64,7 @@ def test_the_bare_interpreter_has_no_packages() -> None:
     assert "No module named 'httpx'" in bare("-c", "import httpx").stderr
 
 
-def test_without_az_the_grant_ends_in_one_line() -> None:
+def test_without_az_the_grant_prints_one_line() -> None:
     ids = ["--bot-app-id", "11111111-0000-4000-8000-000000000001"]
     ids += ["--identity-principal-id", "22222222-0000-4000-8000-000000000001"]
     done = bare("-m", "infra.grant_graph_permissions", *ids)

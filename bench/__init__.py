@@ -1,1 +1,1 @@
-"""Measures Call Keeper: `make bench`. Contestants in processes of their own, against the same Graph on this machine."""
+"""The bench of Call Keeper, `make bench`: each contestant runs in its own process against one Graph on this machine."""

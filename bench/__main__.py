@@ -14,28 +14,32 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.contest import ROOT, SDK, BenchError, Json, contest
+from bench.comparison import SDK, compare_keep_alives
+from bench.processes import ROOT, BenchError, Json
 from bench.table import tables
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 
 PARTS = ("keep-alive", "outage", "webhook", "tenants", "hang-up", "profile", "cold-start")
-MOST_OF_OUTAGE = 5_000  # calls
-MOST_OF_PROFILE = 10_000  # calls
-MOST_OF_TENANTS = 5_000
-MOST_OF_HANG_UP = 4_000  # calls
+MAX_OUTAGE_CALLS = 5_000
+MAX_PROFILE_CALLS = 10_000
+MAX_TENANTS = 5_000
+MAX_HANG_UP_CALLS = 4_000  # that are swept meanwhile
 _LIBRARIES = ("aiohttp", "azure-data-tables", "azure-functions", "azure-identity", "azure-storage-queue")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is asked for, tell it, write the report; the exit code. A goal that is missed is no failure."""
+    """Measure the parts that the arguments name, print the tables, write the report, and return the exit code.
+
+    A missed goal is no failure.
+    """
     args, began = _parser().parse_args(arguments), time.monotonic()
     try:
-        about = _about(args)
-        results = {"run": about, **_measured(args)}
-        about["minutes"] = (time.monotonic() - began) / 60
+        conditions = _conditions(args)
+        results = {"run": conditions, **_measure(args)}
+        conditions["minutes"] = (time.monotonic() - began) / 60
     except (AzuriteError, BenchError, ProcessError, OSError, subprocess.SubprocessError) as error:
-        reason = _last_words(error) if isinstance(error, ProcessError) else " ".join(str(error).split())
+        reason = _reason_of(error) if isinstance(error, ProcessError) else " ".join(str(error).split())
         print(f"bench: failed: {reason}", file=sys.stderr)
         return 1
     print(tables(results))
@@ -44,45 +48,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(args: argparse.Namespace) -> Json:
-    """The parts that were asked for. Each imports what it needs when its turn comes: this process stays small."""
+def _measure(args: argparse.Namespace) -> Json:
+    """Measure the parts that the arguments name. Each is imported just before, so that this process stays small."""
     results: Json = {}
     if "cold-start" in args.parts:
-        from bench.cold_start import INSTALLED, measure  # noqa: PLC0415 (see above)
+        from bench.cold_start import INSTALLED, measure_cold_start  # noqa: PLC0415 (see above)
 
-        results["cold_start"] = measure(INSTALLED if INSTALLED.exists() else Path(sys.executable), 2 * args.rounds + 1)
+        python = INSTALLED if INSTALLED.exists() else Path(sys.executable)
+        results["cold_start"] = measure_cold_start(python, 2 * args.rounds + 1)
     if "keep-alive" in args.parts:
-        found = dict(contest(args.sizes, args.rounds, args.workers, sdk=SDK.exists()))
+        found = dict(compare_keep_alives(args.sizes, args.rounds, args.workers, sdk=SDK.exists()))
         results |= {"pace": found.pop("pace"), "keep_alive": found}
     if "outage" in args.parts:
-        from bench.outage import outage  # noqa: PLC0415 (see above)
+        from bench.outage import measure_outage  # noqa: PLC0415 (see above)
 
-        results["outage"] = outage(min(max(args.sizes), MOST_OF_OUTAGE))
+        results["outage"] = measure_outage(min(max(args.sizes), MAX_OUTAGE_CALLS))
     if "webhook" in args.parts:
-        from bench.webhook import webhook  # noqa: PLC0415 (see above)
+        from bench.webhook import measure_webhook  # noqa: PLC0415 (see above)
 
-        results["webhook"] = webhook(args.calls, args.rounds)
+        results["webhook"] = measure_webhook(args.calls, args.rounds)
     if "tenants" in args.parts:
-        from bench.tenants import tenants  # noqa: PLC0415 (see above)
+        from bench.tenants import measure_tenants  # noqa: PLC0415 (see above)
 
-        results["tenants"] = tenants(min(max(args.sizes), MOST_OF_TENANTS))
+        results["tenants"] = measure_tenants(min(max(args.sizes), MAX_TENANTS))
     if "hang-up" in args.parts:
-        from bench.hang_up import hang_up  # noqa: PLC0415 (see above)
+        from bench.hang_up import measure_hang_ups  # noqa: PLC0415 (see above)
 
-        results["hang_up"] = hang_up(min(max(args.sizes), MOST_OF_HANG_UP))
+        results["hang_up"] = measure_hang_ups(min(max(args.sizes), MAX_HANG_UP_CALLS))
     if "profile" in args.parts:
-        from bench.profiled import profile  # noqa: PLC0415 (see above)
+        from bench.profiling import profile  # noqa: PLC0415 (see above)
 
-        results["profile"] = profile(min(max(args.sizes), MOST_OF_PROFILE), args.calls)
+        results["profile"] = profile(min(max(args.sizes), MAX_PROFILE_CALLS), args.calls)
     return results
 
 
-def _last_words(error: ProcessError) -> str:
+def _reason_of(error: ProcessError) -> str:
     return ": ".join([error.reason, *error.said.strip().splitlines()[-1:]])
 
 
-def _about(args: argparse.Namespace) -> Json:
-    """When and where it was measured, and how busy the machine was with other things before."""
+def _conditions(args: argparse.Namespace) -> Json:
+    """Return the conditions of this run: date, commit, machine, versions, arguments, and the load before it."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "revision": _revision(),
@@ -99,24 +104,29 @@ def _about(args: argparse.Namespace) -> Json:
 
 
 def _revision() -> str | None:
-    """The commit that is measured, with a + if files differ from it; None outside of a clone."""
+    """Return the commit that is measured, with a + if files differ from it; None outside a clone."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--match="]
     if shutil.which("git") is None:
         return None
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout  # noqa: S603 - our own command
-    return said.strip() or None
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    return done.stdout.strip() or None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Call Keeper on this machine.")
     parser.add_argument("--sizes", type=_sizes, default=[1_000, 10_000, 100_000], help="numbers of calls to keep alive")
-    parser.add_argument("--parts", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often each is measured (default: %(default)s)")
+    parser.add_argument("--parts", type=_parts, default=PARTS, help=f"parts to measure, of {','.join(PARTS)}")
+    parser.add_argument(
+        "--rounds", type=_positive, default=3, help="how often each part is measured (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=_positive, default=2, help="queue instances for a fan-out (default: 2)")
     parser.add_argument(
-        "--calls", type=_positive, default=500, help="calls that are notified of (default: %(default)s)"
+        "--calls",
+        type=_positive,
+        default=500,
+        help="number of calls whose notifications are sent (default: %(default)s)",
     )
-    parser.add_argument("--report", metavar="PATH", help="write the results as JSON too")
+    parser.add_argument("--report", metavar="PATH", help="also write the results as JSON to this file")
     return parser
 
 

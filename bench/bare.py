@@ -1,17 +1,17 @@
-"""Contestant (a): a bare aiohttp loop that only POSTs. What a program would do that keeps no records at all."""
+"""Contestant (a): a bare aiohttp loop that only sends POSTs, as a program without any records would."""
 
 import asyncio
 import sys
 
 import aiohttp
 
-from bench.load import IN_FLIGHT, call_ids, side_by_side
 from bench.measure import Figures, Measure
-from bench.rounds import in_rounds
+from bench.rounds import serve_rounds
+from bench.workload import IN_FLIGHT, call_ids, run_concurrently
 
 
 async def run(graph: str, count: int) -> None:
-    """POST keepAlive for so many calls; tell the figures."""
+    """POST keepAlive for `count` calls in each round, and print the figures of each."""
     headers = {"authorization": f"Bearer {'a' * 1500}"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT), headers=headers) as session:
 
@@ -24,10 +24,10 @@ async def run(graph: str, count: int) -> None:
                         response.raise_for_status()
                         await response.read()
 
-            await side_by_side(call_ids(count), post)
+            await run_concurrently(call_ids(count), post)
             return measure.figures()
 
-        await in_rounds(work)
+        await serve_rounds(work)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,22 @@
-"""The settings of the app as the bench runs it: storage in memory, Graph and identity on this machine."""
+"""The settings of the app in the bench: storage by Azurite, Graph and the managed identity on this machine."""
 
-from bench.load import IN_FLIGHT
+from bench.workload import IN_FLIGHT
 
-FASTEST = 10_000  # GRAPH_REQUESTS_PER_SECOND at its most: faster than any client here
+MAX_RATE = 10_000  # the maximum of GRAPH_REQUESTS_PER_SECOND: no client here is faster
 
 
-def app_settings(storage: str, graph: str, requests_per_second: int = FASTEST) -> dict[str, str]:
-    """What a deployment would have, for a storage by its connection string and a Graph by its address."""
+def app_settings(storage: str, graph: str, requests_per_second: int = MAX_RATE) -> dict[str, str]:
+    """Return the settings that a deployment would have.
+
+    Parameters
+    ----------
+    storage
+        Connection string of the storage account.
+    graph
+        Address of the Graph that counts.
+    requests_per_second
+        The rate limit of requests to Graph.
+    """
     return {
         "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
         "KEEP_ALIVE_CONCURRENCY": str(IN_FLIGHT),

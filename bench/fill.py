@@ -1,6 +1,6 @@
-"""Fills a storage with calls as the app writes them: `python -m bench.fill COUNT`, settings from the environment.
+"""Fills a storage with calls as the app writes them: `python -m bench.fill COUNT`. Settings come from the environment.
 
-Only the rows that a sweep reads: lines of a call's story lie behind them, and are not read.
+It writes only the rows that a sweep reads, so no events of calls.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from itertools import batched
 from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
-from bench.load import TENANT, call_ids
+from bench.workload import TENANT, call_ids
 from shared.clock import SystemClock
 from shared.config.settings import load_settings
 from shared.domain.calls import Call
@@ -23,12 +23,12 @@ from shared.storage.store import SHARDS, shard_of
 from shared.storage.table import CLIENT_OPTIONS, Table
 from shared.storage.wakeup_queue import QUEUE_NAME
 
-AGE = timedelta(minutes=30)  # of each call
-LAST_SWEEP = timedelta(minutes=15)  # ago: it is time for the next one
+CALL_AGE = timedelta(minutes=30)
+SINCE_LAST_SWEEP = timedelta(minutes=15)  # the period of KEEP_ALIVE_SCHEDULE: the next sweep is due
 
 
 async def fill(storage: str, count: int) -> None:
-    """Write so many live calls, a watermark a shard, and make the queue: none of it is new to a sweep."""
+    """Write `count` live calls and one watermark for each shard, and create the queue, as after an earlier sweep."""
     now = SystemClock().now()
     async with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         await queue.create_queue()
@@ -42,10 +42,10 @@ async def fill(storage: str, count: int) -> None:
 
 
 async def _fill_shard(table: Table, shard: int, ids: list[str], now: datetime) -> None:
-    swept = now - LAST_SWEEP
+    swept = now - SINCE_LAST_SWEEP
     await table.write(shard, [Put(rows.WATERMARK_ROW, Watermark(swept, swept, renewed=len(ids)))])
     for some in batched(ids, rows.MAX_TRANSACTION_ROWS, strict=False):
-        await table.write(shard, [Put(rows.active_key(call_id), _call(call_id, now - AGE)) for call_id in some])
+        await table.write(shard, [Put(rows.active_key(call_id), _call(call_id, now - CALL_AGE)) for call_id in some])
 
 
 def _call(call_id: str, at: datetime) -> Call:

@@ -1,9 +1,11 @@
-"""A Graph that only counts: `python -m bench.graph`. Each keepAlive gets 200; what was asked, and how fast, is told.
+"""A Graph that only counts: `python -m bench.graph`. It answers each keepAlive with 200.
 
-After `/outage` each gets 503, until `/reset`. With a PEM file as second argument it serves https, as Entra does.
+`/counts/N` returns what it was asked, and the busiest second. After `/outage` each keepAlive gets 503, until `/reset`.
+With a PEM file as second argument it serves https, as Entra does.
 
-As little as can be over a plain asyncio protocol, so that it holds up none of those who are measured. It also gives the
-tokens of a managed identity (App Service's endpoint) and the OpenID metadata and keys for notification tokens.
+It is a minimal server over a plain asyncio protocol, so that it does not slow down the programs that are measured. It
+also issues the tokens of a managed identity (App Service's endpoint), and serves the OpenID metadata and keys for
+notification tokens.
 """
 
 import asyncio
@@ -15,39 +17,40 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from bench.load import call_ids
+from bench.workload import call_ids
 
 ISSUER = "https://api.botframework.com"  # of notification tokens
-_END = b"\r\n\r\n"
+_HEAD_END = b"\r\n\r\n"
 _RENEWED = (
     b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncache-control: private\r\nstrict-transport-security: max-age=31536000\r\n"
     b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\nclient-request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n"
     b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
 )
 _HUNG_UP = b"HTTP/1.1 204 No Content\r\nrequest-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\n\r\n"
-_AWAY_BODY = b'{"error":{"code":"serviceUnavailable","message":"The service is away."}}'
-_AWAY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n" + (
-    b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\ncontent-length: %d\r\n\r\n%b" % (len(_AWAY_BODY), _AWAY_BODY)
+_OUTAGE_BODY = b'{"error":{"code":"serviceUnavailable","message":"The service is away."}}'
+_OUTAGE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n" + (
+    b"request-id: 8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11\r\ncontent-length: %d\r\n\r\n%b"
+    % (len(_OUTAGE_BODY), _OUTAGE_BODY)
 )
-_WINDOW = 1.0  # seconds
+_SECOND = 1.0
 
 
 class Counts:
-    """Who was asked for, and when."""
+    """The requests so far: how often each call was renewed, at which times, and the number of tokens."""
 
     def __init__(self) -> None:
         self.calls: Counter[bytes] = Counter()
         self.times = array("d")
-        self.tokens = 0  # that were asked for
+        self.tokens = 0
         self.answer = _RENEWED
 
     def count(self, call_id: bytes) -> None:
-        """One keepAlive has come."""
+        """Count a keepAlive of a call."""
         self.calls[call_id] += 1
         self.times.append(time.monotonic())
 
-    def told(self, expected: int) -> dict[str, int]:
-        """What came, held to the first so many of `call_ids`."""
+    def summary(self, expected: int) -> dict[str, int]:
+        """Compare the requests so far with the first `expected` ids of `call_ids`."""
         wanted = {call_id.encode() for call_id in call_ids(expected)}
         return {
             "asked": self.calls.total(),
@@ -59,16 +62,16 @@ class Counts:
         }
 
 
-def busiest(times: Iterable[float], window: float = _WINDOW) -> int:
-    """The most of these moments, in order, that lie within any window of so many seconds."""
+def busiest(times: Iterable[float], window: float = _SECOND) -> int:
+    """Return the largest number of these times, in ascending order, within any window of `window` seconds."""
     within: deque[float] = deque()
-    most = 0
-    for moment in times:
-        within.append(moment)
-        while within[0] <= moment - window:
+    largest = 0
+    for at in times:
+        within.append(at)
+        while within[0] <= at - window:
             within.popleft()
-        most = max(most, len(within))
-    return most
+        largest = max(largest, len(within))
+    return largest
 
 
 class _Connection(asyncio.Protocol):
@@ -84,9 +87,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while (end := self._buffer.find(_END)) >= 0:
+        while (end := self._buffer.find(_HEAD_END)) >= 0:
             head = self._buffer[:end]
-            whole = end + len(_END) + _content_length(head)
+            whole = end + len(_HEAD_END) + _content_length(head)
             if len(self._buffer) < whole:
                 return
             self._buffer = self._buffer[whole:]
@@ -103,19 +106,19 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_HUNG_UP)
             return
         path = target.partition(b"?")[0].decode()
-        self._transport.write(_json_answer(self._told(path)))
+        self._transport.write(_json_answer(self._content(path)))
 
-    def _told(self, path: str) -> object:
+    def _content(self, path: str) -> object:
         base = "http://{}:{}".format(*self._transport.get_extra_info("sockname")[:2])
         match path.strip("/").split("/"):
             case ["counts", expected]:
-                return self._counts.told(int(expected))
+                return self._counts.summary(int(expected))
             case ["reset"]:
-                self._counts.__init__()  # type: ignore[misc] # all of it anew
+                self._counts.__init__()  # type: ignore[misc] # resets every count
                 return {}
             case ["outage"]:
                 self._counts.__init__()  # type: ignore[misc] # as above
-                self._counts.answer = _AWAY
+                self._counts.answer = _OUTAGE
                 return {}
             case ["openid"]:
                 return {"issuer": ISSUER, "jwks_uri": f"{base}/keys"}
@@ -139,7 +142,15 @@ def _json_answer(content: object) -> bytes:
 
 
 async def serve(keys: str, identity: str | None = None) -> None:
-    """Serve on a free port of 127.0.0.1 until the process is ended; by https if there is a file with key and chain."""
+    """Serve on a free port of 127.0.0.1 until the process ends.
+
+    Parameters
+    ----------
+    keys
+        The JSON Web Key Set of notification tokens, as JSON.
+    identity
+        The path of a PEM file with key and certificate chain. With it the server speaks https.
+    """
     counts, context = Counts(), None
     if identity:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

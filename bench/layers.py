@@ -1,6 +1,7 @@
-"""What each layer about a keepAlive costs, in one process: `python -m bench.layers GRAPH CALLS TURNS`.
+"""The CPU time of each layer around a keepAlive, in one process: `python -m bench.layers GRAPH CALLS TURNS`.
 
-From a bare POST to a whole sweep with storage in memory: each does what the one before does, and more. They take turns.
+The layers go from a bare POST to a whole sweep with storage in memory. Each includes the one before. They take turns,
+so that a disturbance of the machine hits all of them.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from bench.load import TENANT, call_ids, side_by_side
+from bench.workload import TENANT, call_ids, run_concurrently
 from shared.clock import SystemClock
 from shared.config.settings import load_settings
 from shared.domain.calls import Call
@@ -29,21 +30,23 @@ type Work = Callable[[], Awaitable[None]]
 
 class _NoQueue:
     async def send(self, message: WakeUp, delay: timedelta) -> None:
-        """Take it."""
+        """Drop the message."""
 
 
 async def run(graph: str, count: int, turns: int) -> None:
-    """Take turns; tell the median and the least of the CPU time of each, in microseconds a call."""
-    parts = await _composed(count)
+    """Run each layer `turns` times, and print the median and the minimum of its CPU time, in microseconds a call."""
+    parts = await _compose(count)
     layers = _layers(parts, graph, list(call_ids(count)))
-    found: dict[str, list[float]] = {name: [] for name in layers}
+    microseconds: dict[str, list[float]] = {name: [] for name in layers}
     for _ in range(turns + 1):
         for name, work in layers.items():
             began = time.process_time()
             await work()
-            found[name].append(1e6 * (time.process_time() - began) / count)
-    warm = {name: took[1:] for name, took in found.items()}
-    print(json.dumps({name: {"median": statistics.median(took), "least": min(took)} for name, took in warm.items()}))
+            microseconds[name].append(1e6 * (time.process_time() - began) / count)
+    warm = {name: values[1:] for name, values in microseconds.items()}
+    print(
+        json.dumps({name: {"median": statistics.median(values), "least": min(values)} for name, values in warm.items()})
+    )
     await parts.http.close()
 
 
@@ -53,26 +56,26 @@ def _layers(parts: Services, graph: str, ids: list[str]) -> dict[str, Work]:
             response.raise_for_status()
             await response.read()
 
-    async def asked(call_id: str) -> None:
-        await _ask(parts.http, _address(graph, call_id))
+    async def through_client(call_id: str) -> None:
+        await _send(parts.http, _address(graph, call_id))
 
-    async def kept(call_id: str) -> None:
+    async def keep_alive(call_id: str) -> None:
         await parts.graph.keep_alive(call_id, TENANT)
 
-    async def swept() -> None:
-        tally = await parts.keeper.sweep("operator")
-        assert tally.renewed == len(ids)  # noqa: S101 (else it is no measure)
+    async def sweep() -> None:
+        stats = await parts.keeper.sweep("operator")
+        assert stats.renewed == len(ids)  # noqa: S101 (otherwise the figure means nothing)
 
     return {
-        "a bare POST of aiohttp's": lambda: side_by_side(ids, bare),
-        "our client: HttpClient.ask": lambda: side_by_side(ids, asked),
-        "with token and pace: GraphCalls.keep_alive": lambda: side_by_side(ids, kept),
-        "a sweep, storage in memory: Keeper.sweep": swept,
+        "a bare POST of aiohttp's": lambda: run_concurrently(ids, bare),
+        "our client: HttpClient.ask": lambda: run_concurrently(ids, through_client),
+        "with token and pace: GraphCalls.keep_alive": lambda: run_concurrently(ids, keep_alive),
+        "a sweep, storage in memory: Keeper.sweep": sweep,
     }
 
 
-async def _composed(count: int) -> Services:
-    """As in Azure, but with storage in memory."""
+async def _compose(count: int) -> Services:
+    """Build the services as in Azure, but with storage in memory, and store `count` calls."""
     parts, store = Services(load_settings(), SystemClock()), MemoryCallStore()
     parts.__dict__ |= {"store": store, "queue": _NoQueue()}
     now = parts.clock.now()
@@ -85,7 +88,7 @@ def _address(graph: str, call_id: str) -> str:
     return f"{graph}/v1.0/communications/calls/{call_id}/keepAlive"
 
 
-async def _ask(client: HttpClient, url: str) -> Response:
+async def _send(client: HttpClient, url: str) -> Response:
     request = Request("POST", url, _HEADERS, None, via_aiohttp=True)
     return await client.send(request, _TIMEOUT, wants_body=lambda head: not head.succeeded)
 

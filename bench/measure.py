@@ -1,4 +1,4 @@
-"""What a process tells of itself when it is done: time, CPU, memory, how long its requests took."""
+"""Figures of a process: time, CPU, memory, open descriptors, and the duration of its requests."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _OPEN = Path("/proc/self/fd")
 
 
 class Measure:
-    """From here to `tell`: seconds by the clock and of CPU, user and system together."""
+    """A measurement that begins when it is created: seconds by the clock, and CPU seconds in user and system mode."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []  # seconds, of each request
@@ -25,13 +25,21 @@ class Measure:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Take the time of a request; one that fails has none."""
+        """Measure the duration of a request. A request that fails is not counted."""
         began = time.perf_counter()
         yield
         self.latencies.append(time.perf_counter() - began)
 
     def figures(self, done: int | None = None, **more: float) -> Figures:
-        """The figures of `done` requests; None: of those that were timed."""
+        """Return the figures so far.
+
+        Parameters
+        ----------
+        done
+            Number of requests; None: the number of those that were measured.
+        more
+            Figures to add.
+        """
         seconds, cpu = time.perf_counter() - self._began, _cpu_seconds() - self._cpu
         return {
             "done": len(self.latencies) if done is None else done,
@@ -43,20 +51,21 @@ class Measure:
             **more,
         }
 
-    def tell(self) -> None:
-        """Print the figures as the last line, for whoever started this process."""
+    def print_figures(self) -> None:
+        """Print the figures as the last line, for the process that started this one."""
         print(json.dumps(self.figures()), flush=True)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that this share of them does not exceed; 0 where there are none."""
+    """Return the value that `share` of the values do not exceed; 0 if there are none."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
 def peak_mb() -> float:
-    """The most memory that this program had, in MB (10^6 bytes).
+    """Return the maximum memory that this program had, in MB (10^6 bytes).
 
-    On Linux not `ru_maxrss`: that begins with what the parent had when it started us (getrusage(2), exec keeps it).
+    On Linux it does not use `ru_maxrss`: that begins with the memory of the parent process (getrusage(2): exec keeps
+    it).
     """
     if _STATUS.is_file():
         return _status_mb("VmHWM")
@@ -65,21 +74,21 @@ def peak_mb() -> float:
 
 
 def resident_mb() -> float:
-    """The memory that this process has now, in MB; the peak where the system does not tell."""
+    """Return the memory that this process has now, in MB; the peak if the system has no proc(5)."""
     return _status_mb("VmRSS") if _STATUS.is_file() else peak_mb()
 
 
-def descriptors() -> int:
-    """Return the number of files and connections that this process has open; 0 if the system does not tell."""
+def open_descriptors() -> int:
+    """Return the number of files and connections that this process has open; 0 if the system has no proc(5)."""
     return len(list(_OPEN.iterdir())) if _OPEN.is_dir() else 0
 
 
 def cpu_seconds_of(pid: int) -> float:
-    """Seconds of CPU that another process has used, by proc(5); 0 where the system has no such file."""
-    told = Path(f"/proc/{pid}/stat")
-    if not told.is_file():
+    """Return the CPU seconds that another process has used, by proc(5); 0 if the system has no such file."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.is_file():
         return 0.0
-    fields = told.read_text(encoding="utf-8").rpartition(")")[2].split()
+    fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -89,6 +98,6 @@ def _cpu_seconds() -> float:
 
 
 def _status_mb(name: str) -> float:
-    """A size from proc(5), in MB."""
+    """Return a size from proc(5), in MB."""
     lines = _STATUS.read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) * 1024 / 1e6

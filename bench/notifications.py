@@ -1,14 +1,14 @@
-"""The notifications of a call's life, as Graph sends them: three, each of which makes one transaction of the app."""
+"""The notifications of one call, as Graph sends them: three, and the app writes one transaction for each."""
 
 import json
 from collections.abc import Iterator
 
 _STATES = ("establishing", "established", "terminated")
-EACH = len(_STATES)  # a call
+NOTIFICATIONS_PER_CALL = len(_STATES)
 
 
 def bodies(call_id: str) -> Iterator[bytes]:
-    """The three bodies, in order."""
+    """Return the bodies of a call's notifications, in order."""
     return (json.dumps({"value": [_notification(call_id, state)]}).encode() for state in _STATES)
 
 

@@ -1,4 +1,4 @@
-"""A sweep while Graph answers 503 to all: how long it takes, what it asks of storage, what it leaves behind."""
+"""A sweep while Graph answers 503 to every request: its duration, its storage transactions, and what it leaves."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -6,18 +6,33 @@ from typing import cast
 
 from azure.storage.queue import QueueClient
 
-from bench.contest import BenchError, Json, figures_of, filled, graph, in_rounds, module, progress
+from bench.figures import numbers_of
+from bench.processes import (
+    BenchError,
+    Json,
+    filled_storage,
+    graph_server,
+    module_command,
+    print_progress,
+    run_rounds,
+)
 from local.stack.processes import Children
 from shared.storage.wakeup_queue import QUEUE_NAME
 
 
-def outage(size: int) -> Json:
-    """Sweep so many calls, the first time after it began: each gets a row that says so, and a retry of its own."""
-    progress(f"{size} calls while Graph is away")
-    with Children() as children, graph(children) as url, filled(url, size) as env:
-        told = _first_sweep(url, size, env)
-        left = _messages(env["CALLS_STORAGE"])
-    figures, by_kind = figures_of(told), cast("dict[str, int]", told["transactions"])
+def measure_outage(size: int) -> Json:
+    """Measure the first sweep of an outage over `size` calls: each call gets a row with its failure, and a retry.
+
+    Raises
+    ------
+    BenchError
+        Another number of calls failed.
+    """
+    print_progress(f"{size} calls while Graph is away")
+    with Children() as children, graph_server(children) as url, filled_storage(url, size) as env:
+        printed = _first_sweep(url, size, env)
+        left = _count_messages(env["CALLS_STORAGE"])
+    figures, by_kind = numbers_of(printed), cast("dict[str, int]", printed["transactions"])
     if figures["failing"] != size:
         raise BenchError(f"{figures['failing']:.0f} of {size} calls failed")
     return {
@@ -30,11 +45,11 @@ def outage(size: int) -> Json:
 
 
 def _first_sweep(url: str, size: int, env: Mapping[str, str]) -> Json:
-    with closing(in_rounds(url, size, [module("sweep")], env, before="outage")) as rounds:
-        (told,) = next(rounds).told
-    return told
+    with closing(run_rounds(url, size, [module_command("sweep")], env, before="outage")) as rounds:
+        (printed,) = next(rounds).figures
+    return printed
 
 
-def _messages(storage: str) -> int:
+def _count_messages(storage: str) -> int:
     with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         return queue.get_queue_properties().approximate_message_count or 0

@@ -1,7 +1,7 @@
-"""Two rounds in one process: the first pays what a process pays once, the next what it pays each time.
+"""Two rounds in one process: the first includes what a process pays once, the next only what it pays each time.
 
-Whoever started the process says when a round begins, by SIGUSR1: so that what happened in one round can be counted
-before the other. The process says that it is ready, and the figures of each round, in a line each.
+The parent process starts each round by SIGUSR1, so that it can read Graph's counts between the rounds. The process
+prints one line if it is ready, and one line with the figures of each round.
 """
 
 import asyncio
@@ -11,25 +11,31 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 
 ROUNDS = (1, 2)
-READY = 0
-GO = signal.SIGUSR1
+READY_ROUND = 0  # the number in the line that says that the process is ready
+START_SIGNAL = signal.SIGUSR1
 
 
-async def in_rounds(work: Callable[[int], Awaitable[Mapping[str, object]]]) -> None:
-    """Do the work of each round, by its number, when it is time; tell its figures."""
-    go = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(GO, go.set)
-    _tell(READY, {})
+async def serve_rounds(work: Callable[[int], Awaitable[Mapping[str, object]]]) -> None:
+    """Do the work of each round if the parent starts it, and print the figures.
+
+    Parameters
+    ----------
+    work
+        Gets the number of the round, and returns its figures.
+    """
+    started = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(START_SIGNAL, started.set)
+    _print_round(READY_ROUND, {})
     for number in ROUNDS:
-        await go.wait()
-        go.clear()
-        _tell(number, await work(number))
+        await started.wait()
+        started.clear()
+        _print_round(number, await work(number))
 
 
-def line_of(number: int) -> str:
-    """A pattern for the line that tells of a round."""
+def pattern_of_round(number: int) -> str:
+    """Return a pattern that matches the line of a round."""
     return re.escape(f'{{"round": {number}') + ".*"
 
 
-def _tell(number: int, figures: Mapping[str, object]) -> None:
+def _print_round(number: int, figures: Mapping[str, object]) -> None:
     print(json.dumps({"round": number, **figures}), flush=True)

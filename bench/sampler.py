@@ -1,7 +1,7 @@
-"""Where a process's CPU time goes: each few milliseconds of it, whose code is running.
+"""A sampling profiler: every few milliseconds of CPU time it records whose code runs.
 
-A profiler that counts calls makes small functions look dear; this one costs next to nothing. A sample belongs to the
-nearest frame of a group that has a name: what is called of the standard library counts for whom it serves.
+A profiler that counts calls makes small functions look expensive; sampling costs almost nothing. A sample belongs to
+the innermost frame that is in a named group. So a function of the standard library counts for its caller.
 """
 
 import re
@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
-_EVERY = 0.001  # seconds of CPU; the kernel may take four
-REST = "the rest"
+_INTERVAL = 0.001  # seconds of CPU; the kernel may make it four milliseconds
+OTHER = "the rest"
 _AIOHTTP, _AZURE, _FOR_AZURE = "aiohttp", "the Azure SDK", "aiohttp, for the Azure SDK"
 _OURS = re.escape(str(Path(__file__).resolve().parent.parent))
 _GROUPS = (
@@ -31,19 +31,19 @@ _GROUPS = (
 
 
 class Sampler:
-    """A context that samples, in the main thread."""
+    """A context manager that samples the main thread."""
 
     def __init__(self) -> None:
         self.samples: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGPROF, self._sample)
-        signal.setitimer(signal.ITIMER_PROF, _EVERY, _EVERY)
+        signal.setitimer(signal.ITIMER_PROF, _INTERVAL, _INTERVAL)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one may be under way
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # a signal may still be pending
 
     def _sample(self, _number: int, frame: FrameType | None) -> None:
         files = []
@@ -54,11 +54,11 @@ class Sampler:
 
 
 def group_of(files: Iterable[str]) -> str:
-    """Whose code is running, by the files of its frames, the innermost first."""
+    """Return the group of a sample by the files of its frames, the innermost first."""
     groups = [group for file in files if (group := _group(file))]
     if groups[:1] == [_AIOHTTP] and _AZURE in groups:
         return _FOR_AZURE
-    return groups[0] if groups else REST
+    return groups[0] if groups else OTHER
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The results as tables for the terminal, and the goals that they are held to."""
+"""The results as tables for the terminal, and the goals that they must meet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,99 +8,107 @@ type Json = Mapping[str, object]
 
 CONTESTANTS = {"bare": "(a) bare aiohttp loop", "sdk": "(b) msgraph-sdk", "sweep": "(c) our whole sweep"}
 SWEEPS = {"first": "the first of a process", "next": "the next of the same process"}
-NOTIFIED = ("a second", "p99 ms", "CPU ms, ours", "CPU ms, Azurite")
-HUNG_UP = ("a hang-up", "p50 ms", "p90 ms")
-_COLUMNS = ("requests/s", "CPU s per 1,000", "p99 ms", "peak MB")
+NOTIFICATION_COLUMNS = ("a second", "p99 ms", "CPU ms, ours", "CPU ms, Azurite")
+HANG_UP_COLUMNS = ("a hang-up", "p50 ms", "p90 ms")
+_FIGURE_COLUMNS = ("requests/s", "CPU s per 1,000", "p99 ms", "peak MB")
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is asked for, what was measured, whether that is enough, and what else there is to know of it."""
+    """A goal with its bound in words, the measured value, True if it is met, and a note for the reader."""
 
     text: str
     measured: float
     met: bool
-    beside: str = ""
+    note: str = ""
 
 
 def goals(results: Json) -> list[Goal]:
-    """The goals that these results can be held to. Sweeps are held to them by the next one of a process."""
-    return [*_of_contest(results), *_of_the_rest(results)]
+    """Return the goals of the parts that were measured. For sweeps the second one of a process counts."""
+    return [*_keep_alive_goals(results), *_other_goals(results)]
 
 
 def tables(results: Json) -> str:
-    """All that was measured, one table a part."""
+    """Return one table for each part that was measured, and the table of goals."""
     return "\n\n".join(_tables(results))
 
 
-def _of_contest(results: Json) -> Iterator[Goal]:
+def _keep_alive_goals(results: Json) -> Iterator[Goal]:
     for size, result in _sizes(results):
-        first, after = _part(result, "first"), _part(result, "next")
-        for rival, letter, least in (("bare", "a", 0.6), ("sdk", "b", 5.0)):
-            if (name := f"ratio_to_{rival}") in after:
-                beside = f"by CPU time {_number(after, f'cpu_{name}'):.2f}; the first sweep {_number(first, name):.2f}"
-                text = f"(c) / ({letter}), requests/s, {size:,} calls, {_processes(after)}"
-                yield _at_least(text, _number(after, name), least, beside)
-        sweep, asked = _part(after, "sweep"), _part(after, "transactions")
+        first, second = _part(result, "first"), _part(result, "next")
+        for rival, letter, bound in (("bare", "a", 0.6), ("sdk", "b", 5.0)):
+            if (name := f"ratio_to_{rival}") in second:
+                note = f"by CPU time {_number(second, f'cpu_{name}'):.2f}; the first sweep {_number(first, name):.2f}"
+                text = f"(c) / ({letter}), requests/s, {size:,} calls, {_processes(second)}"
+                yield _at_least(text, _number(second, name), bound, note)
+        sweep, transactions = _part(second, "sweep"), _part(second, "transactions")
         seconds = f"the first sweep {_number(_part(first, 'sweep'), 'seconds'):.1f}"
         yield _at_most(f"peak memory of a process, MB, {size:,} calls", _number(sweep, "peak_mb"), 300)
         yield _at_most(f"seconds of one sweep, {size:,} calls", _number(sweep, "seconds"), 240, seconds)
-        if size >= 10_000:  # noqa: PLR2004 (the goal is for so many: below, the fixed part weighs more)
-            share = _number(asked, "per_call_and_hour")
+        if size >= 10_000:  # noqa: PLR2004 (with fewer calls the fixed part weighs more, so there is no goal)
+            share = _number(transactions, "per_call_and_hour")
             yield _at_most(f"storage transactions per call and hour, {size:,} calls", share, 0.03)
 
 
-def _of_the_rest(results: Json) -> Iterator[Goal]:
-    if pace := _maybe(results, "pace"):
-        most = _number(pace, "set")
-        yield _at_most("most requests to Graph in any second", _number(pace, "peak_per_second"), most)
+def _other_goals(results: Json) -> Iterator[Goal]:
+    if rate_limit := _maybe(results, "pace"):
+        peak, limit = _number(rate_limit, "peak_per_second"), _number(rate_limit, "set")
+        yield _at_most("most requests to Graph in any second", peak, limit)
     if webhook := _maybe(results, "webhook"):
         alone = 1000 / _number(_part(webhook, "bound"), "storage_cpu_ms")
-        beside = f"of what Azurite's CPU time would bear {_number(_part(webhook, 'host'), 'per_second') / alone:.2f}"
-        yield _at_least("notifications/s, host / its writes alone", _number(webhook, "ratio_to_bound"), 0.5, beside)
+        note = f"of what Azurite's CPU time would bear {_number(_part(webhook, 'host'), 'per_second') / alone:.2f}"
+        yield _at_least("notifications/s, host / its writes alone", _number(webhook, "ratio_to_bound"), 0.5, note)
     if tenants := _maybe(results, "tenants"):
-        of = f"{_number(tenants, 'tenants'):,.0f} tenants"
+        count = f"{_number(tenants, 'tenants'):,.0f} tenants"
         grown = f"grown by {_number(tenants, 'grown_mb'):.0f}"
-        yield _at_most(f"peak memory of a process, MB, {of}", _number(tenants, "peak_mb"), 200, grown)
-        yield _at_most(f"open descriptors, {of}", _number(tenants, "descriptors"), 200)
+        yield _at_most(f"peak memory of a process, MB, {count}", _number(tenants, "peak_mb"), 200, grown)
+        yield _at_most(f"open descriptors, {count}", _number(tenants, "descriptors"), 200)
     if hang_up := _maybe(results, "hang_up"):
         more = _number(hang_up, "beside_p50_ms") - _number(hang_up, "idle_p50_ms")
-        beside = f"idle {_number(hang_up, 'idle_p50_ms'):.0f}, most requests in a second {hang_up['peak_per_second']}"
-        yield _at_most("a hang-up while a sweep runs takes longer by, p50, ms", more, 50, beside)
+        note = f"idle {_number(hang_up, 'idle_p50_ms'):.0f}, most requests in a second {hang_up['peak_per_second']}"
+        yield _at_most("a hang-up while a sweep runs takes longer by, p50, ms", more, 50, note)
     if cold := _maybe(results, "cold_start"):
         yield _at_most("import of function_app, ms", _number(cold, "import_ms"), 600)
 
 
 def _tables(results: Json) -> Iterator[str]:
-    for size, result in _sizes(results):
-        for place, title in SWEEPS.items():
-            found = _part(result, place)
-            head = f"{size:,} calls, {_processes(found)} of ours, {title}"
-            rows = [(title, *row_of(_part(found, name))) for name, title in CONTESTANTS.items() if name in found]
-            yield _table((head, *_COLUMNS), rows) + "\n" + _below(found)
-    if pace := _maybe(results, "pace"):
-        yield _table(("set rate", "calls", "most in a second"), [_texts(pace, "set", "calls", "peak_per_second")])
+    yield from _keep_alive_tables(results)
+    if rate_limit := _maybe(results, "pace"):
+        yield _table(("set rate", "calls", "most in a second"), [_texts(rate_limit, "set", "calls", "peak_per_second")])
     if outage := _maybe(results, "outage"):
-        yield _table(("a sweep while Graph is away", ""), rows_of_outage(outage))
+        yield _table(("a sweep while Graph is away", ""), outage_rows(outage))
     if webhook := _maybe(results, "webhook"):
-        yield _table(("notifications", *NOTIFIED), rows_of_webhook(webhook))
+        yield _table(("notifications", *NOTIFICATION_COLUMNS), webhook_rows(webhook))
     if tenants := _maybe(results, "tenants"):
-        yield _table(("many tenants", ""), rows_of_tenants(tenants))
+        yield _table(("many tenants", ""), tenant_rows(tenants))
     if hang_up := _maybe(results, "hang_up"):
-        yield _table(HUNG_UP, rows_of_hang_up(hang_up))
+        yield _table(HANG_UP_COLUMNS, hang_up_rows(hang_up))
     if profile := _maybe(results, "profile"):
-        yield from (_table(head, rows) for head, rows in profiles(profile))
+        yield from (_table(head, rows) for head, rows in profile_tables(profile))
     if cold := _maybe(results, "cold_start"):
-        costs = cast("Sequence[Sequence[object]]", cold["costliest"])
-        rows = [(str(name), f"{cost:.0f}") for name, cost in costs]
-        whole = ("import of function_app", f"{_number(cold, 'import_ms'):.0f}")
-        yield _table(("what a cold start imports", "ms"), [whole, *rows]) + "\n" + _disk(cold)
-    marks = [(it.text, f"{it.measured:,.3g}", "met" if it.met else "MISSED", it.beside) for it in goals(results)]
+        yield _cold_start_table(cold)
+    marks = [(it.text, f"{it.measured:,.3g}", "met" if it.met else "MISSED", it.note) for it in goals(results)]
     yield _table(("goal", "measured", "", ""), marks)
 
 
-def row_of(figures: Json) -> tuple[str, ...]:
-    """A contestant's figures: requests a second, CPU seconds per 1,000, p99, peak memory."""
+def _keep_alive_tables(results: Json) -> Iterator[str]:
+    for size, result in _sizes(results):
+        for sweep, title in SWEEPS.items():
+            found = _part(result, sweep)
+            head = f"{size:,} calls, {_processes(found)} of ours, {title}"
+            rows = [(name, *figures_row(_part(found, key))) for key, name in CONTESTANTS.items() if key in found]
+            yield _table((head, *_FIGURE_COLUMNS), rows) + "\n" + _ratios_line(found)
+
+
+def _cold_start_table(cold: Json) -> str:
+    costs = cast("Sequence[Sequence[object]]", cold["costliest"])
+    rows = [(str(name), f"{cost:.0f}") for name, cost in costs]
+    whole = ("import of function_app", f"{_number(cold, 'import_ms'):.0f}")
+    return _table(("what a cold start imports", "ms"), [whole, *rows]) + "\n" + _disk_line(cold)
+
+
+def figures_row(figures: Json) -> tuple[str, ...]:
+    """Return the cells of a contestant: requests a second, CPU seconds per 1,000, p99, peak memory."""
     return (
         f"{_number(figures, 'per_second'):,.0f}",
         f"{_number(figures, 'cpu_seconds_per_1000'):.3f}",
@@ -109,8 +117,8 @@ def row_of(figures: Json) -> tuple[str, ...]:
     )
 
 
-def rows_of_outage(outage: Json) -> list[tuple[str, str]]:
-    """What a sweep costs while Graph is away."""
+def outage_rows(outage: Json) -> list[tuple[str, str]]:
+    """Return what a sweep costs while Graph is away."""
     kinds = cast("Mapping[str, int]", outage["by_kind"])
     return [
         ("calls", f"{_number(outage, 'calls'):,.0f}"),
@@ -123,8 +131,8 @@ def rows_of_outage(outage: Json) -> list[tuple[str, str]]:
     ]
 
 
-def rows_of_tenants(tenants: Json) -> list[tuple[str, str]]:
-    """What many tenants cost a process."""
+def tenant_rows(tenants: Json) -> list[tuple[str, str]]:
+    """Return what many tenants cost a process."""
     return [
         ("tenants", f"{_number(tenants, 'tenants'):,.0f}"),
         ("seconds, with a token for each", f"{_number(tenants, 'seconds'):.1f}"),
@@ -136,8 +144,8 @@ def rows_of_tenants(tenants: Json) -> list[tuple[str, str]]:
     ]
 
 
-def rows_of_hang_up(hang_up: Json) -> list[tuple[str, ...]]:
-    """How long a hang-up takes, idle and while a sweep runs."""
+def hang_up_rows(hang_up: Json) -> list[tuple[str, ...]]:
+    """Return the duration of a hang-up, in an idle process and while a sweep runs."""
     calls, rate = _number(hang_up, "calls"), _number(hang_up, "set")
     titles = {
         "idle": "in an idle process",
@@ -149,8 +157,8 @@ def rows_of_hang_up(hang_up: Json) -> list[tuple[str, ...]]:
     ]
 
 
-def rows_of_webhook(webhook: Json) -> list[tuple[str, ...]]:
-    """Notifications a second, their p99, and what CPU time one takes of each process."""
+def webhook_rows(webhook: Json) -> list[tuple[str, ...]]:
+    """Return notifications a second, their p99, and the CPU time that one takes of each process."""
     rows: list[tuple[str, ...]] = []
     for name, title in {"host": "our webhook", "empty_host": "an empty handler", "bound": "its writes alone"}.items():
         found = _part(webhook, name)
@@ -161,36 +169,36 @@ def rows_of_webhook(webhook: Json) -> list[tuple[str, ...]]:
     return rows
 
 
-def profiles(profile: Json) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
-    """Where the time goes, a table with its head for each of: a sweep, the layers, a notification, its requests."""
+def profile_tables(profile: Json) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield head and rows of a table for each of: a sweep, the layers, a notification, its storage requests."""
     sweep, notification = _part(profile, "sweep"), _part(profile, "notification")
-    each = 1e6 * _number(sweep, "cpu_seconds") / _number(sweep, "calls")
+    microseconds = 1e6 * _number(sweep, "cpu_seconds") / _number(sweep, "calls")
     shares = cast("Mapping[str, float]", sweep["groups"]).items()
-    rows = [(name, f"{100 * share:.0f} %", f"{each * share:.0f}") for name, share in shares]
+    rows = [(name, f"{100 * share:.0f} %", f"{microseconds * share:.0f}") for name, share in shares]
     head = f"the next sweep of {_number(sweep, 'calls'):,.0f} calls"
-    yield (head, "CPU time", "microseconds a call"), [*rows, ("all", "100 %", f"{each:.0f}")]
+    yield (head, "CPU time", "microseconds a call"), [*rows, ("all", "100 %", f"{microseconds:.0f}")]
     layers = cast("Mapping[str, Json]", profile["layers"]).items()
-    took = [(name, f"{_number(it, 'median'):.0f}", f"{_number(it, 'least'):.0f}") for name, it in layers]
-    yield ("a keepAlive, microseconds of CPU", "median", "least"), took
+    layer_rows = [(name, f"{_number(it, 'median'):.0f}", f"{_number(it, 'least'):.0f}") for name, it in layers]
+    yield ("a keepAlive, microseconds of CPU", "median", "least"), layer_rows
     shares = cast("Mapping[str, float]", notification["groups"]).items()
     yield ("the host, notified", "CPU time"), [(name, f"{100 * share:.0f} %") for name, share in shares]
     requests = cast("Mapping[str, float]", notification["requests"]).items()
-    rows_of_requests = [(kind, f"{count:.2f}") for kind, count in requests]
-    yield ("requests to storage", "a notification"), rows_of_requests
+    request_rows = [(kind, f"{count:.2f}") for kind, count in requests]
+    yield ("requests to storage", "a notification"), request_rows
 
 
-def _disk(cold: Json) -> str:
+def _disk_line(cold: Json) -> str:
     app, libraries = _number(cold, "app_bytes") / 1e6, _number(cold, "libraries_bytes") / 1e6
     return f"  on disk: app {app:.1f} MB, its libraries {libraries:.1f} MB"
 
 
-def _below(result: Json) -> str:
-    asked = _part(result, "transactions")
+def _ratios_line(result: Json) -> str:
+    transactions = _part(result, "transactions")
     ratios = f"(c) / (a) {_number(result, 'ratio_to_bare'):.2f}, by CPU {_number(result, 'cpu_ratio_to_bare'):.2f}"
     if "ratio_to_sdk" in result:
         ratios += f"; (c) / (b) {_number(result, 'ratio_to_sdk'):.1f}, by CPU {_number(result, 'cpu_ratio_to_sdk'):.1f}"
-    storage = f"{_number(asked, 'a_sweep'):.0f} storage transactions a sweep"
-    return f"  {ratios}; {storage}, {_number(asked, 'per_call_and_hour'):.4f} per call and hour"
+    storage = f"{_number(transactions, 'a_sweep'):.0f} storage transactions a sweep"
+    return f"  {ratios}; {storage}, {_number(transactions, 'per_call_and_hour'):.4f} per call and hour"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -227,9 +235,9 @@ def _texts(figures: Json, *names: str) -> tuple[str, ...]:
     return tuple(f"{_number(figures, name):,.0f}" for name in names)
 
 
-def _at_least(text: str, measured: float, bound: float, beside: str = "") -> Goal:
-    return Goal(f"{text}: at least {bound:g}", measured, measured >= bound, beside)
+def _at_least(text: str, measured: float, bound: float, note: str = "") -> Goal:
+    return Goal(f"{text}: at least {bound:g}", measured, measured >= bound, note)
 
 
-def _at_most(text: str, measured: float, bound: float, beside: str = "") -> Goal:
-    return Goal(f"{text}: at most {bound:g}", measured, measured <= bound, beside)
+def _at_most(text: str, measured: float, bound: float, note: str = "") -> Goal:
+    return Goal(f"{text}: at most {bound:g}", measured, measured <= bound, note)

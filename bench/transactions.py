@@ -1,4 +1,4 @@
-"""Counts the requests that a process sends to storage, by kind: each is a transaction that Azure bills."""
+"""A counter of the requests that a process sends to storage, by kind. Azure bills each as a transaction."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_TOKENS = "/msi/token"  # asked for by the same library, but not of storage
+_TOKENS = "/msi/token"  # the same library requests tokens, which are no storage transactions
 _KINDS = (
     ("POST", r"/\$batch", "table: transaction"),
     ("POST", r"/Tables", "table: make it"),
@@ -25,9 +25,9 @@ _KINDS = (
 
 
 class Transactions:
-    """A context that counts, retries included: it stands where the SDK sends its requests, and costs next to nothing.
+    """A context manager that counts requests, including retries, in the SDK's method that sends them.
 
-    The SDK's own log would tell the same, but takes as much time as some requests do.
+    It costs almost nothing. The SDK's log has the same facts, but takes as much time as some requests.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Transactions:
                 self.counts[_kind(request.method, request.url)] += 1
             return await send(transport, request, **config)
 
-        AioHttpTransport.send = counted  # a counter, around the very method
+        AioHttpTransport.send = counted  # wraps the method with a counter
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

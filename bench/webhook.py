@@ -1,4 +1,4 @@
-"""The webhook through host and storage, beside a host with an empty handler and storage's own rate of writing."""
+"""The webhook with host and storage, compared with a host whose handler is empty, and with storage writes alone."""
 
 import json
 import sys
@@ -6,23 +6,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from bench.contest import ROOT, Json, figures_of, graph, middle, module, progress, ratio, run, told
 from bench.environment import app_settings
+from bench.figures import median_figures, median_ratio, numbers_of
 from bench.graph import ISSUER
-from bench.load import IN_FLIGHT, TENANT
 from bench.measure import Figures, cpu_seconds_of
-from bench.notifications import EACH
-from bench.rounds import GO
+from bench.notifications import NOTIFICATIONS_PER_CALL
+from bench.processes import ROOT, Json, graph_server, module_command, parse_figures, print_progress, run_command
+from bench.rounds import START_SIGNAL
+from bench.workload import IN_FLIGHT, TENANT
 from local.stack import azurite
 from local.stack.processes import Child, Children
 from simulator.signing import SigningKey
 
-LIFE = 3600  # seconds of the token: longer than Graph's, so that one does for a run
-_PATIENCE = 60.0  # seconds for a host to be ready
-_EMPTY = """
+TOKEN_LIFETIME = timedelta(hours=1)  # longer than Graph's, so that one token lasts for a run
+_MAX_START_TIME = timedelta(minutes=1)  # until a host is ready
+_EMPTY_APP = """
 import azure.functions as func
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
@@ -34,41 +36,48 @@ async def receive(req: func.HttpRequest) -> func.HttpResponse:
 """
 
 
-def webhook(calls: int, rounds: int) -> Json:
-    """Measure the three, round by round, each on a new storage."""
+def measure_webhook(calls: int, rounds: int) -> Json:
+    """Measure our host, the empty host and the storage writes, round by round, each on a new storage."""
     hosts: list[Figures] = []
     empty: list[Figures] = []
     bound: list[Figures] = []
     with _graph() as (url, key), _empty_app() as folder:
         for number in range(rounds):
-            progress(f"notifications of {calls} calls, round {number + 1} of {rounds}")
+            print_progress(f"notifications of {calls} calls, round {number + 1} of {rounds}")
             with _storage(url) as (storage, env), _host(env) as (host, address):
-                hosts.append(_loaded(calls, [host, storage], _notify(address, calls, _token(key, env))))
+                hosts.append(_measure_load(calls, [host, storage], _send_command(address, calls, _token(key, env))))
             with _storage(url) as (storage, env):
-                bound.append(_loaded(calls, [storage], module("direct", calls), env))
-                with _host(env, folder) as (host, address):  # which asks nothing of it
-                    empty.append(_loaded(calls, [host, storage], _notify(address, calls, "none")))
+                bound.append(_measure_load(calls, [storage], module_command("storage_writes", calls), env))
+                with _host(env, folder) as (host, address):  # it does not use this storage
+                    empty.append(_measure_load(calls, [host, storage], _send_command(address, calls, "none")))
     return {
-        "host": middle(hosts),
-        "empty_host": middle(empty),
-        "bound": middle(bound),
-        "ratio_to_bound": ratio(hosts, bound, "per_second"),
-        "ratio_to_empty_host": ratio(hosts, empty, "per_second"),
+        "host": median_figures(hosts),
+        "empty_host": median_figures(empty),
+        "bound": median_figures(bound),
+        "ratio_to_bound": median_ratio(hosts, bound, "per_second"),
+        "ratio_to_empty_host": median_ratio(hosts, empty, "per_second"),
     }
 
 
-def looked_into(calls: int) -> tuple[dict[str, float], dict[str, int]]:
-    """What a host asks of storage for a notification, by kind, and where its CPU time goes, by samples."""
+def profile_host(calls: int) -> tuple[dict[str, float], dict[str, int]]:
+    """Return the storage requests of a host for one notification, by kind, and samples of its CPU time, by group.
+
+    First it sends the notifications of `IN_FLIGHT` calls to count requests, then those of `calls` calls to sample.
+    """
     few = IN_FLIGHT
-    with _graph() as (url, key), _storage(url) as (_, env), _host(env, program="bench.host") as (host, address):
+    with (
+        _graph() as (url, key),
+        _storage(url) as (_, env),
+        _host(env, program="bench.profiled_host") as (host, address),
+    ):
         token = _token(key, env)
-        host.send(GO)
-        run(_notify(address, few, token))
-        host.send(GO)
-        run(_notify(address, calls, token, 2 * few))
-        host.send(GO)
+        host.send(START_SIGNAL)
+        run_command(_send_command(address, few, token))
+        host.send(START_SIGNAL)
+        run_command(_send_command(address, calls, token, 2 * few))
+        host.send(START_SIGNAL)
         found = json.loads(host.wait_for(r"^{.*}$")[0])
-    sent = 2 * few * EACH  # with those that open the connections
+    sent = 2 * few * NOTIFICATIONS_PER_CALL  # including those that open the connections
     return {kind: count / sent for kind, count in sorted(found["requests"].items())}, found["samples"]
 
 
@@ -77,25 +86,37 @@ class _Process(Protocol):
     def pid(self) -> int: ...
 
 
-def _loaded(
+def _measure_load(
     calls: int, watched: Sequence[_Process], command: Sequence[str], env: Mapping[str, str] | None = None
 ) -> Figures:
-    """Run what sends the load; with the CPU milliseconds a notification of the processes that bear it, storage last."""
+    """Run a command that sends notifications, and return its figures.
+
+    It adds the CPU milliseconds for each notification, of the host and of storage.
+
+    Parameters
+    ----------
+    calls
+        Number of calls that the notifications are about.
+    watched
+        The processes that handle the notifications, storage last.
+    command, env
+        The command line and its settings.
+    """
     before = [cpu_seconds_of(process.pid) for process in watched]
-    figures = figures_of(told(run(command, env)))
-    sent = (calls + IN_FLIGHT) * EACH  # with those that open the connections
+    figures = numbers_of(parse_figures(run_command(command, env)))
+    sent = (calls + IN_FLIGHT) * NOTIFICATIONS_PER_CALL  # including those that open the connections
     used = [1000 * (cpu_seconds_of(process.pid) - began) / sent for process, began in zip(watched, before, strict=True)]
     return {**figures, "host_cpu_ms": sum(used[:-1]), "storage_cpu_ms": used[-1]}
 
 
-def _notify(address: str, calls: int, token: str, first: int = 0) -> list[str]:
-    return module("notify", f"{address}/api/notifications", calls, token, first)
+def _send_command(address: str, calls: int, token: str, first: int = 0) -> list[str]:
+    return module_command("send_notifications", f"{address}/api/notifications", calls, token, first)
 
 
 @contextmanager
 def _graph() -> Iterator[tuple[str, SigningKey]]:
     key = SigningKey("notifications")
-    with Children() as children, graph(children, json.dumps({"keys": [key.jwk()]})) as url:
+    with Children() as children, graph_server(children, json.dumps({"keys": [key.jwk()]})) as url:
         yield url, key
 
 
@@ -110,18 +131,19 @@ def _host(env: Mapping[str, str], root: Path = ROOT, program: str = "local.host"
     with Children() as children:
         command = [sys.executable, "-m", program, "--port", "0", "--root", str(root)]
         host = children.start("host", command, env={**env, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        yield host, host.wait_for(r"host ready: (http://127\.0\.0\.1:\d+)", _PATIENCE)[1]
+        yield host, host.wait_for(r"host ready: (http://127\.0\.0\.1:\d+)", _MAX_START_TIME.total_seconds())[1]
         host.check()
 
 
 @contextmanager
 def _empty_app() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="call-keeper-bench-") as folder:
-        Path(folder, "function_app.py").write_text(_EMPTY, encoding="utf-8")
+        Path(folder, "function_app.py").write_text(_EMPTY_APP, encoding="utf-8")
         Path(folder, "host.json").write_text((ROOT / "host.json").read_text(encoding="utf-8"), encoding="utf-8")
         yield Path(folder)
 
 
 def _token(key: SigningKey, env: Mapping[str, str]) -> str:
     now = int(time.time())
-    return key.sign({"iss": ISSUER, "aud": env["GRAPH_APP_ID"], "tid": TENANT, "nbf": now - 60, "exp": now + LIFE})
+    expires = now + int(TOKEN_LIFETIME.total_seconds())
+    return key.sign({"iss": ISSUER, "aud": env["GRAPH_APP_ID"], "tid": TENANT, "nbf": now - 60, "exp": expires})

@@ -1,1 +1,1 @@
-"""The deployment: Bicep, and the small programs that go with it. Not deployed itself."""
+"""The infrastructure in Bicep, and the commands that deploy it. Not deployed itself."""

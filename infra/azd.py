@@ -1,6 +1,6 @@
-"""What azd runs before and after its own steps: the hooks of azure.yaml, `python3 -m infra.azd <hook>`.
+"""The hooks of azure.yaml, which azd runs before and after its own steps: `python3 -m infra.azd <hook>`.
 
-azd hands over the environment that it keeps (`azd env get-values`) as environment variables.
+azd passes the values of its environment (`azd env get-values`) as environment variables.
 """
 
 import argparse
@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 
 from infra import azure_rights
 from infra.commands import CommandError, Steps
-from infra.deploy import grant, graph_of, publish
+from infra.deploy import cloud_options, grant_permissions, publish_package
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def preprovision(steps: Steps) -> None:
-    """Refuse early what would fail after minutes: no bot, or an `az` that is signed in elsewhere."""
+    """Fail early instead of after minutes: if no bot is set, or `az` is signed in to another subscription."""
     bot = os.environ.get("GRAPH_APP_ID", "")
     if not _GUID.fullmatch(bot):
         raise CommandError('GRAPH_APP_ID is not set: azd env set GRAPH_APP_ID "<client id of the bot\'s registration>"')
-    account = azure_rights.account()
+    account = azure_rights.read_account()
     wanted = os.environ.get("AZURE_SUBSCRIPTION_ID") or account.subscription
     if account.subscription != wanted:
         raise CommandError(
@@ -32,18 +32,17 @@ def preprovision(steps: Steps) -> None:
 
 
 def postprovision(steps: Steps) -> None:
-    """Let the bot trust the app's identity. If the directory refuses that, it is told and azd goes on."""
-    further = graph_of(azure_rights.account().cloud)
-    grant(steps, _needed("GRAPH_APP_ID"), _needed("IDENTITY_PRINCIPAL_ID"), further)
+    """Let the bot trust the app's identity. If the directory refuses that, print it and let azd go on."""
+    options = cloud_options(azure_rights.read_account().cloud)
+    grant_permissions(steps, _required("GRAPH_APP_ID"), _required("IDENTITY_PRINCIPAL_ID"), options)
 
 
 def postdeploy(steps: Steps) -> None:
     """Build the package, upload it and prove it. azd itself uploads nothing: azure.yaml names no service."""
-    publish(_needed("AZURE_RESOURCE_GROUP"), _needed("FUNCTION_APP_NAME"))
-    steps.note(
-        f"app {_needed('FUNCTION_APP_NAME')}, group {_needed('AZURE_RESOURCE_GROUP')}, API {_needed('API_BASE_URL')}"
-    )
-    steps.note(f"webhook, the bot's callbackUri: {_needed('WEBHOOK_URL')}")
+    publish_package(_required("AZURE_RESOURCE_GROUP"), _required("FUNCTION_APP_NAME"))
+    app, group = _required("FUNCTION_APP_NAME"), _required("AZURE_RESOURCE_GROUP")
+    steps.note(f"app {app}, group {group}, API {_required('API_BASE_URL')}")
+    steps.note(f"webhook, the bot's callbackUri: {_required('WEBHOOK_URL')}")
 
 
 HOOKS: dict[str, Callable[[Steps], None]] = {
@@ -54,7 +53,7 @@ HOOKS: dict[str, Callable[[Steps], None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a hook; 1 if it failed, which ends azd's command."""
+    """Run a hook; return 1 if it failed, which ends azd's command."""
     parser = argparse.ArgumentParser(prog="python3 -m infra.azd", description=__doc__)
     parser.add_argument("hook", choices=sorted(HOOKS))
     try:
@@ -65,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _needed(name: str) -> str:
+def _required(name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise CommandError(f"azd has no {name}: azd provision makes it")
+        raise CommandError(f"azd has no {name}: run azd provision first")
     return value
 
 

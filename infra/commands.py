@@ -1,6 +1,6 @@
-"""Runs `az`, `gh` and our own scripts: what they print as JSON, their errors in one line.
+"""Runs `az`, `gh` and our own scripts: it parses the JSON that they print, and shortens their errors to one line.
 
-Python's own library and nothing else, as in all of `infra`: an operator needs no development set-up.
+All of `infra` uses only Python's standard library, so that an operator needs no development set-up.
 """
 
 import json
@@ -14,11 +14,19 @@ from datetime import timedelta
 from pathlib import Path
 
 Json = dict[str, object]
-MAX_WORDS = 800  # characters of an error that are shown
+MAX_ERROR_LENGTH = 800  # characters that are shown
+RUN_AGAIN = "Completed steps stay. Correct the problem, then run the same command again."
 ROOT = Path(__file__).resolve().parent.parent
-MAX_DURATION = timedelta(minutes=45)  # of one command; the longest, a first deployment, takes a few minutes
-_WHERE_TO_GET = {"az": "https://aka.ms/azure-cli", "gh": "https://cli.github.com"}
-_ABSENT = ("ResourceNotFound", "ResourceGroupNotFound", "could not be found", "was not found", "HTTP 404", "Not Found")
+MAX_DURATION = timedelta(minutes=45)  # of one command; a first deployment is the longest and takes a few minutes
+_INSTALL_PAGES = {"az": "https://aka.ms/azure-cli", "gh": "https://cli.github.com"}
+_NOT_FOUND_TEXTS = (
+    "ResourceNotFound",
+    "ResourceGroupNotFound",
+    "could not be found",
+    "was not found",
+    "HTTP 404",
+    "Not Found",
+)
 
 
 class CommandError(Exception):
@@ -26,54 +34,63 @@ class CommandError(Exception):
 
 
 class NotFoundError(CommandError):
-    """The command asked for something that does not exist."""
+    """The object that the command names does not exist."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Changes, one clear line for each: `done`, `there` if nothing had to be done, `would` in a dry run."""
+    """The changes of a command, with one line for each: `done`, `there` if it already existed, `would` in a dry run."""
 
     dry_run: bool = False
 
-    def there(self, what: str) -> None:
-        """Tell that something is as it should be."""
+    def report_existing(self, what: str) -> None:
+        """Print that something already is as it should be."""
         sys.stdout.write(f"there: {what}\n")
 
-    def note(self, what: str) -> None:
-        """Tell what the operator should know or do."""
-        sys.stdout.write(f"note:  {what}\n")
+    def note(self, text: str) -> None:
+        """Print something that the operator should know or do."""
+        sys.stdout.write(f"note:  {text}\n")
 
     def change(self, what: str, *command: str, text: str | None = None) -> Json:
-        """Run a command that changes something and return the object it prints.
+        """Run a command that changes something, and return the JSON object that it prints.
 
-        A dry run prints the command instead and returns an empty object.
+        A dry run prints the command instead, and returns an empty object.
+
+        Parameters
+        ----------
+        what
+            The thing that is created or changed, for the line.
+        command
+            The program and its arguments.
+        text
+            Its standard input.
         """
         if self.dry_run:
-            given = f" <<< {shlex.quote(text)}" if text else ""
-            sys.stdout.write(f"would: {what}\n       {shlex.join(command)}{given}\n")
+            standard_input = f" <<< {shlex.quote(text)}" if text else ""
+            sys.stdout.write(f"would: {what}\n       {shlex.join(command)}{standard_input}\n")
             return {}
-        printed = output(*command, text=text)
+        printed = run(*command, text=text)
         sys.stdout.write(f"done:  {what}\n")
         sys.stdout.flush()
         return as_object(_parsed(printed))
 
 
-def output(*command: str, text: str | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a command and return what it printed.
+def run(*command: str, text: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a command, and return its output.
 
     Parameters
     ----------
     command
-        The program, by its name on the path, and its arguments.
+        The name of the program, which is on the PATH, and its arguments.
     text
-        What the program reads from its standard input.
+        Standard input of the program.
     env
-        The whole environment of the program; that of this process if it is not given.
+        The whole environment of the program; the default is the environment of this process.
 
     Raises
     ------
     NotFoundError
-        The program said that the object it was asked for does not exist.
+        The program reported that the object does not exist.
     CommandError
         The program is not installed, failed, or did not end in time.
     """
@@ -89,7 +106,7 @@ def output(*command: str, text: str | None = None, env: Mapping[str, str] | None
 def _run(command: Sequence[str], text: str | None, env: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:
     program = shutil.which(command[0])
     if program is None:
-        where = _WHERE_TO_GET.get(command[0], "docs/deploy.md")
+        where = _INSTALL_PAGES.get(command[0], "docs/deploy.md")
         raise CommandError(f"{command[0]} is not installed. See {where}")
     return subprocess.run(  # noqa: S603 - a program by its name, its arguments apart, no shell
         [program, *command[1:]],
@@ -102,13 +119,13 @@ def _run(command: Sequence[str], text: str | None, env: Mapping[str, str] | None
     )
 
 
-def shown(*command: str) -> None:
-    """Run a command in the repository's folder; the terminal shows what it prints.
+def run_visibly(*command: str) -> None:
+    """Run a command in the repository's folder, and show its output on the terminal.
 
     Raises
     ------
     CommandError
-        The program is not installed, or failed. It has told why.
+        The program is not installed, or failed. Its own output says why.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -116,18 +133,18 @@ def shown(*command: str) -> None:
     sys.stdout.flush()
     done = subprocess.run([program, *command[1:]], cwd=ROOT, check=False)  # noqa: S603 - as below
     if done.returncode:
-        raise CommandError(f"{shlex.join(command)} failed: what it told is above")
+        raise CommandError(f"{shlex.join(command)} failed: see its output above")
 
 
-def asked(*command: str, env: Mapping[str, str] | None = None) -> object:
-    """Run a command that prints JSON, and return what it printed; None if it printed nothing.
+def run_json(*command: str, env: Mapping[str, str] | None = None) -> object:
+    """Run a command that prints JSON, and return the value; None if it printed nothing.
 
     Raises
     ------
     CommandError
-        It failed, or printed something else than JSON.
+        The command failed, or printed something that is not JSON.
     """
-    printed = output(*command, env=env)
+    printed = run(*command, env=env)
     try:
         answer: object = json.loads(printed or "null")
     except ValueError:
@@ -135,21 +152,21 @@ def asked(*command: str, env: Mapping[str, str] | None = None) -> object:
     return answer
 
 
-def found(*command: str) -> object:
-    """Run a command that prints JSON; None if what it asks for does not exist."""
+def find_json(*command: str) -> object:
+    """Run a command that prints JSON, and return the value; None if the object does not exist."""
     try:
-        return asked(*command)
+        return run_json(*command)
     except NotFoundError:
         return None
 
 
 def as_object(value: object) -> Json:
-    """Return a JSON object as it is; an empty one for anything else."""
+    """Return a JSON object unchanged; an empty object if the value is something else."""
     return value if isinstance(value, dict) else {}
 
 
 def objects(value: object) -> list[Json]:
-    """Return the objects of a JSON list; none if the value is no list."""
+    """Return the objects in a JSON list; none if the value is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -161,16 +178,16 @@ def _parsed(printed: str) -> object:
     return answer
 
 
-def _failure(name: str, said: str) -> CommandError:
-    kind = NotFoundError if any(words in said for words in _ABSENT) else CommandError
-    return kind(f"{name} failed: {_one_line(_error_of(said)) or 'it did not say why'}")
+def _failure(name: str, errors: str) -> CommandError:
+    kind = NotFoundError if any(text in errors for text in _NOT_FOUND_TEXTS) else CommandError
+    return kind(f"{name} failed: {_one_line(_without_warnings(errors)) or 'it printed no reason'}")
 
 
-def _error_of(said: str) -> str:
-    """Leave out the warnings that `az` tells before its error, such as those of Bicep."""
-    _, error, words = said.partition("ERROR: ")
-    return error + words if error else said
+def _without_warnings(errors: str) -> str:
+    """Remove the warnings that `az` prints before its error, such as those of Bicep."""
+    _, marker, message = errors.partition("ERROR: ")
+    return marker + message if marker else errors
 
 
-def _one_line(said: str) -> str:
-    return " ".join(said.split())[:MAX_WORDS]
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MAX_ERROR_LENGTH]

@@ -1,17 +1,17 @@
-"""Deploys Call Keeper from this machine and proves that it runs; nothing is left to do but to register calls.
+"""Deploys Call Keeper from this machine and proves that it runs. After it, the bot can register calls.
 
     python3 -m infra.deploy --group <resource group> --location <region> --bot-app-id <client id>
 
-It needs Python 3.13, make and `az`, which must be signed in. What is there already stays as it is, so it can be run
-again: it then brings changes of the infrastructure and of the code. It does, a step after the other:
+It needs Python 3.13, make and `az`, which must be signed in. Existing resources stay as they are. So it can be run
+again, and then deploys changes of the infrastructure and of the code. Its steps:
 
-1. registers the resource providers that the subscription lacks, and makes the resource group; if the parameter file
-   asks for it, also the app registration of management;
-2. deploys the infrastructure;
-3. lets the bot trust the app's identity, with consent to Graph's permissions (infra.grant_graph_permissions). If the
-   account may not do that, it prints the command for an administrator and goes on. If the directory fails for another
-   reason, it goes on too, and ends with a failure;
-4. builds the package, uploads it and proves it (make package, release.publish).
+1. register the resource providers that the subscription lacks, and create the resource group; if the parameter file
+   asks for it, also create the app registration of management;
+2. deploy the infrastructure;
+3. let the bot trust the app's identity, and consent to Graph's permissions (infra.grant_graph_permissions). If the
+   account may not do that, print the command for an administrator and go on. If the directory fails for another
+   reason, go on too, and end with a failure;
+4. build the package, upload it and prove it (make package, release.publish).
 """
 
 import argparse
@@ -19,21 +19,24 @@ import os
 import re
 import shlex
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra import azure_rights, commands, grant_graph_permissions, parameters
+from infra.arguments import guid
 from infra.commands import CommandError, Steps, as_object
 from infra.grant_graph_permissions import Outcome
 from infra.parameters import add_parameter_arguments
 
-_AGAIN = "The directory did not do it, which may pass. Run this again"
+_REPEAT = "The directory did not do it, but may do it later. Run this again"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a deployment made: the function app, its group, its identity, and where calls and Graph go."""
+    """The results of a deployment.
+
+    `identity` is the object id of the app's identity. `webhook` and `api` are the addresses for Graph and for bots.
+    """
 
     group: str
     app: str
@@ -42,51 +45,63 @@ class Deployed:
     api: str
 
 
-def grant(steps: Steps, bot: str, identity: str, further: Sequence[str] = ()) -> Outcome:
-    """Let the bot trust the app's identity, and manage its own calls. A refusal is told, with the command to run.
+def grant_permissions(steps: Steps, bot: str, identity: str, options: Sequence[str] = ()) -> Outcome:
+    """Let the bot trust the app's identity, and manage its own calls. After a refusal, print the remaining command.
 
     Parameters
     ----------
     steps
-        Tells what is missing, and the command, if the directory refuses.
+        Prints what is missing, and the command, if the directory refuses.
     bot
         Client id of the bot's app registration.
     identity
         Object id of the app's identity.
-    further
+    options
         More options of infra.grant_graph_permissions.
 
     Returns
     -------
     Outcome
-        What was refused, and why.
+        The refusal, if there was one.
     """
-    options = ["--bot-app-id", bot, "--identity-principal-id", identity, "--grant-to", "bot", *further]
-    outcome = grant_graph_permissions.attempt(options)
+    arguments = ["--bot-app-id", bot, "--identity-principal-id", identity, "--grant-to", "bot", *options]
+    outcome = grant_graph_permissions.grant(arguments)
     if not outcome.is_done:
         kept = "calls are kept alive, but the bot may not register them yet: its app role is missing"
-        who = "An administrator of the bot's tenant must run this, then all is done" if outcome.is_forbidden else _AGAIN
-        steps.note(f"{kept if outcome.calls_are_kept else 'calls are not kept alive yet'}. {who}:")
-        steps.note(f"  python3 -m infra.grant_graph_permissions {shlex.join(options)}")
+        missing = kept if outcome.calls_are_kept else "calls are not kept alive yet"
+        by_administrator = "An administrator of the bot's tenant must run this to complete the deployment"
+        steps.note(f"{missing}. {by_administrator if outcome.is_forbidden else _REPEAT}:")
+        steps.note(f"  python3 -m infra.grant_graph_permissions {shlex.join(arguments)}")
     return outcome
 
 
-def publish(group: str, app: str) -> None:
+def publish_package(group: str, app: str) -> None:
     """Build the package, upload it and prove that it runs.
 
     Raises
     ------
     CommandError
-        A step failed. What it told is on the terminal.
+        A step failed. Its output is on the terminal.
     """
-    where = ("--app", app, "--group", group)
-    commands.shown("make", "package")
-    commands.shown(sys.executable, "-m", "release.publish", "push", *where)
-    commands.shown(sys.executable, "-m", "release.publish", "prove", *where)
+    options = ("--app", app, "--group", group)
+    commands.run_visibly("make", "package")
+    commands.run_visibly(sys.executable, "-m", "release.publish", "push", *options)
+    commands.run_visibly(sys.executable, "-m", "release.publish", "prove", *options)
 
 
-def infrastructure(steps: Steps, group: str, file: str, variables: dict[str, str]) -> Deployed:
-    """Deploy the infrastructure to a group, and tell what was made.
+def deploy_infrastructure(steps: Steps, group: str, file: str, variables: dict[str, str]) -> Deployed:
+    """Deploy the infrastructure to a group, and return its outputs.
+
+    Parameters
+    ----------
+    steps
+        Prints the progress.
+    group
+        Name of the resource group.
+    file
+        Path of the parameter file.
+    variables
+        The environment variables that the file reads.
 
     Raises
     ------
@@ -98,79 +113,81 @@ def infrastructure(steps: Steps, group: str, file: str, variables: dict[str, str
     query = "properties.outputs.{app:functionAppName.value,identity:identityPrincipalId.value"
     query += ",webhook:webhookUrl.value,api:apiBaseUrl.value}"
     env = {**os.environ, **variables}
-    told = commands.asked(*command, "--parameters", file, "--query", query, "--output", "json", env=env)
-    outputs = {name: str(value) for name, value in as_object(told).items()}
+    printed = commands.run_json(*command, "--parameters", file, "--query", query, "--output", "json", env=env)
+    outputs = {name: str(value) for name, value in as_object(printed).items()}
     if set(outputs) != {"app", "identity", "webhook", "api"}:
-        raise CommandError("the deployment told no outputs. Run this again")
+        raise CommandError("the deployment printed no outputs. Run this again")
     sys.stdout.write(f"done:  infrastructure of {outputs['app']}\n")
     return Deployed(group, **outputs)
 
 
-def deploy(steps: Steps, asked: argparse.Namespace) -> None:
-    """Do all of it.
+def deploy(steps: Steps, args: argparse.Namespace) -> None:
+    """Run all steps.
 
     Raises
     ------
     CommandError
-        A step failed. Those before it are done; a repeated run goes on there.
+        A step failed. The steps before it are done, and a repeated run continues there.
     """
-    variables = _variables(asked)
-    account = azure_rights.account()
+    variables = _variables(args)
+    account = azure_rights.read_account()
     azure_rights.register_providers(steps)
-    azure_rights.make_group(steps, asked.group, asked.location)
-    variables = parameters.with_management(steps, account, asked.parameters, variables)
-    made = infrastructure(steps, asked.group, asked.parameters, variables)
-    granted = grant(steps, asked.bot_app_id, made.identity, _further(asked, account.cloud, variables))
-    publish(made.group, made.app)
-    sys.stdout.write(f"app:      {made.app}\nidentity: {made.identity}\n")
-    sys.stdout.write(f"webhook:  {made.webhook}  (the bot's callbackUri)\nAPI:      {made.api}\n")
-    if granted.is_forbidden:
-        steps.note("the grant for Graph is missing: its command is above")
-    elif not granted.is_done:
+    azure_rights.make_group(steps, args.group, args.location)
+    variables = parameters.add_management_registration(steps, account, args.parameters, variables)
+    deployed = deploy_infrastructure(steps, args.group, args.parameters, variables)
+    outcome = grant_permissions(
+        steps, args.bot_app_id, deployed.identity, _grant_options(args, account.cloud, variables)
+    )
+    publish_package(deployed.group, deployed.app)
+    sys.stdout.write(f"app:      {deployed.app}\nidentity: {deployed.identity}\n")
+    sys.stdout.write(f"webhook:  {deployed.webhook}  (the bot's callbackUri)\nAPI:      {deployed.api}\n")
+    if outcome.is_forbidden:
+        steps.note("the grant for Graph is missing: run the command above")
+    elif not outcome.is_done:
         raise CommandError("the app is deployed and proved, but the grant for Graph is not complete")
 
 
-def _variables(asked: argparse.Namespace) -> dict[str, str]:
-    """Tell what the parameter file reads: from the options, and else from the environment, as az does."""
-    given = dict(asked.variable)
-    parameters.refuse_unread(asked.parameters, given)
-    names = parameters.read(asked.parameters)
+def _variables(args: argparse.Namespace) -> dict[str, str]:
+    """Return the variables that the parameter file reads, from the options or else the environment, as az does."""
+    given = dict(args.variable)
+    parameters.check_variables(args.parameters, given)
+    names = parameters.variables_read(args.parameters)
     return (
-        {name: os.environ[name] for name in names if os.environ.get(name)} | given | {"GRAPH_APP_ID": asked.bot_app_id}
+        {name: os.environ[name] for name in names if os.environ.get(name)} | given | {"GRAPH_APP_ID": args.bot_app_id}
     )
 
 
-def _further(asked: argparse.Namespace, cloud: str, variables: dict[str, str]) -> list[str]:
-    """Tell the options of the grant that follow from the parameters and the cloud."""
-    further = ["--media"] if asked.media else []
+def _grant_options(args: argparse.Namespace, cloud: str, variables: dict[str, str]) -> list[str]:
+    """Return the options of the grant that follow from the arguments, the parameters and the cloud."""
+    options = ["--media"] if args.media else []
     if management := variables.get("MANAGEMENT_APP_ID"):
-        further += ["--management-app-id", management]
-    return further + graph_of(cloud, parameters.text(asked.parameters))
+        options += ["--management-app-id", management]
+    return options + cloud_options(cloud, parameters.read_file(args.parameters))
 
 
-def graph_of(cloud: str, text: str = "") -> list[str]:
-    """Tell the grant which Graph it asks, if it is not the global one.
+def cloud_options(cloud: str, text: str = "") -> list[str]:
+    """Return the option of the grant that chooses Graph's cloud; none for the global one.
 
     Parameters
     ----------
     cloud
         Name of Azure's cloud in az.
     text
-        The parameter file, which may name Graph's cloud; main.bicep takes usgov-l4 if it does not.
+        Content of the parameter file, which may name Graph's cloud. If it does not, main.bicep chooses usgov-l4.
     """
     if cloud == "AzureCloud":
         return []
-    told = re.search(r"^param graphCloud = '(.+)'$", text, re.MULTILINE)
-    return ["--cloud", told[1] if told else "usgov-l4"]
+    named = re.search(r"^param graphCloud = '(.+)'$", text, re.MULTILINE)
+    return ["--cloud", named[1] if named else "usgov-l4"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 if a step failed."""
-    asked = _parser().parse_args(argv)
+    """Run the command; return 1 if a step failed."""
+    args = _parser().parse_args(argv)
     try:
-        deploy(Steps(), asked)
+        deploy(Steps(), args)
     except CommandError as error:
-        sys.stderr.write(f"failed: {error}\nWhat was done stays. Run the same command again once that is mended.\n")
+        sys.stderr.write(f"failed: {error}\n{commands.RUN_AGAIN}\n")
         return 1
     sys.stdout.write("ok: it is deployed and proved\n")
     return 0
@@ -179,20 +196,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--group", required=True, help="resource group; made if it does not exist")
-    add("--location", required=True, help="Azure region of the group; one that has Flex Consumption")
+    add("--group", required=True, help="resource group; created if it does not exist")
+    add("--location", required=True, help="Azure region of the group; it must have Flex Consumption")
     add("--bot-app-id", required=True, type=guid, help="client id of the bot's app registration")
     add_parameter_arguments(parser)
-    add("--media", action="store_true", help="the bot hosts media: Calls.AccessMedia.All too")
+    add("--media", action="store_true", help="also grant Calls.AccessMedia.All, because the bot hosts media")
     return parser
-
-
-def guid(text: str) -> str:
-    """Read an argument that is a GUID."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no GUID") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes `infra/workbook.json` of the query files: `python -m infra.make_workbook`. A test holds the two equal."""
+"""Writes `infra/workbook.json` from the query files: `python -m infra.make_workbook`. A test compares the two."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ PARTS = (
     ("one-call", "One call", "table"),
     ("webhook-health", "Webhook health", "barchart"),
 )
-HOUR = 60 * 60 * 1000  # milliseconds
+HOUR = 60 * 60 * 1000  # milliseconds, the unit of the workbook format
 DAY = 24 * HOUR
 SPANS = (HOUR, 4 * HOUR, 12 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY)
-WORKSPACE_ID = "WORKSPACE_ID"  # monitoring.bicep puts the workspace's id in its place
+WORKSPACE_ID = "WORKSPACE_ID"  # monitoring.bicep replaces it by the id of the workspace
 
 
 def workbook() -> str:
-    """The workbook as Azure Monitor takes it, as JSON."""
+    """Return the workbook in the JSON format of Azure Monitor."""
     items = [_parameters(), *(_query(*part) for part in PARTS)]
     document = {
         "version": "Notebook/1.0",
@@ -40,8 +40,8 @@ def _parameters() -> dict[str, object]:
             "value": {"durationMs": DAY},
             "typeSettings": {"selectableValues": [{"durationMs": span} for span in SPANS], "allowCustom": True},
         },
-        # Text, put into the query as it is. A quote in it changes the query, but only the reader's own: it has the
-        # reader's rights, and KQL changes no data.
+        # The text is inserted into the query unchanged. A quote in it changes the query, but only for the reader who
+        # typed it: the query has the reader's rights, and KQL changes no data.
         {"version": "KqlParameterItem/1.0", "name": "CallId", "label": "Call id", "type": 1, "value": ""},
     ]
     return {
@@ -51,7 +51,7 @@ def _parameters() -> dict[str, object]:
     }
 
 
-def _query(name: str, title: str, look: str) -> dict[str, object]:
+def _query(name: str, title: str, visualization: str) -> dict[str, object]:
     content = {
         "version": "KqlItem/1.0",
         "query": (QUERIES / f"{name}.kql").read_text(encoding="utf-8"),
@@ -59,7 +59,7 @@ def _query(name: str, title: str, look: str) -> dict[str, object]:
         "queryType": 0,
         "resourceType": "microsoft.operationalinsights/workspaces",
         "timeContextFromParameter": "TimeRange",
-        "visualization": look,
+        "visualization": visualization,
         "size": 0,
     }
     return {"type": 3, "name": name, "content": content}

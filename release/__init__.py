@@ -1,1 +1,1 @@
-"""Commands that build, prove, deploy and audit the package."""
+"""Commands that build the package, prove it, deploy it, audit it, and compute what it costs."""

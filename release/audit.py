@@ -1,27 +1,28 @@
-"""Known vulnerabilities of what is deployed, by pip-audit: `python -m release.audit`, `make audit`.
+"""Checks the deployed libraries for known vulnerabilities, by pip-audit: `python -m release.audit`, `make audit`.
 
-pip-audit calls it well where it could look nothing up. Here that is a failure of its own: nothing was audited.
+pip-audit reports success even if it could look up nothing. This command then fails with its own exit code.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypedDict
 
-REQUIREMENTS = "requirements.txt"  # pinned, with all that they need, so that nothing has to be resolved
-LONGEST = 300  # seconds
+REQUIREMENTS = "requirements.txt"  # it pins every package, also indirect ones, so that pip-audit resolves nothing
+MAX_DURATION = timedelta(minutes=5)
 
 
 class Vulnerability(TypedDict):
-    """What pip-audit tells of one; `id` is that of the Python advisory database."""
+    """A vulnerability as pip-audit prints it; `id` is its id in the Python advisory database."""
 
     id: str
     fix_versions: list[str]
 
 
 class Dependency(TypedDict, total=False):
-    """A package, with either its vulnerabilities, or why it was not looked up."""
+    """A package with its vulnerabilities, or with the reason why it was not looked up."""
 
     name: str
     version: str
@@ -29,37 +30,40 @@ class Dependency(TypedDict, total=False):
     skip_reason: str
 
 
-def judged(dependencies: Sequence[Dependency]) -> tuple[int, list[str]]:
-    """The exit code and what is told: 0 all audited and clean, 1 vulnerable, 2 not (wholly) audited."""
-    found = [
-        f"{each['name']} {each['version']}: {one['id']}, fixed in {', '.join(one['fix_versions']) or 'no version yet'}"
+def summarize(dependencies: Sequence[Dependency]) -> tuple[int, list[str]]:
+    """Return the exit code and the lines to print.
+
+    The code is 0 if all packages were looked up and have no vulnerability, 1 if one has, 2 if some were not looked up.
+    """
+    lines = [
+        f"{each['name']} {each['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for each in dependencies
-        for one in each.get("vulns", [])
+        for vulnerability in each.get("vulns", [])
     ]
     unknown = [each["name"] for each in dependencies if "vulns" not in each]
     audited = len(dependencies) - len(unknown)
     if not audited:
-        return 2, ["nothing is audited: the vulnerability service cannot be reached from here, or knows no package"]
+        return 2, ["nothing was audited: the vulnerability service cannot be reached, or knows none of the packages"]
+    code = 1 if lines else 0
     if unknown:
-        found.append(f"not audited: {', '.join(unknown)}")
-    code = 1 if len(found) > bool(unknown) else 2 * bool(unknown)
-    return code, found or [f"ok: {audited} packages of {REQUIREMENTS}, no known vulnerability"]
+        lines.append(f"not audited: {', '.join(unknown)}")
+        code = code or 2
+    return code, lines or [f"ok: {audited} packages of {REQUIREMENTS}, no known vulnerability"]
 
 
 def main() -> int:
-    """Ask pip-audit, and tell."""
-    asked = ["-r", REQUIREMENTS, "--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
-    command = [sys.executable, "-m", "pip_audit", *asked]
+    """Run pip-audit, print the summary, and return the exit code."""
+    options = ["-r", REQUIREMENTS, "--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
+    command = [sys.executable, "-m", "pip_audit", *options]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST).stdout  # noqa: S603 our own words
-        code, lines = judged(json.loads(answer)["dependencies"])
-    except (
-        subprocess.TimeoutExpired,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # without a network: a traceback, or nothing
-        code, lines = judged(())
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, capture_output=True, text=True, check=False, timeout=MAX_DURATION.total_seconds()
+        )
+        code, lines = summarize(json.loads(done.stdout)["dependencies"])
+    except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        # Without a network pip-audit prints a traceback, or nothing.
+        code, lines = summarize(())
     for line in lines:
         print(f"audit: {line}")
     return code

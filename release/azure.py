@@ -1,6 +1,6 @@
-"""A function app in Azure, by the `az` that is logged in: addresses, functions, settings' names, key, SCM token.
+"""A function app in Azure, read by the signed-in `az`: addresses, functions, names of settings, key, SCM token.
 
-It uses Python's own library and `az` alone: the job that may deploy installs nothing from an index.
+It uses only Python's standard library and `az`, because the job that may deploy installs no packages.
 """
 
 import json
@@ -10,52 +10,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from release.site import Clock, tell
+from release.waiting import Clock, print_progress
 
-API_VERSION = "2024-11-01"  # Microsoft.Web: the first that knows all of Flex Consumption
-MAX_HICCUP = timedelta(minutes=1)  # for which a question that failed is asked again
-PAUSE = timedelta(seconds=5)  # between two such questions
-_TIMEOUT = 120.0  # seconds; az itself retries
+API_VERSION = "2024-11-01"  # Microsoft.Web: the first version with all of Flex Consumption
+MAX_RETRY_TIME = timedelta(minutes=1)
+RETRY_PAUSE = timedelta(seconds=5)
+MAX_COMMAND_TIME = timedelta(minutes=2)  # az itself retries
 
 
 class AzureError(Exception):
-    """Azure, or az, did not do what it was asked. The message says what to do."""
+    """Azure or az failed. The message says what to do."""
 
 
-class LastingError(AzureError):
-    """It would fail again in the same way: az is missing or too old, or nobody is logged in."""
+class PermanentError(AzureError):
+    """A repetition would fail too: az is missing, too old, or not signed in."""
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A function app by its name in a resource group; `address` and `scm` are the roots of its two sites."""
+    """A function app: its name, its resource group, and the root addresses of its site and of its SCM site."""
 
     name: str
     group: str
     address: str
     scm: str
 
-    def functions(self) -> list[str]:
-        """Tell the names of the functions that the platform has found, sorted; none while it still looks.
+    def function_names(self) -> list[str]:
+        """Return the names of the functions that the platform has found, sorted; none while it still searches.
 
         Raises
         ------
         AzureError
-            Azure asks the running host for them, which is away for moments after a deployment.
+            Azure asks the running host for them, which does not answer for moments after a deployment.
         """
         return sorted(_az_rest("get", f"{_path(self.name, self.group)}/functions", "value[].properties.name"))
 
     def setting_names(self) -> list[str]:
-        """Tell the names of its settings; `az` leaves the values out."""
+        """Return the names of its settings. The query makes `az` leave out the values."""
         return _az_rest("post", f"{_path(self.name, self.group)}/config/appsettings/list", "keys(properties)")
 
     def function_key(self) -> str:
-        """Get the key that opens every function. The running host tells it, so it must be up.
+        """Return the key that opens every function. Azure asks the running host for it, so the host must be up.
 
         Raises
         ------
         AzureError
-            The host cannot be asked, or has no such key.
+            The host does not answer, or has no such key.
         """
         path = f"{_path(self.name, self.group)}/host/default/listkeys"
         match _az_rest("post", path, "[functionKeys.default]"):
@@ -65,55 +65,57 @@ class App:
                 raise AzureError(f"{self.name} has no function key named default")
 
 
-def retried(ask: Callable[[], list[str]], clock: Clock) -> list[str]:
-    """Ask until an answer comes, for a minute: right after a deployment Azure Resource Manager fails now and then.
+def retry(read: Callable[[], list[str]], clock: Clock) -> list[str]:
+    """Read something from Azure, and repeat a failure for `MAX_RETRY_TIME`.
+
+    Azure Resource Manager sometimes fails right after a deployment.
 
     Raises
     ------
     AzureError
-        The failure of the last time, or one that would last.
+        The last failure, or the first one that is permanent.
     """
-    begun = clock.now()
+    began = clock.now()
     while True:
         try:
-            return ask()
-        except LastingError:
+            return read()
+        except PermanentError:
             raise
         except AzureError as error:
-            if clock.since(begun) >= MAX_HICCUP:
+            if clock.since(began) >= MAX_RETRY_TIME:
                 raise
-            tell(f"asked again in {PAUSE.seconds} s: {error}")
-        clock.wait(PAUSE)
+            print_progress(f"next attempt in {RETRY_PAUSE.seconds} s: {error}")
+        clock.wait(RETRY_PAUSE)
 
 
-def find(name: str, group: str, clock: Clock | None = None) -> App:
-    """Look up an app.
+def find_app(name: str, group: str, clock: Clock | None = None) -> App:
+    """Read the addresses of an app.
 
     Raises
     ------
     AzureError
-        There is none, nobody is logged in, or the login may not read it.
+        There is no such app, az is not signed in, or the account may not read it.
     """
-    # The site that takes deployments is the host name of type Repository; the other is the default one.
+    # The host name of type Repository is the SCM site, which accepts deployments.
     scm = "hostNameSslStates[?hostType=='Repository'].name | [0]"
     query = f"[properties.defaultHostName, properties.{scm}]"
-    match retried(lambda: _az_rest("get", _path(name, group), query), clock or Clock()):
+    match retry(lambda: _az_rest("get", _path(name, group), query), clock or Clock()):
         case [address, repository]:
             return App(name, group, f"https://{address}", f"https://{repository}")
         case _:
             raise AzureError(f"{name} has no SCM site: is it a function app?")
 
 
-def token(clock: Clock | None = None) -> str:
-    """Get a token of Azure Resource Manager, which an SCM site takes too; it lives about an hour.
+def get_token(clock: Clock | None = None) -> str:
+    """Return an access token of Azure Resource Manager. An SCM site accepts it too. It expires after about an hour.
 
     Raises
     ------
     AzureError
-        Nobody is logged in.
+        az is not signed in.
     """
     command = ("account", "get-access-token", "--query", "[accessToken]")
-    (found,) = retried(lambda: _strings(_az(*command)), clock or Clock())
+    (found,) = retry(lambda: _strings(_az(*command)), clock or Clock())
     return found
 
 
@@ -129,16 +131,17 @@ def _az_rest(method: str, path: str, query: str) -> list[str]:
 def _az(*arguments: str) -> str:
     az = shutil.which("az")
     if az is None:
-        raise LastingError("az is not installed: see https://aka.ms/azure-cli")
-    command = [az, *arguments, "--output", "json"]
+        raise PermanentError("az is not installed: see https://aka.ms/azure-cli")
+    command, limit = [az, *arguments, "--output", "json"], MAX_COMMAND_TIME.total_seconds()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603 - az
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)  # noqa: S603 - az
     except subprocess.TimeoutExpired as error:
-        raise AzureError(f"az {arguments[0]} did not answer within {_TIMEOUT:g} s") from error
+        raise AzureError(f"az {arguments[0]} did not answer within {limit:g} s") from error
     if done.returncode:
-        said = " ".join(done.stderr.split())
-        kind = LastingError if "az login" in said else AzureError  # a resource made just now may be unknown at first
-        raise kind(f"az {arguments[0]} failed: {said or 'it did not say why'}")
+        reason = " ".join(done.stderr.split())
+        # "Not found" is not permanent: Azure may not show a resource yet that was created a moment ago.
+        kind = PermanentError if "az login" in reason else AzureError
+        raise kind(f"az {arguments[0]} failed: {reason or 'it printed no reason'}")
     return done.stdout
 
 
@@ -146,5 +149,5 @@ def _strings(answer: str) -> list[str]:
     try:
         found: object = json.loads(answer or "null")
     except ValueError:
-        raise LastingError("az answered something that is no JSON: update the Azure CLI") from None
+        raise PermanentError("az printed something that is not JSON: update the Azure CLI") from None
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

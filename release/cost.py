@@ -1,7 +1,7 @@
-"""What a month of Call Keeper is billed by, and how much of each: `python -m release.cost --calls 10000`.
+"""The billed quantities of a month of Call Keeper: `python -m release.cost --calls 10000`.
 
-Quantities follow from how the keeper works; what is assumed of the load is an argument. Prices differ by region,
-contract and year, so they are arguments too, and without them only quantities are told.
+They follow from the way the keeper works. Assumptions about the load are arguments. Prices differ by region, contract
+and year, so they are arguments too. Without them the command prints only quantities.
 """
 
 import argparse
@@ -12,42 +12,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, get_type_hints
 
-HOURS = 730  # of a month, as Azure counts
+HOURS = 730  # in a month, as Azure counts
 SECONDS = HOURS * 3600
 SHARDS = 16  # shared/storage/store.py
-HEAD_ROWS = 2  # shared/storage/rows.py: of a shard, read with its active rows
-PAGE = 1000  # rows a query of Table Storage answers with at most
-PURGING = 6  # to delete a call: its row, its events, operations and keys are looked for, and two batches written
-MINIMUM = 1.0  # seconds: the shortest active time that is billed (Learn: Flex Consumption plan, Billing)
+HEAD_ROWS = 2  # shared/storage/rows.py: rows of a shard that are read with its active rows
+MAX_PAGE_ROWS = 1000  # that a query of Table Storage returns
+PURGE_TRANSACTIONS = 6  # for one call: queries for its row, events, operations and keys, and two batches
+MIN_BILLED_SECONDS = 1.0  # of active time (Learn: Flex Consumption plan, Billing)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the bots do, and how the app is deployed. The words beside a field are the help of its argument."""
+    """The load, and the deployment. The annotation of each field is the help of its argument."""
 
-    calls: Annotated[float, "calls that are alive at once, on average"] = 100
-    call_minutes: Annotated[float, "how long a call lasts"] = 60
-    notifications: Annotated[float, "webhook requests of Graph a call"] = 4
-    requests: Annotated[float, "requests of bots a call: register, read, hang up"] = 3
-    sweep_minutes: Annotated[float, "period of KEEP_ALIVE_SCHEDULE"] = 15
-    keep_alive_seconds: Annotated[float, "Graph's answer to one keepAlive"] = 0.2
+    calls: Annotated[float, "calls at the same time, on average"] = 100
+    call_minutes: Annotated[float, "duration of a call, minutes"] = 60
+    notifications: Annotated[float, "webhook requests of Graph for each call"] = 4
+    requests: Annotated[float, "requests of bots for each call: register, read, hang up"] = 3
+    sweep_minutes: Annotated[float, "period of KEEP_ALIVE_SCHEDULE, minutes"] = 15
+    keep_alive_seconds: Annotated[float, "time until Graph answers a keepAlive, seconds"] = 0.2
     concurrency: Annotated[float, "KEEP_ALIVE_CONCURRENCY: keepAlives in flight"] = 32
-    fan_out_threshold: Annotated[float, "SWEEP_FAN_OUT_THRESHOLD: more calls are swept by a message a shard"] = 20_000
-    request_seconds: Annotated[float, "one webhook or API request"] = 0.15
-    http_concurrency: Annotated[float, "requests that an instance serves at once"] = 16
-    memory_gb: Annotated[float, "memory of an instance: 0.5, 2 or 4"] = 2
+    fan_out_threshold: Annotated[
+        float, "SWEEP_FAN_OUT_THRESHOLD: above it a sweep sends one message for each shard"
+    ] = 20_000
+    request_seconds: Annotated[float, "duration of one webhook or API request, seconds"] = 0.15
+    http_concurrency: Annotated[float, "requests that an instance handles at once"] = 16
+    memory_gb: Annotated[float, "memory of an instance, GB: 0.5, 2 or 4"] = 2
     always_ready: Annotated[
         float, "instances kept ready; with zones at least two for each of HTTP, timer and queue: 6"
     ] = 0
-    health_places: Annotated[float, "places of the availability test, each every 5 minutes"] = 0
-    record_kb: Annotated[float, "one record of telemetry, as ingested"] = 1.5
-    call_kb: Annotated[float, "what is stored of one call, with its story"] = 4
-    retention_days: Annotated[float, "ENDED_CALL_RETENTION"] = 30
+    health_places: Annotated[float, "locations of the availability test; each sends a request every 5 minutes"] = 0
+    record_kb: Annotated[float, "size of one telemetry record, as ingested, KB"] = 1.5
+    call_kb: Annotated[float, "storage of one call with its event log, KB"] = 4
+    retention_days: Annotated[float, "ENDED_CALL_RETENTION, days"] = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that is billed. `price` names the argument with its unit price, which is for `per` of them."""
+    """One billed quantity.
+
+    `price` names the argument with the unit price, which is for `per` units. `free` names the argument with the free
+    grant; it is empty if there is none.
+    """
 
     name: str
     quantity: float
@@ -57,7 +63,7 @@ class Item:
 
 
 def bill(load: Load) -> list[Item]:
-    """Tell all that is billed in a month. Always-ready instances have their own prices and no free grant."""
+    """Return all billed quantities of a month. With always-ready instances Azure has other prices and no free grant."""
     ready = load.always_ready * load.memory_gb * SECONDS
     return [
         Item("executions", executions(load), "executions", 1_000_000, "" if ready else "executions"),
@@ -71,87 +77,92 @@ def bill(load: Load) -> list[Item]:
 
 
 def ended(load: Load) -> float:
-    """Calls that end, and others that begin, in a month."""
+    """Return the number of calls that end in a month; as many begin."""
     return load.calls * HOURS * 60 / load.call_minutes
 
 
 def sweeps(load: Load) -> float:
-    """Ticks of the timer."""
+    """Return the number of ticks of the timer."""
     return HOURS * 60 / load.sweep_minutes
 
 
 def messages(load: Load) -> float:
-    """Queue messages: each sweep leaves its dead man's switch; many calls are handed over, a message a shard."""
+    """Return the number of queue messages: a watchdog for each sweep, and with many calls one for each shard."""
     return sweeps(load) * (1 + (SHARDS if load.calls > load.fan_out_threshold else 0))
 
 
 def tests(load: Load) -> float:
-    """Availability tests: each is a request to /api/health too."""
+    """Return the number of availability tests. Each is also a request to /api/health."""
     return load.health_places * HOURS * 12
 
 
 def requests(load: Load) -> float:
-    """HTTP executions."""
+    """Return the number of HTTP executions."""
     return ended(load) * (load.notifications + load.requests) + tests(load)
 
 
 def executions(load: Load) -> float:
-    """Runs of the timer, the queue and the routes."""
+    """Return the number of executions: of the timer, the queue and the routes."""
     return sweeps(load) + messages(load) + requests(load)
 
 
 def active_gb_seconds(load: Load) -> float:
-    """Memory times the time in which an instance runs something.
+    """Return the memory of instances in GB, times the seconds in which they run something.
 
-    The timer, the queue and HTTP run on instances of their own. Requests that overlap on an instance are billed once:
-    with arrivals at random it is busy for 1 - e^(-rate x time) of the time, where a lone request counts a second.
+    The timer, the queue and HTTP run on different instances. Requests that overlap on an instance are billed once: with
+    random arrivals it is busy for 1 - e^(-rate x time) of the time. A single request counts at least a second.
     """
-    keeping = math.ceil(load.calls / load.concurrency) * load.keep_alive_seconds
+    sweep = math.ceil(load.calls / load.concurrency) * load.keep_alive_seconds
     fan_out = load.calls > load.fan_out_threshold
     shard = math.ceil(load.calls / SHARDS / load.concurrency) * load.keep_alive_seconds
-    timer = MINIMUM if fan_out else max(MINIMUM, keeping)
-    queue = MINIMUM + (SHARDS * max(MINIMUM, shard) if fan_out else 0)
+    timer = MIN_BILLED_SECONDS if fan_out else max(MIN_BILLED_SECONDS, sweep)
+    queue = MIN_BILLED_SECONDS + (SHARDS * max(MIN_BILLED_SECONDS, shard) if fan_out else 0)
     rate = requests(load) / SECONDS
     instances = max(1.0, rate * load.request_seconds / load.http_concurrency)
-    busy = -math.expm1(-rate * max(MINIMUM, load.request_seconds)) * instances
+    busy = -math.expm1(-rate * max(MIN_BILLED_SECONDS, load.request_seconds)) * instances
     return load.memory_gb * (sweeps(load) * (timer + queue) + busy * SECONDS)
 
 
 def transactions(load: Load) -> float:
-    """Requests to Table and Queue Storage. The host's own (leases, timer state, polling) are not known here.
+    """Return the number of requests to Table and Queue Storage, without those of the host (leases, timer, polling).
 
-    A request reads a call and, if it changes it, writes one batch; health reads all watermarks. After its retention an
-    ended call is deleted.
+    A request reads a call, and writes one batch if it changes the call. Health reads all watermarks. An ended call is
+    deleted after the retention.
     """
-    return sweeping(load) + (requests(load) - tests(load)) * 2 + tests(load) * SHARDS + ended(load) * PURGING
+    return (
+        sweep_transactions(load)
+        + (requests(load) - tests(load)) * 2
+        + tests(load) * SHARDS
+        + ended(load) * PURGE_TRANSACTIONS
+    )
 
 
-def sweeping(load: Load) -> float:
-    """Those of them that sweeps make. `make bench` counts the same.
+def sweep_transactions(load: Load) -> float:
+    """Return the number of storage requests of sweeps. `make bench` counts the same.
 
-    A sweep reads one watermark, to judge the number of calls; of each shard the pages of its active rows, and writes a
-    watermark. A message is put, got and deleted; the dead man's switch has a row too, which is written and read. Once
-    an hour each shard is looked through for calls that ended long ago.
+    A sweep reads one watermark, to estimate the number of calls. In each shard it reads the pages of active rows, and
+    writes a watermark. A message is put, got and deleted. The watchdog also has a row, which is written and read. Once
+    an hour each shard is searched for calls that ended before the retention.
     """
-    pages = math.ceil((load.calls / SHARDS + HEAD_ROWS) / PAGE)
+    pages = math.ceil((load.calls / SHARDS + HEAD_ROWS) / MAX_PAGE_ROWS)
     return sweeps(load) * (1 + SHARDS * (pages + 1) + 2) + messages(load) * 3 + HOURS * SHARDS
 
 
 def telemetry_gb(load: Load) -> float:
-    """Records: two an execution (its request and its event), one a request to storage, and some metrics a sweep.
+    """Return the GB of telemetry: two records for each execution (request and event), one for each storage request.
 
-    A keepAlive leaves none.
+    A sweep adds 10 metrics. A keepAlive has no record.
     """
     return (2 * executions(load) + transactions(load) + 10 * sweeps(load)) * load.record_kb / 1e6
 
 
 def stored_gb(load: Load) -> float:
-    """Calls on record: the live ones, and those that ended within the retention."""
+    """Return the GB of stored calls: the active ones, and those that ended within the retention."""
     return (load.calls + ended(load) * load.retention_days * 24 / HOURS) * load.call_kb / 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Tell the quantities, and with prices the sum; the exit code."""
+    """Print the quantities, and their cost if prices are given; return the exit code."""
     parser = _parser()
     args = vars(parser.parse_args(arguments))
     load = Load(**{field.name: args[field.name] for field in fields(Load)})
@@ -161,9 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     items = [item for item in bill(load) if item.quantity]
     costs = [_cost(item, args) for item in items]
     for item, cost in zip(items, costs, strict=True):
-        digits = 0 if item.quantity >= 100 else 2  # noqa: PLR2004 - small ones would be 0
+        digits = 0 if item.quantity >= 100 else 2  # noqa: PLR2004 - small quantities need digits
         print(f"{item.quantity:>16,.{digits}f}  {item.name}" + ("" if cost is None else f": {cost:,.2f}"))
-    print(_sum(costs))
+    print(_sum_line(costs))
     return 0
 
 
@@ -173,7 +184,7 @@ def _cost(item: Item, args: dict[str, float | None]) -> float | None:
     return None if price is None else max(0.0, item.quantity - free) / item.per * price
 
 
-def _sum(costs: Sequence[float | None]) -> str:
+def _sum_line(costs: Sequence[float | None]) -> str:
     known = [cost for cost in costs if cost is not None]
     if not known:
         return (
@@ -183,20 +194,23 @@ def _sum(costs: Sequence[float | None]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m release.cost", description="What a month of Call Keeper is billed by."
-    )
+    description = "Print what Azure bills for a month of Call Keeper."
+    parser = argparse.ArgumentParser(prog="python -m release.cost", description=description)
     helps = get_type_hints(Load, include_extras=True)
     for field in fields(Load):
-        told = f"{helps[field.name].__metadata__[0]} (default: %(default)g)"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=_amount, default=field.default, help=told)
+        text = f"{helps[field.name].__metadata__[0]} (default: %(default)g)"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=_amount, default=field.default, help=text)
     prices = parser.add_argument_group("unit prices and free grants of your region and contract, in your currency")
     for item in bill(Load()):
-        told = f"{item.per:,.0f} x {item.name}" if item.per > 1 else f"one of {item.name}"
-        prices.add_argument(f"--price-{item.price.replace('_', '-')}", type=_amount, metavar="PRICE", help=told)
+        text = f"price of {item.per:,.0f} {item.name}" if item.per > 1 else f"price of one of the {item.name}"
+        prices.add_argument(f"--price-{item.price.replace('_', '-')}", type=_amount, metavar="PRICE", help=text)
         if item.free:
             prices.add_argument(
-                f"--free-{item.free.replace('_', '-')}", type=_amount, metavar="N", default=0, help="a month"
+                f"--free-{item.free.replace('_', '-')}",
+                type=_amount,
+                metavar="N",
+                default=0,
+                help="free quantity a month",
             )
     return parser
 
@@ -205,7 +219,7 @@ def _amount(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < math.inf:
             return float(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 upwards")
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 upwards")
 
 
 if __name__ == "__main__":

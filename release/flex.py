@@ -1,23 +1,23 @@
-"""App settings that have no place on the Flex Consumption plan, each with its reason.
+"""App settings that must not be set on the Flex Consumption plan, each with its reason.
 
-The proof of a deployment, the doctor and the tests of `infra/` read the same lists.
+The proof of a deployment, the doctor and the tests of `infra/` read these lists.
 """
 
 from collections.abc import Iterable, Mapping
 
-# With one of these the app does not run as it was deployed.
+# With one of these the deployed app does not run, or does not run as deployed.
 BREAKING_SETTINGS: Mapping[str, str] = {
-    "AzureWebJobsStorage": "the host takes this connection string, even an empty one, instead of its identity, "
+    "AzureWebJobsStorage": "the host uses this connection string, even an empty one, instead of its identity, "
     "and cannot read its function keys",  # Azure/azure-functions-host#11796
-    "WEBSITE_RUN_FROM_PACKAGE": "it names another package than the one that is deployed",
+    "WEBSITE_RUN_FROM_PACKAGE": "it names another package than the deployed one",
 }
 
-# Flex refuses these, or nothing reads them there; two of them would bring a key back. Sources: `az functionapp
-# flex-migration` leaves them behind (azure-cli, appservice/custom.py); Microsoft's page 'Flex Consumption plan',
+# Flex refuses these, or nothing reads them there; two of them would contain a key again. Sources: `az functionapp
+# flex-migration` does not copy them (azure-cli, appservice/custom.py); Microsoft's page 'Flex Consumption plan',
 # Considerations, for time zones and certificates.
 REFUSED_SETTINGS: Mapping[str, str] = {
     "APPINSIGHTS_INSTRUMENTATIONKEY": "telemetry is sent with the identity",
-    "AzureWebJobsDashboard": "the host has no such dashboard any more",
+    "AzureWebJobsDashboard": "the host no longer has this dashboard",
     "ENABLE_ORYX_BUILD": "the upload says whether Azure builds",
     "FUNCTIONS_EXTENSION_VERSION": "the plan has one version",
     "FUNCTIONS_MAX_HTTP_CONCURRENCY": "functionAppConfig.scaleAndConcurrency says it",
@@ -38,13 +38,13 @@ REFUSED_SETTINGS: Mapping[str, str] = {
     "WEBSITE_SKIP_CONTENTSHARE_VALIDATION": "functionAppConfig.deployment says where the package is",
     "WEBSITE_TIME_ZONE": "schedules are in UTC",
     "WEBSITE_USE_PLACEHOLDER_DOTNETISOLATED": "functionAppConfig.runtime says it",
-    "WEBSITE_VNET_ROUTE_ALL": "all traffic takes the virtual network anyway",
+    "WEBSITE_VNET_ROUTE_ALL": "all traffic already uses the virtual network",
 }
 
 HARMFUL_SETTINGS: Mapping[str, str] = {**BREAKING_SETTINGS, **REFUSED_SETTINGS}
 
 
 def among(names: Iterable[str], listed: Mapping[str, str]) -> list[str]:
-    """Tell those names of a list that an app has, in the list's order; the host does not mind the case of a name."""
-    has = {name.lower() for name in names}
-    return [name for name in listed if name.lower() in has]
+    """Return the names of a list that an app has, in the order of the list. The host ignores the case of a name."""
+    present = {name.lower() for name in names}
+    return [name for name in listed if name.lower() in present]

@@ -1,4 +1,4 @@
-"""Runs inside `release.package_check`'s process, by a package's own libraries: loads the app and invokes a function."""
+"""The process of `release.package_check`: it loads the app with the package's own libraries, and invokes a function."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,16 @@ from local.host.worker import Worker, index
 
 
 def probe(root: str, invoked: str) -> None:
-    """Print what was found as JSON, or end with the reason."""
-    with contextlib.redirect_stdout(sys.stderr):  # what the app prints while it is imported is not the report
+    """Print the functions and the status of one as JSON, or exit with the reason.
+
+    Parameters
+    ----------
+    root
+        Folder of the unpacked package.
+    invoked
+        Name of the HTTP function to invoke.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # the report must not mix with output of the app's import
         try:
             _load_native_files(Path(root))
             report = asyncio.run(_report(Path(root), invoked))
@@ -26,7 +34,7 @@ def probe(root: str, invoked: str) -> None:
 
 
 def _load_native_files(root: Path) -> None:
-    """Load each one, if Python finds libraries in the package: symbols of the C library are resolved now."""
+    """Load each native file, if Python uses libraries of the package. This resolves symbols of the C library."""
     site = next((entry for entry in sys.path if Path(entry).is_relative_to(root)), None)
     for path in sorted(Path(site).rglob("*.so")) if site else ():
         ctypes.CDLL(str(path))
@@ -39,7 +47,7 @@ async def _report(root: Path, invoked: str) -> dict[str, object]:
 
 
 async def _status(function: Function) -> int:
-    """Invoke an HTTP function as the host does, with an empty GET; the status that it answers with."""
+    """Invoke an HTTP function as the host does, with an empty GET, and return the status of its answer."""
     text = {"method": "GET", "url": f"http://127.0.0.1/api/{function.trigger.route}"}
     request = {name: Datum(value, "string") for name, value in text.items()}
     empty: dict[str, Datum] = {}
@@ -49,5 +57,5 @@ async def _status(function: Function) -> int:
     )
     answer = outcome.value_of(function, "http")
     if answer is None:
-        raise HostError(f"{function.name} failed: {outcome.error or 'it answered nothing'}")
+        raise HostError(f"{function.name} failed: {outcome.error or 'it returned no response'}")
     return int(answer.value["status_code"].value)

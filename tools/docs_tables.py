@@ -18,16 +18,16 @@ from pydantic.fields import FieldInfo
 import shared
 from bench.table import (
     CONTESTANTS,
-    HUNG_UP,
-    NOTIFIED,
+    HANG_UP_COLUMNS,
+    NOTIFICATION_COLUMNS,
     SWEEPS,
+    figures_row,
     goals,
-    profiles,
-    row_of,
-    rows_of_hang_up,
-    rows_of_outage,
-    rows_of_tenants,
-    rows_of_webhook,
+    hang_up_rows,
+    outage_rows,
+    profile_tables,
+    tenant_rows,
+    webhook_rows,
 )
 from release import cost
 from shared.config.apps import BotApp
@@ -318,15 +318,15 @@ def _performance_run(report: str = "performance") -> str:
 
 def _performance_goals(report: str = "performance") -> str:
     rows = (
-        (goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**", goal.beside)
+        (goal.text, f"{goal.measured:,.3g}", "met" if goal.met else "**missed**", goal.note)
         for goal in goals(measured(report))
     )
-    return _markdown(("goal", "measured", "", "beside it"), rows)
+    return _markdown(("goal", "measured", "", "note"), rows)
 
 
 def _performance_keep_alive() -> str:
     rows = [
-        (f"{int(size):,}", f"{title}, {place}", f"{found['processes']:.0f}", *row_of(found))
+        (f"{int(size):,}", f"{title}, {place}", f"{found['processes']:.0f}", *figures_row(found))
         for size, result in measured()["keep_alive"].items()
         for name, title in CONTESTANTS.items()
         for place in SWEEPS
@@ -337,18 +337,18 @@ def _performance_keep_alive() -> str:
 
 
 def _performance_outage() -> str:
-    return _markdown(("", ""), rows_of_outage(measured()["outage"]))
+    return _markdown(("", ""), outage_rows(measured()["outage"]))
 
 
 def _performance_profile() -> str:
-    return "\n".join(_markdown(head, rows) for head, rows in profiles(measured()["profile"]))
+    return "\n".join(_markdown(head, rows) for head, rows in profile_tables(measured()["profile"]))
 
 
 def _performance_transactions() -> str:
     found = {int(size): result["next"]["transactions"] for size, result in measured()["keep_alive"].items()}
     kinds = sorted({kind for asked in found.values() for kind in asked["by_kind"]})
     rows = [(kind, *(f"{asked['by_kind'].get(kind, 0):,}" for asked in found.values())) for kind in kinds]
-    rows.append(("all, with the switch's message", *(f"{asked['a_sweep']:,}" for asked in found.values())))
+    rows.append(("all, with the watchdog's message", *(f"{asked['a_sweep']:,}" for asked in found.values())))
     rows.append(("per call and hour", *(f"{asked['per_call_and_hour']:.4f}" for asked in found.values())))
     return _markdown(("one sweep of", *(f"{size:,} calls" for size in found)), rows)
 
@@ -357,7 +357,7 @@ def _performance_growth() -> str:
     loads = [cost.Load(calls=calls) for calls in (100, 10_000, 1_000_000)]
     rows = (
         ("sweeps and queue messages", *(f"{cost.sweeps(load) + cost.messages(load):,.0f}" for load in loads)),
-        ("their storage transactions", *(f"{cost.sweeping(load):,.0f}" for load in loads)),
+        ("their storage transactions", *(f"{cost.sweep_transactions(load):,.0f}" for load in loads)),
         ("executions, all", *(f"{cost.executions(load):,.0f}" for load in loads)),
         ("storage transactions, all", *(f"{cost.transactions(load):,.0f}" for load in loads)),
     )
@@ -365,15 +365,15 @@ def _performance_growth() -> str:
 
 
 def _performance_webhook() -> str:
-    return _markdown(("", *NOTIFIED), rows_of_webhook(measured()["webhook"]))
+    return _markdown(("", *NOTIFICATION_COLUMNS), webhook_rows(measured()["webhook"]))
 
 
 def _performance_tenants() -> str:
-    return _markdown(("", ""), rows_of_tenants(measured(SHARING)["tenants"]))
+    return _markdown(("", ""), tenant_rows(measured(SHARING)["tenants"]))
 
 
 def _performance_hang_up() -> str:
-    return _markdown(HUNG_UP, rows_of_hang_up(measured(SHARING)["hang_up"]))
+    return _markdown(HANG_UP_COLUMNS, hang_up_rows(measured(SHARING)["hang_up"]))
 
 
 def _performance_cold_start() -> str:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Name every variable that this GitHub environment lacks: those that a deployment needs, and those that its parameter
-# file cannot do without. Without this check a missing variable appears as an unclear error of azure/login.
+# Name every variable that this GitHub environment lacks, of those that a deployment or its parameter file needs.
+# Without this check a missing variable appears as an unclear error of azure/login.
 set -euo pipefail
 
 : "${PARAMETERS:=infra/params/minimal.bicepparam}"
 test -f "$PARAMETERS" || { echo "::error::BICEP_PARAMETERS names $PARAMETERS, which is not in the repository"; exit 1; }
 
-# A variable that is not set at GitHub is set and empty here, so a default of the parameter file does not count. One that
-# is empty, too, tells that the variable is not needed.
+# A variable that is missing at GitHub is set and empty here, so defaults in the parameter file do not apply. If the
+# default is empty too, the variable is not needed.
 needed=$({ grep --only-matching --extended-regexp "readEnvironmentVariable\('[A-Z_]+', '[^']" "$PARAMETERS" || true; } |
   cut --delimiter="'" --fields=2 | sort --unique)
 missing=()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # earlier-package.sh ARTIFACT FOLDER: fetch the newest package that was deployed and proved; output `found` true or false.
-# Only a list without it says that a run kept none. If GitHub does not answer, nothing is deployed: it could not be
-# rolled back.
+# A run kept no package only if its list of artifacts lacks it. If GitHub does not answer, the deployment stops, because
+# it could not be rolled back.
 set -euo pipefail
 artifact=$1 folder=$2
 
@@ -14,7 +14,7 @@ for run in $runs; do
   grep --quiet --line-regexp --fixed-strings -e "$artifact" <<<"$kept" || continue
   gh run download "$run" --repo "$GITHUB_REPOSITORY" --name "$artifact" --dir "$folder"
   echo "found=true" >>"$GITHUB_OUTPUT"
-  echo "the package of run $run is at hand"
+  echo "the package of run $run was fetched"
   exit 0
 done
 echo "found=false" >>"$GITHUB_OUTPUT"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the version of Microsoft's Bicep compiler that bicep-version names, first on the path of the steps that follow.
+# Install the version of Microsoft's Bicep compiler that bicep-version names, first on the PATH of the next steps.
 set -euo pipefail
 
 version=$(<"$(dirname "$0")/bicep-version") # raise it by hand: dependabot does not see it

@@ -1,1 +1,1 @@
-"""The Microsoft Graph SDK as a contestant: `requirements.txt` is all of its environment."""
+"""The Microsoft Graph SDK as a contestant. `requirements.txt` lists all packages of its environment."""

@@ -1,4 +1,4 @@
-"""Contestant (b): msgraph-sdk's `keep_alive.post()`, as one would write it: `.venv/bench/bin/python -m bench.sdk`."""
+"""Contestant (b): msgraph-sdk's `keep_alive.post()`, in its plainest use: `.venv/bench/bin/python -m bench.sdk`."""
 
 import asyncio
 import sys
@@ -9,24 +9,24 @@ from kiota_authentication_azure.azure_identity_authentication_provider import Az
 from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph.graph_service_client import GraphServiceClient
 
-from bench.load import call_ids, side_by_side
 from bench.measure import Figures, Measure
-from bench.rounds import in_rounds
+from bench.rounds import serve_rounds
+from bench.workload import call_ids, run_concurrently
 
 
 class StaticToken:
-    """A credential that has its token already, so that none is waited for."""
+    """A credential that has its token already, so that the contestant waits for none."""
 
     async def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
-        """Give the token."""
+        """Return the token."""
         return AccessToken("a" * 1500, int(time.time()) + 24 * 3600)
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 async def run(graph: str, count: int) -> None:
-    """POST keepAlive for so many calls; tell the figures."""
+    """POST keepAlive for `count` calls in each round, and print the figures of each."""
     provider = AzureIdentityAuthenticationProvider(
         StaticToken(), scopes=["https://graph.microsoft.com/.default"], allowed_hosts=["127.0.0.1"]
     )
@@ -41,10 +41,10 @@ async def run(graph: str, count: int) -> None:
             with measure.request():
                 await client.communications.calls.by_call_id(call_id).keep_alive.post()
 
-        await side_by_side(call_ids(count), post)
+        await run_concurrently(call_ids(count), post)
         return measure.figures()
 
-    await in_rounds(work)
+    await serve_rounds(work)
 
 
 if __name__ == "__main__":

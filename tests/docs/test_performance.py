@@ -2,8 +2,8 @@
 
 import json
 
-from bench.__main__ import MOST_OF_HANG_UP, MOST_OF_TENANTS
-from bench.contest import SWEEPS_AN_HOUR
+from bench.__main__ import MAX_HANG_UP_CALLS, MAX_TENANTS
+from bench.comparison import SWEEPS_AN_HOUR
 from bench.table import goals
 from release import cost
 from shared.config.settings import Settings
@@ -26,8 +26,8 @@ def test_the_later_run_meets_its_goals() -> None:
 
     assert len(found) == 3
     assert all(goal.met for goal in found)
-    assert measured(SHARING)["tenants"]["tenants"] == MOST_OF_TENANTS
-    assert measured(SHARING)["hang_up"]["calls"] == MOST_OF_HANG_UP
+    assert measured(SHARING)["tenants"]["tenants"] == MAX_TENANTS
+    assert measured(SHARING)["hang_up"]["calls"] == MAX_HANG_UP_CALLS
 
 
 def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
@@ -38,7 +38,7 @@ def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
     for size in ("1000", TEN_THOUSAND):
         found = measured()["keep_alive"][size]
         load = cost.Load(calls=int(size), sweep_minutes=60 / SWEEPS_AN_HOUR)
-        a_sweep = (cost.sweeping(load) - cost.HOURS * SHARDS) / cost.sweeps(load)
+        a_sweep = (cost.sweep_transactions(load) - cost.HOURS * SHARDS) / cost.sweeps(load)
         for sweep, more in (("first", 1 + SHARDS), ("next", 0)):
             assert found[sweep]["transactions"]["a_sweep"] == a_sweep + more
 

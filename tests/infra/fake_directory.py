@@ -2,13 +2,14 @@
 
 import json
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_server import Quiet, serving
 
 type Json = dict[str, object]
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
@@ -115,7 +116,7 @@ def running() -> Iterator[FakeDirectory]:
     """Serve a directory on a free port of 127.0.0.1."""
     directory = FakeDirectory()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def handle_one_method(self) -> None:
             directory.tokens.add(self.headers["Authorization"])
             length = int(self.headers["Content-Length"] or 0)
@@ -129,15 +130,6 @@ def running() -> Iterator[FakeDirectory]:
 
         do_GET = do_POST = do_PATCH = handle_one_method  # noqa: N815 (the names that http.server calls)
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        directory.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield directory
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        directory.url = address
+        yield directory

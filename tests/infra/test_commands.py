@@ -19,14 +19,14 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_output_of_a_program_is_read_as_json(az: Path) -> None:
     az.write_text('#!/bin/sh\necho "WARNING: old" >&2\necho "[\\"$1\\", \\"$GRAPH_APP_ID\\"]"\n')
-    assert commands.asked("az", "show", env={"PATH": "/bin", "GRAPH_APP_ID": "id"}) == ["show", "id"]
+    assert commands.run_json("az", "show", env={"PATH": "/bin", "GRAPH_APP_ID": "id"}) == ["show", "id"]
 
 
 def test_an_error_is_shown_without_the_warnings_before_it(az: Path) -> None:
     stderr = "WARNING: main.bicep(3,7) : Warning BCP037: long\nERROR: (InvalidTemplate)\nIt is off."
     az.write_text(f"#!/bin/sh\necho '{stderr}' >&2\nexit 1\n")
     with pytest.raises(CommandError) as failed:
-        commands.output("az", "deployment", "group", "create")
+        commands.run("az", "deployment", "group", "create")
     assert str(failed.value) == "az deployment group failed: ERROR: (InvalidTemplate) It is off."
 
 
@@ -37,30 +37,30 @@ def test_an_error_is_shown_without_the_warnings_before_it(az: Path) -> None:
 )
 def test_a_missing_object_is_none_and_no_error(az: Path, stderr: str) -> None:
     az.write_text(f"#!/bin/sh\necho '{stderr}' >&2\nexit 3\n")
-    assert commands.found("az", "identity", "show") is None
+    assert commands.find_json("az", "identity", "show") is None
     with pytest.raises(NotFoundError):
-        commands.asked("az", "identity", "show")
+        commands.run_json("az", "identity", "show")
 
 
 def test_a_refusal_is_an_error(az: Path) -> None:
     az.write_text("#!/bin/sh\necho 'ERROR: (AuthorizationFailed) No right.' >&2\nexit 1\n")
     with pytest.raises(CommandError, match="AuthorizationFailed"):
-        commands.found("az", "identity", "show")
+        commands.find_json("az", "identity", "show")
 
 
 def test_a_program_that_fails_in_silence_is_an_error(az: Path) -> None:
     az.write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(CommandError, match="az group exists failed: it did not say why"):
-        commands.output("az", "group", "exists")
+    with pytest.raises(CommandError, match="az group exists failed: it printed no reason"):
+        commands.run("az", "group", "exists")
 
 
 def test_output_that_is_no_json_is_an_error(az: Path) -> None:
     az.write_text("#!/bin/sh\necho hello\n")
     with pytest.raises(CommandError, match="az group show printed no JSON: hello"):
-        commands.asked("az", "group", "show")
+        commands.run_json("az", "group", "show")
 
 
 def test_a_missing_program_is_named_with_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandError, match=r"gh is not installed\. See https://cli\.github\.com"):
-        commands.output("gh", "api")
+        commands.run("gh", "api")

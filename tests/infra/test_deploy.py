@@ -56,7 +56,7 @@ def clouds(monkeypatch: pytest.MonkeyPatch) -> Clouds:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record the commands that write to the terminal. They build, upload and prove, and have their own tests."""
     seen: list[str] = []
-    monkeypatch.setattr(commands, "shown", lambda *command: seen.append(shlex.join(command)))
+    monkeypatch.setattr(commands, "run_visibly", lambda *command: seen.append(shlex.join(command)))
     return seen
 
 
@@ -74,11 +74,11 @@ def grants(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Record the options of each grant instead of granting."""
     seen: list[list[str]] = []
 
-    def attempt(options: list[str]) -> Outcome:
+    def record(options: list[str]) -> Outcome:
         seen.append(options)
         return Outcome()
 
-    monkeypatch.setattr(grant_graph_permissions, "attempt", attempt)
+    monkeypatch.setattr(grant_graph_permissions, "grant", record)
     return seen
 
 
@@ -189,7 +189,7 @@ def test_the_note_names_what_is_missing_and_who_can_grant_it(
     assert line.startswith(note)
     assert ("An administrator of the bot's tenant" in line) == (code == 0)
     assert ("Run this again:" in line) == (code == 1)
-    assert ("Run the same command again" in printed.err) == (code == 1)
+    assert (commands.RUN_AGAIN in printed.err) == (code == 1)
     assert shown == PUBLISHED, "the app is deployed nevertheless"
 
 
@@ -206,9 +206,9 @@ def test_in_the_government_cloud_the_grant_uses_its_graph(
 def test_the_graph_of_a_cloud_is_that_of_the_template() -> None:
     template = (commands.ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
     assert "param graphCloud string = environment().name == 'AzureUSGovernment' ? 'usgov-l4' : 'global'" in template
-    assert deploy.graph_of("AzureUSGovernment") == ["--cloud", "usgov-l4"]
-    assert deploy.graph_of("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
-    assert deploy.graph_of("AzureCloud") == []
+    assert deploy.cloud_options("AzureUSGovernment") == ["--cloud", "usgov-l4"]
+    assert deploy.cloud_options("AzureUSGovernment", "param graphCloud = 'usgov-l5'\n") == ["--cloud", "usgov-l5"]
+    assert deploy.cloud_options("AzureCloud") == []
 
 
 @pytest.mark.parametrize("command", ["group create --name rg", "deployment group create", "provider list"])
@@ -220,7 +220,7 @@ def test_a_refusal_of_azure_is_one_line_and_nothing_is_published(
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: az ")
     assert failed.endswith("ERROR: (AuthorizationFailed) No right.")
-    assert "Run the same command again" in advice
+    assert advice == commands.RUN_AGAIN
     assert shown == []
 
 
@@ -235,7 +235,7 @@ def test_a_package_that_cannot_be_built_is_an_error(
     make.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert deploy.main(ARGUMENTS) == 1
-    assert "failed: make package failed: what it told is above" in capsys.readouterr().err
+    assert "failed: make package failed: see its output above" in capsys.readouterr().err
     make.unlink()
     assert azd.main(["postdeploy"]) == 1
     assert capsys.readouterr().err == "failed: make is not installed. See docs/deploy.md, Before you begin\n"
@@ -268,7 +268,7 @@ def test_an_app_registration_that_cannot_be_created_can_be_named(
 ) -> None:
     clouds.broken = {"ad app create": "Insufficient privileges to complete the operation."}
     assert deploy.main([*ARGUMENTS, *PRODUCTION]) == 1
-    assert "is taken with --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
+    assert "To use an existing one: --variable MANAGEMENT_APP_ID=…" in capsys.readouterr().err.splitlines()[0]
     assert shown == []
 
 
@@ -329,7 +329,7 @@ def test_azd_without_a_deployment_is_an_error(
 ) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP", raising=False)
     assert azd.main(["postdeploy"]) == 1
-    assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: azd provision makes it\n"
+    assert capsys.readouterr().err == "failed: azd has no AZURE_RESOURCE_GROUP: run azd provision first\n"
 
 
 def test_the_hooks_read_outputs_that_the_template_has() -> None:

@@ -2,10 +2,9 @@
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from infra.directory import CLOUDS, Cloud
 from infra.grant_graph_permissions import APP_ROLES, main
 from shared.config.clouds import CLOUDS as PRODUCT_CLOUDS
 from tests.infra.fake_directory import BOT, IDENTITY, MANAGEMENT, TENANT, FakeDirectory, Json, running
+from tests.support.http_server import Quiet, serving
 
 ARGUMENTS = ["--bot-app-id", BOT, "--identity-principal-id", IDENTITY]
 CALLER = "33333333-0000-4000-8000-000000000001"
@@ -260,23 +260,15 @@ def test_a_redirect_is_not_followed(
 ) -> None:
     """A redirect could send the account's token to any address."""
 
-    class Elsewhere(BaseHTTPRequestHandler):
+    class Elsewhere(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(302)
             self.send_header("Location", f"{directory.url}{self.path}")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        here = Cloud(f"http://127.0.0.1:{server.server_port}", "", "")
-        monkeypatch.setitem(directory_module.CLOUDS, "global", here)
+    with serving(Elsewhere) as address:
+        monkeypatch.setitem(directory_module.CLOUDS, "global", Cloud(address, "", ""))
         assert main(ARGUMENTS) == 1
-        server.shutdown()
-        thread.join()
     assert directory.tokens == set()
     assert capsys.readouterr().err == f"failed: identity {IDENTITY}: HTTP 302 Found\n"
 
@@ -295,7 +287,7 @@ FAILURES: dict[str, tuple[tuple[int, Json], str]] = {
     ),
     f"GET {CREDENTIALS}": (
         (404, {"error": {"code": "Request_ResourceNotFound", "message": "Gone."}}),
-        "failed: federated credentials: the directory has none. Is the id right, and this the right tenant and cloud?",
+        "failed: federated credentials: the directory has none. Check the id, the tenant and the cloud",
     ),
     "PATCH /applications/app-bot": (
         (400, {}),
@@ -318,7 +310,7 @@ def test_a_client_id_instead_of_the_identitys_object_id_is_an_error(
 ) -> None:
     wrong = str(directory.principals[1]["appId"])
     assert main(["--bot-app-id", BOT, "--identity-principal-id", wrong]) == 1
-    assert "the directory has none. Is the id right" in capsys.readouterr().err
+    assert "the directory has none. Check the id" in capsys.readouterr().err
     assert directory.writes == []
 
 
@@ -327,7 +319,7 @@ def test_a_principal_that_is_no_managed_identity_is_refused(
 ) -> None:
     directory.principals[1]["servicePrincipalType"] = "Application"
     assert main(ARGUMENTS) == 1
-    assert "that is no managed identity" in capsys.readouterr().err
+    assert "that is not a managed identity" in capsys.readouterr().err
 
 
 def test_a_permission_that_the_cloud_does_not_offer_is_an_error(
@@ -379,7 +371,7 @@ def test_a_next_page_at_another_host_gets_no_token(
     directory.broken[f"GET {CREDENTIALS}"] = (200, page)
     assert main(ARGUMENTS) == 1
     assert capsys.readouterr().err == (
-        "failed: federated credentials: the list goes on at an address that is not Graph's\n"
+        "failed: federated credentials: the next page of the list is at an address that is not Graph's\n"
     )
 
 

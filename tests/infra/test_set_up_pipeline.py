@@ -161,7 +161,7 @@ def test_the_set_up_requires_the_variables_that_the_workflow_checks(path: Path) 
     script = ["bash", str(ROOT / ".github" / "scripts" / "check-variables.sh")]
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     missing = done.stdout.partition("the variables ")[2].partition(":")[0].split()
-    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.needed(str(path))
+    assert {name for name in missing if not name.startswith("AZURE_")} == parameters.variables_needed(str(path))
 
 
 def test_each_identity_has_the_roles_that_it_needs_and_no_others(clouds: Clouds) -> None:
@@ -202,7 +202,7 @@ def test_an_outdated_condition_is_replaced(clouds: Clouds) -> None:
             item["condition"] = "one role more"
     assert main(ARGUMENTS) == 0
     conditions = [item["condition"] for item in clouds.assignments if item["condition"]]
-    assert conditions == [azure_rights.condition()]
+    assert conditions == [azure_rights.assignment_condition()]
 
 
 def test_a_trial_needs_no_app_registration_and_no_role_for_locks(clouds: Clouds) -> None:
@@ -335,7 +335,7 @@ def test_an_error_is_one_line_and_a_second_run_continues(
     failed, advice = capsys.readouterr().err.splitlines()
     assert failed.startswith("failed: ")
     assert "(AuthorizationFailed) The client does not have authorization." in failed
-    assert advice == "What was done stays. Run the same command again once that is mended."
+    assert advice == commands.RUN_AGAIN
     clouds.broken = {}
     assert main(ARGUMENTS) == 0
     assert clouds.variables[""] == {"DEPLOY": "what-if,production"}

@@ -12,12 +12,18 @@ from tests.infra.operators import RUN_BY_OPERATORS
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = (
+    "infra.arguments",
     "infra.azure_rights",
     "infra.commands",
     "infra.directory",
     "infra.github",
     "infra.parameters",
     "release.azure",
+    "release.flex",
+    "release.http_requests",
+    "release.proof",
+    "release.push",
+    "release.waiting",
 )
 WATCH = """
 import runpy, sys

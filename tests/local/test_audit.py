@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from release import audit
-from release.audit import Dependency, judged
+from release.audit import Dependency, summarize
 
 CLEAN: Dependency = {"name": "good", "version": "1", "vulns": []}
 BAD: Dependency = {"name": "bad", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3"]}]}
@@ -20,12 +20,12 @@ UNKNOWN: Dependency = {"name": "unknown", "skip_reason": "not found"}
         ([CLEAN, BAD, WORSE], 1, "bad 2: PYSEC-1, fixed in 3 | worse 2: PYSEC-2, fixed in no version yet"),
         ([BAD, UNKNOWN], 1, "bad 2: PYSEC-1, fixed in 3 | not audited: unknown"),
         ([CLEAN, UNKNOWN], 2, "not audited: unknown"),
-        ([UNKNOWN, UNKNOWN], 2, "nothing is audited"),
-        ([], 2, "nothing is audited"),
+        ([UNKNOWN, UNKNOWN], 2, "nothing was audited"),
+        ([], 2, "nothing was audited"),
     ],
 )
 def test_it_is_clean_only_if_all_was_looked_up(dependencies: list[Dependency], code: int, told: str) -> None:
-    found, lines = judged(dependencies)
+    found, lines = summarize(dependencies)
 
     assert found == code
     assert " | ".join(lines).startswith(told)
@@ -39,4 +39,4 @@ def test_an_answer_that_is_none_is_no_good_news(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
     assert audit.main() == 2
-    assert "nothing is audited" in capsys.readouterr().out
+    assert "nothing was audited" in capsys.readouterr().out

@@ -25,8 +25,8 @@ from soak.real.__main__ import main as soak_real
         (soak_real, ["--minutes", "nan"], "--minutes: 'nan' is not a number of minutes above 0"),
         (up, ["--speed", "0"], "--speed: '0' is not a speed from 1 to 900"),
         (up, ["--speed", "fast"], "--speed: 'fast' is not a speed from 1 to 900"),
-        (cost, ["--calls", "-5"], "--calls: '-5' is no number from 0 upwards"),
-        (cost, ["--calls", "inf"], "--calls: 'inf' is no number from 0 upwards"),
+        (cost, ["--calls", "-5"], "--calls: '-5' is not a number from 0 upwards"),
+        (cost, ["--calls", "inf"], "--calls: 'inf' is not a number from 0 upwards"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_takes(

@@ -1,21 +1,21 @@
-"""A deployed app for the tests of `release.publish`."""
+"""Fixtures of a deployed app, for the tests of `release.publish`."""
 
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from release.azure import App
-from release.site import REDIRECTS
-from tests.release.fake_azure import Az, Site, Steps
+from release.http_requests import REDIRECTS
+from tests.release.fake_azure import Az, Site, SteppedClock
+from tests.support.http_server import Quiet, serving
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, text = found.answer(self.command, self.path, body, self.headers)
@@ -26,22 +26,16 @@ def site() -> Iterator[Site]:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-        do_POST = do_GET  # noqa: N815 - the names that http.server looks for
+        do_POST = do_GET  # noqa: N815 - the names that http.server calls
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        root = f"http://127.0.0.1:{server.server_address[1]}"
-        found = Site(App("app", "group", root, root))
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with serving(Handler) as address:
+        found = Site(App("app", "group", address, address))
         yield found
-        server.shutdown()
 
 
 @pytest.fixture
-def steps() -> Steps:
-    return Steps()
+def stepped() -> SteppedClock:
+    return SteppedClock()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An app's two sites over HTTP that answer as Azure's do, an `az` that is a script, and a clock that sleeping moves."""
+"""Fakes of Azure: the two sites of an app over HTTP, an `az` that is a script, and a clock that sleeping moves."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from email.message import Message
 from pathlib import Path
 
 from release.azure import App
-from release.site import Clock
+from release.waiting import Clock
 
 NAMES = ["health", "keep_alive_timer", "list_calls"]
 SETTINGS = ["AzureWebJobsStorage__accountName", "GRAPH_APP_ID"]
@@ -42,56 +42,56 @@ else:
     answer = next_of("app.json")
 print(json.dumps(answer))
 """
-# What az prints when Azure asks a host that starts anew (microsoft/vscode-azurefunctions#1104).
+# The output of az if Azure asks a host that restarts (microsoft/vscode-azurefunctions#1104).
 DOWN = (
     'ERROR: Bad Request({"Code":"BadRequest","Message":"Encountered an error (ServiceUnavailable) from host runtime."})'
 )
 ADDRESSES = ["app.azurewebsites.net", "app.scm.azurewebsites.net"]
 
-type Said = tuple[int, str]
+type Reply = tuple[int, str]
 
 
-def used_up[Item](items: list[Item]) -> Item:
-    """The next one; the last one stays."""
+def next_answer[Item](items: list[Item]) -> Item:
+    """Return the next item. The last one stays."""
     return items.pop(0) if len(items) > 1 else items[0]
 
 
 @dataclass
 class Site:
-    """Both sites of an app. Each list of answers is used up but for its last.
+    """Both sites of an app. Each list has the answers in order, and its last one repeats.
 
-    Status 0 hangs up without an answer; the text of a redirect is the address that it names.
+    Status 0 closes the connection without an answer. The text of a redirect is its address.
     """
 
     app: App
     health: list[int] = field(default_factory=lambda: [200])
-    publishing: list[Said] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
+    publishing: list[Reply] = field(default_factory=lambda: [(202, json.dumps("d-1"))])
     builds: list[object] = field(default_factory=lambda: [{"status": 4}])
-    runs: list[str | None] = field(default_factory=lambda: [None])  # the build that health tells
-    keyed: list[Said] = field(default_factory=lambda: [(401, NO_TOKEN)])
+    runs: list[str | None] = field(default_factory=lambda: [None])  # the build that health reports
+    keyed: list[Reply] = field(default_factory=lambda: [(401, NO_TOKEN)])
     asked: list[str] = field(default_factory=list)
     uploaded: list[bytes] = field(default_factory=list)
     authorization: str = ""
     keys: set[str | None] = field(default_factory=set)
 
-    def answer(self, method: str, path: str, body: bytes, headers: Message) -> Said:
+    def answer(self, method: str, path: str, body: bytes, headers: Message) -> Reply:
         self.asked.append(f"{method} {path}")
         self.authorization = headers.get("Authorization", self.authorization)
         if method == "POST":
             self.uploaded.append(body)
-            return used_up(self.publishing)
+            return next_answer(self.publishing)
         if path == "/api/health":
-            build = used_up(self.runs)
-            return used_up(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
+            build = next_answer(self.runs)
+            return next_answer(self.health), json.dumps({"status": "degraded"} | ({"build": build} if build else {}))
         if path == "/api/termination-codes":
             self.keys.add(headers.get("x-functions-key"))
-            return used_up(self.keyed)
-        deployment = used_up(self.builds)
+            return next_answer(self.keyed)
+        deployment = next_answer(self.builds)
         return (deployment, "not yet") if isinstance(deployment, int) else (200, json.dumps(deployment))
 
 
 @dataclass
-class Steps:
+class SteppedClock:
     """A clock that sleeping moves."""
 
     seconds: float = 0.0
@@ -110,7 +110,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Az:
-    """An `az` first on the path. Each list of answers is used up but for its last; `down` is a failure, DOWN."""
+    """A fake `az`, first on the PATH. Each list has the answers in order, and the last one repeats. `down`: DOWN."""
 
     folder: Path
 
@@ -121,14 +121,14 @@ class Az:
         self._write("settings.json", settings)
 
     def has_keys(self, *keys: list[str] | str) -> None:
-        """Each a list of one key."""
+        """Set the answers, each a list of one key."""
         self._write("keys.json", keys)
 
     def knows_the_app(self, *addresses: list[str] | str) -> None:
         self._write("app.json", addresses)
 
     def gives_a_token(self, *tokens: list[str] | str) -> None:
-        """Each a list of one token."""
+        """Set the answers, each a list of one token."""
         self._write("token.json", tokens)
 
     def refuses(self, complaint: str) -> None:
@@ -139,7 +139,7 @@ class Az:
         return (self.folder / "asked.txt").read_text(encoding="utf-8")
 
     def install(self) -> str:
-        """Make the script; the PATH that finds it."""
+        """Create the script, and return a PATH that finds it."""
         script = self.folder / "az"
         script.write_text(AZ.format(python=sys.executable, down=DOWN), encoding="utf-8")
         script.chmod(0o755)

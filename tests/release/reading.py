@@ -1,4 +1,4 @@
-"""How the tools read `.funcignore`: `make package` as git does, Core Tools in a way of their own."""
+"""The two readings of `.funcignore`: `make package` reads it as git does, Core Tools in their own way."""
 
 import re
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from pathspec import GitIgnoreSpec
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / ".funcignore").read_text(encoding="utf-8")
 
-type Reading = Callable[[str], bool]  # whether a path from the root is left out of the package
+type Reading = Callable[[str], bool]  # True if a path from the root is left out of the package
 
 
 def as_git(rules: str) -> Reading:
-    """Read as `make package` does, by pathspec."""
+    """Return the reading of `make package`, by pathspec."""
     spec = GitIgnoreSpec.from_lines(rules.splitlines())
 
     def left_out(path: str) -> bool:
@@ -24,14 +24,14 @@ def as_git(rules: str) -> Reading:
 
 
 def as_core_tools(rules: str, *, whole_words: bool = True) -> Reading:
-    """Read as `func` does (Azure/azure-functions-core-tools, GitIgnoreParser.cs).
+    """Return the reading of `func` (Azure/azure-functions-core-tools, GitIgnoreParser.cs).
 
-    All patterns are one expression, held to the beginning of the path. Versions since the sources moved to
-    src/Cli/func want the end of a word behind the match (`whole_words`), earlier ones take any beginning.
+    All patterns form one expression, which must match the beginning of the path. Versions since the sources moved to
+    src/Cli/func need the end of a word after the match (`whole_words`); earlier versions do not.
     """
     lines = [line.strip() for line in rules.split("\n")]
     patterns = [line.removeprefix("/") for line in lines if line and not line.startswith(("#", "!"))]
-    assert not any(line.startswith("!") for line in lines), "this reading knows no exceptions"
+    assert not any(line.startswith("!") for line in lines), "this reading does not support exceptions"
     end = r"\b" if whole_words else ""
     expression = re.compile(f"^({'|'.join(_expression(pattern) for pattern in patterns)}){end}", re.ASCII)
     return lambda path: expression.search(path) is not None

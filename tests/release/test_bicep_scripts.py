@@ -1,4 +1,4 @@
-"""What the scripts of Bicep do, with a script in place of Microsoft's compiler."""
+"""The scripts for Bicep, with a script in place of Microsoft's compiler."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.release.reading import ROOT
 from tests.release.test_scripts import SCRIPTS, Runner
 
 PINNED = (SCRIPTS / "bicep-version").read_text(encoding="utf-8").strip()
-# What Microsoft's compiler does with good files, as far as the script asks for it.
+# What Microsoft's compiler does with good files, for the commands that the script uses.
 COMPILER = """
 no() { echo "not completed for the following reason: '$1'" >&2; exit 1; }
 case "$*" in
@@ -40,7 +40,7 @@ def runner(tmp_path: Path) -> Runner:
 
 
 def with_compiler(runner: Runner, case: str = "") -> Runner:
-    """A project of a few Bicep files, and a compiler that finds nothing wrong but by this case."""
+    """Create a project of a few Bicep files, and a compiler that finds only the fault of this case."""
     for path, text in BICEP_FILES.items():
         (runner.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (runner.folder / path).write_text(text, encoding="utf-8")
@@ -57,7 +57,7 @@ def test_each_bicep_file_is_compiled_formatted_and_evaluated_and_none_is_changed
         command = "build-params" if path.endswith(".bicepparam") else "build"
         assert f"bicep {command} {path} --outfile" in asked
         assert f"bicep format {path} --stdout" in asked
-    assert asked.count("bicep snapshot ") == 4  # accepted, refused without its variable, and twice refused with zones
+    assert asked.count("bicep snapshot ") == 4  # 1 accepted + 1 refused without its variable + 2 refused with zones
     files = {path.relative_to(runner.folder).as_posix() for path in runner.folder.rglob("*") if path.is_file()}
     assert files - {"asked", "bin/bicep"} == BICEP_FILES.keys()
     assert {path: runner.read(path) for path in BICEP_FILES} == BICEP_FILES
@@ -67,7 +67,7 @@ WARNING = "/w/infra/modules/roles.bicep(3,7) : Warning BCP037: The property http
 
 
 @pytest.mark.parametrize(
-    ("case", "file", "told"),
+    ("case", "file", "message"),
     [
         (f'"build infra/modules/roles.bicep "*) echo "{WARNING}" >&2 ;;', "modules/roles.bicep", "has a warning"),
         (f'"build infra/modules/roles.bicep "*) echo "{WARNING}" ;;', "modules/roles.bicep", "has a warning"),
@@ -90,19 +90,35 @@ WARNING = "/w/infra/modules/roles.bicep(3,7) : Warning BCP037: The property http
             "is refused by the lines above, but",
         ),
     ],
+    ids=[
+        "warning on stderr",
+        "warning on stdout",
+        "warning without a file",
+        "warning in a parameter file",
+        "exit code 1",
+        "error with exit code 0",
+        "other format",
+        "formatter fails",
+        "parameter file does not evaluate",
+        "missing id is accepted",
+        "one HTTP instance with zones is accepted",
+        "refused for another reason",
+    ],
 )
 def test_a_fault_in_a_bicep_file_fails_the_job_and_the_file_is_named(
-    runner: Runner, case: str, file: str, told: str
+    runner: Runner, case: str, file: str, message: str
 ) -> None:
-    """The compiler ends with 0 on warnings, and says so of a misspelt property."""
+    """The compiler exits with 0 on warnings, and a misspelt property is only a warning."""
     done = with_compiler(runner, case).run("bicep.sh")
     assert done.returncode == 1, done.stdout + done.stderr
     faults = [line for line in done.stdout.splitlines() if line.startswith("::error")]
-    assert any(line.startswith(f"::error file=infra/{file}::infra/{file} ") and told in line for line in faults), faults
+    assert any(line.startswith(f"::error file=infra/{file}::infra/{file} ") and message in line for line in faults), (
+        faults
+    )
     assert "each is named above, with what to do" in done.stdout
 
 
-def test_a_parameter_file_of_which_no_refusal_can_be_tried_is_a_fault(runner: Runner) -> None:
+def test_a_parameter_file_without_a_testable_refusal_is_a_fault(runner: Runner) -> None:
     with_compiler(runner)
     parameters = runner.folder / "infra" / "params" / "minimal.bicepparam"
     parameters.write_text("param graphAppId = readEnvironmentVariable( 'GRAPH_APP_ID', '00000000-0000')\n")
@@ -112,20 +128,20 @@ def test_a_parameter_file_of_which_no_refusal_can_be_tried_is_a_fault(runner: Ru
     assert "1 faults" in done.stdout
 
 
-def test_what_the_compiler_tells_of_a_fault_stands_in_the_log(runner: Runner) -> None:
+def test_the_compilers_message_is_in_the_log(runner: Runner) -> None:
     done = with_compiler(runner, f'"build infra/main.bicep "*) echo "{WARNING}" >&2 ;;').run("bicep.sh")
     assert WARNING in done.stdout
 
 
-def test_what_the_compiler_only_mentions_fails_nothing(runner: Runner) -> None:
-    """use-recent-api-versions is at info: a version grows old on a day when nobody changed a file."""
-    told = "main.bicep(1,1) : Info use-recent-api-versions: Use a more recent API version."
-    done = with_compiler(runner, f'"build infra/main.bicep "*) echo "{told}" >&2 ;;').run("bicep.sh")
+def test_an_info_of_the_compiler_fails_nothing(runner: Runner) -> None:
+    """The rule use-recent-api-versions is only an info, because a version becomes old without a change of files."""
+    message = "main.bicep(1,1) : Info use-recent-api-versions: Use a more recent API version."
+    done = with_compiler(runner, f'"build infra/main.bicep "*) echo "{message}" >&2 ;;').run("bicep.sh")
     assert done.returncode == 0
-    assert told in done.stdout
+    assert message in done.stdout
 
 
-def test_another_version_of_the_compiler_is_not_asked(runner: Runner) -> None:
+def test_another_version_of_the_compiler_is_not_used(runner: Runner) -> None:
     done = with_compiler(runner, f'--version) echo "Bicep CLI version {PINNED}1 (0a1b2c3d4e)" ;;').run("bicep.sh")
     assert done.returncode == 1
     assert f"Bicep {PINNED} is not on the PATH: run .github/scripts/install-bicep.sh" in done.stdout
@@ -155,7 +171,7 @@ def test_the_pinned_compiler_is_installed_before_the_files_are_checked(runner: R
     assert re.findall(r"run: \.github/scripts/(\S*bicep\S*)", workflow) == ["install-bicep.sh", "bicep.sh"]
 
 
-def test_a_person_is_told_where_the_compiler_is(runner: Runner) -> None:
+def test_outside_of_a_workflow_the_folder_of_the_compiler_is_printed(runner: Runner) -> None:
     runner.has("az", "true")
     done = runner.run("install-bicep.sh", GITHUB_PATH="", AZURE_CONFIG_DIR="/somewhere/azure")
     assert f"Bicep {PINNED} is in /somewhere/azure/bin: put that folder first on your PATH" in done.stdout

@@ -1,4 +1,4 @@
-"""What a month is billed by: the figures follow from the load, the words of the program from the figures."""
+"""The billed quantities of a month: the figures follow from the load, and the output from the figures."""
 
 import math
 import re
@@ -13,11 +13,12 @@ from shared.storage.store import SHARDS
 from tests.release.reading import ROOT
 
 IDLE = Load(calls=0)
+SWEEPS = 730 * 4  # in a month of 730 hours, one every 15 minutes
 MAIN = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
 COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
-def test_the_figures_of_the_keeper_are_the_keepers() -> None:
+def test_the_constants_are_those_of_the_app() -> None:
     fields = Settings.model_fields
     assert cost.SHARDS == SHARDS
     assert Load().fan_out_threshold == fields["sweep_fan_out_threshold"].default
@@ -28,33 +29,39 @@ def test_the_figures_of_the_keeper_are_the_keepers() -> None:
     assert Load().retention_days == fields["ended_call_retention"].default.days
 
 
-def test_a_month_without_calls_is_the_timer_and_its_dead_mans_switch() -> None:
-    assert cost.executions(IDLE) == 2 * 2920
-    assert cost.active_gb_seconds(IDLE) == 2920 * 2 * 2  # a second each, 2 GB
-    assert cost.transactions(IDLE) == 2920 * (16 * 2 + 1 + 2 + 3) + 730 * 16  # once an hour: calls that ended long ago
+def test_a_month_without_calls_costs_the_timer_and_its_watchdog() -> None:
+    assert cost.executions(IDLE) == 2 * SWEEPS  # the timer and the watchdog
+    assert cost.active_gb_seconds(IDLE) == 2 * SWEEPS * 2  # one second each, 2 GB
+    # A sweep: query and watermark of each shard, one watermark read, two for the watchdog's row, three for its message.
+    # Once an hour each shard is searched for expired calls.
+    assert cost.transactions(IDLE) == SWEEPS * (SHARDS * 2 + 1 + 2 + 3) + cost.HOURS * SHARDS
     assert cost.stored_gb(IDLE) == 0
 
 
 def test_calls_bring_requests() -> None:
     load = Load(calls=100, call_minutes=60, notifications=4, requests=3)
-    assert cost.ended(load) == 73_000
-    assert cost.executions(load) == 2 * 2920 + 73_000 * 7
-    assert cost.transactions(load) == cost.sweeping(load) + 73_000 * (7 * 2 + cost.PURGING)
-    assert cost.stored_gb(load) == pytest.approx((100 + 72_000) * 4 / 1e6)
+    ended, requests = 100 * 730, 4 + 3  # each of 100 calls is replaced once an hour
+    assert cost.ended(load) == ended
+    assert cost.executions(load) == 2 * SWEEPS + ended * requests
+    per_call = requests * 2 + cost.PURGE_TRANSACTIONS  # a read and a write for each request
+    assert cost.transactions(load) == cost.sweep_transactions(load) + ended * per_call
+    retained = 100 * 24 * 30  # 30 days of ENDED_CALL_RETENTION
+    assert cost.stored_gb(load) == pytest.approx((100 + retained) * 4 / 1e6)  # 4 KB for each call
 
 
 def test_many_calls_are_handed_over_by_a_message_a_shard() -> None:
     few, many = Load(calls=20_000), Load(calls=20_001)
-    assert cost.messages(many) - cost.messages(few) == 2920 * 16
+    assert cost.messages(many) - cost.messages(few) == SWEEPS * SHARDS
 
 
 def test_requests_that_overlap_are_billed_once_and_an_instance_is_never_busier_than_always() -> None:
     busy = Load(calls=10_000, keep_alive_seconds=0)
     of_http = cost.active_gb_seconds(busy) - cost.active_gb_seconds(replace(busy, notifications=0, requests=0))
-    assert 0.99 * 2 * cost.SECONDS < of_http <= 2 * cost.SECONDS
+    always = 2 * cost.SECONDS  # 2 GB in every second of the month
+    assert 0.99 * always < of_http <= always
     rare = Load(calls=1, call_minutes=1440)
     alone = cost.active_gb_seconds(rare) - cost.active_gb_seconds(replace(rare, notifications=0, requests=0))
-    assert alone == pytest.approx(2 * cost.requests(rare), rel=0.01)
+    assert alone == pytest.approx(2 * cost.requests(rare), rel=0.01)  # 2 GB for one second each; 1 % overlap
 
 
 def test_each_request_to_storage_is_a_record_of_telemetry() -> None:
@@ -63,33 +70,33 @@ def test_each_request_to_storage_is_a_record_of_telemetry() -> None:
     assert records == 2 * cost.executions(load) + cost.transactions(load) + 10 * cost.sweeps(load)
 
 
-def test_a_rush_takes_more_instances() -> None:
+def test_many_calls_need_more_instances() -> None:
     assert cost.active_gb_seconds(Load(calls=1_000_000)) > 3 * cost.active_gb_seconds(Load(calls=100_000))
 
 
 def test_an_always_ready_instance_is_billed_each_second_and_has_no_free_grant() -> None:
     items = {item.name: item for item in cost.bill(Load(always_ready=1, memory_gb=2))}
-    assert items["GB-seconds of always-ready instances"].quantity == 2 * 2_628_000
+    assert items["GB-seconds of always-ready instances"].quantity == 2 * 730 * 3600  # 2 GB, every second of a month
     assert [item.name for item in items.values() if item.free] == []
 
 
-def test_the_program_tells_quantities_and_asks_for_prices(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_prices_only_quantities_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cost.main(["--calls", "100"]) == 0
-    told = capsys.readouterr().out
-    assert "73,000 a month" in told
-    assert "No prices were given" in told
-    assert "together" not in told
+    printed = capsys.readouterr().out
+    assert "73,000 a month" in printed  # 100 calls x 730 hours, of an hour each
+    assert "No prices were given" in printed
+    assert "together" not in printed
 
 
 def test_prices_and_free_grants_make_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(
         ["--calls", "0", "--price-executions", "1000000", "--free-executions", "5000", "--price-transactions", "2"]
     )
-    told = capsys.readouterr().out
-    assert "5,840  executions: 840.00" in told
-    transactions = 2920 * 38 + 730 * 16
-    assert f"storage transactions: {transactions / 10_000 * 2:.2f}" in told
-    assert f"together, of what has a price: {840 + transactions / 10_000 * 2:.2f}" in told
+    printed = capsys.readouterr().out
+    assert "5,840  executions: 840.00" in printed  # 2 x 2,920 executions, 5,000 of them free, at 1 each
+    transactions = SWEEPS * (SHARDS * 2 + 1 + 2 + 3) + 730 * SHARDS
+    assert f"storage transactions: {transactions / 10_000 * 2:.2f}" in printed
+    assert f"together, of what has a price: {840 + transactions / 10_000 * 2:.2f}" in printed
 
 
 def test_more_free_than_used_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,8 +104,10 @@ def test_more_free_than_used_costs_nothing(capsys: pytest.CaptureFixture[str]) -
     assert "executions: 0.00" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--calls", "-1"], ["--calls", "nan"], ["--call-minutes", "0"], ["--calls", "many"]])
-def test_a_load_that_is_none_is_refused(wrong: list[str]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [["--calls", "-1"], ["--calls", "nan"], ["--call-minutes", "0"], ["--calls", "many"]], ids=" ".join
+)
+def test_an_impossible_load_is_refused(wrong: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         cost.main(wrong)
 
@@ -106,10 +115,10 @@ def test_a_load_that_is_none_is_refused(wrong: list[str]) -> None:
 @pytest.mark.parametrize("calls", [100, 10_000])
 def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(["--calls", str(calls)])
-    told = capsys.readouterr().out.split("\n\n")[1]
+    printed = capsys.readouterr().out.split("\n\n")[1]
     shown = re.search(rf"python -m release\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
     assert shown
-    assert told in shown[1]
+    assert printed in shown[1]
     assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
 
 
@@ -121,7 +130,7 @@ def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: p
     assert capsys.readouterr().out.rstrip() == shown[2]
 
 
-def test_zones_are_told_to_keep_two_instances_ready_for_each_scaling_group(
+def test_the_help_says_that_zones_need_two_ready_instances_for_each_scaling_group(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):

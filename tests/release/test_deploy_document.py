@@ -1,4 +1,4 @@
-"""The deployment pages, `docs/cost.md` and `azure.yaml` name what exists: names, ids, commands, printed words."""
+"""The deployment pages, `docs/cost.md` and `azure.yaml` agree with the code: names, ids, commands, printed text."""
 
 import json
 import re
@@ -31,21 +31,21 @@ def infra(name: str) -> str:
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.splitlines()[0][:40])
-def test_what_is_to_be_typed_is_sound_shell(block: str) -> None:
-    # SC2154, SC2034: what one block sets another uses. SC2312, SC2086 are not for a terminal's one-liners.
+def test_the_shell_blocks_pass_shellcheck(block: str) -> None:
+    # SC2154, SC2034: one block uses variables that another sets. SC2312 does not matter in a terminal.
     command = [str(Path(sys.executable).parent / "shellcheck"), "--shell=bash", "--exclude=SC2154,SC2034,SC2312", "-"]
     done = subprocess.run(command, input=block, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 def shell(text: str, heading: str) -> str:
-    """Tell what is to be typed under a heading, before the next one of any level."""
+    """Return the shell blocks under a heading, up to the next heading of any level."""
     (part,) = re.findall(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
     return "".join(BLOCK.findall(part))
 
 
 def commands(text: str, heading: str) -> list[str]:
-    """Tell the commands that stand under a heading: one for each logical line."""
+    """Return the commands under a heading, one for each logical line."""
     lines = shell(text, heading).replace("\\\n", " ").replace("|\n", "| ").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
@@ -59,29 +59,29 @@ WAYS = {
 
 
 def of_each_way() -> dict[str, tuple[int, int]]:
-    """Tell how many command lines each way has, and how many there are from nothing to a first call."""
+    """Return the number of commands of each way, and the number from the beginning to a first call."""
     around = len(commands(DEPLOY, "What Graph itself asks for")) + len(commands(DEPLOY, "A first call"))
     counted = {name: len(commands(*place)) for name, place in WAYS.items()}
     return {name: (count, count + around) for name, count in counted.items()}
 
 
 def test_the_commands_of_each_way_are_counted() -> None:
-    told = {row[0]: (int(row[3]), int(row[4])) for row in rows(section(DEPLOY, "Deploy"))}
-    assert told == of_each_way()
+    stated = {row[0]: (int(row[3]), int(row[4])) for row in rows(section(DEPLOY, "Deploy"))}
+    assert stated == of_each_way()
     asked, first_call = commands(DEPLOY, "What Graph itself asks for"), commands(DEPLOY, "A first call")
     assert (len(asked), len(first_call)) == (2, 5), "as the sentence below the table says"
     assert [line.split()[:2] for line in asked] == [["az", "login"], ["az", "ad"]]
 
 
 def test_no_way_is_longer_than_it_was_made() -> None:
-    """Each command more is one that a person can get wrong. azd had 21 up to a first call."""
+    """Each further command is one that a person can mistype. azd once needed 21 up to a first call."""
     totals = {name: total for name, (_, total) in of_each_way().items()}
     assert max(totals.values()) <= 17
     assert totals["[azd](#azd)"] <= 11
 
 
 def test_what_the_commands_use_was_set_before() -> None:
-    """Nobody can follow a page that uses a variable which no command sets."""
+    """The page must set each variable before it uses it."""
     for way in WAYS.values():
         lines = [*commands(DEPLOY, "What Graph itself asks for"), *commands(*way), *commands(DEPLOY, "A first call")]
         known = {"PATH"}
@@ -91,38 +91,38 @@ def test_what_the_commands_use_was_set_before() -> None:
                 known |= {name} - {""}
 
 
-def test_commands_are_those_of_every_system() -> None:
-    """xargs --no-run-if-empty is GNU's alone."""
+def test_no_command_needs_gnu() -> None:
+    """`xargs --no-run-if-empty` exists only in GNU's xargs."""
     assert [block for block in SHELL if "xargs" in block or "sed -i" in block] == []
 
 
-def test_a_workspace_is_deleted_for_good() -> None:
-    """Else a deployment within 14 days recovers it with its age and its rows, and no-sweep fires without code."""
+def test_the_teardown_deletes_the_workspace_permanently() -> None:
+    """Otherwise a deployment within 14 days restores its rows, and the alert no-sweep fires before there is code."""
     typed = shell(DEPLOY, "Teardown")
     assert "az monitor log-analytics workspace delete --force" in typed
     assert "azd down --purge" in DEPLOY
     assert typed.index("workspace delete") < typed.index("az group delete"), (
-        "a group takes its workspace along, unforced"
+        "deleting the group deletes its workspace without --force"
     )
 
 
-def test_what_alerts_around_a_first_deployment_is_told() -> None:
-    told = section(DEPLOY, "Alerts before and after the first code")
+def test_the_alerts_of_a_first_deployment_are_described() -> None:
+    stated = section(DEPLOY, "Alerts before and after the first code")
     for words in ("more than two days", "look the same", "Are calls safe now?", "availability"):
-        assert words in told
+        assert words in stated
     tested = {path.name for path in INFRA.glob("params/*") if "param healthTestLocations" in path.read_text()}
-    assert tested == set(re.findall(r"[\w-]+\.bicepparam", told))
+    assert tested == set(re.findall(r"[\w-]+\.bicepparam", stated))
 
 
 def test_each_variable_that_a_workflow_reads_is_in_the_table() -> None:
     workflows = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob(".github/workflows/*.yml"))
     read = set(re.findall(r"vars\.([A-Z_]+)", workflows))
-    told = {name for row in rows(section(GITHUB, "Variables")) for name in re.findall(r"`([A-Z_]+)`", row[0])}
+    stated = {name for row in rows(section(GITHUB, "Variables")) for name in re.findall(r"`([A-Z_]+)`", row[0])}
     assert {"AZURE_CLIENT_ID", "DEPLOY"} <= read
-    assert told == read
+    assert stated == read
 
 
-def test_what_the_scripts_refer_to_is_there() -> None:
+def test_the_pages_that_scripts_name_exist() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / ".github").rglob("*") if path.is_file()]
     texts += [path.read_text(encoding="utf-8") for path in INFRA.glob("*.py")]
     named = {found for text in texts for found in re.findall(r"docs/[\w-]+\.md", text)}
@@ -152,17 +152,17 @@ def test_the_subject_of_githubs_token_is_explained_where_its_error_is() -> None:
         assert words in explained
 
 
-def test_what_a_server_of_github_does_not_take_is_named() -> None:
-    """Each line that the page says to change is one of the workflows, and no other use of artifacts is left out."""
+def test_the_page_names_what_github_enterprise_server_does_not_support() -> None:
+    """Each line that the page changes is in the workflows, and the page names every use of artifacts."""
     places = [ROOT / ".github" / "workflows" / name for name in ("deploy.yml", "deploy-to.yml")]
     workflows = "\n".join(path.read_text(encoding="utf-8") for path in places)
-    told = section(GITHUB, "Other clouds and servers")
-    lines = {name for row in rows(told) for name in re.findall(r"`([^`]+)`", row[0])}
+    stated = section(GITHUB, "Other clouds and servers")
+    lines = {name for row in rows(stated) for name in re.findall(r"`([^`]+)`", row[0])}
     assert {name for name in lines if name not in workflows} == set()
     assert set(re.findall(r"actions/\w+-artifact", workflows)) <= lines
     assert {f"runs-on: {label}" for label in re.findall(r"runs-on: (\S+)", workflows)} <= lines
     assert {"deployment: false"} <= lines
-    assert "GHESNotSupportedError" in told
+    assert "GHESNotSupportedError" in stated
 
 
 def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
@@ -181,18 +181,30 @@ def test_outputs_and_parameters_have_the_names_of_the_templates() -> None:
         "ALERT_EMAIL",
         "PRIVATE_NETWORK",
     }
-    assert {name for name in read if name not in DEPLOY} == {"AZURE_ENV_NAME", "AZURE_LOCATION"}  # azd asks for those
+    assert {name for name in read if name not in DEPLOY} == {
+        "AZURE_ENV_NAME",
+        "AZURE_LOCATION",
+    }  # azd prompts for these
     for name in re.findall(r"infra/params/[\w-]+\.bicepparam", PAGES):
         assert (ROOT / name).is_file()
 
 
-def test_what_the_programs_say_is_what_the_document_quotes() -> None:
+def test_the_page_quotes_the_output_of_the_programs() -> None:
     places = [*(ROOT / "release").glob("*.py"), *INFRA.glob("*.py")]
     source = "".join(path.read_text(encoding="utf-8") for path in places if path.name != "audit.py")
-    said = ("0 functions found", "another deployment is running", "refused the package", "functions are found")
+    of_release = (
+        *("0 functions found", "another deployment is running", "refused the package", "functions are found"),
+        *(
+            "took no package within",
+            "carries no libraries",
+            "another build answers",
+            "refuses to report its deployment",
+        ),
+        *("the host accepts its function key", "health was well for"),
+    )
     of_infra = ("ok: it is deployed and proved", "(the bot's callbackUri)", "calls are not kept alive yet")
     text = " ".join((DEPLOY + ERRORS).split())  # a line may end anywhere
-    for words in (*said, *of_infra, "takes some minutes", "which takes minutes", "health was well for"):
+    for words in (*of_release, *of_infra, "takes some minutes", "which takes minutes"):
         assert words in text
         assert words in source
     assert f"the {len(ROUTES) + 2} functions are found" in DEPLOY
@@ -220,8 +232,8 @@ def test_a_command_has_the_options_that_are_shown(module: str) -> None:
     assert shown <= set(re.findall(r"--[a-z-]+", help_text))
 
 
-def test_azure_yaml_is_what_azd_takes() -> None:
-    """By the rules of azd's schema (Azure/azure-dev, schemas/v1.0/azure.yaml.json) for what stands in it."""
+def test_azure_yaml_is_valid_for_azd() -> None:
+    """The rules are those of azd's schema (Azure/azure-dev, schemas/v1.0/azure.yaml.json)."""
     azure = YAML(typ="safe", pure=True).load(ROOT / "azure.yaml")
     assert set(azure) == {"name", "metadata", "infra", "workflows", "hooks"}
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", azure["name"])
@@ -232,7 +244,7 @@ def test_azure_yaml_is_what_azd_takes() -> None:
 
 
 def test_azd_uploads_nothing_by_itself() -> None:
-    """A service of a Python app would be zipped from the sources, and its requirements installed by Azure."""
+    """azd would zip a service of a Python app from its sources, and Azure would install its requirements."""
     assert "services" not in YAML(typ="safe", pure=True).load(ROOT / "azure.yaml")
 
 
@@ -249,7 +261,7 @@ def test_each_hook_of_azd_runs_here_on_every_system() -> None:
 def test_host_json_is_what_this_workload_needs() -> None:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     known = {"version", "functionTimeout", "extensions", "extensionBundle", "logging", "telemetryMode"}
-    assert set(host) <= known, "see the host.json reference: a misspelt section is ignored without a word"
+    assert set(host) <= known, "see the host.json reference: the host silently ignores a misspelt section"
     assert host["version"] == "2.0"
     assert host["functionTimeout"] == "00:05:00", "a hung sweep must end before the next tick"
     assert host["extensions"]["http"]["routePrefix"] == "api"
@@ -257,5 +269,7 @@ def test_host_json_is_what_this_workload_needs() -> None:
     queues = host["extensions"]["queues"]
     assert queues["messageEncoding"] == "base64"
     at_once = queues["batchSize"] + queues["newBatchThreshold"]
-    assert 0 < queues["newBatchThreshold"] <= queues["batchSize"], "with 0 a retry waits until a shard is swept"
-    assert SHARDS / at_once >= 4, "the platform scales out by messages over this: a fan-out must take some instances"
+    assert 0 < queues["newBatchThreshold"] <= queues["batchSize"], "with 0 a retry would wait until a shard is swept"
+    assert SHARDS / at_once >= 4, (
+        "the platform scales out by messages over this, and a fan-out must use at least four instances"
+    )

@@ -1,19 +1,19 @@
-"""`docs/deploy.md`, A first call: its block is run, against an `az` and a server that play Entra and the app."""
+"""`docs/deploy.md`, A first call: its commands run against a fake `az`, and a server in place of Entra and the app."""
 
 import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
 from tests.release.test_deploy_document import DEPLOY, shell
+from tests.support.http_server import Quiet, serving
 
 BOT, TENANT = "11111111-0000-4000-8000-000000000001", "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 SECRET = 'a+b/c~=&% d"e\\'
@@ -29,7 +29,7 @@ esac
 
 @dataclass
 class Served:
-    """What Entra and the app were asked."""
+    """The requests to Entra and to the app."""
 
     url: str = ""
     form: dict[str, list[str]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Served:
 def served() -> Iterator[Served]:
     seen = Served()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             seen.form = parse_qs(self._body().decode(), strict_parsing=True)
             self._answer({"token_type": "Bearer", "expires_in": 3599, "access_token": f"of{self.path}"})
@@ -52,25 +52,16 @@ def served() -> Iterator[Served]:
         def _body(self) -> bytes:
             return self.rfile.read(int(self.headers["Content-Length"]))
 
-        def _answer(self, said: object) -> None:
-            payload = json.dumps(said).encode()
+        def _answer(self, content: object) -> None:
+            payload = json.dumps(content).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
 
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        seen.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield seen
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address:
+        seen.url = address
+        yield seen
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -91,7 +82,7 @@ def test_a_first_call_is_made_as_the_page_says(served: Served, tmp_path: Path) -
         assert placeholder in block
         block = block.replace(placeholder, value)
     curl = shutil.which("curl")
-    assert curl is not None, "the page asks for curl"
+    assert curl is not None, "the page uses curl"
     program(tmp_path, "az", AZ)
     program(tmp_path, "curl", f'#!/usr/bin/env bash\necho "curl $*" >>"$SEEN"\nexec {curl} "$@"\n')
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -109,5 +100,5 @@ def test_a_first_call_is_made_as_the_page_says(served: Served, tmp_path: Path) -
     assert json.loads(done.stdout) == {"tenantId": "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"}
     seen = (tmp_path / "seen").read_text(encoding="utf-8")
     assert seen.count("curl ") == 2
-    assert SECRET not in seen, "others on the machine may read arguments"
+    assert SECRET not in seen, "other users of the machine may read arguments"
     assert "--append" in seen, "without it az deletes the other credentials of the bot"

@@ -1,4 +1,4 @@
-"""What the workflows' scripts do, with a `gh` and an `az` that are scripts too."""
+"""The scripts of the workflows, with a fake `gh` and a fake `az`."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra import deploy, grant_graph_permissions
-from release.libraries import PLACE
+from release.libraries import LIBRARIES_FOLDER
 from tests.release.fake_azure import NAMES, Site
 from tests.release.reading import ROOT
 
@@ -31,7 +31,7 @@ AZURE = {
 
 @dataclass(frozen=True)
 class Runner:
-    """A runner of GitHub: its own commands first on the path, and the files that a step writes to."""
+    """A fake runner of GitHub: its commands are first on the PATH, and it has the files that a step writes."""
 
     folder: Path
 
@@ -84,14 +84,14 @@ def test_the_earlier_package_is_the_newest_that_was_kept_by_another_run(runner: 
     asked = runner.read("asked").splitlines()
     lists = [line for line in asked if "/artifacts?" in line]
     assert [re.findall(r"repos/someone/call-keeper/actions/runs/(\d+)/", line) for line in lists] == [["32"], ["31"]]
-    assert all("select(.expired | not)" in line for line in lists), "an artifact of more than 90 days is only a name"
+    assert all("select(.expired | not)" in line for line in lists), "an expired artifact has only a name"
     (download,) = [line for line in asked if "download" in line]
     assert download == "gh run download 31 --repo someone/call-keeper --name deployed-production --dir earlier"
 
 
-@pytest.mark.parametrize("broken", ["api ", "run download"])
+@pytest.mark.parametrize("broken", ["api ", "run download"], ids=["list fails", "download fails"])
 def test_a_package_that_cannot_be_fetched_stops_the_deployment(runner: Runner, broken: str) -> None:
-    """It is kept, or may be: to go on without it would be a deployment that cannot be rolled back."""
+    """The package may exist. Without it the deployment could not be rolled back."""
     runner.has("gh", f'[[ $* != "{broken}"* ]] || {{ echo "HTTP 502" >&2; exit 1; }}\n{GITHUB}')
     done = runner.run("earlier-package.sh", "deployed-production", "earlier")
     assert done.returncode != 0
@@ -99,8 +99,8 @@ def test_a_package_that_cannot_be_fetched_stops_the_deployment(runner: Runner, b
     assert runner.read("output") == ""
 
 
-@pytest.mark.parametrize("kept", ["true", "echo call-keeper"])
-def test_runs_that_kept_none_are_no_error(runner: Runner, kept: str) -> None:
+@pytest.mark.parametrize("kept", ["true", "echo call-keeper"], ids=["no artifact", "another artifact"])
+def test_runs_without_a_package_are_no_error(runner: Runner, kept: str) -> None:
     runner.has("gh", f'case "$*" in "run list"*) echo 32;; "api "*) {kept};; *) exit 1;; esac')
     assert runner.run("earlier-package.sh", "deployed-production", "earlier").returncode == 0
     assert runner.read("output") == "found=false\n"
@@ -115,7 +115,7 @@ def test_without_an_earlier_package_the_deployment_goes_on_and_says_so(runner: R
 
 
 def test_runs_that_cannot_be_listed_stop_the_deployment(runner: Runner) -> None:
-    """Better no deployment than one that could not be rolled back and does not know it."""
+    """An unknown earlier package would make a rollback impossible."""
     runner.has("gh", "exit 1")
     assert runner.run("earlier-package.sh", "deployed-production", "earlier").returncode != 0
     assert runner.read("output") == ""
@@ -131,7 +131,7 @@ def test_the_package_of_a_deployment_is_fetched(runner: Runner, event: str, path
 
 
 @pytest.mark.parametrize(
-    ("run", "told"),
+    ("run", "message"),
     [
         ("12", ".github/workflows/deploy.yml pull_request main"),
         ("12", ".github/workflows/ci.yml push main"),
@@ -140,12 +140,20 @@ def test_the_package_of_a_deployment_is_fetched(runner: Runner, event: str, path
         ("12; echo", ".github/workflows/deploy.yml push main"),
         ("../12", ".github/workflows/deploy.yml push main"),
     ],
+    ids=[
+        "of a pull request",
+        "of another workflow",
+        "of another branch",
+        "unknown run",
+        "id with a command",
+        "id with a path",
+    ],
 )
-def test_what_anybody_could_have_kept_is_not_deployed(runner: Runner, run: str, told: str) -> None:
-    runner.has("gh", f'echo "{told}"')
+def test_a_package_that_is_not_of_a_deployment_is_refused(runner: Runner, run: str, message: str) -> None:
+    runner.has("gh", f'echo "{message}"')
     done = runner.run("package-of-run.sh", run, "call-keeper", "dist")
     assert done.returncode == 1
-    assert "is no run of deploy.yml that deployed from main" in done.stdout
+    assert "is not a run of deploy.yml that deployed from main" in done.stdout
     assert "download" not in runner.read("asked")
 
 
@@ -157,41 +165,48 @@ def test_the_infrastructure_hands_on_the_name_of_the_app(runner: Runner) -> None
     assert "--resource-group rg --parameters infra/params/minimal.bicepparam" in runner.read("asked")
 
 
-def test_the_summary_tells_the_addresses_that_a_bot_needs(runner: Runner) -> None:
+def test_the_summary_has_the_addresses_that_a_bot_needs(runner: Runner) -> None:
     runner.has("az", DEPLOYED)
     runner.run("infrastructure.sh", RESOURCE_GROUP="rg")
     assert f"API: {API}  \nWebhook, the bot's callbackUri: {WEBHOOK}\n" in runner.read("summary")
 
 
-@pytest.mark.parametrize("management", ["", MANAGEMENT])
+@pytest.mark.parametrize("management", ["", MANAGEMENT], ids=["bot's registration", "registration of management"])
 def test_the_summary_has_the_command_that_an_administrator_runs(runner: Runner, management: str) -> None:
     runner.has("az", DEPLOYED)
     runner.run("infrastructure.sh", RESOURCE_GROUP="rg", MANAGEMENT_APP_ID=management)
     (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
     words = block.replace("\\\n", " ").split()
     assert words[:3] == ["python3", "-m", "infra.grant_graph_permissions"]
-    asked = grant_graph_permissions._arguments(words[3:])
+    asked = grant_graph_permissions.parse_arguments(words[3:])
     assert (asked.bot_app_id, asked.identity_principal_id, asked.grant_to) == (BOT, IDENTITY, "bot")
     assert asked.management_app_id == (management or None)
     assert asked.cloud == "global"
 
 
-@pytest.mark.parametrize("cloud", ["", "azurecloud", "AzureCloud", "AzureUSGovernment", "azureusgovernment"])
-@pytest.mark.parametrize("graph_cloud", ["", "param graphCloud = 'usgov-l5'\n"])
-def test_the_command_asks_the_graph_of_the_apps_cloud(runner: Runner, cloud: str, graph_cloud: str) -> None:
+@pytest.mark.parametrize(
+    "cloud",
+    ["", "azurecloud", "AzureCloud", "AzureUSGovernment", "azureusgovernment"],
+    ids=["cloud not set", "azurecloud", "AzureCloud", "AzureUSGovernment", "azureusgovernment"],
+)
+@pytest.mark.parametrize(
+    "graph_cloud", ["", "param graphCloud = 'usgov-l5'\n"], ids=["default Graph", "Graph in the parameter file"]
+)
+def test_the_command_names_the_graph_of_the_apps_cloud(runner: Runner, cloud: str, graph_cloud: str) -> None:
     parameters = f"using 'main.bicep'\n{graph_cloud}param name = 'gov'\n"
     (runner.folder / "mine.bicepparam").write_text(parameters, encoding="utf-8")
     runner.has("az", DEPLOYED)
     runner.run("infrastructure.sh", RESOURCE_GROUP="rg", PARAMETERS="mine.bicepparam", AZURE_CLOUD=cloud)
     (block,) = re.findall(r"```bash\n(.*?)```", runner.read("summary"), re.DOTALL)
     words = block.replace("\\\n", " ").split()
-    option = deploy.graph_of("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
-    assert grant_graph_permissions._arguments(words[3:]).cloud == (option[1] if option else "global")
+    option = deploy.cloud_options("AzureUSGovernment" if "government" in cloud.lower() else "AzureCloud", parameters)
+    assert grant_graph_permissions.parse_arguments(words[3:]).cloud == (option[1] if option else "global")
 
 
 @pytest.mark.parametrize(
     "body",
     ["echo 'no quota' >&2; exit 1", "true", "echo func-call-keeper-abc", "printf 'app\\nidentity\\nhttps://api\\n'"],
+    ids=["az fails", "no outputs", "one output", "one output missing"],
 )
 def test_an_infrastructure_that_fails_stops_the_deployment(runner: Runner, body: str) -> None:
     runner.has("az", body)
@@ -209,8 +224,8 @@ def test_a_variable_that_is_not_set_is_named(runner: Runner, script: str) -> Non
 
 
 @pytest.mark.parametrize("script", ["infrastructure.sh", "what-if.sh"])
-def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, script: str) -> None:
-    """They need one variable beside those of the login. Those of production need an app registration and locks."""
+def test_the_default_parameters_are_those_of_a_trial(runner: Runner, script: str) -> None:
+    """They need one variable besides those of the login. Production needs an app registration and locks."""
     runner.has("az", DEPLOYED)
     assert runner.run(script, RESOURCE_GROUP="rg", PARAMETERS="").returncode == 0
     assert "--parameters infra/params/minimal.bicepparam" in runner.read("asked")
@@ -236,6 +251,7 @@ def test_the_parameters_of_a_trial_are_taken_if_none_are_named(runner: Runner, s
             "BOT_NAME",
         ),
     ],
+    ids=["of the default parameter file", "of the login", "of production", "of several bots"],
 )
 def test_every_variable_that_an_environment_lacks_is_named(
     runner: Runner, parameters: str, given: dict[str, str], missing: str
@@ -266,8 +282,8 @@ def test_a_parameter_file_that_is_not_there_is_named(runner: Runner) -> None:
     assert "BICEP_PARAMETERS names infra/params/prod.bicepparam, which is not in the repository" in done.stdout
 
 
-@pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 1", 1)])
-def test_what_if_stands_in_the_summary_whether_it_succeeds_or_not(runner: Runner, end: str, code: int) -> None:
+@pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 1", 1)], ids=["success", "failure"])
+def test_the_summary_shows_the_what_if_after_success_and_failure(runner: Runner, end: str, code: int) -> None:
     runner.has("az", f"echo '  + Microsoft.Web/sites/new'; {end}")
     done = runner.run("what-if.sh", RESOURCE_GROUP="rg", PARAMETERS="infra/params/minimal.bicepparam")
     assert done.returncode == code, done.stderr
@@ -287,21 +303,25 @@ def test_rolling_back_deploys_and_proves_the_earlier_package(runner: Runner) -> 
     assert "Rolled back" in runner.read("summary")
 
 
-# `python -m release.publish` in the workflow's step, but for the address of the site and for the minute of health.
+# `python -m release.publish` as in the workflow's step, but with the address of the fake site, and without the minute.
 PUBLISH = """import sys
 sys.path.insert(0, {root!r})
 from release import azure, publish
-azure.find = lambda name, group: azure.App(name, group, {address!r}, {address!r})
+azure.find_app = lambda name, group: azure.App(name, group, {address!r}, {address!r})
 sys.exit(publish.main([*sys.argv[1:], *(["--steady", "0"] if sys.argv[1] == "prove" else [])]))
 """
 
 
-@pytest.mark.parametrize(("libraries", "built"), [((), "true"), ((f"{PLACE}/httpx.py",), "false")])
+@pytest.mark.parametrize(
+    ("libraries", "built"),
+    [((), "true"), ((f"{LIBRARIES_FOLDER}/httpx.py",), "false")],
+    ids=["without libraries", "with libraries"],
+)
 @pytest.mark.usefixtures("az")
 def test_an_old_package_without_libraries_can_be_rolled_back_to(
     runner: Runner, site: Site, libraries: tuple[str, ...], built: str
 ) -> None:
-    """Packages had no libraries, and no id, until decision 0027; one of those is what runs before the next release."""
+    """Packages before decision 0027 had no libraries and no id. One of them may run before the next release."""
     earlier = runner.folder / "earlier"
     earlier.mkdir()
     with zipfile.ZipFile(earlier / "call-keeper.zip", "w") as archive:

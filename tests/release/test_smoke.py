@@ -1,4 +1,4 @@
-"""`make smoke`: a host runs the app with all its functions, or the command says what is missing."""
+"""`make smoke`: a host runs the app with all its functions, or the command prints what is missing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Wheels and native files that Azure's image cannot load are refused, by their tags and by what they need of glibc."""
+"""Wheels and native files that Azure's image cannot load are refused, by their tags and by the glibc they need."""
 
 from pathlib import Path
 
@@ -29,9 +29,10 @@ def installed(folder: Path, *tags: str, name: str = "thing") -> Path:
         ["cp313-cp313-manylinux_2_28_x86_64"],
         ["py3-none-manylinux_2_17_x86_64"],
     ],
+    ids=" ".join,
 )
-def test_a_wheel_that_the_platform_loads_is_taken(tmp_path: Path, tags: list[str]) -> None:
-    assert wheel_check.check(installed(tmp_path, *tags)) == 0
+def test_a_wheel_that_the_platform_loads_is_accepted(tmp_path: Path, tags: list[str]) -> None:
+    assert wheel_check.check_wheels(installed(tmp_path, *tags)) == 0
 
 
 @pytest.mark.parametrize(
@@ -52,29 +53,33 @@ def test_a_wheel_that_the_platform_loads_is_taken(tmp_path: Path, tags: list[str
 def test_a_wheel_for_another_python_or_machine_is_refused(tmp_path: Path, tag: str) -> None:
     installed(tmp_path, "py3-none-any", name="good")
     with pytest.raises(PackageError, match=rf"cannot load: thing \({tag}\)$"):
-        wheel_check.check(installed(tmp_path, tag))
+        wheel_check.check_wheels(installed(tmp_path, tag))
 
 
 def test_a_wheel_without_tags_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="thing"):
-        wheel_check.check(installed(tmp_path))
+        wheel_check.check_wheels(installed(tmp_path))
 
 
-@pytest.mark.parametrize(("version", "taken"), [("2.2.5", True), ("2.28", True), ("2.29", False), ("2.100", False)])
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [("2.2.5", True), ("2.28", True), ("2.29", False), ("2.100", False)],
+    ids=["glibc 2.2.5", "glibc 2.28", "glibc 2.29", "glibc 2.100"],
+)
 def test_a_native_file_that_needs_a_newer_glibc_is_refused(tmp_path: Path, version: str, *, taken: bool) -> None:
     installed(tmp_path, "py3-none-any")
     (tmp_path / "a.so").write_bytes(b"\x7fELF\x02\x01\0GLIBC_2.14\0" + f"GLIBC_{version}\0".encode())
-    (tmp_path / "b.txt").write_bytes(b"GLIBC_2.99 is not needed by what is no native file")
+    (tmp_path / "b.txt").write_bytes(b"GLIBC_2.99 in a text file does not count")
     if taken:
-        assert wheel_check.check(tmp_path) == 1
+        assert wheel_check.check_wheels(tmp_path) == 1
         return
     major, minor = version.split(".")[:2]
     with pytest.raises(PackageError, match=rf"newer glibc than 2\.28: a\.so needs {major}\.{minor}$"):
-        wheel_check.check(tmp_path)
+        wheel_check.check_wheels(tmp_path)
 
 
-def test_what_a_real_native_file_needs_is_read() -> None:
-    """The search for symbol versions finds them: this interpreter's own modules name some."""
+def test_the_glibc_of_a_real_native_file_is_read() -> None:
+    """The search finds symbol versions in a real file: a native module of this interpreter."""
     import _ctypes  # noqa: PLC0415 - a native module that every Python has
 
-    assert wheel_check._glibc(Path(_ctypes.__file__).read_bytes()) > (2, 0)
+    assert wheel_check._needed_glibc(Path(_ctypes.__file__).read_bytes()) > (2, 0)

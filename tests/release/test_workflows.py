@@ -1,4 +1,4 @@
-"""The workflows are what GitHub takes, safe as zizmor sees it, and call only what exists."""
+"""The workflows are valid for GitHub, pass zizmor and actionlint, and call only what exists."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from ruamel.yaml import YAML
 from infra.directory import CLOUDS
 from tests.release.reading import ROOT
 
-type Tree = dict[str, "Tree | list[Tree] | str | int"]  # YAML as far as these tests look
+type Tree = dict[str, "Tree | list[Tree] | str | int"]  # YAML, as far as these tests read it
 
 FOLDER = ROOT / ".github"
 BIN = Path(sys.executable).parent
 WORKFLOWS = sorted(FOLDER.glob("workflows/*.yml"))
 SCRIPTS = sorted(FOLDER.glob("scripts/*.sh"))
 USES = re.compile(r"^\s*(?:- )?uses: (\S+)(.*)$", re.MULTILINE)
-# Each job's permissions, in full. What a job may do is decided here, not in passing.
+# All permissions of each job. A change of permissions must change this list too.
 PERMISSIONS = {
     "ci.yml test": {"contents"},
     "ci.yml package": {"contents"},
@@ -41,18 +41,18 @@ ROLLED_BACK = (
     "failure() && (steps.code.outcome == 'failure' || steps.proof.outcome == 'failure') "
     "&& steps.earlier.outputs.found == 'true'"
 )
-# Each condition of a job or a step, in full: a step without one runs if all before it succeeded, and no other does.
+# All conditions of jobs and steps. A step without a condition runs only if all steps before it succeeded.
 CONDITIONS = {
     "deploy.yml what-if": "github.event_name == 'pull_request' && contains(vars.DEPLOY, 'what-if') && "
     "github.event.pull_request.head.repo.full_name == github.repository",
     "deploy.yml build": "github.event_name != 'pull_request' && vars.DEPLOY != ''",
     "deploy.yml build: actions/setup-python": "inputs.run == ''",
     "deploy.yml build: make package-check": "inputs.run == ''",
-    "deploy.yml build: Or take the package of an earlier run": "inputs.run != ''",
+    "deploy.yml build: Fetch the package of an earlier run instead": "inputs.run != ''",
     "deploy.yml staging": "contains(vars.DEPLOY, 'staging')",
     "deploy.yml production": "!cancelled() && needs.build.result == 'success' && "
     """contains(fromJSON('["success", "skipped"]'), needs.staging.result) && contains(vars.DEPLOY, 'production')""",
-    "deploy-to.yml deploy: Log in anew, as the first token may be near its end": ROLLED_BACK,
+    "deploy-to.yml deploy: Log in again, because the first token may expire soon": ROLLED_BACK,
     "deploy-to.yml deploy: Roll back to the earlier package": ROLLED_BACK,
 }
 
@@ -81,7 +81,7 @@ def steps(job: Tree) -> list[Tree]:
 
 
 def shells() -> dict[str, str]:
-    """Every `run:` block, by its place."""
+    """Return every `run:` block by job and number."""
     return {
         f"{place} {number}": str(step["run"])
         for place, job in jobs().items()
@@ -98,17 +98,17 @@ def shells() -> dict[str, str]:
     ],
     ids=lambda given: given.name if isinstance(given, Path) else given,
 )
-def test_a_file_is_what_github_takes(schema: str, file: Path) -> None:
+def test_a_file_is_valid_for_github(schema: str, file: Path) -> None:
     run(BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
 
 
-def test_zizmor_has_nothing_to_say() -> None:
+def test_zizmor_finds_nothing() -> None:
     found = run(BIN / "zizmor", "--offline", "--pedantic", "--no-progress", "--format=plain", ".")
     assert "No findings to report" in found.stdout + found.stderr
 
 
-def test_zizmor_would_have_something_to_say(tmp_path: Path) -> None:
-    """The audit that passes above is one that can fail."""
+def test_zizmor_finds_careless_workflows(tmp_path: Path) -> None:
+    """The audit above can fail."""
     workflow = tmp_path / ".github" / "workflows" / "careless.yml"
     workflow.parent.mkdir(parents=True)
     workflow.write_text(
@@ -127,13 +127,13 @@ def actionlint(*paths: Path, folder: Path = ROOT) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_finds_nothing() -> None:
     done = actionlint(*WORKFLOWS)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_actionlint_would_have_something_to_say(tmp_path: Path) -> None:
-    """The audit that passes above is one that can fail, by its own rules and by shellcheck's."""
+def test_actionlint_finds_careless_workflows(tmp_path: Path) -> None:
+    """The audit above can fail, by its own rules and by those of shellcheck."""
     workflow = tmp_path / "careless.yml"
     workflow.write_text(
         "on: push\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: echo $UNQUOTED\n"
@@ -157,9 +157,9 @@ def test_a_script_is_sound_shell(path: Path) -> None:
 @pytest.mark.parametrize("place", shells())
 def test_a_run_block_is_short_sound_shell(place: str) -> None:
     text = shells()[place]
-    assert "${{" not in text, "what GitHub fills in may hold quotes: hand it over by env"
-    assert len(text.splitlines()) <= 3, "longer ones are scripts of their own"
-    run(BIN / "shellcheck", "--shell=bash", "--exclude=SC2154", "-", text=text)  # variables come by env
+    assert "${{" not in text, "values of GitHub may contain quotes: pass them by env"
+    assert len(text.splitlines()) <= 3, "longer blocks must be scripts"
+    run(BIN / "shellcheck", "--shell=bash", "--exclude=SC2154", "-", text=text)  # variables are passed by env
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
@@ -167,7 +167,7 @@ def test_every_action_is_pinned_by_its_commit_with_its_version_beside_it(path: P
     found = USES.findall(path.read_text(encoding="utf-8"))
     assert found
     for action, comment in found:
-        assert not action.startswith("$/"), "GitHub Enterprise Server does not know it, nor does actionlint"
+        assert not action.startswith("$/"), "GitHub Enterprise Server and actionlint do not support it"
         if action.startswith("./"):  # this repository, at the commit that runs
             assert (ROOT / action).is_file()
         else:
@@ -180,10 +180,10 @@ def test_one_action_has_one_pin() -> None:
     assert len(pins) == len({action.partition("@")[0] for action, _ in pins})
 
 
-def test_each_job_may_do_what_is_written_here_and_no_more() -> None:
-    told = {place: job.get("permissions") for place, job in jobs().items()}
-    assert {place: set(cast("Tree", may)) for place, may in told.items()} == PERMISSIONS
-    writes = {(key, value) for may in told.values() for key, value in cast("Tree", may).items() if value != "read"}
+def test_the_permissions_are_those_of_this_list() -> None:
+    actual = {place: job.get("permissions") for place, job in jobs().items()}
+    assert {place: set(cast("Tree", may)) for place, may in actual.items()} == PERMISSIONS
+    writes = {(key, value) for may in actual.values() for key, value in cast("Tree", may).items() if value != "read"}
     assert writes == {("id-token", "write")}
     assert [path.name for path in WORKFLOWS if tree(path)["permissions"] != {}] == []
 
@@ -205,7 +205,7 @@ def test_no_checkout_leaves_its_token_behind() -> None:
     assert all(cast("Tree", step["with"])["persist-credentials"] is False for step in checkouts)
 
 
-def test_every_job_ends_in_time_on_a_runner_that_is_named() -> None:
+def test_every_job_has_a_timeout_and_a_named_runner() -> None:
     for place, job in jobs().items():
         if "uses" not in job:
             assert isinstance(job["timeout-minutes"], int), place
@@ -224,7 +224,7 @@ def test_what_the_workflows_call_exists() -> None:
     made = set(re.findall(r"^\s*make ([a-z-]+)", shell, re.MULTILINE))
     assert {"package-check", "smoke"} <= made <= targets
     called = set(re.findall(r"\.(?:github/scripts|ci)/[\w.-]+", "\n".join(shells().values())))
-    assert {ROOT / path for path in called} == {*SCRIPTS, ROOT / ".ci" / "run"}, "and no script is left over"
+    assert {ROOT / path for path in called} == {*SCRIPTS, ROOT / ".ci" / "run"}, "every script is used"
     for module in re.findall(r"python -m ([\w.]+)", shell):
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file()
 
@@ -234,12 +234,12 @@ def test_a_pull_request_of_a_fork_gets_no_token_of_azure() -> None:
         if "id-token" in cast("Tree", job["permissions"]) and place.startswith("deploy.yml"):
             condition = str(job.get("if", ""))
             if "build" in str(job.get("needs", "")):
-                continue  # which no pull request runs
+                continue  # no pull request runs it
             assert "head.repo.full_name == github.repository" in condition, place
     assert "github.event_name != 'pull_request'" in str(jobs()["deploy.yml build"]["if"])
 
 
-def test_nothing_is_deployed_where_nobody_asked_for_it() -> None:
+def test_nothing_is_deployed_without_the_variable_deploy() -> None:
     for place, job in jobs().items():
         if place.startswith("deploy.yml"):
             assert "vars.DEPLOY" in str(job["if"]), place
@@ -249,41 +249,41 @@ def test_a_deployment_is_proved_and_what_is_proved_is_kept() -> None:
     names = [str(step.get("name") or step.get("uses")) for step in steps(jobs()["deploy-to.yml deploy"])]
     order = [
         *(
-            "Fetch the package that runs now, to roll back to",
+            "Fetch the package that runs now, for a rollback",
             "Deploy the infrastructure",
             "Deploy the code",
-            "Prove it",
+            "Prove that it runs",
         ),
-        *("Keep the package as the one to roll back to", "Roll back to the earlier package"),
+        *("Store the package for a later rollback", "Roll back to the earlier package"),
     ]
     assert [name for name in names if name in order] == order
 
 
-def test_what_is_rolled_back_is_code_that_was_not_put_in_place_or_not_proved() -> None:
-    """A package that was proved stays if it cannot be kept: the steps that the condition names are those two."""
+def test_only_code_that_was_not_deployed_or_not_proved_is_rolled_back() -> None:
+    """The condition names only the steps `code` and `proof`, so proved code stays if a later step fails."""
     named = {step["id"]: step.get("run") for step in steps(jobs()["deploy-to.yml deploy"]) if "id" in step}
     where = '--app "$APP" --group "$RESOURCE_GROUP"'
     assert named == {
         "earlier": '.github/scripts/earlier-package.sh "deployed-$ENVIRONMENT" earlier',
         "infrastructure": ".github/scripts/infrastructure.sh",
-        # A run by hand may bring a package without libraries.
+        # A run by hand may deploy a package without libraries.
         "code": f"python -m release.publish push {where} --remote-build-if-needed",
         "proof": f"python -m release.publish prove {where}",
     }
 
 
-def test_each_condition_is_the_one_that_is_written_here() -> None:
-    told: list[tuple[str, str]] = []
+def test_the_conditions_are_those_of_this_list() -> None:
+    actual: list[tuple[str, str]] = []
     for place, job in jobs().items():
         if place.startswith("deploy"):
-            told += [(place, str(job["if"]))] if "if" in job else []
+            actual += [(place, str(job["if"]))] if "if" in job else []
             named = [(str(step.get("name") or step.get("run") or step["uses"]), step) for step in steps(job)]
-            told += [(f"{place}: {name.partition('@')[0]}", str(step["if"])) for name, step in named if "if" in step]
-    assert sorted((place, " ".join(condition.split())) for place, condition in told) == sorted(CONDITIONS.items())
+            actual += [(f"{place}: {name.partition('@')[0]}", str(step["if"])) for name, step in named if "if" in step]
+    assert sorted((place, " ".join(condition.split())) for place, condition in actual) == sorted(CONDITIONS.items())
 
 
-def test_no_failure_is_passed_over() -> None:
-    """A step that goes on after its failure has no failure to roll back for; the same holds for a job."""
+def test_no_failure_is_ignored() -> None:
+    """With continue-on-error a failed step or job would not start the rollback."""
     for place, job in jobs().items():
         assert "continue-on-error" not in job, place
         assert [step for step in steps(job) if "continue-on-error" in step] == [], place
@@ -301,10 +301,12 @@ def test_the_package_is_built_without_node(tmp_path: Path, target: str) -> None:
         command = ["make", "--dry-run", goal]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
-    assert re.search(r"\bnpm\b.*azurite", would_run("smoke"), re.DOTALL | re.IGNORECASE), "what is looked for is told"
-    told = would_run(target)
-    assert "-m release.package" in told
-    assert re.findall(r"\bnpm\b|node_modules|azurite", told, re.IGNORECASE) == []
+    assert re.search(r"\bnpm\b.*azurite", would_run("smoke"), re.DOTALL | re.IGNORECASE), (
+        "the search below can find something"
+    )
+    actual = would_run(target)
+    assert "-m release.package" in actual
+    assert re.findall(r"\bnpm\b|node_modules|azurite", actual, re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize("place", ["deploy.yml what-if", "deploy-to.yml deploy"])
@@ -322,7 +324,7 @@ def test_the_parameter_files_get_the_variables_that_they_read(place: str) -> Non
 
 
 def test_the_deployment_tells_its_script_which_cloud_it_is_in() -> None:
-    """Else the command of the summary asks the global Graph for an app of the government cloud."""
+    """Otherwise the command of the summary would ask the global Graph for an app of the government cloud."""
     given = cast("Tree", jobs()["deploy-to.yml deploy"]["env"])
     script = (FOLDER / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
     assert "AZURE_CLOUD" in script
@@ -345,7 +347,7 @@ def test_each_login_asks_for_the_audience_of_the_cloud_that_it_logs_in_to() -> N
         assert chosen.groups() == ("AzureUSGovernment", CLOUDS["usgov-l4"].audience, CLOUDS["global"].audience)
 
 
-def test_what_is_missing_is_told_before_a_login_fails_of_it() -> None:
+def test_missing_variables_are_named_before_the_login() -> None:
     for place in ("deploy.yml what-if", "deploy-to.yml deploy"):
         order = [str(step.get("run") or step.get("uses")).partition("@")[0] for step in steps(jobs()[place])]
         assert order.index(".github/scripts/check-variables.sh") < order.index("azure/login")
@@ -353,7 +355,7 @@ def test_what_is_missing_is_told_before_a_login_fails_of_it() -> None:
 
 
 def test_bicep_is_pinned_wherever_az_compiles_it() -> None:
-    """`az deployment` compiles, by whichever compiler the runner has unless one is installed before."""
+    """`az deployment` compiles with the compiler of the runner, unless another is installed before."""
     scripts = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS}
     compiling = {name for name, text in scripts.items() if "az deployment" in text}
     assert {"infrastructure.sh", "what-if.sh"} <= compiling
@@ -366,7 +368,7 @@ def test_bicep_is_pinned_wherever_az_compiles_it() -> None:
 
 
 def read_by_what_if() -> set[str]:
-    """Files on which the what-if depends: templates and what they load, parameters, workflows, scripts, the pin."""
+    """Return the files that the what-if reads: templates with loaded files, parameters, workflows, scripts, pin."""
     files = {"bicepconfig.json", ".github/scripts/bicep-version", ".github/workflows/deploy.yml"}
     workflow = (FOLDER / "workflows" / "deploy.yml").read_text(encoding="utf-8")
     files |= {path.removeprefix("./") for path in re.findall(r"uses: (\./\S+)", workflow)}
@@ -394,9 +396,9 @@ def test_a_pull_request_that_changes_what_if_runs_it() -> None:
 def test_the_outputs_that_are_read_of_a_deployment_exist() -> None:
     script = (FOLDER / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")
     outputs = re.findall(r"(\w+)\.value\b", script)
-    told = re.findall(r"^output (\w+)", (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8"), re.MULTILINE)
+    actual = re.findall(r"^output (\w+)", (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8"), re.MULTILINE)
     assert outputs
-    assert set(outputs) <= set(told)
+    assert set(outputs) <= set(actual)
 
 
 def test_a_new_release_cools_down_before_it_is_proposed() -> None:

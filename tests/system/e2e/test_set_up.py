@@ -63,7 +63,7 @@ def test_without_python_one_line_says_what_to_do(clone: Path) -> None:
     code, lines = make(clone, "PYTHON=/nonexistent", "demo")
     assert code
     assert lines == [
-        "call-keeper: Python 3.13 is missing. Install it, or say where it is: make PYTHON=/path/to/python3.13"
+        "call-keeper: Python 3.13 is missing. Install it, or name its path: make PYTHON=/path/to/python3.13"
     ]
 
 
@@ -86,7 +86,7 @@ def test_without_a_network_one_line_says_so(clone: Path) -> None:
     code, lines = make(clone, "setup")
     assert code
     assert lines == [
-        "call-keeper: Python packages could not be installed. Is the package index within reach? See .venv/setup.log"
+        "call-keeper: Python packages could not be installed. Can the package index be reached? See .venv/setup.log"
     ]
 
 

@@ -1,32 +1,36 @@
-"""Sends the notifications of so many calls to a webhook, 32 at once: `python -m bench.notify URL CALLS TOKEN FIRST`."""
+"""Sends the notifications of some calls to a webhook: `python -m bench.send_notifications URL CALLS TOKEN FIRST`."""
 
 import asyncio
+import http.client
 import sys
 
 import aiohttp
 
-from bench.load import IN_FLIGHT, call_ids, side_by_side
 from bench.measure import Measure
 from bench.notifications import bodies
+from bench.workload import IN_FLIGHT, call_ids, run_concurrently
 
 
 async def run(url: str, count: int, token: str, first: int) -> None:
-    """Send those of some other calls, so that all connections are open; send them; tell the figures."""
+    """Send the notifications of `count` calls, and print the figures.
+
+    Before the measurement it sends those of `IN_FLIGHT` other calls, so that all connections are open.
+    """
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT), headers=headers) as session:
 
-        async def tell(call_id: str) -> None:
+        async def send(call_id: str) -> None:
             for body in bodies(call_id):
                 with measure.request():
                     async with session.post(url, data=body) as response:
-                        if response.status != 202:  # noqa: PLR2004 (the one answer that says: stored)
+                        if response.status != http.client.ACCEPTED:  # the one answer that says: stored
                             raise RuntimeError(f"a notification was answered with {response.status}")
 
         measure = Measure()
-        await side_by_side(call_ids(IN_FLIGHT, first + count), tell)
+        await run_concurrently(call_ids(IN_FLIGHT, first + count), send)
         measure = Measure()
-        await side_by_side(call_ids(count, first), tell)
-        measure.tell()
+        await run_concurrently(call_ids(count, first), send)
+        measure.print_figures()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The bound of the webhook: its very transactions, sent straight to storage: `python -m bench.direct CALLS`."""
+"""The webhook's upper bound: its transactions, sent directly to storage by `python -m bench.storage_writes CALLS`."""
 
 import asyncio
 import sys
 
 from azure.data.tables.aio import TableClient
 
-from bench.load import IN_FLIGHT, TENANT, call_ids, side_by_side
 from bench.measure import Measure
 from bench.notifications import bodies
+from bench.workload import IN_FLIGHT, TENANT, call_ids, run_concurrently
 from shared.clock import EVENT_SPACING, SystemClock
 from shared.config.settings import load_settings
 from shared.domain import lifecycle
@@ -20,7 +20,10 @@ from shared.storage.table import CLIENT_OPTIONS, _operation
 
 
 async def run(storage: str, count: int) -> None:
-    """Write those of some other calls, so that all connections are open; write them; tell the figures."""
+    """Write the transactions of `count` calls, and print the figures.
+
+    Before the measurement it writes those of `IN_FLIGHT` other calls, so that all connections are open.
+    """
     async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
 
         async def write(call_id: str) -> None:
@@ -30,16 +33,16 @@ async def run(storage: str, count: int) -> None:
                 change = _change(before, body)
                 writes = rows.plan_writes(change, frozenset())
                 with measure.request():
-                    told = await client.submit_transaction([_operation(partition, it) for it in writes])
-                etags = {write.key: str(said.get("etag")) for write, said in zip(writes, told, strict=True)}
+                    answers = await client.submit_transaction([_operation(partition, it) for it in writes])
+                etags = {write.key: str(answer.get("etag")) for write, answer in zip(writes, answers, strict=True)}
                 before = Stored(change.after, etags.get(rows.call_key(change.after), ""))
 
         await client.create_table()
         measure = Measure()
-        await side_by_side(call_ids(IN_FLIGHT, count), write)
+        await run_concurrently(call_ids(IN_FLIGHT, count), write)
         measure = Measure()
-        await side_by_side(call_ids(count), write)
-        measure.tell()
+        await run_concurrently(call_ids(count), write)
+        measure.print_figures()
 
 
 def _change(before: Stored[Call] | None, body: bytes) -> Change:

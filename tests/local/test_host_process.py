@@ -256,7 +256,7 @@ def test_the_environment_overrides_local_settings_and_the_app_has_both(tmp_path:
 
 
 def test_the_apps_folder_is_last_on_the_path_as_in_azure(tmp_path: Path) -> None:
-    """A package that shadows a module of the app then fails on a laptop too."""
+    """Otherwise a package that shadows a module of the app would fail in Azure only."""
     write_app(tmp_path, f"import sys\nassert sys.path[-1] == {str(tmp_path)!r}\nassert '' not in sys.path\n{HTTP}")
     assert started(tmp_path, "--list").returncode == 0
 

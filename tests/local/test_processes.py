@@ -14,7 +14,7 @@ from tests.local.waiting import wait_until
 PYTHON = (sys.executable, "-u", "-c")
 STAYS = "import time; print('ready: 7', flush=True); time.sleep(60)"
 IGNORES_SIGTERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STAYS}"
-# A child that starts a child of its own and prints its process id.
+# A child that starts another child and prints its process id.
 PARENT = f"import subprocess, sys; print('child', subprocess.Popen([sys.executable, '-c', {STAYS!r}]).pid); {STAYS}"
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote_plus
 
-import aiohttp.connector
 import httpx
+import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
@@ -40,6 +40,7 @@ from shared.storage.store import SHARDS
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
 from tests.doctor.servers import Reply, Rule, serving
+from tests.support.trust import trust_in_aiohttp
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 IDENTITY = "11111111-aaaa-4bbb-8ccc-000000000001"  # the client id of the app's identity
@@ -73,7 +74,7 @@ class World:
         self.simulator = httpx.Client(base_url=stack.simulator, trust_env=False)
         self._storage_changed = False
         self._open = ExitStack()
-        self._environment: dict[str, str | None] = {}
+        self._environment = pytest.MonkeyPatch()
         connection = stack.storage.connection_string
         self._table = TableClient.from_connection_string(connection, TABLE_NAME)
         self._poison = QueueClient.from_connection_string(connection, POISON_QUEUE)
@@ -168,8 +169,10 @@ class World:
 
     def setenv(self, name: str, value: str | None) -> None:
         """Set an environment variable, or remove it if `value` is None."""
-        self._environment.setdefault(name, os.environ.get(name))
-        _set(name, value)
+        if value is None:
+            self._environment.delenv(name, raising=False)
+        else:
+            self._environment.setenv(name, value)
 
     def root(self, **files: str | None) -> Path:
         """Copy the app's folder with changed files, and return the copy.
@@ -219,9 +222,7 @@ class World:
     def restore(self) -> None:
         """Undo all changes, and stop the servers of the test."""
         self._open.close()
-        for name, value in self._environment.items():
-            _set(name, value)
-        self._environment.clear()
+        self._environment.undo()
         self.control("POST", "/reset")
         if self._storage_changed:
             self._restore_storage()
@@ -312,8 +313,7 @@ def running_world() -> Iterator[World]:
         trusted = folder / "trusted.pem"
         own = Path(stack.settings()["SSL_CERT_FILE"])
         trusted.write_bytes(own.read_bytes() + (folder / "authority.pem").read_bytes())
-        # aiohttp makes its TLS context at import, before SSL_CERT_FILE is set.
-        aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(trusted)
+        trust_in_aiohttp(trusted)
         world = World(stack, folder, trusted)
         try:
             yield world
@@ -327,10 +327,3 @@ def _termination(code: int, subcode: int) -> Termination:
 
 def _setting(name: str, value: str) -> Mapping[str, JsonValue]:
     return {"name": name, "value": value, "slotSetting": False}
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value

@@ -1,4 +1,5 @@
-"""The doctor: reads the settings, asks everything that they name, and says the true cause of what goes wrong.
+"""The doctor: checks the settings and every service that they name, and reports the cause of each problem with a fix.
 
-It asks as the app would ask, so it uses `shared`; it changes nothing anywhere. Documented in docs/doctor.md.
+The checks use `shared`, so that they send the same requests as the app. They change nothing.
+Documented in docs/doctor.md.
 """

@@ -1,4 +1,4 @@
-"""Where the settings come from: the environment over `local.settings.json`, or a deployed app."""
+"""The settings of a local app: the environment, which overrides `local.settings.json`."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 
 class SettingsUnreadable(Exception):
-    """local.settings.json cannot be read. The message is one line, and has no value."""
+    """local.settings.json cannot be read. The message is one line and contains no value of a setting."""
 
 
 class _File(BaseModel):
@@ -18,12 +18,19 @@ class _File(BaseModel):
 
 
 def local_settings(root: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The settings as the host on a laptop has them: what the environment has wins over the file.
+    """Return the settings as the local host has them: the environment overrides the file.
+
+    Parameters
+    ----------
+    root
+        The folder of the app. `local.settings.json` may be missing.
+    environment
+        The environment variables.
 
     Raises
     ------
     SettingsUnreadable
-        The file is there, but is not what it should be.
+        The file exists, but is encrypted or has the wrong form.
     """
     path = root / "local.settings.json"
     return {**(_values(path) if path.is_file() else {}), **environment}
@@ -31,13 +38,13 @@ def local_settings(root: Path, environment: Mapping[str, str] = os.environ) -> d
 
 def _values(path: Path) -> dict[str, str]:
     try:
-        found = _File.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
+        file = _File.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
-        where = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
-        raise SettingsUnreadable(f"local.settings.json: {where} is wrong: all values must be text") from None
+        member = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
+        raise SettingsUnreadable(f"local.settings.json: {member} is wrong: all values must be text") from None
     except (ValueError, OSError) as error:
-        place = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise SettingsUnreadable(f"local.settings.json cannot be read ({type(error).__name__}{place})") from None
-    if found.encrypted:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise SettingsUnreadable(f"local.settings.json cannot be read ({type(error).__name__}{line})") from None
+    if file.encrypted:
         raise SettingsUnreadable("local.settings.json is encrypted: run func settings decrypt")
-    return found.values
+    return file.values

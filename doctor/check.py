@@ -1,37 +1,38 @@
-"""What a check is: a question, the faults that it can tell apart, and the function that asks."""
+"""The type of a check: its question, the faults that it can report, and the function that runs it."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from doctor.finding import Fault, Finding, Mark
-from doctor.patient import Patient
+from doctor.finding import Fault, Finding, Severity
+from doctor.target import Target
 
-type Ask = Callable[[Patient], AsyncIterator[Finding]]
+type CheckFunction = Callable[[Target], AsyncIterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check. `ask` yields what it finds, nothing if all is well, and raises `CannotCheck` where it cannot be made.
+    """A check of the doctor.
 
-    One that is `deployed` is of an app in Azure alone.
+    `run` yields a finding for each problem, and raises `CannotCheck` if the check cannot be made.
+    A check with `deployed_only` is made for apps in Azure only.
     """
 
     name: str
     question: str
     faults: tuple[Fault, ...]
-    ask: Ask
-    deployed: bool = False
+    run: CheckFunction
+    deployed_only: bool = False
 
 
-def check(name: str, question: str, *faults: Fault, deployed: bool = False) -> Callable[[Ask], Check]:
-    """Make a check of a function."""
+def check(name: str, question: str, *faults: Fault, deployed_only: bool = False) -> Callable[[CheckFunction], Check]:
+    """Return a decorator that makes a `Check` of a function."""
 
-    def make(ask: Ask) -> Check:
-        return Check(name, question, faults, ask, deployed)
+    def make(run: CheckFunction) -> Check:
+        return Check(name, question, faults, run, deployed_only)
 
     return make
 
 
-def fine(name: str, what: str) -> Finding:
-    """What a check has to tell though nothing is wrong: when the timer fires next, say."""
-    return Finding(Mark.OK, name, what)
+def note(name: str, message: str) -> Finding:
+    """Return a finding without a problem, such as the times of the timer's next runs."""
+    return Finding(Severity.OK, name, message)

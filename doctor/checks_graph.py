@@ -1,4 +1,4 @@
-"""Graph: whether it is within reach, lets the app manage calls, and agrees with the clock."""
+"""Checks of Graph: it can be reached, lets the app manage calls, and its clock agrees with the local one."""
 
 import base64
 import json
@@ -8,23 +8,23 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from doctor.check import check, fine
+from doctor.check import check, note
 from doctor.checks_token import check_credential_is_here
-from doctor.finding import CannotCheck, Fault, Finding, Mark
-from doctor.patient import Patient, now
-from doctor.probe import NoWay, Trouble, look, proxy_hint
+from doctor.finding import CannotCheck, Fault, Finding, Severity
+from doctor.probe import ConnectionFailed, FailureKind, fetch, proxy_hint
+from doctor.target import Target, now
 from shared.errors import TokenUnavailable
 from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.graph.error_mapping import error_from_response
 from shared.http_client import Response
 
-PLACE_CALLS = {  # Graph: keepAlive page; the id of each is the same in all clouds
+CALL_PERMISSIONS = {  # Graph: call-keepAlive page; the ids are the same in all clouds
     "Calls.Initiate.All": "284383ee-7f6e-4e40-a2a8-e85dcb029101",
     "Calls.InitiateGroupCall.All": "4c277553-8a09-487b-8023-29ee378d8324",
     "Calls.JoinGroupCall.All": "f6b49018-60ab-4f81-83bd-22caeabfed2d",
     "Calls.JoinGroupCallAsGuest.All": "fd7ccf6b-3d28-418b-9701-cd10f5cd2fd4",
 }
-MOST_OFF = timedelta(seconds=60)
+MAX_CLOCK_SKEW = timedelta(seconds=60)
 
 UNREACHABLE = Fault(
     "graph-unreachable",
@@ -33,123 +33,127 @@ UNREACHABLE = Fault(
 )
 TLS = Fault(
     "graph-tls",
-    "Graph's certificate is not trusted: something on the way opens TLS, or the trusted authorities are wrong.",
-    "Exempt Graph from inspection, or let SSL_CERT_FILE name a file with the inspecting authority in it.",
+    "Graph's certificate is not trusted: a proxy inspects TLS, or the trusted authorities are wrong.",
+    "Exempt Graph from TLS inspection, or set SSL_CERT_FILE to a file that contains the proxy's authority.",
 )
 NOT_GRAPH = Fault(
     "graph-not-graph",
-    "What answers at Graph's address is not Graph: a web page, a redirect, a gateway.",
-    "Correct GRAPH_BASE_URL; remove it to reach the cloud's own address.",
+    "The server at Graph's address is not Graph, but a web page, a redirect or a gateway.",
+    "Correct GRAPH_BASE_URL, or remove it to use the cloud's own address.",
 )
 REFUSED = Fault(
     "graph-token-refused",
-    "Graph refuses a token that is fresh (401).",
-    "See that GRAPH_CLOUD and GRAPH_BASE_URL are of the tenant's cloud: tokens are not valid across clouds.",
+    "Graph rejects a new token (401).",
+    "Check that GRAPH_CLOUD and GRAPH_BASE_URL name the tenant's cloud: a token is valid in one cloud only.",
 )
 NO_CONSENT = Fault(
     "graph-no-consent",
-    "Graph says that the app lacks a permission for calls (403, 7504).",
-    "Add the application permission Calls.Initiate.All to the app, and have an administrator of the tenant consent. "
-    "A token keeps its old roles for an hour or more.",
+    "Graph answers that the app lacks a permission for calls (403, 7504).",
+    "Add the application permission Calls.Initiate.All to the app and let an administrator of the tenant consent. "
+    "Tokens that were issued before keep their roles for an hour or more.",
 )
 ROLE = Fault(
     "graph-role-missing",
-    "The app has none of the permissions that place or join calls: Calls.Initiate.All and its kin.",
-    "Grant Calls.Initiate.All, or what the bot uses, as an application permission with an administrator's consent.",
+    "The app has none of the permissions to place or join calls, such as Calls.Initiate.All.",
+    "Grant Calls.Initiate.All, or the permission that the bot uses, as an application permission with an "
+    "administrator's consent.",
 )
 TENANT = Fault(
     "graph-tenant-mismatch",
-    "Graph says that the token is of another tenant than the call (403, 7505).",
+    "Graph answers that token and call belong to different tenants (403, 7505).",
     "Set GRAPH_TENANT_ID to the GUID of the calls' tenant, or register calls with their own tenantId.",
 )
 FORBIDDEN = Fault(
     "graph-forbidden",
     "Graph refuses the app for another reason (403).",
-    "Only the app that created or answered a call may manage it: see that GRAPH_APP_ID is the bot's.",
+    "Check that GRAPH_APP_ID is the bot's: only the app that created or answered a call may manage it.",
 )
-TROUBLE = Fault(
+OUTAGE = Fault(
     "graph-trouble",
-    "Graph throttles the app, or has trouble itself (429, 5xx).",
-    "Wait, and try again; calls are kept through short outages.",
-    Mark.WARN,
+    "Graph throttles the app or has an outage (429, 5xx).",
+    "Wait and try again. Calls outlive short outages.",
+    Severity.WARN,
 )
 CLOCK = Fault(
     "clock-skewed",
-    "The clock here differs from Graph's by more than a minute: tokens and leases are judged by it.",
-    "Set the clock: switch time synchronisation (NTP) on.",
+    "The local clock differs from Graph's by more than a minute. Tokens and leases depend on it.",
+    "Set the clock: turn on time synchronisation (NTP).",
 )
 
-_OF_403 = {7504: NO_CONSENT, 7505: TENANT}
+_BY_SUBCODE = {7504: NO_CONSENT, 7505: TENANT}
 
 
 @check("graph", "Can Graph be reached?", UNREACHABLE, TLS)
-async def graph(patient: Patient) -> AsyncIterator[Finding]:
-    """Without a token, which Graph answers 401."""
+async def graph(target: Target) -> AsyncIterator[Finding]:
+    """Send a request without a token. Graph answers 401."""
     try:
-        await look(patient.client, _a_call(patient))
-    except NoWay as error:
-        fault = TLS if error.trouble is Trouble.TLS else UNREACHABLE
-        yield fault.found(f"{patient.settings.graph_root}: {error}{proxy_hint()}")
+        await fetch(target.client, _unknown_call_url(target))
+    except ConnectionFailed as error:
+        fault = TLS if error.kind is FailureKind.TLS else UNREACHABLE
+        yield fault.found(f"{target.settings.graph_root}: {error}{proxy_hint()}")
 
 
-@check("permission", "May the app manage calls?", *(NOT_GRAPH, REFUSED, NO_CONSENT, ROLE, TENANT, FORBIDDEN, TROUBLE))
-async def permission(patient: Patient) -> AsyncIterator[Finding]:
-    """Asks for a call that does not exist: 404 is the healthy answer."""
-    check_credential_is_here(patient)
+@check("permission", "May the app manage calls?", *(NOT_GRAPH, REFUSED, NO_CONSENT, ROLE, TENANT, FORBIDDEN, OUTAGE))
+async def permission(target: Target) -> AsyncIterator[Finding]:
+    """Request a call that does not exist. The healthy response is 404."""
+    check_credential_is_here(target)
     try:
-        token = await patient.token()
-        answer = await look(patient.client, _a_call(patient), token=token)
+        token = await target.token()
+        response = await fetch(target.client, _unknown_call_url(target), token=token)
     except TokenUnavailable:
-        raise CannotCheck("there is no token (see token-…)") from None
-    except NoWay:
+        raise CannotCheck("no token was issued (see token-…)") from None
+    except ConnectionFailed:
         raise CannotCheck("Graph cannot be reached (see graph-…)") from None
-    if finding := judged(answer):
+    if finding := finding_of(response):
         yield finding
-    elif roles_of(token).isdisjoint(PLACE_CALLS):
-        yield ROLE.found("the token's roles have none of Calls.Initiate.All and its kin")
+    elif roles_of(token).isdisjoint(CALL_PERMISSIONS):
+        yield ROLE.found(f"the token has none of the roles {', '.join(CALL_PERMISSIONS)}")
     else:
-        yield fine("permission", "Graph answers 404 for a call that does not exist, as it should")
+        yield note("permission", "Graph answers 404 for a call that does not exist, as expected")
 
 
-@check("clock", "Does the clock agree with Graph's?", CLOCK)
-async def clock(patient: Patient) -> AsyncIterator[Finding]:
-    """By the Date header of an answer; the way there and back counts to neither side."""
+@check("clock", "Does the local clock agree with Graph's?", CLOCK)
+async def clock(target: Target) -> AsyncIterator[Finding]:
+    """Compare the clock with the Date header of a response.
+
+    The header is compared with the middle between request and response, so that latency does not count.
+    """
     before = now()
     try:
-        answer = await look(patient.client, _a_call(patient))
-    except NoWay:
+        response = await fetch(target.client, _unknown_call_url(target))
+    except ConnectionFailed:
         raise CannotCheck("Graph cannot be reached (see graph-…)") from None
-    there = _date(answer)
-    middle = before + (now() - before) / 2
-    off = abs(middle - there) - timedelta(seconds=1)  # the header has whole seconds
-    if off > MOST_OFF:
-        direction = "behind" if there > middle else "ahead of"
-        yield CLOCK.found(f"the clock is {off.total_seconds():.0f} s {direction} Graph's")
+    graph_time = _date(response)
+    local_time = before + (now() - before) / 2
+    skew = abs(local_time - graph_time) - timedelta(seconds=1)  # the header has whole seconds
+    if skew > MAX_CLOCK_SKEW:
+        direction = "behind" if graph_time > local_time else "ahead of"
+        yield CLOCK.found(f"the clock is {skew.total_seconds():.0f} s {direction} Graph's")
 
 
-def judged(answer: Response) -> Finding | None:
-    """What Graph's answer to the question for a call that does not exist means; None for the healthy one."""
-    error = error_from_response(answer, now(), GraphAction.LOOK_UP)
-    told = f"{answer.status}{f'/{error.subcode}' if error.subcode else ''}"
-    match answer.status:
-        case status if verdict_of(GraphAction.LOOK_UP, answer) is Verdict.NOT_GRAPH:
+def finding_of(response: Response) -> Finding | None:
+    """Return the finding for Graph's response about a call that does not exist; None for the healthy 404."""
+    error = error_from_response(response, now(), GraphAction.LOOK_UP)
+    codes = f"{response.status}{f'/{error.subcode}' if error.subcode else ''}"
+    match response.status:
+        case status if verdict_of(GraphAction.LOOK_UP, response) is Verdict.NOT_GRAPH:
             redirected = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
-            what = f"a redirect ({status})" if redirected else f"{told} of something on the way"
-            return NOT_GRAPH.found(f"{what} instead of an answer of the calls API")
+            observed = f"a redirect ({status})" if redirected else f"{codes} of another server"
+            return NOT_GRAPH.found(f"{observed} instead of a response of the calls API")
         case HTTPStatus.NOT_FOUND:
             return None
         case HTTPStatus.UNAUTHORIZED:
-            return REFUSED.found("Graph answers 401 to a fresh token")
+            return REFUSED.found("Graph answers 401 to a new token")
         case HTTPStatus.FORBIDDEN:
-            return _OF_403.get(error.subcode or 0, FORBIDDEN).found(f"Graph answers {told}")
+            return _BY_SUBCODE.get(error.subcode or 0, FORBIDDEN).found(f"Graph answers {codes}")
         case status if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TROUBLE.found(f"Graph answers {told}")
+            return OUTAGE.found(f"Graph answers {codes}")
         case _:
-            return NOT_GRAPH.found(f"{told} instead of 404: no answer of the calls API")
+            return NOT_GRAPH.found(f"{codes} instead of 404: not a response of the calls API")
 
 
 def roles_of(token: str) -> frozenset[str]:
-    """The `roles` of an access token, unverified; the token itself goes nowhere."""
+    """Return the `roles` of an access token, without verification; none if it cannot be read."""
     try:
         part = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -158,12 +162,12 @@ def roles_of(token: str) -> frozenset[str]:
         return frozenset()
 
 
-def _a_call(patient: Patient) -> str:
-    return f"{patient.settings.graph_root}/v1.0/communications/calls/{uuid.uuid4()}"
+def _unknown_call_url(target: Target) -> str:
+    return f"{target.settings.graph_root}/v1.0/communications/calls/{uuid.uuid4()}"
 
 
-def _date(answer: Response) -> datetime:
+def _date(response: Response) -> datetime:
     try:
-        return parsedate_to_datetime(answer.headers["date"])
+        return parsedate_to_datetime(response.headers["date"])
     except (KeyError, ValueError):
-        raise CannotCheck("Graph's answer has no Date") from None
+        raise CannotCheck("Graph's response has no Date header") from None

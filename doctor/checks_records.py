@@ -1,4 +1,4 @@
-"""What storage tells of the past: sweeps, wake-ups that failed for good, leases that were lost."""
+"""Checks of the records in storage: sweeps, wake-ups on the poison queue, and calls whose lease lapsed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,10 +7,10 @@ from http import HTTPStatus
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from doctor.check import check, fine
-from doctor.finding import CannotCheck, Fault, Finding, Mark
-from doctor.patient import Patient, now
-from doctor.storage import POISON, NoIdentity, queue_client, table_client
+from doctor.check import check, note
+from doctor.finding import CannotCheck, Fault, Finding, Severity
+from doctor.storage import POISON_QUEUE, ManagedIdentityUnavailable, queue_client, table_client
+from doctor.target import Target, now
 from shared.domain.calls import Call, Status
 from shared.errors import StoreUnavailable
 from shared.storage.store import SHARDS
@@ -18,57 +18,57 @@ from shared.storage.table_store import TableCallStore
 
 STALE = Fault(
     "sweep-stale",
-    "Shards were not swept for more than 30 minutes: calls are about to lose their lease, or have.",
-    "Sweep now: POST /api/keep-alive with a function key. Then see timer-disabled, schedule-…, and the app's log.",
+    "Shards were not swept for more than 30 minutes. Leases of their calls are about to lapse, or have lapsed.",
+    "Sweep now: POST /api/keep-alive with a function key. Then check timer-disabled, schedule-… and the app's log.",
 )
 NEVER = Fault(
     "sweep-never",
-    "No sweep is on record.",
-    "Start the app; the first sweep comes with the timer, or by POST /api/keep-alive with a function key.",
-    Mark.WARN,
+    "Storage has no record of a sweep.",
+    "Start the app. The timer starts the first sweep, or POST /api/keep-alive with a function key does.",
+    Severity.WARN,
 )
 POISONED = Fault(
     "poison-waiting",
-    "Wake-ups failed five times and lie in the queue keep-alive-poison.",
-    "See why in the app's log; then delete them: sweeps do their work.",
-    Mark.WARN,
+    "Wake-ups failed five times and are in the queue keep-alive-poison.",
+    "Find the reason in the app's log, then delete them: sweeps renew their calls.",
+    Severity.WARN,
 )
 LAPSED = Fault(
     "lease-lapsed",
-    "Graph ended calls in the last day because keepAlive did not come (408/8537).",
-    "GET /api/calls/{callId}/events tells what was tried. Were they registered, and in time? Did sweeps stop?",
+    "Graph ended calls in the last day because it received no keepAlive (408/8537).",
+    "Read what was tried: GET /api/calls/{callId}/events. Were the calls registered in time? Did sweeps stop?",
 )
 
 DAY = timedelta(days=1)
-_PAGE, _MOST_PAGES = 500, 10
-_LAPSED = (408, 8537)  # Graph: call-delete page
+_PAGE_SIZE, _MAX_PAGES = 500, 10
+_LAPSED = (408, 8537)  # code and subcode; Graph: call-delete page
 
 
 @check("sweeps", "Are all shards swept?", STALE, NEVER)
-async def sweeps(patient: Patient) -> AsyncIterator[Finding]:
-    """By their watermarks."""
-    limit = patient.settings.timing.at_risk_after
-    async with _store(patient) as store:
+async def sweeps(target: Target) -> AsyncIterator[Finding]:
+    """Check the age of the watermarks."""
+    max_age = target.settings.timing.at_risk_after
+    async with _store(target) as store:
         if store is None:
-            yield NEVER.found("there is no table of calls yet")
+            yield NEVER.found("the table of calls does not exist yet")
             return
-        marks = [await store.get_watermark(shard) for shard in range(SHARDS)]
-    begun = [mark.sweep_started_at for mark in marks if mark]
-    if not begun:
+        watermarks = [await store.get_watermark(shard) for shard in range(SHARDS)]
+    started = [watermark.sweep_started_at for watermark in watermarks if watermark]
+    if not started:
         yield NEVER.found("no shard has a watermark")
         return
-    late = SHARDS - sum(at >= now() - limit for at in begun)
-    if late:
-        ago = now() - min(begun)
-        yield STALE.found(f"{late} of {SHARDS} shards; the longest for {ago.total_seconds() / 60:.0f} min")
+    stale = SHARDS - sum(at >= now() - max_age for at in started)
+    if stale:
+        oldest = now() - min(started)
+        yield STALE.found(f"{stale} of {SHARDS} shards; the longest for {oldest.total_seconds() / 60:.0f} min")
     else:
-        yield fine("sweeps", f"all {SHARDS} shards were swept since {min(begun):%H:%M:%S} UTC")
+        yield note("sweeps", f"all {SHARDS} shards were swept since {min(started):%H:%M:%S} UTC")
 
 
-@check("poison", "Did wake-ups fail for good?", POISONED)
-async def poison(patient: Patient) -> AsyncIterator[Finding]:
-    """Counts them; which is all that is needed to know that something was wrong."""
-    async with _answering(), queue_client(patient, POISON) as client:
+@check("poison", "Are wake-ups on the poison queue?", POISONED)
+async def poison(target: Target) -> AsyncIterator[Finding]:
+    """Count the messages on the poison queue."""
+    async with _storage_readable(), queue_client(target, POISON_QUEUE) as client:
         try:
             count = (await client.get_queue_properties()).approximate_message_count or 0
         except HttpResponseError as error:
@@ -76,22 +76,22 @@ async def poison(patient: Patient) -> AsyncIterator[Finding]:
                 raise
             count = 0
     if count:
-        yield POISONED.found(f"{count} wait there")
+        yield POISONED.found(f"{count} of them")
 
 
-@check("leases", "Did calls lose their lease?", LAPSED)
-async def leases(patient: Patient) -> AsyncIterator[Finding]:
-    """The ended calls of the last day, newest first, up to five thousand."""
-    async with _store(patient) as store:
-        lost = [] if store is None else [call async for call in _ended(store) if _is_lapsed(call)]
-    if lost:
-        yield LAPSED.found(f"{len(lost)} of them, the last one {lost[0].id}")
+@check("leases", "Did leases of calls lapse?", LAPSED)
+async def leases(target: Target) -> AsyncIterator[Finding]:
+    """Read the calls that ended in the last day, newest first, at most 10 * 500 = 5000."""
+    async with _store(target) as store:
+        lapsed = [] if store is None else [call async for call in _ended(store) if _is_lapsed(call)]
+    if lapsed:
+        yield LAPSED.found(f"{len(lapsed)} calls, the last one {lapsed[0].id}")
 
 
 async def _ended(store: TableCallStore) -> AsyncIterator[Call]:
     continuation, since = None, now() - DAY
-    for _ in range(_MOST_PAGES):
-        page = await store.list_calls(Status.ENDED, limit=_PAGE, continuation=continuation)
+    for _ in range(_MAX_PAGES):
+        page = await store.list_calls(Status.ENDED, limit=_PAGE_SIZE, continuation=continuation)
         for call in page.calls:
             if call.ended_at is None or call.ended_at < since:
                 return
@@ -106,9 +106,9 @@ def _is_lapsed(call: Call) -> bool:
 
 
 @asynccontextmanager
-async def _store(patient: Patient) -> AsyncIterator[TableCallStore | None]:
-    """The calls on record; None where their table is not there: the doctor does not make it."""
-    async with _answering(), table_client(patient) as client:
+async def _store(target: Target) -> AsyncIterator[TableCallStore | None]:
+    """Yield the store of calls; None if its table does not exist, because the doctor creates nothing."""
+    async with _storage_readable(), table_client(target) as client:
         try:
             await client.get_entity("doctor", "doctor")
         except HttpResponseError as error:
@@ -121,8 +121,9 @@ async def _store(patient: Patient) -> AsyncIterator[TableCallStore | None]:
 
 
 @asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
+async def _storage_readable() -> AsyncIterator[None]:
+    """Turn errors of storage into `CannotCheck`: the check `storage` reports them."""
     try:
         yield
-    except (AzureError, StoreUnavailable, NoIdentity, ValueError):
+    except (AzureError, StoreUnavailable, ManagedIdentityUnavailable, ValueError):
         raise CannotCheck("storage cannot be read (see storage-…)") from None

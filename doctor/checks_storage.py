@@ -1,66 +1,66 @@
-"""Storage: the host's own, and that of calls: reached, by identity, with the right to write."""
+"""Checks of storage: the host's settings for it, and read and write access to the account of calls."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from doctor.check import check, fine
-from doctor.finding import CannotCheck, Fault, Finding, Mark
-from doctor.patient import NAMED_OTHERWISE, Patient
-from doctor.storage import NoIdentity, queue_client, table_client
+from doctor.check import check, note
+from doctor.finding import CannotCheck, Fault, Finding, Severity
+from doctor.storage import ManagedIdentityUnavailable, queue_client, table_client
+from doctor.target import KEY_VAULT_REFERENCE, Target
 
 HOST_MISSING = Fault(
     "host-storage-missing",
-    "AzureWebJobsStorage is not set: the Functions host has no place for its keys and its timers, and does not start.",
-    "Set AzureWebJobsStorage__accountName (with __credential and __clientId); on a laptop AzureWebJobsStorage.",
+    "AzureWebJobsStorage is not set. The Functions host keeps its keys and timer state there and does not start.",
+    "Set AzureWebJobsStorage__accountName (with __credential and __clientId), or on a laptop AzureWebJobsStorage.",
 )
 HOST_HALF = Fault(
     "host-storage-identity",
-    "The host's storage is reached by a user-assigned identity, but not both of __credential and __clientId are set.",
+    "The host uses a user-assigned identity for its storage, but only one of __credential and __clientId is set.",
     "Set AzureWebJobsStorage__credential to managedidentity and AzureWebJobsStorage__clientId to the client id.",
 )
 BY_KEY = Fault(
     "storage-by-key",
-    "A deployed app reaches storage by a connection string: a key in the settings, which also overrides the identity.",
-    "Remove the connection string; set …__accountName (host) or …__tableServiceUri and …__queueServiceUri (calls).",
-    Mark.WARN,
+    "A deployed app uses a connection string for storage: a key in the settings, which also overrides the identity.",
+    "Remove the connection string. Set …__accountName (host), or …__tableServiceUri and …__queueServiceUri (calls).",
+    Severity.WARN,
 )
 CONNECTION = Fault(
     "storage-connection-wrong",
-    "CALLS_STORAGE is no connection string.",
-    "Copy the whole connection string, on one line; Azurite's is UseDevelopmentStorage=true.",
+    "CALLS_STORAGE is not a connection string.",
+    "Copy the whole connection string on one line. Azurite's is UseDevelopmentStorage=true.",
 )
 UNREACHABLE = Fault(
     "storage-unreachable",
     "The storage account of calls does not answer.",
-    "Correct its address; start Azurite (make up); open the way to its private endpoints.",
+    "Correct its address, start Azurite (make up), or open the network to its private endpoints.",
 )
 ROLE = Fault(
     "storage-role-missing",
     "The identity lacks a role on the storage account.",
     "Assign Storage Table Data Contributor and Storage Queue Data Contributor on the account of calls, and Storage "
-    "Blob Data Owner on the host's; a new role takes some minutes to work.",
+    "Blob Data Owner on the host's account. A new role takes effect after some minutes.",
 )
 FIREWALL = Fault(
     "storage-firewall",
-    "The storage account refuses this network (AuthorizationFailure).",
+    "The storage account's firewall refuses this network (AuthorizationFailure).",
     "Allow the app's network in the account's firewall, or use private endpoints.",
 )
 KEY_OFF = Fault(
     "storage-key-disabled",
-    "The storage account takes no keys (allowSharedKeyAccess is false), and CALLS_STORAGE has one.",
-    "Reach it by identity: CALLS_STORAGE__tableServiceUri and CALLS_STORAGE__queueServiceUri instead of CALLS_STORAGE.",
+    "The storage account accepts no keys (allowSharedKeyAccess is false), but CALLS_STORAGE has one.",
+    "Use an identity: set CALLS_STORAGE__tableServiceUri and CALLS_STORAGE__queueServiceUri, not CALLS_STORAGE.",
 )
 KEY_WRONG = Fault(
     "storage-key-wrong",
-    "The storage account refuses the credential (AuthenticationFailed): the key was changed, or the clock is off.",
-    "Copy the connection string anew; better, reach the account by identity.",
+    "The storage account rejects the credential (AuthenticationFailed): the key was changed, or the clock is wrong.",
+    "Copy the connection string again or, better, use an identity.",
 )
 IDENTITY = Fault(
     "storage-no-identity",
-    "There is no managed identity here to reach the storage account with.",
-    "In Azure: assign the identity to the app. On a laptop: set CALLS_STORAGE to Azurite's connection string.",
+    "The settings name a managed identity for storage, but this machine has none.",
+    "In Azure, assign the identity to the app. On a laptop, set CALLS_STORAGE to Azurite's connection string.",
 )
 
 _HOST = "AzureWebJobsStorage"
@@ -71,51 +71,50 @@ _BY_CODE = {
     "AuthenticationFailed": KEY_WRONG,
     "InvalidAuthenticationInfo": KEY_WRONG,
 }
-_NOTHING = "doctor"  # the keys of a row that nobody writes
+_ABSENT_KEY = "doctor"  # partition key, row key and message id that the app never writes
 
 
-@check("host storage", "Has the Functions host its storage?", HOST_MISSING, HOST_HALF, BY_KEY)
-async def host_storage(patient: Patient) -> AsyncIterator[Finding]:
-    """By the settings alone."""
-    by_identity = patient.value(f"{_HOST}__accountName") or patient.value(f"{_HOST}__blobServiceUri")
-    if not patient.value(_HOST) and not by_identity:
+@check("host storage", "Does the Functions host have its storage?", HOST_MISSING, HOST_HALF, BY_KEY)
+async def host_storage(target: Target) -> AsyncIterator[Finding]:
+    """Check the settings; the host's account itself is not read."""
+    by_identity = target.value(f"{_HOST}__accountName") or target.value(f"{_HOST}__blobServiceUri")
+    if not target.value(_HOST) and not by_identity:
         yield HOST_MISSING.found(f"neither {_HOST} nor {_HOST}__accountName is set")
-    halves = (patient.value(f"{_HOST}__credential"), patient.value(f"{_HOST}__clientId"))
+    halves = (target.value(f"{_HOST}__credential"), target.value(f"{_HOST}__clientId"))
     if any(halves) and not all(halves):
         yield HOST_HALF.found(f"{_HOST}__{'clientId' if halves[0] else 'credential'} is not set")
-    if patient.deployment:
-        # On Flex the host's is worse than a key in a setting: see flex-setting-breaking.
-        for name in ("CALLS_STORAGE",) if patient.deployment.flex else (_HOST, "CALLS_STORAGE"):
-            if patient.value(name):
+    if target.deployment:
+        # On Flex, AzureWebJobsStorage is reported as flex-setting-breaking, which is worse.
+        for name in ("CALLS_STORAGE",) if target.deployment.flex else (_HOST, "CALLS_STORAGE"):
+            if target.value(name):
                 yield BY_KEY.found(f"{name} is a connection string")
 
 
 @check(
     "storage",
-    "Can calls be written down?",
+    "Can calls be stored?",
     *(CONNECTION, UNREACHABLE, ROLE, FIREWALL, KEY_OFF, KEY_WRONG, IDENTITY),
 )
-async def storage(patient: Patient) -> AsyncIterator[Finding]:
-    """Reads a row and a queue, and, with the app's own credential, deletes a row and a message that are not there."""
-    if (patient.value("CALLS_STORAGE") or "").startswith(NAMED_OTHERWISE):
-        raise CannotCheck("CALLS_STORAGE is in Key Vault, where the doctor does not look")
-    found = [
-        finding for name, ask in (("table", _table), ("queue", _queue)) if (finding := await _try(patient, name, ask))
-    ]
-    if patient.deployment and any(finding.name == ROLE.name for finding in found):
-        raise CannotCheck("your own login (az) may not read the storage; the app's roles are looked up instead")
-    for finding in found:
+async def storage(target: Target) -> AsyncIterator[Finding]:
+    """Read a row and a queue. With the app's own credential, also delete a row and a message that do not exist."""
+    if (target.value("CALLS_STORAGE") or "").startswith(KEY_VAULT_REFERENCE):
+        raise CannotCheck("CALLS_STORAGE is in Key Vault, which the doctor does not read")
+    attempts = (await _try(target, "table", _use_table), await _try(target, "queue", _use_queue))
+    findings = [finding for finding in attempts if finding]
+    if target.deployment and any(finding.name == ROLE.name for finding in findings):
+        raise CannotCheck("your own login (az) may not read the storage; the check roles reads the app's roles instead")
+    for finding in findings:
         yield finding
-    if not found:
-        yield fine("storage", "table and queue can be read and written")
+    if not findings:
+        yield note("storage", "table and queue can be read and written")
 
 
-async def _try(patient: Patient, name: str, ask: Callable[[Patient], Awaitable[None]]) -> Finding | None:
+async def _try(target: Target, name: str, use: Callable[[Target], Awaitable[None]]) -> Finding | None:
     try:
-        await ask(patient)
-    except ValueError:  # of the SDK, for a connection string; its text may repeat it
-        return CONNECTION.found("CALLS_STORAGE is no connection string")
-    except NoIdentity as error:
+        await use(target)
+    except ValueError:  # raised by the SDK; its text may contain the connection string
+        return CONNECTION.found("CALLS_STORAGE is not a connection string")
+    except ManagedIdentityUnavailable as error:
         return IDENTITY.found(f"no token for its {name} endpoint ({error})")
     except HttpResponseError as error:
         return _refused(name, error)
@@ -125,43 +124,43 @@ async def _try(patient: Patient, name: str, ask: Callable[[Patient], Awaitable[N
 
 
 def _refused(name: str, error: HttpResponseError) -> Finding:
-    code = code_of(error)
-    told = f"its {name} endpoint answers {error.status_code or 'nothing'}{f' {code}' if code else ''}"
+    code = error_code(error)
+    observed = f"its {name} endpoint answers {error.status_code or 'nothing'}{f' {code}' if code else ''}"
     if error.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return _BY_CODE.get(code, ROLE).found(told)
-    return UNREACHABLE.found(told)
+        return _BY_CODE.get(code, ROLE).found(observed)
+    return UNREACHABLE.found(observed)
 
 
-async def _table(patient: Patient) -> None:
-    async with table_client(patient) as client:
+async def _use_table(target: Target) -> None:
+    async with table_client(target) as client:
         try:
-            await client.get_entity(_NOTHING, _NOTHING)
+            await client.get_entity(_ABSENT_KEY, _ABSENT_KEY)
         except HttpResponseError as error:
-            _let_pass(error, HTTPStatus.NOT_FOUND)
-        if not patient.deployment:
+            _raise_unless(error, HTTPStatus.NOT_FOUND)
+        if not target.deployment:
             try:
-                await client.delete_entity(_NOTHING, _NOTHING)
+                await client.delete_entity(_ABSENT_KEY, _ABSENT_KEY)
             except HttpResponseError as error:
-                _let_pass(error, HTTPStatus.NOT_FOUND)
+                _raise_unless(error, HTTPStatus.NOT_FOUND)
 
 
-async def _queue(patient: Patient) -> None:
-    async with queue_client(patient) as client:
+async def _use_queue(target: Target) -> None:
+    async with queue_client(target) as client:
         try:
             await client.get_queue_properties()
-            if not patient.deployment:
-                await client.delete_message(_NOTHING, _NOTHING)
+            if not target.deployment:
+                await client.delete_message(_ABSENT_KEY, _ABSENT_KEY)
         except HttpResponseError as error:
-            _let_pass(error, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
+            _raise_unless(error, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
 
 
-def _let_pass(error: HttpResponseError, *healthy: HTTPStatus) -> None:
+def _raise_unless(error: HttpResponseError, *healthy: HTTPStatus) -> None:
     if error.status_code not in healthy:
         raise error
 
 
-def code_of(error: HttpResponseError) -> str:
-    """Storage's own code of an error; empty where it is not storage that speaks."""
+def error_code(error: HttpResponseError) -> str:
+    """Return storage's own code of an error; empty if the response is not storage's."""
     headers: Mapping[str, str] = getattr(error.response, "headers", {})
     code = getattr(error, "error_code", None) or headers.get("x-ms-error-code")
     return str(getattr(code, "value", code) or "")

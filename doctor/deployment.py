@@ -1,4 +1,4 @@
-"""What Azure says of a deployed app, asked through the `az` command line and its login."""
+"""A deployed app as Azure describes it, read through the `az` command line and its login."""
 
 import asyncio
 import json
@@ -6,18 +6,20 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from doctor.finding import CannotCheck
 
-PATIENCE = 60.0  # seconds for one `az`: it takes some already to start
+AZ_TIMEOUT = timedelta(seconds=60)  # for one `az` command; its start alone takes seconds
 _LOGIN = re.compile(r"az login|AADSTS\d+", re.IGNORECASE)
+_UNREADABLE = "the doctor cannot read the output of az: update the Azure CLI"
 
 
 class AzureError(Exception):
-    """`az` is not there, not logged in, or refused. The message is one line and says what to do."""
+    """`az` is missing, not logged in, or failed. The message is one line and says what to do."""
 
 
 class _Model(BaseModel):
@@ -62,15 +64,18 @@ class _Site(_Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _flat(cls, shown: object) -> object:
-        """`az` shows an app on Flex as Resource Manager does, its properties a level deeper than of other apps."""
-        if isinstance(shown, dict) and isinstance(shown.get("properties"), dict):
-            return {**shown, **shown["properties"]}
-        return shown
+    def _flatten(cls, site: object) -> object:
+        """Return the app with its properties at the top level.
+
+        For an app on Flex, `az` prints the form of Resource Manager, which nests them in `properties`.
+        """
+        if isinstance(site, dict) and isinstance(site.get("properties"), dict):
+            return {**site, **site["properties"]}
+        return site
 
 
 class RoleAssignment(_Model):
-    """A role of an identity, and the resource id that it holds for."""
+    """A role of an identity, and the resource id that it applies to."""
 
     role_definition_name: str | None = None
     scope: str = ""
@@ -90,7 +95,11 @@ class _Function(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployed app. `identities`: object ids by client id in lower case; the system-assigned one's key is empty."""
+    """A deployed app.
+
+    `identities` has the object id of each identity by its client id in lower case. The key of the system-assigned
+    identity is empty.
+    """
 
     name: str
     group: str
@@ -102,21 +111,21 @@ class Deployment:
     identities: Mapping[str, str]
 
     def principal(self, client_id: str | None) -> str | None:
-        """The object id of the identity that this client id names, or of the system-assigned one."""
+        """Return the object id of the identity with this client id; without one, of the system-assigned identity."""
         return self.identities.get((client_id or "").lower())
 
     async def functions(self) -> list[str]:
-        """The names of the functions that Azure has found in it."""
+        """Return the names of the functions that Azure has found in the app."""
         listed = await self._ask("functionapp", "function", "list", "--name", self.name, "--resource-group", self.group)
         return [found.name.rpartition("/")[2] for found in _read(TypeAdapter(list[_Function]), listed)]
 
     async def roles(self, principal: str) -> list[RoleAssignment]:
-        """The roles of an identity in the subscription."""
+        """Return the roles of an identity in the subscription."""
         listed = await self._ask("role", "assignment", "list", "--assignee", principal, "--all")
         return _read(TypeAdapter(list[RoleAssignment]), listed)
 
     async def graph_roles(self, principal: str, graph: str) -> set[str]:
-        """The ids of the app roles of an identity, in any API."""
+        """Return the ids of the app roles that an identity has, in any API."""
         url = f"{graph}/v1.0/servicePrincipals/{principal}/appRoleAssignments"
         found = _read(TypeAdapter(_AppRoles), await self._ask("rest", "--method", "get", "--url", url))
         return {assignment.app_role_id.lower() for assignment in found.value}
@@ -129,25 +138,25 @@ class Deployment:
 
 
 async def read_deployment(name: str, group: str, subscription: str | None) -> tuple[Deployment, dict[str, str]]:
-    """The app and its settings.
+    """Return a deployed app and its settings.
 
     Raises
     ------
     AzureError
-        `az` cannot tell; the message says why.
+        `az` failed; the message gives the reason.
     """
-    of = ("--name", name, "--resource-group", group)
-    asked = (("functionapp", "config", "appsettings", "list", *of), ("functionapp", "show", *of))
-    answers = await asyncio.gather(*(_az(subscription, *words) for words in asked), return_exceptions=True)
-    for answer in answers:  # only now, when no process is left
-        if isinstance(answer, BaseException):
-            raise answer
-    listed, shown = (str(answer) for answer in answers)
+    which = ("--name", name, "--resource-group", group)
+    commands = (("functionapp", "config", "appsettings", "list", *which), ("functionapp", "show", *which))
+    outputs = await asyncio.gather(*(_az(subscription, *words) for words in commands), return_exceptions=True)
+    for output in outputs:  # raised only when both processes have ended
+        if isinstance(output, BaseException):
+            raise output
+    settings_json, site_json = (str(output) for output in outputs)
     try:
-        settings = TypeAdapter(list[_Setting]).validate_json(listed)
-        site = _Site.model_validate_json(shown)
+        settings = TypeAdapter(list[_Setting]).validate_json(settings_json)
+        site = _Site.model_validate_json(site_json)
     except ValidationError:
-        raise AzureError("az answered something that the doctor cannot read: update the Azure CLI") from None
+        raise AzureError(_UNREADABLE) from None
     return _deployment(site, group, subscription), {each.name: each.value or "" for each in settings}
 
 
@@ -178,7 +187,10 @@ def _python(site: _Site) -> str | None:
 
 
 async def _az(subscription: str | None, *words: str) -> str:
-    """What `az` prints as JSON; its own messages may repeat values, so that only their kind is told."""
+    """Return the JSON that `az` prints.
+
+    Its error messages may contain values of settings, so an `AzureError` has only their code.
+    """
     program = shutil.which("az")
     if program is None:
         raise AzureError("the Azure CLI (az) is not installed: install it, or copy the settings to local.settings.json")
@@ -188,27 +200,27 @@ async def _az(subscription: str | None, *words: str) -> str:
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(PATIENCE):
-            out, complaint = await process.communicate()
+        async with asyncio.timeout(AZ_TIMEOUT.total_seconds()):
+            out, errors = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise AzureError(f"az {' '.join(words[:3])} did not answer within {PATIENCE:.0f} s") from None
+        raise AzureError(f"az {' '.join(words[:3])} did not finish within {AZ_TIMEOUT.total_seconds():.0f} s") from None
     if process.returncode:
-        raise AzureError(_why(words, complaint.decode(errors="replace")))
+        raise AzureError(_failure_message(words, errors.decode(errors="replace")))
     return out.decode()
 
 
-def _why(words: Sequence[str], complaint: str) -> str:
-    if _LOGIN.search(complaint):
+def _failure_message(words: Sequence[str], errors: str) -> str:
+    if _LOGIN.search(errors):
         return "az is not logged in: run az login"
-    code = re.search(r"\((\w+)\)", complaint)
-    what = " ".join(word for word in words[:3] if not word.startswith("-"))
-    return f"az {what} failed{f' ({code[1]})' if code else ''}: run it by hand to see why"
+    code = re.search(r"\((\w+)\)", errors)
+    command = " ".join(word for word in words[:3] if not word.startswith("-"))
+    return f"az {command} failed{f' ({code[1]})' if code else ''}: run it by hand to see why"
 
 
 def _read[Kind](adapter: TypeAdapter[Kind], text: str) -> Kind:
     try:
         return adapter.validate_json(text or json.dumps(None))
     except ValidationError:
-        raise CannotCheck("az answered something that the doctor cannot read: update the Azure CLI") from None
+        raise CannotCheck(_UNREADABLE) from None

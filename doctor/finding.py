@@ -1,11 +1,11 @@
-"""What the doctor finds: a fault by its stable name, how bad it is, what is wrong here, and the fix."""
+"""Findings of the doctor: a fault with a stable name, its severity, the observed problem and the fix."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Mark(StrEnum):
-    """How bad it is. `FAIL` makes the exit code 1; `skip` says why something was not looked at."""
+class Severity(StrEnum):
+    """The severity of a finding. `FAIL` makes the exit code 1; `skip` gives the reason why a check was not made."""
 
     OK = "ok"
     SKIP = "skip"
@@ -15,27 +15,35 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `name` is that of a fault, or, for ok and skip, that of the check."""
+    """One line of the report. `name` is the name of a fault or, for ok and skip, of the check."""
 
-    mark: Mark
+    severity: Severity
     name: str
-    what: str
+    message: str
     fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong. Its name never changes; `meaning` and `fix` are what the documentation says of it."""
+    """A known fault. Its name never changes; docs/doctor.md quotes `meaning` and `fix`."""
 
     name: str
     meaning: str
     fix: str
-    mark: Mark = Mark.FAIL
+    severity: Severity = Severity.FAIL
 
-    def found(self, what: str, fix: str = "") -> Finding:
-        """It is there: what of it is seen here, and a fix that fits better than the general one, if there is one."""
-        return Finding(self.mark, self.name, what, fix or self.fix)
+    def found(self, message: str, fix: str = "") -> Finding:
+        """Return a finding of this fault.
+
+        Parameters
+        ----------
+        message
+            The problem as observed in this app, without secrets.
+        fix
+            A fix that is more specific than the fault's own; empty if there is none.
+        """
+        return Finding(self.severity, self.name, message, fix or self.fix)
 
 
 class CannotCheck(Exception):
-    """The check cannot be made; the message says why, without secrets."""
+    """The check cannot be made. The message gives the reason, without secrets."""

@@ -1,60 +1,61 @@
-"""One careful look at an address: its answer, or the kind of trouble there is in the way."""
+"""One HTTP request to an address: its response, or the kind of failure that prevented one."""
 
 import asyncio
 import os
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import timedelta
 from enum import Enum, auto
 
 import httpx
 
 from shared.http_client import MAX_RESPONSE_BODY, Response
 
-PATIENCE = 10.0  # seconds for one answer
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+TIMEOUT = timedelta(seconds=10)  # for one response
+_PROXY_SETTINGS = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
-class Trouble(Enum):
-    """Why there is no answer."""
+class FailureKind(Enum):
+    """Why there is no response."""
 
-    NAME = auto()  # the host's name leads nowhere
-    REFUSED = auto()  # nobody listens
+    DNS = auto()
+    REFUSED = auto()
     TLS = auto()
-    SLOW = auto()
+    TIMEOUT = auto()
     OTHER = auto()
 
 
-class NoWay(Exception):
-    """There is no answer; `str()` says why in words, without the address."""
+class ConnectionFailed(Exception):
+    """There is no response. The message gives the reason, without the address."""
 
-    def __init__(self, trouble: Trouble, why: str) -> None:
-        super().__init__(why)
-        self.trouble = trouble
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def make_client() -> httpx.AsyncClient:
-    """A client that trusts whom the app trusts (SSL_CERT_FILE, else certifi), and like it uses no proxy."""
+    """Return a client that trusts the same authorities as the app (SSL_CERT_FILE, else certifi) and uses no proxy."""
     return httpx.AsyncClient(
         verify=httpx.create_ssl_context(),
-        timeout=PATIENCE,
+        timeout=TIMEOUT.total_seconds(),
         follow_redirects=False,
         trust_env=False,
         headers={"user-agent": "call-keeper-doctor", "accept-encoding": "identity"},
     )
 
 
-async def look(client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None) -> Response:
-    """The answer, up to 256 KiB of it.
+async def fetch(client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None) -> Response:
+    """Send one request and return the response, with at most about 256 KiB of its body.
 
     Raises
     ------
-    NoWay
-        There is none, within ten seconds.
+    ConnectionFailed
+        There is no response within 10 seconds.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        async with asyncio.timeout(PATIENCE), client.stream(method, url, headers=headers) as response:
+        async with asyncio.timeout(TIMEOUT.total_seconds()), client.stream(method, url, headers=headers) as response:
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
@@ -62,38 +63,43 @@ async def look(client: httpx.AsyncClient, url: str, *, method: str = "GET", toke
                     break
             return Response(response.status_code, response.headers, bytes(body))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
-        raise _no_way(error) from error
+        raise _connection_failed(error) from error
 
 
 def proxy_hint() -> str:
-    """A word about a proxy, where the environment names one."""
-    named = next((name for name in _PROXIES if os.environ.get(name)), None)
-    return f"; {named} is set, but the app uses no proxy" if named else ""
+    """Return a hint if the environment sets a proxy, else an empty text."""
+    name = next((name for name in _PROXY_SETTINGS if os.environ.get(name)), None)
+    return f"; {name} is set, but the app uses no proxy" if name else ""
 
 
-def _no_way(error: BaseException) -> NoWay:
-    causes = list(_causes(error))
-    known = next((found for cause in causes if (found := _known(cause))), None)
-    return known or NoWay(Trouble.OTHER, f"no usable answer ({type(error).__name__})")
+def _connection_failed(error: BaseException) -> ConnectionFailed:
+    classified = (_classify(cause) for cause in _causes(error))
+    known = next(filter(None, classified), None)
+    return known or ConnectionFailed(FailureKind.OTHER, f"no usable response ({type(error).__name__})")
 
 
-def _known(cause: BaseException) -> NoWay | None:
+def _classify(cause: BaseException) -> ConnectionFailed | None:
     match cause:
         case ssl.SSLCertVerificationError():
-            found = NoWay(Trouble.TLS, f"its certificate is not trusted here: {cause.verify_message}")
+            reason = f"its certificate is not trusted on this machine: {cause.verify_message}"
+            failure = ConnectionFailed(FailureKind.TLS, reason)
         case ssl.SSLError():
-            found = NoWay(Trouble.TLS, f"TLS cannot be agreed on ({cause.reason or 'no reason given'})")
+            failure = ConnectionFailed(
+                FailureKind.TLS, f"the TLS handshake failed ({cause.reason or 'no reason given'})"
+            )
         case socket.gaierror():
-            found = NoWay(Trouble.NAME, "the host's name leads to no address")
+            failure = ConnectionFailed(FailureKind.DNS, "the host name has no address in DNS")
         case ConnectionRefusedError():
-            found = NoWay(Trouble.REFUSED, "nobody listens there: the connection was refused")
+            failure = ConnectionFailed(FailureKind.REFUSED, "the connection was refused: nothing listens there")
         case TimeoutError() | httpx.TimeoutException():
-            found = NoWay(Trouble.SLOW, f"no answer within {PATIENCE:g} s")
-        case OSError() if str(cause) == "All connection attempts failed":  # anyio's word, for several addresses
-            found = NoWay(Trouble.REFUSED, "nobody listens there: no connection came about")
+            failure = ConnectionFailed(FailureKind.TIMEOUT, f"no response within {TIMEOUT.total_seconds():g} s")
+        case OSError() if (
+            str(cause) == "All connection attempts failed"
+        ):  # anyio's text if a name has several addresses
+            failure = ConnectionFailed(FailureKind.REFUSED, "no connection could be made: nothing listens there")
         case _:
             return None
-    return found
+    return failure
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

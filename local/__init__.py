@@ -1,1 +1,1 @@
-"""What a laptop needs to run Call Keeper without Azure. Not deployed."""
+"""Call Keeper on a laptop without Azure: the local stack, the demo, and a Functions host for tests. Not deployed."""

@@ -1,4 +1,4 @@
-"""Everything in the foreground until Ctrl-C: `make up`, or `python -m local.up`."""
+"""`make up`, or `python -m local.up`: runs Azurite, the simulator and the host in the foreground until Ctrl-C."""
 
 import argparse
 import contextlib
@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 from local.demo.__main__ import TENANT
 from local.demo.story import Story
@@ -16,18 +17,21 @@ from local.stack.processes import ProcessError
 from local.stack.stack import APP_ID, Options, Ports, Stack, running
 
 PORTS = Ports(host=7071, simulator=8080, blob=10000, queue=10001, table=10002)
-MOST_SPEED = 900  # a lease of 3 seconds; the timer fires once a second at most
-CALL = "57dab8b1-894c-409a-b240-bd8beae78896"  # the documents' own example
+MAX_SPEED = 900  # a lease then takes 45 * 60 / 900 = 3 s, and a timer fires at most once a second
+CALL = "57dab8b1-894c-409a-b240-bd8beae78896"  # the example of Graph's documentation
+SCHEDULE = "0 */15 * * * *"
+FAST_SCHEDULE = "*/15 * * * * *"  # with 60 minutes in a minute
+CHECK_INTERVAL = timedelta(seconds=0.5)
 
 
 class CannotStart(Exception):
-    """A port is in use, or Core Tools are not there. The message says what to do."""
+    """A port is in use, or Core Tools are not installed. The message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C; the exit code."""
+    """Run until Ctrl-C and return the exit code."""
     args = _parser().parse_args(arguments)
-    schedule = args.schedule or ("0 */15 * * * *" if args.speed == 1 else "*/15 * * * * *")
+    schedule = args.schedule or (SCHEDULE if args.speed == 1 else FAST_SCHEDULE)
     options = Options(args.speed, schedule, PORTS, core_tools=args.host == "func", echo=True)
     try:
         _check_host(args.host)
@@ -44,63 +48,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local.up", description="Run Call Keeper on this machine.")
-    parser.add_argument("--host", choices=("local", "func"), default="local", help="func: Azure Functions Core Tools")
-    parser.add_argument("--speed", type=_speed, default=1, help="60 makes the 45 minutes of a lease 45 seconds")
-    parser.add_argument("--schedule", help="NCRONTAB of the timer; every 15 minutes, or seconds where time is sped up")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.up", description="Run Call Keeper and a simulated Graph on this machine."
+    )
+    parser.add_argument(
+        "--host", choices=("local", "func"), default="local", help="func: use Azure Functions Core Tools"
+    )
+    parser.add_argument(
+        "--speed", type=_speed, default=1, help="with 60, the 45 minutes of a lease take 45 seconds (default: 1)"
+    )
+    parser.add_argument(
+        "--schedule", help="NCRONTAB of the timer (default: every 15 minutes; every 15 seconds with --speed)"
+    )
     return parser
 
 
 def _speed(text: str) -> float:
     with contextlib.suppress(ValueError):
-        if 1 <= float(text) <= MOST_SPEED:
+        if 1 <= float(text) <= MAX_SPEED:
             return float(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is not a speed from 1 to {MOST_SPEED}")
+    raise argparse.ArgumentTypeError(f"'{text}' is not a speed from 1 to {MAX_SPEED}")
 
 
 def _check_host(host: str) -> None:
     if host == "func" and shutil.which("func") is None:
-        raise CannotStart("Azure Functions Core Tools (func) are not installed. Install them, or leave out HOST=func.")
+        raise CannotStart("Azure Functions Core Tools (func) are not installed. Install them, or omit HOST=func.")
 
 
 def _check_ports() -> None:
-    names = {"host": PORTS.host, "simulator": PORTS.simulator, "Azurite": PORTS.blob}
+    names = {"the host": PORTS.host, "the simulator": PORTS.simulator, "Azurite": PORTS.blob}
     for name, port in {**names, "Azurite's queues": PORTS.queue, "Azurite's tables": PORTS.table}.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise CannotStart(f"port {port} is in use, and {name} needs it. Stop what listens there.") from None
+                raise CannotStart(
+                    f"{name} needs port {port}, which is in use. Stop the process that listens there."
+                ) from None
 
 
 def _welcome(stack: Stack, speed: float) -> None:
     story, simulator = Story(), stack.simulator
-    pace = "in real time" if speed == 1 else f"time runs {speed:g} times as fast"
-    story.title("Call Keeper runs. Ctrl-C ends it.")
+    clock = "in real time" if speed == 1 else f"time runs {speed:g} times as fast"
+    story.title("Call Keeper is running. Press Ctrl-C to stop it.")
     print(f"""
   API            {stack.api}           (OpenAPI: {stack.api}/openapi.json)
-  Graph          {simulator}               (simulated, {pace})
+  Graph          {simulator}               (simulated, {clock})
   function key   {stack.function_key}
 
-  A call begins at the simulated Graph:
+  Start a call at the simulated Graph:
     curl -X POST {simulator}/control/calls -H 'Content-Type: application/json' -d \\
       '{{"id":"{CALL}","tenantId":"{TENANT}","appId":"{APP_ID}","callbackUri":"{stack.api}/notifications"}}'
-  Its bot registers it, and Call Keeper keeps it:
+  Register it with Call Keeper, which then keeps it alive:
     curl -X PUT {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}' \\
       -H 'Content-Type: application/json' -d '{{"tenantId":"{TENANT}"}}'
-  How is it, and why did it end?
+  Read its state and, later, why it ended:
     curl {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}'
-  Is all well?
+  Check the health of the host:
     make doctor ARGS="--only health --url {stack.address}"
 """)
 
 
 def _wait(stack: Stack) -> None:
-    """Until Ctrl-C or SIGTERM, or until a part of it ends."""
+    """Wait until Ctrl-C, SIGTERM, or the end of one of the processes, which raises."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    while not stopped.wait(0.5):
+    while not stopped.wait(CHECK_INTERVAL.total_seconds()):
         stack.check()
 
 

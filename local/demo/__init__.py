@@ -1,1 +1,1 @@
-"""The demo: what it runs, prints and reports."""
+"""The demo: its scenario, its printed story and its report."""

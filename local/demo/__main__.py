@@ -1,7 +1,7 @@
-"""The story of Call Keeper in about a minute: `make demo`, or `python -m local.demo [--report path.json]`.
+"""The demo, which shows Call Keeper in about a minute: `make demo`, or `python -m local.demo [--report path.json]`.
 
-Two calls at a simulated Graph whose time runs sixty times as fast. One is registered with Call Keeper, the other is
-not. Everything is real but Graph: HTTP, Table and Queue Storage, the Functions worker library, tokens, signatures.
+It runs two calls at a simulated Graph whose time is 60 times as fast. Call A is registered with Call Keeper, call B is
+not. Everything but Graph is real: HTTP, Table and Queue Storage, the Functions worker library, tokens and signatures.
 """
 
 import argparse
@@ -13,65 +13,77 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 
-from local.demo.report import SPEED, Json, Seen, minutes_alive, report_of, sum_up
+from local.demo.report import (
+    SPEED,
+    DemoResult,
+    FinishedCall,
+    Json,
+    SweepCounts,
+    minutes_alive,
+    print_summary,
+    report_of,
+)
 from local.demo.story import GREEN, RED, Story
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 from local.stack.stack import APP_ID, LEASE_MINUTES, Options, Stack, running
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
-PATIENCE = 90.0  # seconds for anything to happen
-POLL = 0.2  # seconds
-INTERRUPTED = 130
+LAPSED = (408, 8537)  # code and subcode of a call that got no keepAlive; Graph: call-delete page
+STEP_TIMEOUT = timedelta(seconds=90)  # for one step: twice the 45 s that a lease takes here
+POLL_INTERVAL = timedelta(seconds=0.2)
+REQUEST_TIMEOUT = timedelta(seconds=10)
+MAX_QUOTED_BODY = 300  # characters of a response that an error quotes
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
 class DemoFailed(Exception):
-    """A part of the story did not happen. The message says which."""
+    """A step of the demo did not happen as expected. The message says which."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Tell the story; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m local.demo", description="Call Keeper in about a minute.")
-    parser.add_argument("--report", metavar="PATH", type=Path, help="write what was seen, as JSON")
+    """Run the demo and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description="Show Call Keeper in about a minute.")
+    parser.add_argument("--report", metavar="PATH", type=Path, help="write the result as JSON")
     report: Path | None = parser.parse_args(arguments).report
     try:
-        _write(report, {"ok": False, "reason": "the demo has not ended"})  # one that cannot be written shows now
-        _write(report, _tell(Story()))
+        _write(report, {"ok": False, "reason": "the demo has not ended"})  # fails now if it cannot be written
+        _write(report, _run(Story()))
     except (AzuriteError, ProcessError, DemoFailed, httpx.HTTPError, OSError) as error:
-        return _failed(report, error)
+        return _fail(report, error)
     except KeyboardInterrupt:
         print("demo: stopped", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     print("\ndemo: ok", flush=True)
     return 0
 
 
-def _tell(story: Story) -> Json:
-    story.title("Call Keeper: a call that is kept alive, and one that is not")
-    with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=10) as client:
-        seen = Demo(stack, client, story).tell()
-    sum_up(story, seen)
-    return report_of(seen, story.seconds)
+def _run(story: Story) -> Json:
+    story.title("Call Keeper: one call is kept alive, another one is not")
+    with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=REQUEST_TIMEOUT.total_seconds()) as client:
+        result = Demo(stack, client, story).run()
+    print_summary(story, result)
+    return report_of(result, story.seconds)
 
 
-def _failed(report: Path | None, error: Exception) -> int:
-    """Quote what a process said last; then, in one last line, the reason."""
+def _fail(report: Path | None, error: Exception) -> int:
+    """Print the last output of a failed process, and the reason in the last line."""
     reason = error.reason if isinstance(error, ProcessError) else str(error)
     if isinstance(error, ProcessError) and error.said:
         print("\n" + textwrap.indent(error.said, "  | "), file=sys.stderr)
-    with contextlib.suppress(DemoFailed):  # that may be why it failed
+    with contextlib.suppress(DemoFailed):  # an unwritable report may be the reason itself
         _write(report, {"ok": False, "reason": reason})
     print(f"demo: failed: {reason}", file=sys.stderr)
     return 1
 
 
 class Demo:
-    """The acts, in their order."""
+    """The steps of the demo, in their order."""
 
     def __init__(self, stack: Stack, client: httpx.Client, story: Story) -> None:
         self._stack = stack
@@ -80,30 +92,32 @@ class Demo:
         self._key = {"x-functions-key": stack.function_key}
         self._renewals = 0
 
-    def tell(self) -> Seen:
-        """The whole story. Raises `DemoFailed` where it goes another way."""
+    def run(self) -> DemoResult:
+        """Run all steps. Raises `DemoFailed` if one does not happen as expected."""
         self._introduce()
         self._sweep_once()
-        unkept, kept = self._unheard_call(), self._call(str(uuid.uuid4()))
+        unkept, kept = self._start_unknown_call(), self._start_call(str(uuid.uuid4()))
         self._register(kept)
         recording = self._record(kept)
-        self._watch(kept, unkept)
-        end_of_unkept = self._explain(unkept, "B", (408, 8537))
-        self._outlive(kept, unkept)
-        counts = self._count_sweeps(kept)
-        keep_alives = self._simulated(kept)
+        self._wait_for_lapse(kept, unkept)
+        end_of_unkept = self._explain_end(unkept, "B")
+        if _codes(end_of_unkept) != LAPSED:
+            raise DemoFailed(f"B ended with {_codes(end_of_unkept)}, not {LAPSED}")
+        self._wait_for_renewal(kept, unkept)
+        sweeps = self._count_sweeps(kept)
+        simulated_kept = self._simulated(kept)
         self._change_tokens()
         self._hang_up(kept)
-        end_of_kept = self._explain(kept, "A", None)
-        if end_of_kept["termination"]["category"] != "byBot":
-            raise DemoFailed(f"A was hung up, but its end is told as {end_of_kept['termination']['category']}")
-        token_kinds = self._count_tokens()
-        return Seen(
-            {"call": end_of_kept, "simulated": keep_alives},
-            {"call": end_of_unkept, "simulated": self._simulated(unkept)},
+        end_of_kept = self._explain_end(kept, "A")
+        if (category := end_of_kept["termination"]["category"]) != "byBot":
+            raise DemoFailed(f"A was hung up by its bot, but the category of its end is {category}")
+        token_kinds = self._token_kinds()
+        return DemoResult(
+            FinishedCall(end_of_kept, simulated_kept),
+            FinishedCall(end_of_unkept, self._simulated(unkept)),
             recording,
             token_kinds,
-            *counts,
+            sweeps,
         )
 
     def _introduce(self) -> None:
@@ -114,156 +128,173 @@ class Demo:
             " Call Keeper's timer, which fires every 15 minutes in Azure, fires every 15 seconds."
         )
 
-    def _call(self, call_id: str) -> str:
+    def _sweep_once(self) -> None:
+        """Sweep before there are calls. Otherwise the first webhook would find stale shards and start a sweep."""
+        self._send("POST", f"{self._stack.api}/keep-alive", 200)
+
+    def _start_call(self, call_id: str) -> str:
         wanted = {
             "id": call_id,
             "tenantId": TENANT,
             "appId": APP_ID,
             "callbackUri": f"{self._stack.api}/notifications",
         }
-        call = self._ask("POST", f"{self._stack.simulator}/control/calls", 201, json=wanted)
+        call = self._send("POST", f"{self._stack.simulator}/control/calls", 201, json=wanted)
         return str(call["id"])
 
-    def _sweep_once(self) -> None:
-        """Before there are calls: else a first webhook, seeing that nothing was ever swept, would wake the keeper."""
-        self._ask("POST", f"{self._stack.api}/keep-alive", 200)
-
-    def _unheard_call(self) -> str:
-        """A call whose first notifications are lost: with them Call Keeper would know it, and keep it."""
+    def _start_unknown_call(self) -> str:
+        """Start a call whose first notifications are lost. A notification would make Call Keeper keep the call."""
         call_id, delivery = str(uuid.uuid4()), f"{self._stack.simulator}/control/delivery"
-        self._ask("PUT", delivery, 200, json={"callId": call_id, "loss": 1})
-        self._call(call_id)
-        self._until("B is established", lambda: self._simulated(call_id), lambda call: call["state"] == "established")
-        self._ask("PUT", delivery, 200, json={"callId": call_id})
+        self._send("PUT", delivery, 200, json={"callId": call_id, "loss": 1})
+        self._start_call(call_id)
+        self._wait_until(
+            "B is established", lambda: self._simulated(call_id), lambda call: call["state"] == "established"
+        )
+        self._send("PUT", delivery, 200, json={"callId": call_id})
         return call_id
 
     def _register(self, kept: str) -> None:
         wanted = {"tenantId": TENANT, "startedAt": datetime.now(UTC).isoformat()}
-        self._ask("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json=wanted)
+        self._send("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json=wanted)
         self._story.title("Two calls begin")
         self._story.say("bot A", f"registers its call with Call Keeper: PUT /api/calls/{_short(kept)}")
-        self._story.say("bot B", "has crashed: it registers nothing, sends no keepAlive, hears no notification.")
+        self._story.say("bot B", "has crashed: it registers nothing, sends no keepAlive, receives no notification.")
 
     def _record(self, kept: str) -> Json:
         self._story.title("Bot A records an answer")
-        wish = {"maxRecordDurationInSeconds": 60, "playBeep": True, "stopTones": ["#"], "clientContext": "demo"}
-        started = self._ask("POST", f"{self._stack.api}/calls/{kept}/record", 202, json=wish)
+        wanted = {"maxRecordDurationInSeconds": 60, "playBeep": True, "stopTones": ["#"], "clientContext": "demo"}
+        started = self._send("POST", f"{self._stack.api}/calls/{kept}/record", 202, json=wanted)
         self._story.say("bot A", f"POST /api/calls/{_short(kept)}/record: the operation is {started['status']}.")
-        place = f"{self._stack.api}/calls/{kept}/operations/{started['id']}"
-        done = self._until("the recording is finished", lambda: self._ask("GET", place, 200), _is_finished)
-        if done["status"] != "completed" or not done["recordingLocation"]:
-            raise DemoFailed(f"the recording is {done['status']}: {done['message']}")
-        self._story.say("Graph", f"notifies: the recording is completed ({done['completionReason']}).", GREEN)
-        token = {"Authorization": f"Bearer {done['recordingAccessToken']}"}
-        audio = self._request("GET", str(done["recordingLocation"]), headers=token)
+        url = f"{self._stack.api}/calls/{kept}/operations/{started['id']}"
+        finished = self._wait_until("the recording is finished", lambda: self._send("GET", url, 200), _is_finished)
+        if finished["status"] != "completed" or not finished["recordingLocation"]:
+            raise DemoFailed(f"the recording is {finished['status']}: {finished['message']}")
+        reason = finished["completionReason"]
+        self._story.say("Graph", f"sends a notification: the recording is completed ({reason}).", GREEN)
+        token = {"Authorization": f"Bearer {finished['recordingAccessToken']}"}
+        audio = self._request("GET", str(finished["recordingLocation"]), headers=token)
         if audio.status_code != httpx.codes.OK:
-            raise DemoFailed(f"the recording could not be fetched: {audio.status_code}")
-        self._story.say("bot A", f"fetches {len(audio.content):,} bytes of audio with the token that came along.")
-        return done
+            raise DemoFailed(f"the download of the recording answered {audio.status_code}")
+        size = f"{len(audio.content):,} bytes"
+        self._story.say("bot A", f"downloads {size} of audio with the access token of the recording.")
+        return finished
 
-    def _watch(self, kept: str, unkept: str) -> None:
+    def _wait_for_lapse(self, kept: str, unkept: str) -> None:
         self._story.title("Time passes")
-        self._until("B lapses", lambda: self._look(kept, unkept), lambda b: bool(b["over"]))
+        self._wait_until("B lapses", lambda: self._report_renewals(kept, unkept), lambda b: bool(b["over"]))
         self._story.say("Graph", f"ends call B: no keepAlive for {LEASE_MINUTES} minutes.", RED)
 
-    def _outlive(self, kept: str, unkept: str) -> None:
-        """Let A live on, until it was renewed once more than it had been when B ended."""
-        enough = self._renewals + 1
-        self._until("A is renewed again", lambda: self._look(kept, unkept), lambda _: self._renewals >= enough)
+    def _wait_for_renewal(self, kept: str, unkept: str) -> None:
+        """Wait for one more renewal of A after the end of B, so that A has outlived a lease."""
+        wanted = self._renewals + 1
+        self._wait_until(
+            "A is renewed again", lambda: self._report_renewals(kept, unkept), lambda _: self._renewals >= wanted
+        )
 
-    def _look(self, kept: str, unkept: str) -> Json:
-        """Tell of a new renewal of A; what the simulator knows of B."""
+    def _report_renewals(self, kept: str, unkept: str) -> Json:
+        """Print a line if A was renewed since the last time; return the simulator's view of B."""
         a, b = self._simulated(kept), self._simulated(unkept)
         if a["over"]:
             raise DemoFailed(f"the kept call ended with {a['code']}/{a['subcode']}")
         if a["keepAlives"] > self._renewals:
             self._renewals = int(a["keepAlives"])
-            left = "is over" if b["over"] else f"has {b['lease']['remainingSeconds'] / 60:.0f} minutes left"
+            left = "has ended" if b["over"] else f"has {b['lease']['remainingSeconds'] / 60:.0f} minutes left"
             self._story.say("timer", f"sends keepAlive {self._renewals} for call A. Call B {left}.", GREEN)
         return b
 
-    def _explain(self, call_id: str, name: str, expected: tuple[int, int] | None) -> Json:
-        place = f"{self._stack.api}/calls/{call_id}"
-        call = self._until(f"{name}'s end is known", lambda: self._find(place), _has_ended)
-        end = call["termination"]
-        if expected and (end["code"], end["subcode"]) != expected:
-            raise DemoFailed(f"{name} ended with {end['code']}/{end['subcode']}, not {expected}")
+    def _explain_end(self, call_id: str, name: str) -> Json:
+        """Print why a call ended, as Call Keeper's API explains it; return its view."""
+        url = f"{self._stack.api}/calls/{call_id}"
+        call = self._wait_until(f"{name}'s end is known", lambda: self._find(url), _has_ended)
+        end, (code, subcode) = call["termination"], _codes(call)
         if not end["reason"] or end["category"] == "unknown":
-            raise DemoFailed(f"{name}'s end has no reason: {end['code']}/{end['subcode']}")
-        self._story.say("Call Keeper", f"knows why, GET /api/calls/{_short(call_id)}:")
-        self._story.more(f"{end['code']}/{end['subcode']}, {end['category']}. {end['reason']}")
+            raise DemoFailed(f"{name}'s end has no reason: {code}/{subcode}")
+        self._story.say("Call Keeper", f"knows why: GET /api/calls/{_short(call_id)}")
+        self._story.more(f"{code}/{subcode}, {end['category']}. {end['reason']}")
         if end["action"]:
-            self._story.more(f"What to do? {end['action']}")
+            self._story.more(f"What to do: {end['action']}")
         return call
 
     def _change_tokens(self) -> None:
-        """Microsoft moves notifications to Entra's tokens, on a day that is not published."""
-        self._story.title("Graph changes how it signs")
-        self._ask("PUT", f"{self._stack.simulator}/control/delivery", 200, json={"token": "entra"})
-        self._story.say("Graph", "signs notifications with tokens of Entra from now on; so far they were the old kind.")
-
-    def _count_tokens(self) -> list[str]:
-        """The kinds of tokens that bodies came with, in their order, as the host's log tells."""
-
-        def kinds() -> list[str]:
-            return re.findall(r"notifications\.accepted .*?tokenKind=(\w+)", self._stack.host.output)
-
-        seen = self._until("notifications came with both kinds of tokens", kinds, lambda seen: len(set(seen)) > 1)
-        return list(dict.fromkeys(seen))
+        """Let the simulator sign with Entra tokens, as Graph will from an unpublished date on."""
+        self._story.title("Graph changes its tokens")
+        self._send("PUT", f"{self._stack.simulator}/control/delivery", 200, json={"token": "entra"})
+        self._story.say("Graph", "signs notifications with Entra tokens from now on; so far they were the legacy kind.")
 
     def _hang_up(self, kept: str) -> None:
         age = minutes_alive(self._simulated(kept))
         if age <= LEASE_MINUTES:
-            raise DemoFailed(f"A was renewed for {age:.0f} minutes only, which proves nothing")
+            raise DemoFailed(f"A was renewed for {age:.0f} minutes, not longer than a lease, which proves nothing")
         self._story.title("Bot A hangs up")
-        self._ask("POST", f"{self._stack.api}/calls/{kept}/hangup", (200, 202))  # 200: its end is known already
-        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/hangup, after {age:.0f} minutes and more.")
+        # 200 if its end is known already, 202 otherwise.
+        self._send("POST", f"{self._stack.api}/calls/{kept}/hangup", (200, 202))
+        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/hangup, after more than {age:.0f} minutes.")
 
-    def _count_sweeps(self, kept: str) -> tuple[int, int, int]:
-        """All renewals must be the timer function's: the host's log tells who swept, when the sweep is done."""
+    def _token_kinds(self) -> list[str]:
+        """Return the kinds of tokens in the order of their first notification, as the host's log has them."""
 
-        def count() -> tuple[int, int, int]:
+        def kinds() -> list[str]:
+            return re.findall(r"notifications\.accepted .*?tokenKind=(\w+)", self._stack.host.output)
+
+        found = self._wait_until(
+            "notifications came with both kinds of tokens", kinds, lambda found: len(set(found)) > 1
+        )
+        return list(dict.fromkeys(found))
+
+    def _count_sweeps(self, kept: str) -> SweepCounts:
+        """Count sweeps in the host's log. Raises `DemoFailed` if anything but the timer renewed a call."""
+
+        def count() -> SweepCounts:
             sweeps = re.findall(r"keep_alive\.sweep\.finished wakeUp=(\w+) .*?renewed=(\d+)", self._stack.host.output)
             by_timer = [int(renewed) for wake_up, renewed in sweeps if wake_up == "timer"]
-            return len(by_timer), sum(by_timer), sum(int(renewed) for _, renewed in sweeps) - sum(by_timer)
+            by_others = [int(renewed) for wake_up, renewed in sweeps if wake_up != "timer"]
+            return SweepCounts(len(by_timer), sum(by_timer), sum(by_others))
 
         sent = int(self._simulated(kept)["keepAlives"])
-        counts = self._until(f"the log tells of all {sent} keepAlives", count, lambda seen: seen[1] + seen[2] >= sent)
-        if counts[1:] != (sent, 0):
-            raise DemoFailed(f"of {sent} keepAlives the timer function sent {counts[1]}")
+        counts = self._wait_until(
+            f"the log has all {sent} keepAlives",
+            count,
+            lambda found: found.renewed_by_timer + found.renewed_by_others >= sent,
+        )
+        if (counts.renewed_by_timer, counts.renewed_by_others) != (sent, 0):
+            raise DemoFailed(f"the timer sent {counts.renewed_by_timer} of {sent} keepAlives")
         return counts
 
     def _simulated(self, call_id: str) -> Json:
-        return self._ask("GET", f"{self._stack.simulator}/control/calls/{call_id}", 200)
+        return self._send("GET", f"{self._stack.simulator}/control/calls/{call_id}", 200)
 
-    def _find(self, place: str) -> Json:
-        answer = self._request("GET", place, headers=self._key)
-        return answer.json() if answer.status_code == httpx.codes.OK else {}
+    def _find(self, url: str) -> Json:
+        response = self._request("GET", url, headers=self._key)
+        return response.json() if response.status_code == httpx.codes.OK else {}
 
-    def _ask(self, method: str, url: str, expected: int | tuple[int, ...], json: Json | None = None) -> Json:
-        answer = self._request(method, url, self._key, json)
-        if answer.status_code not in (expected if isinstance(expected, tuple) else (expected,)):
-            raise DemoFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:300]}")
-        found: Json = answer.json()
+    def _send(self, method: str, url: str, expected: int | tuple[int, ...], json: Json | None = None) -> Json:
+        response = self._request(method, url, self._key, json)
+        if response.status_code not in (expected if isinstance(expected, tuple) else (expected,)):
+            raise DemoFailed(f"{method} {url} answered {response.status_code}: {response.text[:MAX_QUOTED_BODY]}")
+        found: Json = response.json()
         return found
 
     def _request(self, method: str, url: str, headers: dict[str, str], json: Json | None = None) -> httpx.Response:
         try:
             return self._client.request(method, url, headers=headers, json=json)
         except httpx.HTTPError as error:
-            time.sleep(POLL)  # a process that dies closes its connections a little before it is gone
+            time.sleep(POLL_INTERVAL.total_seconds())  # a dying process closes its connections before it ends
             self._stack.check()
-            raise DemoFailed(f"{method} {url} was not answered ({type(error).__name__})") from error
+            raise DemoFailed(f"{method} {url} got no response ({type(error).__name__})") from error
 
-    def _until[T](self, what: str, look: Callable[[], T], enough: Callable[[T], bool]) -> T:
-        deadline = time.monotonic() + PATIENCE
+    def _wait_until[T](self, condition: str, look: Callable[[], T], holds: Callable[[T], bool]) -> T:
+        deadline = time.monotonic() + STEP_TIMEOUT.total_seconds()
         while time.monotonic() < deadline:
             self._stack.check()
             seen = look()
-            if enough(seen):
+            if holds(seen):
                 return seen
-            time.sleep(POLL)
-        raise DemoFailed(f"within {PATIENCE:.0f} s it did not happen that {what}")
+            time.sleep(POLL_INTERVAL.total_seconds())
+        raise DemoFailed(f"timed out after {STEP_TIMEOUT.total_seconds():.0f} s while waiting until {condition}")
+
+
+def _codes(call: Json) -> tuple[int, int]:
+    return call["termination"]["code"], call["termination"]["subcode"]
 
 
 def _is_finished(operation: Json) -> bool:

@@ -1,4 +1,4 @@
-"""What the demo has seen: its summary for a person, and the report for a program."""
+"""Results of the demo: the printed summary and the JSON report."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,75 +7,90 @@ from typing import Any
 from local.demo.story import Story
 from local.stack.stack import LEASE_MINUTES
 
-SPEED = 60
+SPEED = 60  # a minute takes a second
 
-type Json = dict[str, Any]  # what the two APIs answer; the demo is a client like any other, and has no models
+type Json = dict[str, Any]  # responses of the two APIs; the demo is an ordinary client and has no models of them
 
 
-@dataclass(slots=True)
-class Seen:
-    """What is reported."""
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """A call after its end: Call Keeper's view of it, and the simulated Graph's."""
 
-    kept: Json
-    unkept: Json
+    view: Json
+    simulated: Json
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCounts:
+    """The timer's sweeps, and the renewals by the timer and by other wake-ups."""
+
+    by_timer: int
+    renewed_by_timer: int
+    renewed_by_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Everything that the demo reports."""
+
+    kept: FinishedCall
+    unkept: FinishedCall
     recording: Json
     token_kinds: list[str]
-    timer_sweeps: int = 0
-    renewed_by_timer: int = 0
-    renewed_by_others: int = 0
+    sweeps: SweepCounts
 
 
-def report_of(seen: Seen, seconds: float) -> Json:
-    """The report: what `make demo REPORT=path.json` writes."""
+def report_of(result: DemoResult, seconds: float) -> Json:
+    """Return the JSON report, which `make demo REPORT=path.json` writes. `seconds` is the demo's duration."""
+    recorded = ("id", "callId", "kind", "status", "code", "subcode", "completionReason", "clientContext")
     return {
         "ok": True,
         "seconds": round(seconds, 1),
         "speed": SPEED,
         "leaseSeconds": LEASE_MINUTES * 60 / SPEED,
-        "calls": [_reported("kept", seen.kept), _reported("unkept", seen.unkept)],
-        "recording": {
-            name: seen.recording[name]
-            for name in ("id", "callId", "kind", "status", "code", "subcode", "completionReason", "clientContext")
-        },
-        "tokenKinds": seen.token_kinds,
+        "calls": [_reported("kept", result.kept), _reported("unkept", result.unkept)],
+        "recording": {name: result.recording[name] for name in recorded},
+        "tokenKinds": result.token_kinds,
         "sweeps": {
-            "timer": seen.timer_sweeps,
-            "renewedByTimer": seen.renewed_by_timer,
-            "renewedByOthers": seen.renewed_by_others,
+            "timer": result.sweeps.by_timer,
+            "renewedByTimer": result.sweeps.renewed_by_timer,
+            "renewedByOthers": result.sweeps.renewed_by_others,
         },
     }
 
 
-def _reported(role: str, seen: Json) -> Json:
-    call, simulated = seen["call"], seen["simulated"]
+def _reported(role: str, call: FinishedCall) -> Json:
+    termination = call.view["termination"]
     return {
         "role": role,
-        "id": call["id"],
-        "keepAlives": simulated["keepAlives"],
-        "keepAliveTimes": simulated["keepAliveTimes"],
-        "startedAt": simulated["startedAt"],
-        "outlivedLease": minutes_alive(simulated) > LEASE_MINUTES,
-        "status": call["status"],
-        **{name: call["termination"][name] for name in ("code", "subcode", "reason", "category", "source", "endedAt")},
+        "id": call.view["id"],
+        "keepAlives": call.simulated["keepAlives"],
+        "keepAliveTimes": call.simulated["keepAliveTimes"],
+        "startedAt": call.simulated["startedAt"],
+        "outlivedLease": minutes_alive(call.simulated) > LEASE_MINUTES,
+        "status": call.view["status"],
+        **{name: termination[name] for name in ("code", "subcode", "reason", "category", "source", "endedAt")},
     }
 
 
-def sum_up(story: Story, seen: Seen) -> None:
-    """Four lines at the end of the story."""
-    story.title("In short")
-    for name, one, how in (
-        ("call A", seen.kept, "kept alive by the timer alone"),
-        ("call B", seen.unkept, "kept by nobody"),
-    ):
-        end, sent = one["call"]["termination"], one["simulated"]["keepAlives"]
-        story.fact(
-            name, f"{how}: {sent} keepAlives; ended with {end['code']}/{end['subcode']}, told by {end['source']}."
-        )
-    story.fact("tokens", f"notifications with tokens of both kinds: {', then '.join(seen.token_kinds)}.")
-    story.fact("recording", f"{seen.recording['status']}, {seen.recording['completionReason']}.")
+def print_summary(story: Story, result: DemoResult) -> None:
+    """Print the four lines at the end."""
+    story.title("Summary")
+    story.fact("call A", f"kept alive by the timer only: {_ended(result.kept)}")
+    story.fact("call B", f"not registered: {_ended(result.unkept)}")
+    story.fact("tokens", f"notifications came with both kinds of tokens: {', then '.join(result.token_kinds)}.")
+    story.fact("recording", f"{result.recording['status']} ({result.recording['completionReason']}).")
+
+
+def _ended(call: FinishedCall) -> str:
+    end = call.view["termination"]
+    return (
+        f"{call.simulated['keepAlives']} keepAlives; ended with {end['code']}/{end['subcode']}"
+        f" (source: {end['source']})."
+    )
 
 
 def minutes_alive(simulated: Json) -> float:
-    """From its start to its last renewal, in Graph's time."""
+    """Return the minutes of Graph's time between the start of a call and its last renewal."""
     started, renewed = (datetime.fromisoformat(at) for at in (simulated["startedAt"], simulated["lease"]["renewedAt"]))
     return (renewed - started) / timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""The part of the host's own API that an operator needs: list functions, run one by hand, ask for its status."""
+"""The host's admin API: list the functions, run one by hand, and read the host's status."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from local.host.keys import AuthLevel, Keys
 type Run = Callable[[str], Awaitable[object]]
 
 
-class _ByHand(BaseModel):
+class _RunRequest(BaseModel):
     """The body of `POST /admin/functions/{name}` (Learn: manually run a non HTTP-triggered function)."""
 
     model_config = ConfigDict(extra="ignore")
@@ -24,7 +24,7 @@ class _ByHand(BaseModel):
 
 
 class Admin:
-    """`/admin/...`, for those with the master key. `runs` starts a function by hand, by its name."""
+    """The routes `/admin/...`, which require the master key. `runs` has the coroutine of each function."""
 
     def __init__(self, functions: Mapping[str, Function], keys: Keys, runs: Mapping[str, Run]) -> None:
         self._functions = functions
@@ -33,7 +33,7 @@ class Admin:
         self._running: set[asyncio.Future[object]] = set()
 
     async def respond(self, request: Request, path: str, key: str) -> Response:
-        """Answer a request whose path begins with `/admin/`."""
+        """Return the response to a request whose path begins with `/admin/`."""
         if not self._keys.allow(AuthLevel.ADMIN, key):
             return Response(status_code=HTTPStatus.UNAUTHORIZED)
         match request.method, path.lower().split("/")[2:]:
@@ -47,10 +47,10 @@ class Admin:
 
     def _start(self, run: Run, body: bytes) -> Response:
         try:
-            by_hand = _ByHand.model_validate_json(body or b"{}")
+            run_request = _RunRequest.model_validate_json(body or b"{}")
         except ValidationError:
-            return Response('send a JSON body like {"input": "text"}', status_code=HTTPStatus.BAD_REQUEST)
-        task = asyncio.ensure_future(run(by_hand.input))
-        self._running.add(task)  # the loop itself holds tasks only weakly
+            return Response('send a JSON body such as {"input": "text"}', status_code=HTTPStatus.BAD_REQUEST)
+        task = asyncio.ensure_future(run(run_request.input))
+        self._running.add(task)  # the event loop keeps only weak references to tasks
         task.add_done_callback(self._running.discard)
         return Response(status_code=HTTPStatus.ACCEPTED)

@@ -1,10 +1,10 @@
-"""The one error of the local host: what went wrong and what to do, in one line."""
+"""The error of the local host."""
 
 
 class HostError(Exception):
-    """The host cannot run this app. The message is one line and says what to do about it.
+    """The host cannot run this app. The message is one line and says what to do.
 
-    `detail` is more to read for those who ask for it (`--verbose`): the traceback of the app's import.
+    `detail` is the traceback of the app's import, which `--verbose` prints.
     """
 
     def __init__(self, message: str, *, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What the worker library tells of an app: its functions with their bindings, and what an invocation gives."""
+"""Functions with their bindings as the worker library describes them, and the outcome of an invocation."""
 
 import secrets
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from local.host.settings import resolve
 
 
 class Binding(BaseModel):
-    """One binding of a function, as the worker library describes it; other properties are kept as they are."""
+    """One binding of a function, as the worker library describes it; other properties are kept unchanged."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="allow", frozen=True)
 
@@ -30,7 +30,7 @@ class Binding(BaseModel):
     connection: str | None = None
 
     def resolved(self, settings: Mapping[str, str], *, function: str) -> "Binding":
-        """Replace each `%NAME%` in its properties by that setting."""
+        """Return the binding with each `%NAME%` replaced by that setting. Raises `HostError` if it is missing."""
         properties = self.model_dump(by_alias=True, exclude_unset=True)
         for key, value in properties.items():
             if isinstance(value, str):
@@ -39,13 +39,13 @@ class Binding(BaseModel):
 
     @property
     def level(self) -> AuthLevel:
-        """The authorization level; `function` is the platform's default."""
+        """The authorization level; the platform's default is `function`."""
         return AuthLevel((self.auth_level or "function").lower())
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """An indexed function: its name and its bindings. `retries` tells that it declares a retry policy."""
+    """An indexed function: its name and its bindings. `retries` is True if it declares a retry policy."""
 
     name: str
     function_id: str
@@ -54,51 +54,51 @@ class Function:
 
     @property
     def trigger(self) -> Binding:
-        """The binding that starts it; every function has exactly one."""
+        """The trigger binding; every function has exactly one."""
         return next(binding for binding in self.bindings if binding.type.lower().endswith("trigger"))
 
     def resolved(self, settings: Mapping[str, str]) -> "Function":
-        """Replace each `%NAME%` in its bindings by that setting."""
+        """Return the function with the settings in its bindings replaced. Raises `HostError` if one is missing."""
         bindings = tuple(binding.resolved(settings, function=self.name) for binding in self.bindings)
         return Function(self.name, self.function_id, bindings, self.retries)
 
     def described(self) -> dict[str, object]:
-        """What `--list` prints of it; `%NAME%` stays as it is written in the app."""
+        """Return the function as `--list` prints it. `%NAME%` is not replaced."""
         trigger = self.trigger
-        about: dict[str, object] = {"name": self.name, "trigger": trigger.type}
+        described: dict[str, object] = {"name": self.name, "trigger": trigger.type}
         if trigger.type == "httpTrigger":
-            about |= {"methods": trigger.methods, "route": trigger.route, "authLevel": trigger.level}
+            described |= {"methods": trigger.methods, "route": trigger.route, "authLevel": trigger.level}
         dumped = [binding.model_dump(by_alias=True, exclude_unset=True) for binding in self.bindings]
-        return about | {"bindings": dumped}
+        return described | {"bindings": dumped}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an invocation: what the function returned and set, as Datums, or the error's text."""
+    """The outcome of an invocation: the return value and the outputs as Datums, or the error's text."""
 
     returned: Datum | None = None
     outputs: tuple[tuple[str, Datum], ...] = ()
     error: str | None = None
 
     def value_of(self, function: Function, binding_type: str) -> Datum | None:
-        """What the function gave its first output binding of this type; None if nothing."""
+        """Return the value of the first output binding of this type; None if there is none."""
         return next((value for binding, value in self.values(function) if binding.type == binding_type), None)
 
     def values(self, function: Function) -> list[tuple[Binding, Datum]]:
-        """Each output binding that was given something, with what it was given."""
-        given = {"$return": self.returned, **dict(self.outputs)}
-        found = [(binding, given.get(binding.name)) for binding in function.bindings if binding.direction == "OUT"]
+        """Return each output binding that has a value, with the value."""
+        outputs = {"$return": self.returned, **dict(self.outputs)}
+        found = [(binding, outputs.get(binding.name)) for binding in function.bindings if binding.direction == "OUT"]
         return [(binding, value) for binding, value in found if value is not None and value.type is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """W3C trace context of an invocation."""
+    """The W3C trace context of an invocation."""
 
     parent: str
     state: str = ""
 
     @classmethod
     def new(cls) -> "Trace":
-        """The beginning of a trace, sampled."""
+        """Return a new trace, sampled."""
         return cls(f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01")

@@ -1,4 +1,4 @@
-"""HTTP triggers: finds the function for a request, asks for its key, and turns its answer into a response."""
+"""HTTP triggers: finds the function of a request, checks the key, and converts the outcome to a response."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from local.host.worker import Worker
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED}
-_NOT_THE_APPS = {"content-length", "transfer-encoding", "connection"}  # the server's own to say
+_SERVER_HEADERS = {"content-length", "transfer-encoding", "connection"}  # set by the server, not by the app
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _Endpoint:
 
 
 class FrontEnd:
-    """The ASGI application of the host. The most specific route wins, as in ASP.NET."""
+    """The ASGI application of the host. If several routes match, it uses the most specific one, as ASP.NET does."""
 
     def __init__(self, functions: Iterable[Function], worker: Worker, keys: Keys, prefix: str, admin: Admin) -> None:
         http = [function for function in functions if function.trigger.type == "httpTrigger"]
@@ -42,7 +42,7 @@ class FrontEnd:
         self._admin = admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         request = Request(scope, receive)
         response = await self._respond(request)
         await response(scope, receive, send)
@@ -80,19 +80,20 @@ def _refuse_conflicts(endpoints: list[_Endpoint]) -> None:
     seen: dict[tuple[str, str], str] = {}
     for endpoint in endpoints:
         for method in endpoint.route.methods or {"every method"}:
-            place = (endpoint.route.template.strip("/").lower(), method)
-            if other := seen.get(place):
+            route = (endpoint.route.template.strip("/").lower(), method)
+            if other := seen.get(route):
                 raise HostError(
-                    f"functions {other} and {endpoint.function.name} have the same route {place[0]} ({method}):"
+                    f"functions {other} and {endpoint.function.name} have the same route {route[0]} ({method}):"
                     " change one of them"
                 )
-            seen[place] = endpoint.function.name
+            seen[route] = endpoint.function.name
 
 
 async def _request_datum(request: Request, parameters: dict[str, str]) -> Datum:
-    """The request as Azure's host sends it to the Python worker (GrpcMessageConversionExtensions.ToRpcHttp).
+    """Return the request as Azure's host sends it to the Python worker.
 
-    Repeated headers and query parameters are joined by a comma; query parameters without a value are left out.
+    Repeated headers and query parameters are joined by a comma. Query parameters without a value are left out.
+    Source: azure-functions-host, GrpcMessageConversionExtensions.ToRpcHttp.
     """
     value = {
         "method": Datum(request.method, "string"),
@@ -120,18 +121,18 @@ def _trace(headers: Headers) -> Trace | None:
 def _response(function: Function, outcome: Outcome) -> Response:
     if outcome.error is not None:
         return Response(status_code=HTTPStatus.INTERNAL_SERVER_ERROR)
-    answer = outcome.value_of(function, "http")
-    if answer is None:
+    output = outcome.value_of(function, "http")
+    if output is None:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    if answer.type != "http":
-        return Response(answer.value, media_type="text/plain")
-    status = int(answer.value["status_code"].value)
-    body = b"" if status in _BODILESS else answer.value["body"].value
+    if output.type != "http":
+        return Response(output.value, media_type="text/plain")
+    status = int(output.value["status_code"].value)
+    body = b"" if status in _BODILESS else output.value["body"].value
     response = Response(body, status_code=status)
-    for name, datum in answer.value["headers"].items():
-        if name.lower() not in _NOT_THE_APPS:
+    for name, datum in output.value["headers"].items():
+        if name.lower() not in _SERVER_HEADERS:
             response.headers[name] = datum.value
-    for jar in answer.value.get("cookies") or []:
+    for jar in output.value.get("cookies") or []:
         for cookie in jar.values():
             response.headers.append("set-cookie", cookie.OutputString())
     return response

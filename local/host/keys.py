@@ -1,4 +1,4 @@
-"""The keys that open functions: one for functions, one master key."""
+"""The access keys of the host: a function key and a master key."""
 
 import hmac
 import secrets
@@ -11,7 +11,7 @@ MASTER_KEY = "LOCAL_MASTER_KEY"
 
 
 class AuthLevel(StrEnum):
-    """Who may call an HTTP function (Learn: HTTP trigger, authorization level)."""
+    """The authorization level of an HTTP function (Microsoft Learn: HTTP trigger, authorization level)."""
 
     ANONYMOUS = "anonymous"
     FUNCTION = "function"
@@ -20,18 +20,18 @@ class AuthLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The function key opens level `function`; the master key opens all."""
+    """The function key allows the level `function`; the master key allows all levels."""
 
     function: str
     master: str
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> "Keys":
-        """The keys that the settings give; random ones where they give none."""
+        """Return the keys of the settings. A key that is not set is random."""
         return cls(*(settings.get(name) or secrets.token_urlsafe(24) for name in (FUNCTION_KEY, MASTER_KEY)))
 
     def allow(self, level: AuthLevel, presented: str) -> bool:
-        """Whether a caller with this key may call a function of this level."""
+        """True if a caller with this key may call a function of this level."""
         match level:
             case AuthLevel.ANONYMOUS:
                 return True
@@ -42,5 +42,5 @@ class Keys:
 
 
 def _same(presented: str, key: str) -> bool:
-    """Compare without telling by the time it takes how much of a guess was right."""
+    """Compare in constant time, so that the time does not show how much of a guess is right."""
     return hmac.compare_digest(presented.encode(), key.encode())

@@ -10,16 +10,18 @@ _RESET = "\x1b[0m"
 
 
 class LineFormatter(logging.Formatter):
-    """One line a record, its `extra=` fields at the end; a traceback follows on lines of its own."""
+    """Formats a record as one line with its `extra=` fields at the end. A traceback follows on further lines."""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__(datefmt="%H:%M:%S")
         self._colour = colour
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The line itself; `record.message` is there already."""
-        own = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        fields = "".join(f" {name}={_text(value)}" for name, value in own.items() if not _told(record, name, value))
+        """Return the line. `logging` has set `record.message` before."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        fields = "".join(
+            f" {name}={_text(value)}" for name, value in extra.items() if not _is_in_message(record, name, value)
+        )
         time, level = self.formatTime(record, self.datefmt), record.levelname.lower()
         line = f"{time} {level} {record.name} {record.message}{fields}"
         colour = _COLOURS.get(record.levelno) if self._colour else None
@@ -27,16 +29,16 @@ class LineFormatter(logging.Formatter):
 
 
 def configure(level: int) -> None:
-    """Send all records from this level on to stderr."""
+    """Write all records of this level and above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(colour=sys.stderr.isatty()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # The Azure SDK tells every request at INFO: a line for each poll of a queue.
+    # The Azure SDK logs every request at INFO, which would be a line for each poll of a queue.
     logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 
-def _told(record: logging.LogRecord, name: str, value: object) -> bool:
-    """Whether the message says it already, as those do that are written for hosts that drop `extra`."""
+def _is_in_message(record: logging.LogRecord, name: str, value: object) -> bool:
+    """True if the message has the field already. Some messages repeat fields for hosts that drop `extra`."""
     return f"{name}={value}" in record.message or record.message.startswith(f"{value} ")
 
 

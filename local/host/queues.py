@@ -1,4 +1,4 @@
-"""Queue triggers: messages hidden while they are processed, deleted, tried again, or moved to `<queue>-poison`."""
+"""Queue triggers: a message is hidden while it is processed, then deleted, retried, or moved to `<queue>-poison`."""
 
 import asyncio
 import contextlib
@@ -13,27 +13,28 @@ from azure_functions_runtime.bindings.datumdef import Datum
 
 from local.host.errors import HostError
 from local.host.functions import Function
-from local.host.storage import Queues, UndecodableError, create, put, why
+from local.host.storage import Queues, UndecodableError, create, first_line, put
 from local.host.worker import Worker
 
 logger = logging.getLogger("local.host")
 
-HIDDEN = 10  # seconds that a message stays hidden when its host has died. Azure: 600, too long to watch
-_RENEW = HIDDEN / 3
-_SHORTEST_POLL = 0.1
-_LONGEST_POLL = 1.0
-_LONGEST_OUTAGE_POLL = 5.0
-_LIFETIME = timedelta(days=7)  # of a message, unless its sender says otherwise
+# A message stays hidden that long after its host has died. Azure: 10 minutes, too long for a demo or a test.
+VISIBILITY_TIMEOUT = timedelta(seconds=10)
+_VISIBILITY_RENEWAL = VISIBILITY_TIMEOUT / 3
+_MIN_POLL_INTERVAL = timedelta(seconds=0.1)
+_MAX_POLL_INTERVAL = timedelta(seconds=1)
+_MAX_OUTAGE_POLL_INTERVAL = timedelta(seconds=5)
+_MESSAGE_LIFETIME = timedelta(days=7)  # Storage's default
 
-# Errors of the connection reach us as they are when they come up while a response is read.
+# While a response is read, the SDK passes on errors of the connection unchanged.
 _STORAGE_ERRORS = (AzureError, OSError, TimeoutError)
 
 
-class _Verdict(Enum):
-    """What becomes of a message."""
+class _Disposition(Enum):
+    """The action on a message after its invocation."""
 
-    DONE = auto()
-    AGAIN = auto()
+    DELETE = auto()
+    RETRY = auto()
     POISON = auto()
 
 
@@ -48,7 +49,7 @@ class QueueListener:
         self._queue = queues.client(function.trigger, function=function.name)
         self._poison = queues.client(function.trigger, function=function.name, suffix="-poison")
         self._running: set[asyncio.Task[None]] = set()
-        self._freed = asyncio.Event()
+        self._slot_freed = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ class QueueListener:
         Raises
         ------
         HostError
-            The storage does not answer, or refuses.
+            The storage does not answer, or refuses the request.
         """
         try:
             await create(self._queue)
@@ -69,50 +70,52 @@ class QueueListener:
             setting = self._function.trigger.connection
             raise HostError(
                 f"function {self.name}: no queue {self._queue.queue_name} at {self._queue.primary_hostname}:"
-                f" start Azurite, or correct the setting {setting} ({why(error)})"
+                f" start Azurite, or correct the setting {setting} ({first_line(error)})"
             ) from error
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Poll until the host stops; what is being processed then is finished first."""
+        """Poll until the host stops, then finish the messages that are being processed."""
         try:
             await self._poll(stopping)
             if self._running:
                 await asyncio.wait(self._running)
         finally:
-            for task in self._running:  # our time is up: their messages show again by themselves
+            for task in self._running:  # the grace period is over; their messages become visible again by themselves
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def run_by_hand(self, text: str) -> None:
-        """Call the function with a message that is in no queue."""
+        """Call the function with a message that is not on a queue."""
         now = datetime.now(UTC)
-        message = QueueMessage(id=str(uuid4()), dequeue_count=1, inserted_on=now, expires_on=now + _LIFETIME)
+        message = QueueMessage(id=str(uuid4()), dequeue_count=1, inserted_on=now, expires_on=now + _MESSAGE_LIFETIME)
         await self._worker.invoke(self._function, Datum(text, "string"), _metadata(message))
 
     async def _poll(self, stopping: asyncio.Event) -> None:
-        pause, reachable = 0.0, True
+        pause, reachable = timedelta(), True
         while not await _wait(stopping, pause):
             try:
                 if not reachable:
-                    await create(self._queue)  # a storage in memory comes back empty
+                    await create(self._queue)  # a restarted storage in memory is empty
                 found = await self._fetch()
             except _STORAGE_ERRORS as error:
                 if reachable:
-                    logger.warning("queue.unreachable", extra={"queue": self._queue.queue_name, "error": why(error)})
-                reachable, pause = False, _longer(pause, _LONGEST_OUTAGE_POLL)
+                    logger.warning(
+                        "queue.unreachable", extra={"queue": self._queue.queue_name, "error": first_line(error)}
+                    )
+                reachable, pause = False, _next_pause(pause, _MAX_OUTAGE_POLL_INTERVAL)
                 continue
             if not reachable:
                 logger.info("queue.reachable", extra={"queue": self._queue.queue_name})
-            reachable, pause = True, 0.0 if found else _longer(pause, self._longest_poll)
+            reachable, pause = True, timedelta() if found else _next_pause(pause, self._max_poll_interval)
             await self._wait_for_room(stopping)
 
     @property
-    def _longest_poll(self) -> float:
-        return min(_LONGEST_POLL, self._options.max_polling_interval.total_seconds())
+    def _max_poll_interval(self) -> timedelta:
+        return min(_MAX_POLL_INTERVAL, self._options.max_polling_interval)
 
     async def _fetch(self) -> int:
         pages = self._queue.receive_messages(
-            messages_per_page=self._options.batch_size, visibility_timeout=HIDDEN
+            messages_per_page=self._options.batch_size, visibility_timeout=int(VISIBILITY_TIMEOUT.total_seconds())
         ).by_page()
         page = await anext(pages, None)
         found = [message async for message in page] if page else []
@@ -124,59 +127,60 @@ class QueueListener:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._freed.set()
+        self._slot_freed.set()
 
     async def _wait_for_room(self, stopping: asyncio.Event) -> None:
-        """Until no more than `newBatchThreshold` are still running."""
+        """Wait until at most `newBatchThreshold` messages are being processed."""
         while len(self._running) > self._options.threshold and not stopping.is_set():
-            self._freed.clear()
-            await _wait(self._freed, _LONGEST_POLL)
+            self._slot_freed.clear()
+            await _wait(self._slot_freed, _MAX_POLL_INTERVAL)
 
     async def _process(self, message: QueueMessage) -> None:
         try:
-            match await self._verdict(message):
-                case _Verdict.DONE:
+            match await self._disposition(message):
+                case _Disposition.DELETE:
                     await self._queue.delete_message(message)
-                case _Verdict.AGAIN:
-                    await self._hide(message, int(self._options.visibility_timeout.total_seconds()))
-                case _Verdict.POISON:
+                case _Disposition.RETRY:
+                    await self._hide(message, self._options.visibility_timeout)
+                case _Disposition.POISON:
                     await self._move_to_poison(message)
-        except _STORAGE_ERRORS as error:  # it comes back when it is no longer hidden
-            logger.warning("queue.message.not_settled", extra={"function": self.name, "error": why(error)})
+        except _STORAGE_ERRORS as error:  # the message becomes visible again and is processed once more
+            logger.warning("queue.message.not_settled", extra={"function": self.name, "error": first_line(error)})
 
-    async def _verdict(self, message: QueueMessage) -> _Verdict:
-        attempt, last = message.dequeue_count or 1, self._options.max_dequeue_count
-        if attempt > last:  # its host died with it each time
-            return _Verdict.POISON
+    async def _disposition(self, message: QueueMessage) -> _Disposition:
+        """Process the message, and return what to do with it."""
+        attempt, max_attempts = message.dequeue_count or 1, self._options.max_dequeue_count
+        if attempt > max_attempts:  # its host died each time before it decided
+            return _Disposition.POISON
         try:
             value = self._queues.decoded(message.content)
         except UndecodableError as error:
             logger.warning("queue.message.undecodable", extra={"function": self.name, "error": error})
-            return _Verdict.POISON
+            return _Disposition.POISON
         if await self._succeeds(message, value):
-            return _Verdict.DONE
-        return _Verdict.AGAIN if attempt < last else _Verdict.POISON
+            return _Disposition.DELETE
+        return _Disposition.RETRY if attempt < max_attempts else _Disposition.POISON
 
     async def _succeeds(self, message: QueueMessage, value: Datum) -> bool:
-        """Call the function, with the message hidden for as long as it takes."""
+        """Call the function and keep the message hidden meanwhile. True if the function succeeded."""
         done = asyncio.Event()
         hiding = asyncio.create_task(self._keep_hidden(message, done))
         try:
             outcome = await self._worker.invoke(self._function, value, _metadata(message))
         finally:
             done.set()
-            await hiding  # not cancelled: an update under way changes the receipt that the deletion needs
+            await hiding  # not cancelled, because a pending update changes the receipt that the deletion needs
         return outcome.error is None
 
     async def _keep_hidden(self, message: QueueMessage, done: asyncio.Event) -> None:
-        while not await _wait(done, _RENEW):
+        while not await _wait(done, _VISIBILITY_RENEWAL):
             try:
-                await self._hide(message, HIDDEN)
+                await self._hide(message, VISIBILITY_TIMEOUT)
             except _STORAGE_ERRORS as error:
-                logger.warning("queue.message.not_renewed", extra={"function": self.name, "error": why(error)})
+                logger.warning("queue.message.not_renewed", extra={"function": self.name, "error": first_line(error)})
 
-    async def _hide(self, message: QueueMessage, seconds: int) -> None:
-        updated = await self._queue.update_message(message, visibility_timeout=seconds)
+    async def _hide(self, message: QueueMessage, duration: timedelta) -> None:
+        updated = await self._queue.update_message(message, visibility_timeout=int(duration.total_seconds()))
         message.pop_receipt = updated.pop_receipt
 
     async def _move_to_poison(self, message: QueueMessage) -> None:
@@ -188,19 +192,20 @@ class QueueListener:
         )
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait so long at most; whether the event is set."""
+async def _wait(event: asyncio.Event, max_wait: timedelta) -> bool:
+    """Wait for the event, at most for `max_wait`. True if it is set."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        await asyncio.wait_for(event.wait(), max_wait.total_seconds())
     return event.is_set()
 
 
-def _longer(seconds: float, longest: float) -> float:
-    return min(longest, max(_SHORTEST_POLL, seconds * 2))
+def _next_pause(pause: timedelta, max_pause: timedelta) -> timedelta:
+    """Return twice the pause, within the limits."""
+    return min(max_pause, max(_MIN_POLL_INTERVAL, pause * 2))
 
 
 def _metadata(message: QueueMessage) -> dict[str, Datum]:
-    """What the host tells of a message beside its body (Learn: queue trigger, message metadata)."""
+    """Return the trigger metadata of a message (Microsoft Learn: queue trigger, message metadata)."""
     times = {
         "InsertionTime": message.inserted_on,
         "ExpirationTime": message.expires_on,

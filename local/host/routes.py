@@ -1,4 +1,4 @@
-"""Route templates of HTTP triggers, matched as ASP.NET matches them: `calls/{id:guid}`, `files/{*rest}`."""
+"""Route templates of HTTP triggers, such as `calls/{id:guid}` and `files/{*rest}`, matched as in ASP.NET."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from local.host.errors import HostError
 
-# Learn: "Routing in ASP.NET Core", route constraints; those that this host knows.
+# The supported route constraints. Microsoft Learn: "Routing in ASP.NET Core", route constraints.
 _CONSTRAINTS = {
     "": r"[^/]+",
     "alpha": r"[A-Za-z]+",
@@ -22,7 +22,7 @@ _ENCODED_SLASH = re.compile(r"(%2[fF])")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A template and the methods it serves (none: all). `rank` orders templates, the most specific first."""
+    """A template and its methods; no methods means all. `rank` sorts templates, the most specific first."""
 
     template: str
     methods: frozenset[str]
@@ -31,14 +31,14 @@ class Route:
 
     @classmethod
     def of(cls, template: str, methods: Iterable[str], *, function: str) -> "Route":
-        """Read a template.
+        """Parse a template.
 
         Raises
         ------
         HostError
-            A reserved route, or a part that this host does not know.
+            The route is reserved, or has a part that this host does not support.
         """
-        if template.lower().startswith(("admin", "runtime")):  # the host in Azure refuses these letters too
+        if template.lower().startswith(("admin", "runtime")):  # Azure's host refuses these prefixes too
             raise HostError(f"function {function}: its route must not begin with admin or runtime: {template}")
         segments = [part for part in template.strip("/").split("/") if part]
         parts = [_segment(part, function) for part in segments]
@@ -47,7 +47,7 @@ class Route:
         return cls(template, allowed, pattern, tuple(rank for _, rank in parts))
 
     def match(self, path: str, method: str) -> dict[str, str] | None:
-        """The route's parameters, or None if it does not serve this path (`/calls/1`) with this method."""
+        """Return the route's parameters, or None if it does not match this path (such as `/calls/1`) and method."""
         if self.methods and method not in self.methods:
             return None
         found = self.pattern.fullmatch(path)
@@ -55,7 +55,7 @@ class Route:
 
 
 def decoded(raw_path: str) -> str:
-    """Percent-decode a path as Azure's web server does: all but an encoded slash, which stays in its segment."""
+    """Percent-decode a path as Azure's web server does: everything but an encoded slash, which stays in its segment."""
     path = "".join(part if part.lower() == "%2f" else unquote(part) for part in _ENCODED_SLASH.split(raw_path))
     return path.rstrip("/")
 
@@ -64,12 +64,12 @@ def _segment(part: str, function: str) -> tuple[str, int]:
     found = _PARAMETER.fullmatch(part)
     if found is None:
         if "{" in part or "}" in part:
-            raise HostError(f"function {function}: the local host does not know this part of its route: {part}")
+            raise HostError(f"function {function}: the local host does not support this part of its route: {part}")
         return "/" + re.escape(part), 0
     if found["star"]:
         return f"(?:/(?P<{found['name']}>.*))?", 3
     constraint = _CONSTRAINTS.get((found["constraint"] or "").lower())
     if constraint is None:
-        raise HostError(f"function {function}: the local host does not know this constraint in its route: {part}")
+        raise HostError(f"function {function}: the local host does not support this constraint in its route: {part}")
     text = f"/(?P<{found['name']}>{constraint})"
     return (f"(?:{text})?" if found["optional"] else text), (1 if found["constraint"] else 2)

@@ -1,4 +1,4 @@
-"""The life of the host: load the app, listen, run until a signal, stop."""
+"""The lifecycle of the host: listen, load the app, run until a signal, stop."""
 
 import asyncio
 import errno
@@ -9,6 +9,7 @@ import socket
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -27,22 +28,24 @@ from local.host.worker import Worker, index
 
 logger = logging.getLogger("local.host")
 
-GRACE = 5  # seconds that running invocations get to finish when the host is stopped
-_KNOWN = {"httpTrigger", "timerTrigger", "queueTrigger", "http", "queue"}
+SHUTDOWN_GRACE = timedelta(seconds=5)  # for running invocations when the host is stopped
+_STOP_TIMEOUT = SHUTDOWN_GRACE + timedelta(seconds=1)  # then the server and the listeners are cancelled
+_CONNECTION_BACKLOG = 1024
+_SUPPORTED_BINDINGS = {"httpTrigger", "timerTrigger", "queueTrigger", "http", "queue"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where the app is and where to listen; port 0 takes a free one. `tell_keys` prints those that were made up."""
+    """The app's folder and the address to listen on; port 0 takes a free one. `print_keys` prints random keys."""
 
     root: Path
     address: str = "127.0.0.1"
     port: int = 7071
-    tell_keys: bool = True
+    print_keys: bool = True
 
 
 class Listener(Protocol):
-    """What starts a function without an HTTP request."""
+    """A trigger other than HTTP, which starts its function by itself."""
 
     @property
     def name(self) -> str:
@@ -50,21 +53,21 @@ class Listener(Protocol):
         ...
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Start the function whenever it is due, until the host stops."""
+        """Start the function whenever it is due, until `stopping` is set."""
         ...
 
     async def run_by_hand(self, text: str) -> None:
-        """Start it now, with this input."""
+        """Start the function now, with this input."""
         ...
 
 
 async def run(options: Options) -> None:
-    """Run the app until SIGINT or SIGTERM; a second signal ends the process at once.
+    """Run the app until SIGINT or SIGTERM. A second signal ends the process at once.
 
     Raises
     ------
     HostError
-        The app, its settings, the port or the storage does not let it start.
+        The app cannot start because of its code, its settings, the port or the storage.
     """
     stopping = _stop_on_signals()
     settings.prepare_environment(options.root)
@@ -79,12 +82,13 @@ async def run(options: Options) -> None:
             admin = Admin(indexed, keys, {listener.name: listener.run_by_hand for listener in listeners})
             front = FrontEnd(functions, worker, keys, host_json.extensions.http.route_prefix, admin)
             await _serve(front, listening, listeners, stopping)
-    # An app's clients live as long as its process, and Azure's worker closes none: no lament over each at the end.
+    # An app's clients live as long as its process, and Azure's worker does not close them either. Without this, asyncio
+    # would log each unclosed client.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which leaves signals to the host and says when it is ready."""
+    """Uvicorn without its signal handlers; `ready` is set when it serves."""
 
     def __init__(self, front: FrontEnd) -> None:
         config = uvicorn.Config(
@@ -95,7 +99,7 @@ class _Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=int(SHUTDOWN_GRACE.total_seconds()),
         )
         super().__init__(config)
         self.ready = asyncio.Event()
@@ -122,12 +126,12 @@ async def _serve(
     await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     stopping.set()
     server.should_exit = True
-    done, late = await asyncio.wait(tasks, timeout=GRACE + 1)
+    done, late = await asyncio.wait(tasks, timeout=_STOP_TIMEOUT.total_seconds())
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
     for task in done:
-        task.result()  # one that broke down says why
+        task.result()  # raises the error of a task that failed
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -145,12 +149,12 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 def _listening_socket(options: Options) -> socket.socket:
-    """Listen before the app is loaded: a port in use shows at once, and early requests wait instead of failing."""
+    """Listen before the app is loaded, so that a port in use is reported at once and early requests wait."""
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     try:
-        listening = socket.create_server((options.address, options.port), family=family, backlog=1024)
-        # Connections inherit it. asyncio sets it only on sockets made with IPPROTO_TCP, and these are not. Without it
-        # the body of an answer waits 40 ms for the client's delayed acknowledgement of its head.
+        listening = socket.create_server((options.address, options.port), family=family, backlog=_CONNECTION_BACKLOG)
+        # Connections inherit the option. asyncio sets it only on sockets that were created with IPPROTO_TCP, unlike
+        # these. Without it the body of a response waits 40 ms for the client's delayed ACK of its head.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -164,7 +168,9 @@ def _listening_socket(options: Options) -> socket.socket:
 async def _listener(function: Function, worker: Worker, queues: Queues) -> Listener | None:
     for binding in function.bindings:
         if binding.type == "queue":
-            queues.client(binding, function=function.name)  # a wrong connection shows now, not at the first message
+            queues.client(
+                binding, function=function.name
+            )  # a wrong connection is reported now, not at the first message
     match function.trigger.type:
         case "timerTrigger":
             return Timer(function, worker)
@@ -177,19 +183,25 @@ async def _listener(function: Function, worker: Worker, queues: Queues) -> Liste
 
 
 def _enabled(functions: Iterable[Function]) -> list[Function]:
-    """Leave out the disabled, resolve the settings of the others, refuse what this host cannot run."""
+    """Return the enabled functions with their settings resolved.
+
+    Raises
+    ------
+    HostError
+        A function has a binding that this host does not support.
+    """
     found = [f.resolved(os.environ) for f in functions if not settings.disabled(f.name, os.environ)]
     for function in found:
         for binding in function.bindings:
-            if binding.type not in _KNOWN:
-                raise HostError(f"function {function.name}: the local host has no binding {binding.type}")
+            if binding.type not in _SUPPORTED_BINDINGS:
+                raise HostError(f"function {function.name}: the local host does not support the binding {binding.type}")
         if function.retries:
             logger.warning("function.retry_policy.ignored", extra={"function": function.name})
-        logger.info("function.loaded", extra={"function": function.name, **_where(function.trigger)})
+        logger.info("function.loaded", extra={"function": function.name, **_trigger_fields(function.trigger)})
     return found
 
 
-def _where(trigger: Binding) -> dict[str, str]:
+def _trigger_fields(trigger: Binding) -> dict[str, str]:
     match trigger.type:
         case "httpTrigger":
             return {"methods": ",".join(trigger.methods) or "all", "route": trigger.route or "", "auth": trigger.level}
@@ -201,7 +213,7 @@ def _where(trigger: Binding) -> dict[str, str]:
 
 def _keys(options: Options) -> Keys:
     keys = Keys.of(os.environ)
-    if options.tell_keys:
+    if options.print_keys:
         for setting, key in ((FUNCTION_KEY, keys.function), (MASTER_KEY, keys.master)):
             if not os.environ.get(setting):
                 print(f"{setting}={key}", flush=True)

@@ -1,4 +1,4 @@
-"""What the app's folder says of itself: `local.settings.json`, `host.json`, and the settings that bindings name."""
+"""The settings of an app's folder: `local.settings.json`, `host.json`, and the settings that bindings name."""
 
 import json
 import os
@@ -19,12 +19,12 @@ _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})(?:\.\d+)?")
 
 
 def _duration(text: object) -> timedelta | None:
-    """Read .NET's `[d.]hh:mm:ss`; -1 means without end (host.json reference, functionTimeout)."""
+    """Parse .NET's `[d.]hh:mm:ss`; -1 means unlimited (host.json reference, functionTimeout)."""
     if text in {-1, "-1"}:
         return None
     found = _TIME_SPAN.fullmatch(str(text))
     if found is None:
-        raise ValueError(f"{text!r} is not a duration like 00:05:00")
+        raise ValueError(f"{text!r} is not a duration such as 00:05:00")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
@@ -54,7 +54,7 @@ class QueueOptions(_Section):
 
     @property
     def threshold(self) -> int:
-        """How many messages may still be running when the next batch is fetched."""
+        """The highest number of messages in process at which the next batch is fetched."""
         return self.batch_size // 2 if self.new_batch_threshold is None else self.new_batch_threshold
 
 
@@ -64,7 +64,10 @@ class _Extensions(_Section):
 
 
 class HostOptions(_Section):
-    """What this host honours of host.json. `function_timeout` None is without end; 30 minutes is Flex's default."""
+    """The options of host.json that this host supports.
+
+    `function_timeout` None is unlimited; 30 minutes is the default of the Flex Consumption plan.
+    """
 
     version: Literal["2.0"]
     function_timeout: Annotated[timedelta | None, BeforeValidator(_duration)] = timedelta(minutes=30)
@@ -77,7 +80,7 @@ class _LocalSettings(BaseModel):
 
 
 def host_options(root: Path) -> HostOptions:
-    """Read host.json, which every function app must have."""
+    """Read host.json. Raises `HostError` if it is missing or wrong."""
     path = root / "host.json"
     if not path.is_file():
         raise HostError(f"no host.json in {root}: give the folder of the function app with --root")
@@ -85,7 +88,7 @@ def host_options(root: Path) -> HostOptions:
 
 
 def prepare_environment(root: Path) -> None:
-    """Export `Values` of local.settings.json, if there is one; what the environment has already wins."""
+    """Export `Values` of local.settings.json, if the file exists. Variables that are set already keep their values."""
     path = root / "local.settings.json"
     values = _read(path, _LocalSettings).values if path.is_file() else {}
     for name, value in values.items():
@@ -94,7 +97,7 @@ def prepare_environment(root: Path) -> None:
 
 
 def resolve(text: str, settings: Mapping[str, str], *, function: str) -> str:
-    """Replace each `%NAME%` by the setting of that name, as the host in Azure does for every binding property.
+    """Return the text with each `%NAME%` replaced by that setting, as Azure's host does in every binding property.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def resolve(text: str, settings: Mapping[str, str], *, function: str) -> str:
 
 
 def disabled(function: str, settings: Mapping[str, str]) -> bool:
-    """Whether `AzureWebJobs.<function>.Disabled` is set, or its form for Linux, which knows no dots in names."""
+    """True if `AzureWebJobs.<function>.Disabled` is set, or its form for Linux, where names have no dots."""
     names = (f"AzureWebJobs.{function}.Disabled", f"AzureWebJobs_{function}_Disabled")
     return any(settings.get(name, "").lower() in _TRUE for name in names)
 

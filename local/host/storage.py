@@ -1,9 +1,10 @@
-"""Queues by the connection settings that bindings name, and the text of their messages."""
+"""Clients of the queues that bindings name, and the encoding of messages."""
 
 import base64
 import binascii
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Self
 
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
@@ -15,19 +16,19 @@ from local.host.functions import Binding, Function, Outcome
 from local.host.settings import QueueOptions
 from local.stack.azurite import Azurite
 
-DEFAULT = "AzureWebJobsStorage"
-_DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its own ports; older Python SDKs do not know this form
-_SECONDS_TO_CONNECT = 5
+DEFAULT_CONNECTION = "AzureWebJobsStorage"
+_DEVELOPMENT = "UseDevelopmentStorage=true"  # Azurite on its default ports; older Python SDKs do not accept this form
+_CONNECTION_TIMEOUT = timedelta(seconds=5)
 
 type Body = str | bytes
 
 
 class UndecodableError(ValueError):
-    """A message is not base64, which `messageEncoding` of host.json says it is."""
+    """A message is not base64, although `messageEncoding` in host.json is base64."""
 
 
 class Queues:
-    """The queues of an app, one client for each connection. Errors are not retried here: the callers do."""
+    """The queues of an app, with one client for each connection. Callers retry errors."""
 
     def __init__(self, settings: Mapping[str, str], options: QueueOptions) -> None:
         self._settings = settings
@@ -35,20 +36,20 @@ class Queues:
         self._services: dict[str, QueueServiceClient] = {}
 
     def client(self, binding: Binding, *, function: str, suffix: str = "") -> QueueClient:
-        """The queue that this binding names.
+        """Return a client of the queue that this binding names, with `suffix` added to its name.
 
         Raises
         ------
         HostError
-            Its connection setting is missing or no connection string.
+            Its connection setting is missing, or is not a connection string.
         """
-        setting = binding.connection or DEFAULT
+        setting = binding.connection or DEFAULT_CONNECTION
         if setting not in self._services:
             self._services[setting] = self._service(setting, function)
         return self._services[setting].get_queue_client(f"{binding.queue_name}{suffix}")
 
     async def send(self, function: Function, outcome: Outcome) -> None:
-        """Send what an invocation gave to its queue output bindings."""
+        """Send the values of an invocation's queue output bindings."""
         for binding, value in outcome.values(function):
             if binding.type == "queue":
                 queue = self.client(binding, function=function.name)
@@ -56,18 +57,18 @@ class Queues:
                     await put(queue, self.encoded(body))
 
     def encoded(self, body: Body) -> str:
-        """The text of a message with this body."""
+        """Return the text of a message with this body."""
         data = body.encode() if isinstance(body, str) else body
         return base64.b64encode(data).decode() if self.options.message_encoding == "base64" else data.decode()
 
     def decoded(self, text: str) -> Datum:
-        """The body of a message with this text: a string, or bytes where it is none."""
+        """Return the body of a message with this text: a string, or bytes if it is not UTF-8."""
         if self.options.message_encoding == "none":
             return Datum(text, "string")
         try:
             data = base64.b64decode(text, validate=True)
         except binascii.Error as error:
-            raise UndecodableError("it is not base64, as messageEncoding of host.json says") from error
+            raise UndecodableError("it is not base64, which messageEncoding in host.json requires") from error
         try:
             return Datum(data.decode(), "string")
         except UnicodeDecodeError:
@@ -91,10 +92,10 @@ class Queues:
             connection = Azurite(10000, 10001, 10002).connection_string
         try:
             return QueueServiceClient.from_connection_string(
-                connection, retry_total=0, connection_timeout=_SECONDS_TO_CONNECT
+                connection, retry_total=0, connection_timeout=_CONNECTION_TIMEOUT.total_seconds()
             )
         except ValueError as error:
-            raise HostError(f"the setting {setting} is no storage connection string: {error}") from error
+            raise HostError(f"the setting {setting} is not a storage connection string: {error}") from error
 
 
 async def create(queue: QueueClient) -> None:
@@ -106,7 +107,7 @@ async def create(queue: QueueClient) -> None:
 
 
 async def put(queue: QueueClient, text: str) -> None:
-    """Put a message on a queue, which is created if it is missing."""
+    """Put a message on a queue. Create the queue if it is missing."""
     try:
         await queue.send_message(text)
     except ResourceNotFoundError:
@@ -115,7 +116,7 @@ async def put(queue: QueueClient, text: str) -> None:
 
 
 def bodies(value: Datum) -> list[Body]:
-    """The messages in what a function gave: a JSON array is a message for each item, as in Azure."""
+    """Return the bodies in an output of a function. A JSON array becomes one message for each item, as in Azure."""
     if value.type == "bytes":
         return [value.value]
     text: str = value.value
@@ -129,7 +130,7 @@ def bodies(value: Datum) -> list[Body]:
 
 
 def _body(item: object) -> str:
-    """A text, or the body of a `func.QueueMessage`, which the library writes as an object."""
+    """Return the text of an item: the text itself, or the body of a `func.QueueMessage`, which is a JSON object."""
     match item:
         case str(body) | {"body": str(body)}:
             return body
@@ -137,6 +138,6 @@ def _body(item: object) -> str:
             return json.dumps(item)
 
 
-def why(error: Exception) -> str:
-    """The first line of an error of the SDK; headers and XML follow."""
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of the SDK, without the headers and XML that follow."""
     return f"{type(error).__name__}: {str(error).partition('\n')[0]}"

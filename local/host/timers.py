@@ -14,50 +14,55 @@ from local.host.errors import HostError
 from local.host.functions import Function
 from local.host.worker import Worker
 
-# What NCRONTAB knows: figures, * , - / and three-letter names; croniter would take more (@daily, L, #).
+# NCRONTAB allows digits, * , - / and three-letter names. croniter alone would accept more (@daily, L, #).
 _NCRONTAB = re.compile(r"(?:(?:[\d*,\-/]|[a-z]{3})+(?: |$)){6}", re.IGNORECASE)
 _FIELDS = 6
-_MONITOR_FROM = timedelta(minutes=1)  # webjobs-sdk-extensions, TimerListener: more frequent ones have no status
-_NEVER = "0001-01-01T00:00:00"
-_LONGEST_SLEEP = 60.0  # seconds; a laptop sleeps, and its clock jumps: look at it again
+_SAMPLED_RUNS = 10
+_MIN_MONITORED_INTERVAL = timedelta(minutes=1)  # webjobs-sdk-extensions, TimerListener
+_NEVER = "0001-01-01T00:00:00"  # .NET's DateTime.MinValue
+_MAX_SLEEP = timedelta(minutes=1)  # then the clock is read again: it jumps when a laptop wakes up
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Six fields, seconds first: `0 */15 * * * *`; with five the seconds are 0. Days must match both their fields."""
+    """An NCRONTAB schedule: six fields, seconds first, such as `0 */15 * * * *`.
+
+    With five fields the seconds are 0. A day must match both the day of the month and the day of the week.
+    """
 
     expression: str
 
     @classmethod
     def of(cls, text: str, *, function: str) -> "Schedule":
-        """Read an NCRONTAB expression.
+        """Parse an NCRONTAB expression.
 
         Raises
         ------
         HostError
-            It is none, or it never comes due. Time spans (`00:00:10`) are refused as on the Flex plan.
+            The text is not an NCRONTAB expression, or never comes due. Time spans (`00:00:10`) are refused, as on the
+            Flex Consumption plan.
         """
         fields = text.split()
         schedule = cls(" ".join(["0", *fields] if len(fields) == _FIELDS - 1 else fields))
         if not schedule._is_valid():
             raise HostError(
-                f"function {function}: {text!r} is no NCRONTAB expression: six fields, seconds first,"
-                " like 0 */15 * * * *"
+                f"function {function}: {text!r} is not an NCRONTAB expression: use six fields,"
+                " seconds first, such as 0 */15 * * * *"
             )
         return schedule
 
     def after(self, moment: datetime) -> datetime:
-        """The first occurrence later than this moment, in UTC."""
+        """Return the first occurrence after this moment, in UTC."""
         found = croniter(self.expression, moment, ret_type=datetime, second_at_beginning=True, day_or=False)
         return found.get_next(datetime)
 
     @property
     def monitored(self) -> bool:
-        """Whether the platform keeps a status for it: not if it may fire more often than once a minute."""
+        """True if the platform keeps a status for the timer: it fires at most once a minute."""
         times = [datetime.now(UTC)]
-        for _ in range(10):
+        for _ in range(_SAMPLED_RUNS):
             times.append(self.after(times[-1]))
-        return all(later - earlier >= _MONITOR_FROM for earlier, later in pairwise(times[1:]))
+        return all(later - earlier >= _MIN_MONITORED_INTERVAL for earlier, later in pairwise(times[1:]))
 
     def _is_valid(self) -> bool:
         if not _NCRONTAB.fullmatch(self.expression):
@@ -70,7 +75,7 @@ class Schedule:
 
 
 class Timer:
-    """Fires one function by its schedule. What falls due during a run is run once, at once, after it."""
+    """Fires one function by its schedule. Occurrences during a run cause one more run, right after it."""
 
     def __init__(self, function: Function, worker: Worker) -> None:
         self._function = function
@@ -86,18 +91,18 @@ class Timer:
         return self._function.name
 
     async def run_by_hand(self, _text: str) -> None:
-        """Run it now, also beside a run that is under way; its schedule does not change."""
+        """Run the function now, even while another run is in progress. The schedule does not change."""
         await self._worker.invoke(self._function, self.value())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Fire until the host stops; a run under way is finished first."""
+        """Fire until the host stops. A run in progress finishes first."""
         if self._function.trigger.run_on_startup:
             await self._fire()
         while not await self._stopped_before_due(stopping):
             await self._fire()
 
     def value(self) -> Datum:
-        """What the function is given: the host's TimerInfo."""
+        """Return the input of the function, the host's TimerInfo."""
         status = {
             "Last": self._last.isoformat() if self._last else _NEVER,
             "Next": self._due.isoformat(),
@@ -119,7 +124,7 @@ class Timer:
     async def _stopped_before_due(self, stopping: asyncio.Event) -> bool:
         while not stopping.is_set() and (wait := (self._due - datetime.now(UTC)).total_seconds()) > 0:
             try:
-                await asyncio.wait_for(stopping.wait(), min(wait, _LONGEST_SLEEP))
+                await asyncio.wait_for(stopping.wait(), min(wait, _MAX_SLEEP.total_seconds()))
             except TimeoutError:
                 continue
         return stopping.is_set()

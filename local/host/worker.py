@@ -1,4 +1,4 @@
-"""Microsoft's worker library, called as Azure's host calls it: it indexes `function_app.py` and runs its functions."""
+"""The interface to Microsoft's worker library, which indexes `function_app.py` and runs its functions, as in Azure."""
 
 import asyncio
 import importlib
@@ -26,18 +26,18 @@ from local.host.functions import Binding, Function, Outcome, Trace
 logger = logging.getLogger("local.host")
 
 _FRAME = re.compile(r'File "(.+)", line (\d+)')
-_IMPORT_ADVICE = " Cannot find module. "  # after it the library prints all of sys.path
+_IMPORT_ADVICE = " Cannot find module. "  # the library prints all of sys.path after it
 
 
 type Deliver = Callable[[Function, Outcome], Awaitable[None]]
 
 
-async def nowhere(function: Function, outcome: Outcome) -> None:
-    """Deliver nothing: for an app without outputs."""
+async def discard(function: Function, outcome: Outcome) -> None:
+    """Discard the outputs, for an app without output bindings."""
 
 
 def load(root: Path) -> list[Function]:
-    """Index the app in this folder. Once per process: the library keeps what it has loaded.
+    """Return the functions of the app in this folder. Works once per process, because the library keeps the app.
 
     Raises
     ------
@@ -48,11 +48,11 @@ def load(root: Path) -> list[Function]:
 
 
 async def index(root: Path) -> list[Function]:
-    """Do what `load` does on the running loop, where Azure's worker does it too: `asyncio.run` at import fails."""
+    """Do the same as `load` on the running event loop, as Azure's worker does. There `asyncio.run` at import fails."""
     _use_app_folder(root)
     start_threadpool_executor()
     try:
-        with _hushed():
+        with _library_silenced():
             response = await handle_event.worker_init_request(_init_request(root))
     except SystemExit as error:
         raise HostError("function_app.py ended the process while it was imported: it must not call exit") from error
@@ -65,9 +65,9 @@ async def index(root: Path) -> list[Function]:
 
 
 class Worker:
-    """Invokes functions; knows how many are running, and logs how each ended."""
+    """Invokes functions, counts those that run, and logs the result of each."""
 
-    def __init__(self, timeout: timedelta | None, deliver: Deliver = nowhere) -> None:
+    def __init__(self, timeout: timedelta | None, deliver: Deliver = discard) -> None:
         self._timeout = timeout.total_seconds() if timeout else None
         self._deliver = deliver
         self.running = 0
@@ -79,7 +79,7 @@ class Worker:
         metadata: Mapping[str, Datum] | None = None,
         trace: Trace | None = None,
     ) -> Outcome:
-        """Run a function once, with the value of its trigger; never raises what the function raises."""
+        """Run a function once, with the value of its trigger. An exception of the function becomes an error outcome."""
         invocation_id = str(uuid.uuid4())
         started = time.monotonic()
         self.running += 1
@@ -104,7 +104,7 @@ class Worker:
         )
         try:
             async with asyncio.timeout(self._timeout):
-                # A task of its own: what the library attaches to the context ends with the invocation.
+                # A separate task, so that the context variables of the library end with the invocation.
                 ok, returned, outputs, error, _ = await asyncio.create_task(call)
         except TimeoutError:
             return Outcome(error=f"it ran longer than functionTimeout of host.json, {self._timeout:g} s")
@@ -133,14 +133,14 @@ def _log(function: Function, invocation_id: str, seconds: float, outcome: Outcom
 
 
 class _Status(SimpleNamespace):
-    """Stands in for the protobuf message of this name."""
+    """Replaces the protobuf message of this name."""
 
     Success = "success"
     Failure = "failure"
 
 
 class _Direction(SimpleNamespace):
-    """Stands in for the protobuf message BindingInfo with its two enumerations, numbered as in FunctionRpc.proto."""
+    """Replaces the protobuf message BindingInfo and its two enumerations, numbered as in FunctionRpc.proto."""
 
     undefined = 0
     out = 1
@@ -148,7 +148,7 @@ class _Direction(SimpleNamespace):
 
 
 class _Protos:
-    """Stands in for the protobuf module that the worker passes to the library: every other message is a record."""
+    """Replaces the protobuf module that the worker passes to the library. Every other message is a plain record."""
 
     StatusResult = _Status
     BindingInfo = _Direction
@@ -166,26 +166,26 @@ def _init_request(root: Path) -> SimpleNamespace:
 
 
 def _use_app_folder(root: Path) -> None:
-    """Put the app's folder last on sys.path, and be in it, as in Azure: there a package can shadow the app's own."""
-    ours = {Path.cwd().resolve(), root.resolve()}
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in ours] + [str(root)]
+    """Put the app's folder last on sys.path and change to it, as in Azure, where a package can shadow the app's own."""
+    entries = {Path.cwd().resolve(), root.resolve()}
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in entries] + [str(root)]
     importlib.invalidate_caches()
     os.chdir(root)
 
 
 def _load_error(root: Path, message: str, trace: str) -> HostError:
-    """Name the cause and the app's own line that led to it, without the library's long advice."""
-    said = " ".join(message.partition(_IMPORT_ADVICE)[0].split()).rstrip(".")
-    own = [(Path(file), line) for file, line in _FRAME.findall(trace) if _is_in_app(Path(file), root)]
-    where = f" ({own[-1][0].relative_to(root)}, line {own[-1][1]})" if own else ""
+    """Return an error with the cause and the app's line that led to it, without the library's long advice."""
+    cause = " ".join(message.partition(_IMPORT_ADVICE)[0].split()).rstrip(".")
+    frames = [(Path(file), line) for file, line in _FRAME.findall(trace) if _is_in_app(Path(file), root)]
+    location = f" ({frames[-1][0].relative_to(root)}, line {frames[-1][1]})" if frames else ""
     return HostError(
-        f"the worker cannot load the app, in Azure it would have no functions: {said}{where}", detail=trace
+        f"the worker cannot load the app, which would have no functions in Azure: {cause}{location}", detail=trace
     )
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Silence the library while it loads: it logs tracebacks, and the error that follows says the same in a line."""
+def _library_silenced() -> Iterator[None]:
+    """Silence the library's logger. The tracebacks that it logs are repeated in one line by the error that follows."""
     library = logging.getLogger("azure.functions")
     library.setLevel(logging.CRITICAL)
     try:
@@ -202,7 +202,7 @@ def _nothing_found(root: Path) -> str:
     name = os.environ.get("PYTHON_SCRIPT_FILE_NAME", "function_app.py")
     if not (root / name).is_file():
         return f"no {name} in {root}: give the folder of the function app with --root"
-    return f"0 functions found: the app in {name} registers none; decorate a function or register a blueprint"
+    return f"0 functions found: the app in {name} registers none. Decorate a function, or register a blueprint"
 
 
 def _function(metadata: SimpleNamespace) -> Function:

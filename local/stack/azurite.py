@@ -1,4 +1,4 @@
-"""Azurite for the laptop and the tests: Table, Queue and Blob Storage by their real protocol."""
+"""Azurite for laptops and tests: Table, Queue and Blob Storage with their real protocol."""
 
 import os
 import re
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
@@ -18,9 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ACCOUNT = "devstoreaccount1"
 # The account and key that Microsoft publishes for every Azurite (Learn: "Use the Azurite emulator"); no secret.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-START_TIMEOUT = 30.0  # seconds; it takes one, on a busy machine a few
-STOP_TIMEOUT = 10.0  # seconds; it takes none
-OLDEST_NODE = 20
+START_TIMEOUT = timedelta(seconds=30)  # it takes a second, on a busy machine a few
+STOP_TIMEOUT = timedelta(seconds=10)  # it takes less than a second
+POLL_INTERVAL = timedelta(seconds=0.02)
+MIN_NODE_VERSION = 20
+MAX_LOG_BYTES = 1 << 20
 
 _SERVICES = ("Blob", "Queue", "Table")
 _CLOSED = "service successfully closed"
@@ -32,17 +35,17 @@ _FLAGS = (
     "--disableTelemetry",
     "--silent",
 )
-# Its stdin is a pipe that we hold: when we die, however suddenly, the pipe ends and so does Azurite.
+# Its stdin is a pipe from this process. When this process ends, even by SIGKILL, the pipe closes and Azurite exits.
 _DIE_WITH_PARENT = "process.stdin.resume().on('end', () => process.exit(0)); require(process.argv[1])"
 
 
 class AzuriteError(Exception):
-    """Azurite could not be started. The message says what to do."""
+    """Azurite cannot be started, or has ended. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Azurite:
-    """A running Azurite, by its ports on 127.0.0.1."""
+    """The ports of an Azurite on 127.0.0.1."""
 
     blob_port: int
     queue_port: int
@@ -50,7 +53,7 @@ class Azurite:
 
     @property
     def connection_string(self) -> str:
-        """What the Azure SDKs, and the setting `AzureWebJobsStorage`, take."""
+        """The connection string for the Azure SDKs and the setting `AzureWebJobsStorage`."""
         host = "http://127.0.0.1"
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
@@ -61,7 +64,7 @@ class Azurite:
 
 
 class Server:
-    """An Azurite that may be stopped and started again, on the ports it had.
+    """An Azurite that can be stopped and started again on the same ports.
 
     Parameters
     ----------
@@ -70,7 +73,7 @@ class Server:
     wanted
         The ports on 127.0.0.1; 0 takes a free one.
     folder
-        Where it keeps what it holds. None: in memory, and what it held is gone when it stops.
+        The folder of its data. None keeps data in memory; it is lost when Azurite stops.
 
     Raises
     ------
@@ -93,7 +96,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, or start it again with what it had kept."""
+        """Start Azurite, again or for the first time. After a stop, data in a folder is still there."""
         command = [*self._program, *_FLAGS, *self._keep, "--blobPort", str(self.storage.blob_port)]
         command += ["--queuePort", str(self.storage.queue_port), "--tablePort", str(self.storage.table_port)]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `kill` closes it
@@ -112,23 +115,25 @@ class Server:
             raise
 
     def check(self) -> None:
-        """Raise `AzuriteError` if it has ended."""
+        """Raise `AzuriteError` if Azurite has ended."""
         if (code := self._process.poll()) is not None:
-            gone = "" if self._kept else ", and all calls with it, which it held in memory"
-            raise AzuriteError(f"Azurite has ended ({code}){gone}. Start again.")
+            lost = "" if self._kept else ", and all calls are lost, which it kept in memory"
+            raise AzuriteError(f"Azurite has ended ({code}){lost}. Start again.")
 
     def stop(self) -> None:
-        """Let it finish what it does and write down what it holds. From then on connections are refused."""
+        """Let Azurite finish its requests and write its data, then end it. Connections are refused from now on."""
         self._process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT
+        deadline = time.monotonic() + STOP_TIMEOUT.total_seconds()
         while _read(self._log).count(_CLOSED) < len(_SERVICES):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AzuriteError(f"Azurite did not close its files within {STOP_TIMEOUT:.0f} s: data may be lost.")
-            time.sleep(0.02)
-        self.kill()  # closed, it would still wait for its stdin
+                raise AzuriteError(
+                    f"Azurite did not close its files within {STOP_TIMEOUT.total_seconds():.0f} s: data may be lost."
+                )
+            time.sleep(POLL_INTERVAL.total_seconds())
+        self.kill()  # it still waits for the end of its stdin
 
     def kill(self) -> None:
-        """End it at once; no harm if it has ended."""
+        """End Azurite at once; do nothing if it has ended."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -141,19 +146,18 @@ class Server:
 def serving(
     wanted: Azurite, *, folder: Path | None = None, node: str | None = None, root: Path = ROOT
 ) -> Iterator[Server]:
-    """Run Azurite for as long as the block lasts.
+    """Run Azurite during the block, and yield its server.
 
     Parameters
     ----------
     wanted
         The ports on 127.0.0.1; 0 takes a free one.
     folder
-        Where it keeps what it holds, so that it can be stopped and started. None: in memory.
+        The folder of its data, so that it can be stopped and started. None keeps data in memory.
     node
-        The Node executable. If None: the one of the virtual environment, where the set-up had to put one there, else
-        the one on the PATH.
+        The Node executable. None uses the virtual environment's, if the set-up installed one, else the PATH's.
     root
-        The folder that has `node_modules`.
+        The folder with `node_modules`.
 
     Raises
     ------
@@ -171,7 +175,7 @@ def serving(
 def running(
     *, blob_port: int = 0, queue_port: int = 0, table_port: int = 0, node: str | None = None, root: Path = ROOT
 ) -> Iterator[Azurite]:
-    """Run one in memory for as long as the block lasts. Parameters and errors are those of `serving`."""
+    """Run Azurite in memory during the block. Parameters and errors are those of `serving`."""
     ports = (blob_port, queue_port, table_port)
     with serving(Azurite(*ports), node=node, root=root) as server:
         yield server.storage
@@ -185,46 +189,47 @@ def _program(node: str | None, root: Path) -> list[str]:
 
 
 def find_node(named: str | None = None) -> str:
-    """The Node executable: the virtual environment's if the set-up had to install one there, else the PATH's."""
+    """Return the Node executable: the virtual environment's, if the set-up installed one there, else the PATH's."""
     candidates = [named] if named else [str(Path(sys.prefix) / "bin" / "node"), "node"]
     for found in filter(None, map(shutil.which, candidates)):
-        if _major_version(found) >= OLDEST_NODE:
+        if _major_version(found) >= MIN_NODE_VERSION:
             return found
     raise AzuriteError(
-        f"{named or 'Node'} was not found, or is older than {OLDEST_NODE}. Run make clean, then make setup."
+        f"{named or 'Node'} was not found, or is older than {MIN_NODE_VERSION}. Run make clean, then make setup."
     )
 
 
 def _major_version(node: str) -> int:
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - as above
-    return int(found[1]) if (found := re.match(r"v(\d+)\.", said)) else 0
+    output = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - as above
+    return int(found[1]) if (found := re.match(r"v(\d+)\.", output)) else 0
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], log: IO[str]) -> Azurite:
-    """Its own words are the one sure sign: a port that answers may be another process's."""
-    deadline = time.monotonic() + START_TIMEOUT
+    """Wait for its log lines, because a port that answers may belong to another process. Return the ports."""
+    deadline = time.monotonic() + START_TIMEOUT.total_seconds()
     while time.monotonic() < deadline:
-        ended = process.poll() is not None  # asked before the log is read, so that its last words are in it
-        said = _read(log)
-        ports = {service: int(port) for service, port in _LISTENING.findall(said)}
+        ended = process.poll() is not None  # before the log is read, so that the log is complete if it has ended
+        output = _read(log)
+        ports = {service: int(port) for service, port in _LISTENING.findall(output)}
         if len(ports) == len(_SERVICES):
             return Azurite(*(ports[service] for service in _SERVICES))
         if ended:
-            raise AzuriteError(_why(said))
-        time.sleep(0.02)
+            raise AzuriteError(_start_failure(output))
+        time.sleep(POLL_INTERVAL.total_seconds())
     raise AzuriteError(
-        f"Azurite did not start within {START_TIMEOUT:.0f} s. It said: {_read(log).strip() or 'nothing'}"
+        f"Azurite did not start within {START_TIMEOUT.total_seconds():.0f} s."
+        f" Its output: {_read(log).strip() or 'nothing'}"
     )
 
 
 def _read(log: IO[str]) -> str:
-    """Read without moving the offset that the child writes at: the two share one open file."""
-    return os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+    """Return the log. Child and parent share one open file, so reading must not move the offset of its writes."""
+    return os.pread(log.fileno(), MAX_LOG_BYTES, 0).decode(errors="replace")
 
 
-def _why(said: str) -> str:
-    if in_use := _IN_USE.search(said):
+def _start_failure(output: str) -> str:
+    if in_use := _IN_USE.search(output):
         return f"Azurite cannot start: port {in_use[1]} is in use. Stop what uses it, or choose another port."
-    lines = said.strip().splitlines() or ["nothing"]
-    told = next((line for line in lines if "Error" in line), lines[-1])  # after an error Node tells its version last
-    return f"Azurite ended at its start. It said: {told.strip()}"
+    lines = output.strip().splitlines() or ["nothing"]
+    error = next((line for line in lines if "Error" in line), lines[-1])  # after an error Node prints its version last
+    return f"Azurite ended when it was started. Its output: {error.strip()}"

@@ -1,4 +1,4 @@
-"""A temporary folder for a run; those of runs that were killed are removed by the next one."""
+"""Temporary folders for a run. The next run removes the folders of runs that were killed."""
 
 import fcntl
 import os
@@ -9,16 +9,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "call-keeper-"
-_MARKER = "in-use-by"  # it holds our process id, and is locked for as long as we live: the kernel sees to that
+_MARKER = "in-use-by"  # a file with our process id; the kernel holds its lock until this process ends
 
 
 @contextmanager
 def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Make a folder for as long as the block lasts. Before that, remove what dead runs of this user have left."""
+    """Create a folder for the block. First remove the folders of this user's killed runs."""
     parent = parent or Path(tempfile.gettempdir())
     for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # another run removes it too, or may not be touched
-            _remove_if_left(folder)
+        with suppress(OSError):  # another run removes it at the same time, or still uses it
+            _remove_if_abandoned(folder)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     with (folder / _MARKER).open("w") as marker:
         fcntl.flock(marker, fcntl.LOCK_EX)
@@ -30,8 +30,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_if_left(folder: Path) -> None:
-    """Remove it if it is ours and nobody holds its marker. An empty marker is that of a run about to begin."""
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove a folder of this user if its marker is not locked. An empty marker belongs to a run that is starting."""
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         return
     with (folder / _MARKER).open() as marker:

@@ -1,10 +1,11 @@
-"""The whole of Call Keeper on one machine: Azurite, the simulator and the host, wired by settings alone."""
+"""The local stack: Azurite, the simulator and one or more hosts on one machine, connected by settings only."""
 
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 from local.stack import azurite
@@ -12,16 +13,16 @@ from local.stack.folders import temporary_folder
 from local.stack.processes import Child, Children
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-APP_ID = "3f1d9a52-7c84-4e0b-a6d9-1b5c2e8f7a60"  # of a bot that exists nowhere
+APP_ID = "3f1d9a52-7c84-4e0b-a6d9-1b5c2e8f7a60"  # a made-up bot
 LEASE_MINUTES = 45  # Graph: call-keepAlive page
-LOGIN_TIMEOUT = 60.0  # seconds; the first start on a slow machine compiles everything
+HOST_START_TIMEOUT = timedelta(seconds=60)  # the first start on a slow machine compiles all modules
 CORE_TOOLS_PORT = 7071
-CORE_TOOLS_TIMEOUT = 240.0  # seconds; at their first start they download the extension bundle
+CORE_TOOLS_START_TIMEOUT = timedelta(minutes=4)  # the first start downloads the extension bundle
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where to listen on 127.0.0.1; 0 is any free port."""
+    """The ports on 127.0.0.1; 0 takes any free port."""
 
     host: int = 0
     simulator: int = 0
@@ -32,62 +33,86 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run it. With `speed` 60 the 45 minutes of a lease are 45 seconds."""
+    """Options of the stack.
+
+    Attributes
+    ----------
+    speed
+        The speed of Graph's time. With 60, the 45 minutes of a lease take 45 seconds.
+    schedule
+        The NCRONTAB expression of the timer.
+    ports
+        Where the parts listen.
+    core_tools
+        True to run Azure Functions Core Tools instead of the local host.
+    echo
+        True to print the hosts' output instead of writing it to a file.
+    keep_storage
+        True to keep Azurite's data in a folder, so that it can be stopped and started.
+    app
+        The folder of host.json.
+    libraries
+        A folder that the app imports from first; None for the packages of this environment only.
+    settings
+        Further app settings.
+    """
 
     speed: float = 60
     schedule: str = "*/15 * * * * *"
     ports: Ports = field(default_factory=Ports)
     core_tools: bool = False
     echo: bool = False
-    keep_storage: bool = False  # so that Azurite can be stopped and started
-    app: Path = ROOT  # the folder of host.json
-    libraries: Path | None = None  # what the app imports first; None: what this environment has
+    keep_storage: bool = False
+    app: Path = ROOT
+    libraries: Path | None = None
     settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A program that runs function apps: its command, what it says when it serves, how many seconds that may take."""
+class _HostProgram:
+    """A program that runs function apps: its command, the pattern of its line when ready, and the time limit for it."""
 
     command: tuple[str, ...]
     ready: str
-    patience: float
+    start_timeout: timedelta
 
 
-# `func` takes the folder that it is started in, our host the one that it is given.
-_LOCAL = _Kind((sys.executable, "-m", "local.host"), r"host ready: http://127\.0\.0\.1:(\d+)", LOGIN_TIMEOUT)
-_CORE_TOOLS = _Kind(("func", "start"), r"(?i)host lock lease acquired|Functions:", CORE_TOOLS_TIMEOUT)
+# `func` runs the app in its working directory; the local host runs the app of its option --root.
+_LOCAL_HOST = _HostProgram(
+    (sys.executable, "-m", "local.host"), r"host ready: http://127\.0\.0\.1:(\d+)", HOST_START_TIMEOUT
+)
+_CORE_TOOLS = _HostProgram(("func", "start"), r"(?i)host lock lease acquired|Functions:", CORE_TOOLS_START_TIMEOUT)
 
 
 class Host:
-    """A Functions host, which may be ended and started again on the port it had; 0 takes any free one at first."""
+    """A Functions host, which can be ended and started again on the same port. Port 0 takes any free one first."""
 
-    def __init__(self, kind: _Kind, port: int, start: Callable[[list[str], dict[str, str]], Child]) -> None:
-        self._kind = kind
+    def __init__(self, program: _HostProgram, port: int, start: Callable[[list[str], dict[str, str]], Child]) -> None:
+        self._program = program
         self._port = port
         self._start = start
         self.child = self.start()
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The URL of the host."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def api(self) -> str:
-        """Where the routes of the app begin."""
+        """The URL of the app's routes."""
         return f"{self.address}/api"
 
     def start(self, **settings: str) -> Child:
-        """Start it, or start it again, with these settings beside the stack's, until it serves."""
-        self.child = self._start([*self._kind.command, "--port", str(self._port)], settings)
-        found = self.child.wait_for(self._kind.ready, self._kind.patience)
+        """Start the host, again or for the first time, and wait until it is ready. `settings` add to the stack's."""
+        self.child = self._start([*self._program.command, "--port", str(self._port)], settings)
+        found = self.child.wait_for(self._program.ready, self._program.start_timeout.total_seconds())
         self._port = int(found[1]) if found.groups() else self._port
         return self.child
 
 
 class Stack:
-    """What runs: Azurite, the simulator, the function key, and the hosts; the first one is there from the start."""
+    """The running parts: Azurite, the simulator and the hosts. The first host starts with the stack."""
 
     def __init__(self, options: Options, children: Children, azurite_server: azurite.Server, folder: Path) -> None:
         self._options = options
@@ -102,22 +127,22 @@ class Stack:
 
     @property
     def storage(self) -> azurite.Azurite:
-        """Where Azurite listens."""
+        """The ports of Azurite."""
         return self.azurite.storage
 
     @property
     def host(self) -> Child:
-        """The first host."""
+        """The process of the first host."""
         return self.hosts[0].child
 
     @property
     def address(self) -> str:
-        """Where the first host listens."""
+        """The URL of the first host."""
         return self.hosts[0].address
 
     @property
     def api(self) -> str:
-        """Where the routes of the app begin, at the first host."""
+        """The URL of the app's routes at the first host."""
         return self.hosts[0].api
 
     def start_host(self) -> Child:
@@ -125,32 +150,33 @@ class Stack:
         return self.hosts[0].start()
 
     def add_host(self, port: int = 0, settings: Mapping[str, str] | None = None) -> Host:
-        """Start one more host on the same storage, with these settings beside the stack's; its log is its own."""
+        """Start one more host on the same storage. `settings` add to the stack's. It has its own log."""
         name = "host" if not self.hosts else f"host-{len(self.hosts) + 1}"
         log = None if self._options.echo else self.folder / f"{name}.log"
 
-        def start(command: list[str], others: dict[str, str]) -> Child:
-            env = {**self.settings(), **(settings or {}), **others}
+        def start(command: list[str], more: dict[str, str]) -> Child:
+            env = {**self.settings(), **(settings or {}), **more}
             if self._options.libraries:
                 env["PYTHONPATH"] = str(self._options.libraries)
             return self._children.start(name, command, env=env, cwd=folder, log=log, echo=self._options.echo)
 
         app = self._options.app
-        kind, folder = (_CORE_TOOLS, app) if self._options.core_tools else (_LOCAL, ROOT)
-        if not self._options.core_tools:
-            kind = replace(kind, command=(*kind.command, "--root", str(app)))
-        self.hosts.append(Host(kind, port, start))
+        if self._options.core_tools:
+            program, folder = _CORE_TOOLS, app
+        else:
+            program, folder = replace(_LOCAL_HOST, command=(*_LOCAL_HOST.command, "--root", str(app))), ROOT
+        self.hosts.append(Host(program, port, start))
         return self.hosts[-1]
 
     def check(self) -> None:
-        """Raise `AzuriteError` if storage has ended, `ProcessError` if the simulator or a host has."""
+        """Raise `AzuriteError` if Azurite has ended, `ProcessError` if the simulator or a host has."""
         self.azurite.check()
         self._simulator_child.check()
         for host in self.hosts:
             host.child.check()
 
     def settings(self) -> dict[str, str]:
-        """The app settings, as a deployment has them."""
+        """Return the app settings, under the names of a deployment."""
         return {
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AzureWebJobsStorage": self.storage.connection_string,
@@ -183,12 +209,12 @@ class Stack:
 
 @contextmanager
 def running(options: Options) -> Iterator[Stack]:
-    """Run all parts for as long as the block lasts; nothing is left behind.
+    """Run the stack during the block, and end all its processes after it.
 
     Raises
     ------
     AzuriteError, ProcessError
-        A part could not be started. The message says what to do.
+        A part does not start. The message says what to do.
     """
     with temporary_folder() as folder, Children() as children:
         kept = folder / "azurite" if options.keep_storage else None
@@ -197,4 +223,4 @@ def running(options: Options) -> Iterator[Stack]:
             try:
                 yield Stack(options, children, server, folder)
             finally:
-                children.stop_all()  # the host before its storage: what is under way then ends well
+                children.stop_all()  # the host before its storage, so that running invocations can finish

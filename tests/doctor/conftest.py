@@ -1,4 +1,4 @@
-"""The healthy set-up, once for all tests here: it takes some seconds to start."""
+"""The healthy set-up, shared by all tests of the doctor because it takes some seconds to start."""
 
 from collections.abc import Iterator
 
@@ -18,4 +18,4 @@ def world(_world: World) -> Iterator[World]:
     _world.setenv("SSL_CERT_FILE", str(_world.trusted))
     _world.setenv("SSL_CERT_DIR", None)
     yield _world
-    _world.mend()
+    _world.restore()

@@ -1,4 +1,4 @@
-"""An Azure CLI for tests: a small script that prints what it is told, and writes down what it was asked."""
+"""A fake Azure CLI: a script that prints prepared answers and records its arguments."""
 
 import json
 import shlex
@@ -7,25 +7,27 @@ from pathlib import Path
 
 _SCRIPT = """#!/bin/sh
 folder={folder}
-echo "$*" >> "$folder/asked"
-[ -f "$folder/complaint" ] && {{ cat "$folder/complaint" >&2; exit 1; }}
-said=""
+echo "$*" >> "$folder/commands"
+[ -f "$folder/error" ] && {{ cat "$folder/error" >&2; exit 1; }}
+name=""
 for word in "$@"; do
-    said="${{said:+$said+}}$word"
-    [ -f "$folder/$said.json" ] && exec cat "$folder/$said.json"
+    name="${{name:+$name+}}$word"
+    [ -f "$folder/$name.json" ] && exec cat "$folder/$name.json"
 done
-echo "ERROR: (NotThought) this script does not know that" >&2
+echo "ERROR: (NotPrepared) the fake az has no answer for this command" >&2
 exit 3
 """
 
 
 @dataclass(frozen=True)
 class FakeAz:
+    """The script `az` in its own folder, which goes on the PATH."""
+
     folder: Path
 
     @classmethod
     def install(cls, folder: Path) -> "FakeAz":
-        """A folder for the PATH."""
+        """Create the folder and the script."""
         folder.mkdir()
         program = folder / "az"
         program.write_text(_SCRIPT.format(folder=shlex.quote(str(folder))))
@@ -33,13 +35,14 @@ class FakeAz:
         return cls(folder)
 
     def answer(self, words: str, value: object) -> None:
-        """What the command that begins with these words prints."""
+        """Set the JSON that commands print if they begin with these words."""
         (self.folder / f"{words.replace(' ', '+')}.json").write_text(json.dumps(value))
 
-    def complain(self, text: str) -> None:
-        """Every command fails with these words."""
-        (self.folder / "complaint").write_text(text)
+    def fail(self, text: str) -> None:
+        """Let every command fail with this text on stderr."""
+        (self.folder / "error").write_text(text)
 
     @property
-    def asked(self) -> list[str]:
-        return (self.folder / "asked").read_text().splitlines()
+    def commands(self) -> list[str]:
+        """The arguments of all commands so far, one line each."""
+        return (self.folder / "commands").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Small servers that answer as they are told, over http or https."""
+"""Small HTTP and HTTPS servers whose replies a test defines."""
 
 import json
 import ssl
@@ -12,6 +12,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reply:
+    """A response of a test server. `body` is sent as JSON; None sends no body."""
+
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: object = None
@@ -20,10 +22,14 @@ class Reply:
 type Rule = Callable[[str, str], Reply]
 
 
-@contextmanager
-def serving(rule: Rule, identity: Path | None = None) -> Iterator[str]:
-    """Answer by a rule (method, path); the base URL. With an identity (PEM of key and certificate) by https."""
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore clients that disconnect: tests cause this on purpose."""
+
+
+def _handler(rule: Rule) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -43,13 +49,21 @@ def serving(rule: Rule, identity: Path | None = None) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 its name in the base class
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
+    return Handler
 
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A client that breaks off is what is tested."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+@contextmanager
+def serving(rule: Rule, identity: Path | None = None) -> Iterator[str]:
+    """Run a server on a free port, and yield its base URL.
+
+    Parameters
+    ----------
+    rule
+        Returns the reply for a method and a path.
+    identity
+        A PEM file with key and certificate. With it the server speaks https.
+    """
+    server = _Server(("127.0.0.1", 0), _handler(rule))
     scheme, host = "http", "127.0.0.1"
     if identity:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,7 @@
-"""A healthy set-up, on a laptop and in Azure, and what the doctor finds in it."""
+"""The world of the doctor's tests: a healthy set-up on a laptop and in Azure, and the means to break it.
+
+The local stack runs Azurite, the simulator and the host; this module adds a fake `az`, servers and faults.
+"""
 
 import io
 import os
@@ -11,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote_plus
 
-import aiohttp.connector
 import httpx
+import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
@@ -20,12 +23,12 @@ from pydantic import JsonValue
 
 from doctor import report
 from doctor.deployment import read_deployment
-from doctor.examination import CHECKS, Result, examine
-from doctor.finding import Mark
-from doctor.patient import Options, Patient
+from doctor.finding import Severity
 from doctor.probe import make_client
-from doctor.storage import POISON
-from doctor.veil import Veil
+from doctor.redactor import Redactor
+from doctor.runner import CHECKS, CheckResult, run_checks
+from doctor.storage import POISON_QUEUE
+from doctor.target import Options, Target
 from local.stack.stack import APP_ID, ROOT, Stack, running
 from local.stack.stack import Options as StackOptions
 from shared.domain.calls import Call, Termination, TerminationSource
@@ -37,19 +40,20 @@ from shared.storage.store import SHARDS
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
 from tests.doctor.servers import Reply, Rule, serving
+from tests.support.trust import trust_in_aiohttp
 
 TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
-IDENTITY = "11111111-aaaa-4bbb-8ccc-000000000001"  # client id of the app's identity
+IDENTITY = "11111111-aaaa-4bbb-8ccc-000000000001"  # the client id of the app's identity
 PRINCIPAL = "11111111-aaaa-4bbb-8ccc-000000000002"  # its object id
 SECRET = "hush-hush-a-client-secret"
 SECRETS = (SECRET, "hush-hush-another", "hush-hush-key-of-storage")
-SLOW = {"functions"}  # starts a process; seeded by itself
-NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+SLOW = {"functions"}  # the check starts a process; only its own scenarios run it
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
 @dataclass
 class Plan:
-    """What the doctor is given: changes to a healthy set-up."""
+    """The input of the doctor. A scenario changes it, so it is not frozen."""
 
     settings: dict[str, str]
     root: Path = ROOT
@@ -61,32 +65,40 @@ class Plan:
 
 
 class World:
-    """What is running, and the means to spoil it. Everything that was spoilt is whole again after `mend`."""
+    """The running set-up, and methods that break it. `restore` undoes all of them."""
 
     def __init__(self, stack: Stack, folder: Path, trusted: Path) -> None:
         self.stack = stack
         self.folder = folder
         self.trusted = trusted
         self.simulator = httpx.Client(base_url=stack.simulator, trust_env=False)
-        self._spoilt = False
+        self._storage_changed = False
         self._open = ExitStack()
-        self._environment: dict[str, str | None] = {}
+        self._environment = pytest.MonkeyPatch()
         connection = stack.storage.connection_string
         self._table = TableClient.from_connection_string(connection, TABLE_NAME)
-        self._poison = QueueClient.from_connection_string(connection, POISON)
+        self._poison = QueueClient.from_connection_string(connection, POISON_QUEUE)
         self.az = FakeAz.install(folder / "az")
         key = {"x-functions-key": stack.function_key}
         httpx.post(f"{stack.api}/keep-alive", headers=key, timeout=30, trust_env=False).raise_for_status()
 
     def local(self) -> Plan:
-        """The healthy set-up on a laptop."""
+        """Return the plan of a healthy set-up on a laptop."""
         settings = self.stack.settings() | {"GRAPH_TENANT_ID": TENANT, "GRAPH_CLIENT_SECRET": SECRET}
         return Plan(settings, webhook=f"{self.stack.api}/notifications", url=self.stack.address)
 
     def deployed(self) -> Plan:
-        """The healthy set-up in Azure, as `az` tells it. Its storage is a server that knows the login of az."""
-        storage = self.serve(healthy_storage, tls=True)
-        settings = {
+        """Return the plan of a healthy set-up in Azure, as the fake `az` describes it.
+
+        Its storage is a server that accepts the token of `az`.
+        """
+        self._answer_as_azure()
+        self.setenv("PATH", f"{self.az.folder}{os.pathsep}{os.environ['PATH']}")
+        settings = self._deployed_settings(self.serve(healthy_storage, tls=True))
+        return Plan(settings, deployed=True, webhook=self.local().webhook, url=self.stack.address)
+
+    def _deployed_settings(self, storage: str) -> dict[str, str]:
+        return {
             "AzureWebJobsStorage__accountName": "hostaccount",
             "AzureWebJobsStorage__credential": "managedidentity",
             "AzureWebJobsStorage__clientId": IDENTITY,
@@ -106,20 +118,22 @@ class World:
             "GRAPH_BASE_URL": self.stack.simulator,
             "NOTIFICATION_METADATA_URLS": self.stack.settings()["NOTIFICATION_METADATA_URLS"],
         }
+
+    def _answer_as_azure(self) -> None:
         self.az.answer("functionapp show", SITE)
-        names = [{"name": f"keeper/{name}"} for name in FUNCTIONS]
-        self.az.answer("functionapp function list", names)
+        self.az.answer("functionapp function list", [{"name": f"keeper/{name}"} for name in FUNCTIONS])
         self.az.answer("role assignment list", ROLES)
         self.az.answer("rest", {"value": [{"appRoleId": "284383ee-7f6e-4e40-a2a8-e85dcb029101"}]})
-        soon = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
-        token = {"accessToken": "hush-hush-another", "expires_on": int(soon), "expiresOn": "2099-01-01 00:00:00.000000"}
+        expiry = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
+        token = {
+            "accessToken": "hush-hush-another",
+            "expires_on": int(expiry),
+            "expiresOn": "2099-01-01 00:00:00.000000",
+        }
         self.az.answer("account get-access-token", token | {"tokenType": "Bearer"})
-        plan = Plan(settings, deployed=True, webhook=self.local().webhook, url=self.stack.address)
-        self.setenv("PATH", f"{self.az.folder}{os.pathsep}{os.environ['PATH']}")
-        return plan
 
-    async def examine(self, plan: Plan) -> list[Result]:
-        """The checks in this process. Whatever they find, no secret is in the report."""
+    async def run_checks(self, plan: Plan) -> list[CheckResult]:
+        """Run the checks in this process, and assert that the report contains no secret."""
         deployment, settings = None, plan.settings
         if plan.deployed:
             self.az.answer("functionapp config appsettings list", [_setting(*each) for each in settings.items()])
@@ -128,31 +142,43 @@ class World:
             each for each in CHECKS if each.name not in plan.without and (not plan.only or each.name in plan.only)
         ]
         async with make_client() as client:
-            patient = Patient(Options(plan.root, None, plan.webhook, plan.url), settings, client, deployment)
-            results = await examine(patient, checks)
-        told = io.StringIO()
-        report.as_text(results, Veil({}), told, verbose=True)  # the checks themselves, not only the veil, keep quiet
-        text = told.getvalue() + report.as_json(results, Veil({}))
+            target = Target(Options(plan.root, None, plan.webhook, plan.url), settings, client, deployment)
+            results = await run_checks(target, checks)
+        printed = io.StringIO()
+        # With an empty redactor: the checks themselves must not put secrets into their findings.
+        report.as_text(results, Redactor({}), printed, verbose=True)
+        text = printed.getvalue() + report.as_json(results, Redactor({}))
         assert [each for each in (*SECRETS, self.stack.function_key) if each in text] == []
         return results
 
     def serve(self, rule: Rule, *, tls: bool = False, identity: Path | None = None) -> str:
-        """A server until the end of the test, by default one that is trusted."""
+        """Start a server that runs until the end of the test, and return its URL.
+
+        With `tls` its certificate is trusted. `identity` is the file of another certificate.
+        """
         return self._open.enter_context(serving(rule, identity or (self.folder / "server.pem" if tls else None)))
 
     def control(self, method: str, path: str, **body: JsonValue) -> None:
+        """Send a request to the simulator's control API."""
         answer = self.simulator.request(method, f"/control{path}", json=body)
         assert answer.is_success, answer.text
 
-    def fault(self, **wanted: JsonValue) -> None:
-        self.control("POST", "/faults", **wanted)
+    def fault(self, **fault: JsonValue) -> None:
+        """Add a fault to the simulator."""
+        self.control("POST", "/faults", **fault)
 
     def setenv(self, name: str, value: str | None) -> None:
-        self._environment.setdefault(name, os.environ.get(name))
-        _set(name, value)
+        """Set an environment variable, or remove it if `value` is None."""
+        if value is None:
+            self._environment.delenv(name, raising=False)
+        else:
+            self._environment.setenv(name, value)
 
     def root(self, **files: str | None) -> Path:
-        """A copy of the app's folder, with some files changed or, by None, removed; `_` in a name is a dot."""
+        """Copy the app's folder with changed files, and return the copy.
+
+        None removes a file. `__` in a keyword stands for a dot.
+        """
         copy = self.folder / "app"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -167,11 +193,11 @@ class World:
                 path.write_text(text)
         return copy
 
-    def watermarks(self, age: timedelta | None) -> None:
-        """All shards were swept so long ago; None: never."""
-        self._spoilt = True
-        began = datetime.now(UTC) - (age or timedelta())
-        row = to_row(Watermark(began, began))
+    def set_watermarks(self, age: timedelta | None) -> None:
+        """Store watermarks of a sweep of all shards that long ago; None removes them."""
+        self._storage_changed = True
+        started = datetime.now(UTC) - (age or timedelta())
+        row = to_row(Watermark(started, started))
         for shard in range(SHARDS):
             if age is None:
                 self._table.delete_entity(shard_key(shard), WATERMARK_ROW)
@@ -179,41 +205,41 @@ class World:
                 self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK_ROW, **row})
 
     def end_a_call(self, code: int, subcode: int) -> None:
-        """A call that ended just now, on record."""
-        self._spoilt = True
+        """Store a call that ended now."""
+        self._storage_changed = True
         at, call_id = datetime.now(UTC), "lapsed"
         call = Call(call_id, TENANT, "terminated", at, at)
         call = replace(call, ended_at=at, termination=_termination(code, subcode))
         for key in (ended_key(call_id), recent_key(at, call_id)):
             self._table.upsert_entity({"PartitionKey": "00", "RowKey": key, **to_row(call)})
 
-    def poison(self) -> None:
-        self._spoilt = True
+    def add_poison_message(self) -> None:
+        """Put a message on the poison queue."""
+        self._storage_changed = True
         self._poison.create_queue()
-        self._poison.send_message("never mind")
+        self._poison.send_message("a failed wake-up")
 
-    def mend(self) -> None:
-        """Make everything whole again."""
+    def restore(self) -> None:
+        """Undo all changes, and stop the servers of the test."""
         self._open.close()
-        for name, value in self._environment.items():
-            _set(name, value)
-        self._environment.clear()
+        self._environment.undo()
         self.control("POST", "/reset")
-        if self._spoilt:
-            self._mend_storage()
+        if self._storage_changed:
+            self._restore_storage()
         for path in self.az.folder.iterdir():
             if path.name != "az":
                 path.unlink()
 
-    def _mend_storage(self) -> None:
+    def _restore_storage(self) -> None:
         with suppress(ResourceNotFoundError):
             self._poison.delete_queue()
         for row in list(self._table.query_entities("PartitionKey eq '00' and RowKey lt 's'")):
             self._table.delete_entity(row)
-        self.watermarks(timedelta())
-        self._spoilt = False
+        self.set_watermarks(timedelta())
+        self._storage_changed = False
 
     def close(self) -> None:
+        """Close the clients."""
         self._open.close()
         for client in (self.simulator, self._table, self._poison):
             client.close()
@@ -240,18 +266,19 @@ ROLES: list[JsonValue] = [
 ]
 
 
-def named(results: list[Result]) -> set[str]:
-    """The names of what is wrong."""
-    return {each.name for result in results for each in result.findings if each.mark in {Mark.WARN, Mark.FAIL}}
+def fault_names(results: list[CheckResult]) -> set[str]:
+    """Return the names of the faults that were found."""
+    problems = {Severity.WARN, Severity.FAIL}
+    return {each.name for result in results for each in result.findings if each.severity in problems}
 
 
-def skipped(results: list[Result]) -> dict[str, str]:
-    """Why a check was not made."""
-    return {each.name: each.what for result in results for each in result.findings if each.mark is Mark.SKIP}
+def skipped(results: list[CheckResult]) -> dict[str, str]:
+    """Return the reason of each check that was not made."""
+    return {each.name: each.message for result in results for each in result.findings if each.severity is Severity.SKIP}
 
 
 def healthy_storage(method: str, path: str) -> Reply:
-    """Tables and queues of an account: all shards were swept just now, and that is all there is."""
+    """Answer as the tables and queues of an account whose only rows are fresh watermarks of all shards."""
     if f"RowKey eq '{WATERMARK_ROW}'" in unquote_plus(path):
         at = datetime.now(UTC)
         row = {"odata.etag": 'W/"1"', "PartitionKey": "00", "RowKey": WATERMARK_ROW}
@@ -269,25 +296,24 @@ def healthy_storage(method: str, path: str) -> Reply:
 
 
 def refused(status: int, code: str) -> Reply:
-    """How storage refuses."""
+    """Return a refusal of storage with this code."""
     return Reply(status, {"x-ms-error-code": code}, {"odata.error": {"code": code, "message": {"value": "No."}}})
 
 
 @contextmanager
 def running_world() -> Iterator[World]:
-    """All of it: Azurite, the simulator and the real host."""
+    """Run Azurite, the simulator and the real host."""
     options = StackOptions(speed=1, schedule="0 */15 * * * *", settings={"GRAPH_CLIENT_SECRET": SECRET})
     with TemporaryDirectory() as name, running(options) as stack:
         folder = Path(name)
-        authority, stranger = CertificateAuthority(), CertificateAuthority()
+        authority, untrusted = CertificateAuthority(), CertificateAuthority()
         authority.write_server_identity(folder / "server.pem")
-        stranger.write_server_identity(folder / "stranger.pem")
+        untrusted.write_server_identity(folder / "untrusted.pem")
         authority.write_certificate(folder / "authority.pem")
         trusted = folder / "trusted.pem"
         own = Path(stack.settings()["SSL_CERT_FILE"])
         trusted.write_bytes(own.read_bytes() + (folder / "authority.pem").read_bytes())
-        # aiohttp's context is made at its import, too early for SSL_CERT_FILE.
-        aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(trusted)
+        trust_in_aiohttp(trusted)
         world = World(stack, folder, trusted)
         try:
             yield world
@@ -296,15 +322,8 @@ def running_world() -> Iterator[World]:
 
 
 def _termination(code: int, subcode: int) -> Termination:
-    return Termination(TerminationSource.NOTIFICATION, "keepAlive did not come", "keepalive", code, subcode)
+    return Termination(TerminationSource.NOTIFICATION, "Graph received no keepAlive", "keepalive", code, subcode)
 
 
 def _setting(name: str, value: str) -> Mapping[str, JsonValue]:
     return {"name": name, "value": value, "slotSetting": False}
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import aiohttp.connector
 import httpx
 from azure_functions_runtime.bindings.datumdef import Datum
 from pydantic import JsonValue
@@ -29,6 +28,7 @@ from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
 from shared.storage.store import Change
 from shared.storage.table_store import TableCallStore
+from tests.support.trust import trust_in_aiohttp
 
 APP = function_app.app
 ROUTES = tuple(DECLARED)  # declared by the import of the app
@@ -234,8 +234,7 @@ def simulator_process(folder: Path, python: str) -> Iterator[tuple[str, str]]:
     with Children() as children:
         child = children.start("simulator", [*command, "--speed", "0", "--quiet"], cwd=ROOT)
         found = child.wait_for(r"simulator ready: (http://\S+?), (https://\S+)")
-        # aiohttp's context is made at its import, too early for SSL_CERT_FILE.
-        aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(ca_file)
+        trust_in_aiohttp(ca_file)
         with patch.dict(os.environ, SSL_CERT_FILE=str(ca_file)):
             yield found[1], found[2]
 

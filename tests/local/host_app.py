@@ -1,4 +1,4 @@
-"""Small function apps, written to a folder and run there by the real host process."""
+"""Builders of small function apps, and the real host process that runs them."""
 
 import os
 import subprocess
@@ -27,14 +27,14 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class RunningHost:
-    """The host process, and a client for it."""
+    """The host process and an HTTP client for it."""
 
     child: Child
     client: httpx.Client
 
 
 def write_app(folder: Path, code: str, host_json: str = '{"version": "2.0"}') -> Path:
-    """Write a function app; its code follows the imports that all of them need."""
+    """Write a function app to a folder, and return the folder. Common imports precede the code."""
     imports = "import asyncio, logging, time, typing\nimport azure.functions as func\n\n"
     (folder / "function_app.py").write_text(imports + dedent(code), encoding="utf-8")
     (folder / "host.json").write_text(host_json, encoding="utf-8")
@@ -43,7 +43,7 @@ def write_app(folder: Path, code: str, host_json: str = '{"version": "2.0"}') ->
 
 @contextmanager
 def running(root: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[RunningHost]:
-    """The host, ready, on a free port."""
+    """Run the host on a free port until the end of the block."""
     command = [*HOST, "--root", str(root), "--port", "0", *arguments]
     with Children() as children:
         child = children.start("host", command, env={**ENVIRONMENT, **(env or {})}, cwd=REPOSITORY)
@@ -53,7 +53,7 @@ def running(root: Path, *arguments: str, env: dict[str, str] | None = None) -> I
 
 
 def started(root: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A host that is expected to end by itself."""
+    """Run a host that ends by itself, and return its output."""
     return subprocess.run(
         [*HOST, "--root", str(root), *arguments],
         env={**os.environ, **ENVIRONMENT, **(env or {})},

@@ -1,4 +1,4 @@
-"""Temporary folders: gone with their run, and if that was killed, with the next one."""
+"""Temporary folders are removed at the end of their run or, if it was killed, by the next run."""
 
 import os
 import signal
@@ -20,31 +20,31 @@ with temporary_folder(Path(sys.argv[1])) as folder:
 """
 
 
-def test_a_folder_is_gone_after_the_block(tmp_path: Path) -> None:
+def test_a_folder_is_removed_after_the_block(tmp_path: Path) -> None:
     with temporary_folder(tmp_path) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_one_and_nothing_else_is(tmp_path: Path) -> None:
-    (begun, others) = tmp_path / f"{PREFIX}begun", tmp_path / f"{PREFIX}others"
-    begun.mkdir()
-    (begun / "in-use-by").touch()  # a run that has not come to lock it yet
-    others.mkdir()  # no marker: not ours
+def test_the_next_run_removes_only_the_folders_of_killed_runs(tmp_path: Path) -> None:
+    starting, foreign = tmp_path / f"{PREFIX}starting", tmp_path / f"{PREFIX}foreign"
+    starting.mkdir()
+    (starting / "in-use-by").touch()  # a run that has not locked it yet
+    foreign.mkdir()  # has no marker
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "in-use-by").write_text("1")
     (tmp_path / f"{PREFIX}link").symlink_to(elsewhere)
     owner = subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner.stdout:
-        left = Path(owner.stdout.readline().strip())
+        abandoned = Path(owner.stdout.readline().strip())
     with temporary_folder(tmp_path):
-        assert (left / "host.log").exists()  # it lives
+        assert (abandoned / "host.log").exists()  # its run is alive
 
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
-    assert left.exists()
+    assert abandoned.exists()
     with temporary_folder(tmp_path):
-        assert not left.exists()
+        assert not abandoned.exists()
     assert (elsewhere / "in-use-by").exists()
-    assert {begun, others, elsewhere} < set(tmp_path.iterdir())
+    assert {starting, foreign, elsewhere} < set(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The local host: HTTP triggers, over real HTTP."""
+"""The local host's HTTP triggers, over real HTTP."""
 
 import socket
 from collections.abc import Iterator
@@ -108,15 +108,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 @pytest.mark.parametrize(
     ("path", "function", "route"),
     [
-        ("/api/things/7", "by_id", {"id": "7"}),
-        (f"/api/things/{GUID}", "by_guid", {"id": GUID}),
-        ("/api/things/all", "all_things", {}),
-        ("/API/Things/ALL/", "all_things", {}),
-        ("/api/things/caf%C3%A9%20au%2Flait", "by_id", {"id": "café au%2Flait"}),
-        ("/api/files", "files", {}),
-        ("/api/files/a/b.txt", "files", {"rest": "a/b.txt"}),
-        ("/api/page", "page", {}),
-        ("/api/page/3", "page", {"number": "3"}),
+        pytest.param("/api/things/7", "by_id", {"id": "7"}, id="parameter"),
+        pytest.param(f"/api/things/{GUID}", "by_guid", {"id": GUID}, id="constraint before plain parameter"),
+        pytest.param("/api/things/all", "all_things", {}, id="literal before parameter"),
+        pytest.param("/API/Things/ALL/", "all_things", {}, id="upper case and final slash"),
+        pytest.param("/api/things/caf%C3%A9%20au%2Flait", "by_id", {"id": "café au%2Flait"}, id="encoded slash"),
+        pytest.param("/api/files", "files", {}, id="empty catch-all"),
+        pytest.param("/api/files/a/b.txt", "files", {"rest": "a/b.txt"}, id="catch-all"),
+        pytest.param("/api/page", "page", {}, id="optional parameter absent"),
+        pytest.param("/api/page/3", "page", {"number": "3"}, id="optional parameter present"),
     ],
 )
 def test_the_most_specific_route_is_called_with_its_parameters(
@@ -129,25 +129,23 @@ def test_the_most_specific_route_is_called_with_its_parameters(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/api/none"),
-        ("GET", "/"),
-        ("GET", "/apithings/7"),
-        ("GET", "/things/7"),
-        ("GET", "/api/things/7/8"),
-        ("GET", "/api/page/three"),
-        ("DELETE", "/api/things/7"),
-        ("HEAD", "/api/things/7"),
-        ("GET", "/api/off"),
+        pytest.param("GET", "/api/none", id="unknown path"),
+        pytest.param("GET", "/", id="root"),
+        pytest.param("GET", "/apithings/7", id="prefix without slash"),
+        pytest.param("GET", "/things/7", id="no prefix"),
+        pytest.param("GET", "/api/things/7/8", id="one segment too many"),
+        pytest.param("GET", "/api/page/three", id="violated constraint"),
+        pytest.param("DELETE", "/api/things/7", id="wrong method DELETE"),
+        pytest.param("HEAD", "/api/things/7", id="wrong method HEAD"),
+        pytest.param("GET", "/api/off", id="disabled function"),
     ],
 )
-def test_an_unknown_path_a_wrong_method_and_a_disabled_function_are_404_without_a_body(
-    host: RunningHost, method: str, path: str
-) -> None:
+def test_a_request_without_a_function_is_404_without_a_body(host: RunningHost, method: str, path: str) -> None:
     response = host.client.request(method, path)
     assert (response.status_code, response.content) == (404, b"")
 
 
-def test_the_function_sees_the_request_as_azures_host_sends_it(host: RunningHost) -> None:
+def test_the_function_gets_the_request_as_azures_host_sends_it(host: RunningHost) -> None:
     response = host.client.put(
         "/api/things/7?x=1&x=2&empty=&code=abc",
         content=b"\x00\xff",
@@ -165,19 +163,19 @@ def test_the_function_sees_the_request_as_azures_host_sends_it(host: RunningHost
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
-        ("/api/locked", {}, 401),
-        ("/api/locked", {"x-functions-key": "wrong"}, 401),
-        ("/api/locked?code=schl%C3%BCssel", {}, 401),
-        ("/api/locked", {"x-functions-key": FUNCTION_KEY}, 200),
-        ("/api/locked", {"x-functions-key": MASTER_KEY}, 200),
-        (f"/api/locked?code={FUNCTION_KEY}", {}, 200),
-        ("/api/vault", {"x-functions-key": FUNCTION_KEY}, 401),
-        (f"/api/vault?code={MASTER_KEY}", {}, 200),
-        ("/admin/host/status", {"x-functions-key": FUNCTION_KEY}, 401),
-        ("/admin/host/status", {"x-functions-key": MASTER_KEY}, 200),
+        pytest.param("/api/locked", {}, 401, id="no key"),
+        pytest.param("/api/locked", {"x-functions-key": "wrong"}, 401, id="wrong key"),
+        pytest.param("/api/locked?code=schl%C3%BCssel", {}, 401, id="wrong key that is not ASCII"),
+        pytest.param("/api/locked", {"x-functions-key": FUNCTION_KEY}, 200, id="function key"),
+        pytest.param("/api/locked", {"x-functions-key": MASTER_KEY}, 200, id="master key"),
+        pytest.param(f"/api/locked?code={FUNCTION_KEY}", {}, 200, id="function key in the query"),
+        pytest.param("/api/vault", {"x-functions-key": FUNCTION_KEY}, 401, id="function key for level admin"),
+        pytest.param(f"/api/vault?code={MASTER_KEY}", {}, 200, id="master key for level admin"),
+        pytest.param("/admin/host/status", {"x-functions-key": FUNCTION_KEY}, 401, id="function key for admin API"),
+        pytest.param("/admin/host/status", {"x-functions-key": MASTER_KEY}, 200, id="master key for admin API"),
     ],
 )
-def test_a_function_opens_to_the_keys_of_its_level_only(
+def test_a_function_requires_a_key_of_its_level(
     host: RunningHost, path: str, headers: dict[str, str], status: int
 ) -> None:
     response = host.client.get(path, headers=headers)
@@ -186,13 +184,13 @@ def test_a_function_opens_to_the_keys_of_its_level_only(
         assert response.content == b""
 
 
-def test_bytes_come_and_go_unchanged(host: RunningHost) -> None:
+def test_bytes_are_passed_unchanged(host: RunningHost) -> None:
     response = host.client.post("/api/bytes", content=bytes(range(256)))
     assert (response.status_code, response.content) == (201, bytes(range(256))[::-1])
     assert response.headers["content-type"] == "application/octet-stream"
 
 
-def test_headers_and_each_cookie_of_the_response_arrive(host: RunningHost) -> None:
+def test_headers_and_all_cookies_of_the_response_are_sent(host: RunningHost) -> None:
     response = host.client.get("/api/cookies")
     assert (response.status_code, response.headers["location"]) == (204, "/there")
     assert response.headers.get_list("set-cookie") == ["a=1; Path=/", "b=2; HttpOnly"]
@@ -204,25 +202,29 @@ def test_a_function_may_return_plain_text(host: RunningHost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
-    [("/api/broken", "this went wrong"), ("/api/nothing", "unable to encode"), ("/api/slow", "functionTimeout")],
+    ("path", "error"),
+    [
+        pytest.param("/api/broken", "this went wrong", id="exception"),
+        pytest.param("/api/nothing", "unable to encode", id="no return value"),
+        pytest.param("/api/slow", "functionTimeout", id="timeout"),
+    ],
 )
-def test_a_failed_invocation_is_500_without_a_body_and_its_reason_is_logged(
-    host: RunningHost, path: str, said: str
+def test_a_failed_invocation_is_500_without_a_body_and_its_error_is_logged(
+    host: RunningHost, path: str, error: str
 ) -> None:
     response = host.client.get(path)
     assert (response.status_code, response.content) == (500, b"")
-    host.child.wait_for(rf"invocation.finished function={path[5:]} result=failed .*error=.*{said}")
+    host.child.wait_for(rf"invocation.finished function={path.removeprefix('/api/')} result=failed .*error=.*{error}")
 
 
-def test_requests_run_side_by_side(host: RunningHost) -> None:
-    with ThreadPoolExecutor(1) as elsewhere:
-        waiting = elsewhere.submit(host.client.get, "/api/wait")
+def test_requests_run_concurrently(host: RunningHost) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(host.client.get, "/api/wait")
         assert host.client.get("/api/meet").text == "met"
         assert waiting.result(10).text == "met"
 
 
-def test_the_callers_trace_goes_on_and_every_invocation_has_its_own_id(host: RunningHost) -> None:
+def test_the_callers_trace_continues_and_each_invocation_has_its_own_id(host: RunningHost) -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     first = host.client.get("/api/things/1", headers={"traceparent": parent, "tracestate": "a=b"}).json()
     second = host.client.get("/api/things/1", headers={"traceparent": "nonsense"}).json()
@@ -243,9 +245,9 @@ def test_an_operator_lists_the_functions_and_runs_one_by_hand(host: RunningHost)
     assert host.client.post("/admin/functions/yearly", json={}).status_code == 401
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_connection_sends_what_is_written_at_once(address: str, tmp_path: Path) -> None:
-    """Else each body waits for the acknowledgement of its head: 40 ms on a kept connection."""
+@pytest.mark.parametrize("address", [pytest.param("127.0.0.1", id="IPv4"), pytest.param("::1", id="IPv6")])
+def test_a_connection_sends_data_at_once(address: str, tmp_path: Path) -> None:
+    """Without TCP_NODELAY each body waits for the ACK of its head: 40 ms on a kept connection."""
     listening = _listening_socket(Options(tmp_path, address=address, port=0))
     with listening, socket.create_connection(listening.getsockname()[:2]):
         accepted, _ = listening.accept()

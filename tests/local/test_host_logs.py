@@ -1,4 +1,4 @@
-"""The local host: its log lines."""
+"""The local host's log lines."""
 
 import logging
 
@@ -12,12 +12,12 @@ def line(*, colour: bool, level: int = logging.WARNING) -> str:
     return LineFormatter(colour=colour).format(record)
 
 
-def test_fields_follow_the_message_and_are_quoted_where_they_need_it() -> None:
-    _, said = line(colour=False).split(" ", 1)
-    assert said == 'warning app sweep.finished renewed=412 reason="two words" empty="" formula="a=b"'
+def test_fields_follow_the_message_and_are_quoted_if_necessary() -> None:
+    _, text = line(colour=False).split(" ", 1)
+    assert text == 'warning app sweep.finished renewed=412 reason="two words" empty="" formula="a=b"'
 
 
-def test_only_a_terminal_sees_colours_and_only_for_what_matters() -> None:
+def test_only_warnings_on_a_terminal_are_coloured() -> None:
     assert line(colour=True).startswith("\x1b[33m")
     assert "\x1b" not in line(colour=False)
     assert "\x1b" not in line(colour=True, level=logging.INFO)

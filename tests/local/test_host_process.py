@@ -1,4 +1,4 @@
-"""The local host: what it prints, what it refuses, and how it ends."""
+"""The local host as a process: its output, the apps that it refuses, and its end."""
 
 import json
 import signal
@@ -20,10 +20,11 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 async def hello(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse("hello")
 """
+MAX_SECOND_SIGNAL_SECONDS = 2  # well below the 5 s of grace after the first signal
 TWIN = HTTP[HTTP.index("@") :].replace("def hello", "def twin")
 
 
-def test_the_functions_are_listed_as_json_whatever_the_app_prints(tmp_path: Path) -> None:
+def test_functions_are_listed_as_json_even_if_the_app_prints(tmp_path: Path) -> None:
     write_app(
         tmp_path,
         f"""
@@ -54,20 +55,31 @@ app.register_functions(bp)
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
-        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package' (function_app.py, line 4)"),
-        ("def broken(:", "SyntaxError: invalid syntax (function_app.py, line 4)"),
-        ("raise SystemExit(3)", "function_app.py ended the process while it was imported"),
-        (
+        pytest.param(
+            "import no_such_package",
+            "ModuleNotFoundError: No module named 'no_such_package' (function_app.py, line 4)",
+            id="missing package",
+        ),
+        pytest.param("def broken(:", "SyntaxError: invalid syntax (function_app.py, line 4)", id="syntax error"),
+        pytest.param("raise SystemExit(3)", "function_app.py ended the process while it was imported", id="exit"),
+        pytest.param(
             "nap = asyncio.sleep(0)\ntry: asyncio.run(nap)\nfinally: nap.close()",
             "asyncio.run() cannot be called from a running event loop",
+            id="asyncio.run at import",
         ),
-        ("x = 1", "Could not find top level function app instances in function_app.py"),
-        ("app = func.FunctionApp()", "0 functions found: the app in function_app.py registers none"),
-        (f"{HTTP}\nother = app", "More than one FunctionApp or other top level function app instances are defined"),
-        (f"{HTTP}\nanother = func.FunctionApp()", "More than one FunctionApp"),
-        (
+        pytest.param("x = 1", "Could not find top level function app instances in function_app.py", id="no app"),
+        pytest.param(
+            "app = func.FunctionApp()", "0 functions found: the app in function_app.py registers none", id="empty app"
+        ),
+        pytest.param(
+            f"{HTTP}\nother = app",
+            "More than one FunctionApp or other top level function app instances are defined",
+            id="two names for one app",
+        ),
+        pytest.param(f"{HTTP}\nanother = func.FunctionApp()", "More than one FunctionApp", id="two apps"),
+        pytest.param(
             """
             app = func.FunctionApp()
 
@@ -76,8 +88,9 @@ app.register_functions(bp)
             async def work(message: func.QueueMessage, out: func.Out[list[str]]) -> None: ...
             """,
             "cannot load the work function: binding out has invalid non-type annotation",
+            id="invalid annotation",
         ),
-        (
+        pytest.param(
             """
             app = func.FunctionApp()
 
@@ -85,10 +98,11 @@ app.register_functions(bp)
             async def tick(clock: func.TimerRequest) -> None: ...
             """,
             "cannot load the tick function: the following parameters are declared in Python but not in the function",
+            id="parameter without binding",
         ),
     ],
 )
-def test_an_app_that_azure_would_not_load_is_refused_in_one_line(tmp_path: Path, code: str, said: str) -> None:
+def test_an_app_that_azure_would_not_load_is_refused_in_one_line(tmp_path: Path, code: str, message: str) -> None:
     write_app(tmp_path, code)
     for arguments in (["--list"], ["--port", "0"]):
         ended = started(tmp_path, *arguments)
@@ -96,11 +110,11 @@ def test_an_app_that_azure_would_not_load_is_refused_in_one_line(tmp_path: Path,
         assert ended.returncode == 1
         assert len(lines) == 1
         assert lines[0].startswith("host: ")
-        assert said in lines[0]
+        assert message in lines[0]
         assert "host ready" not in ended.stdout
 
 
-def test_the_traceback_is_shown_to_those_who_ask(tmp_path: Path) -> None:
+def test_verbose_prints_the_traceback(tmp_path: Path) -> None:
     write_app(tmp_path, "import no_such_package")
     ended = started(tmp_path, "--list", "--verbose")
     assert "Traceback (most recent call last)" in ended.stderr
@@ -108,16 +122,25 @@ def test_the_traceback_is_shown_to_those_who_ask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
-        (HTTP.replace("hello/{id}", "admin-area"), "function hello: its route must not begin with admin or runtime"),
-        (HTTP.replace("{id}", "{id:phone}"), "function hello: the local host does not know this constraint"),
-        (HTTP.replace("{id}", "a{id}"), "function hello: the local host does not know this part of its route: a{id}"),
-        (
-            HTTP + HTTP[HTTP.index("@") :].replace("def hello", "def twin"),
-            "functions hello and twin have the same route",
+        pytest.param(
+            HTTP.replace("hello/{id}", "admin-area"),
+            "function hello: its route must not begin with admin or runtime",
+            id="reserved route",
         ),
-        (
+        pytest.param(
+            HTTP.replace("{id}", "{id:phone}"),
+            "function hello: the local host does not support this constraint",
+            id="unknown constraint",
+        ),
+        pytest.param(
+            HTTP.replace("{id}", "a{id}"),
+            "function hello: the local host does not support this part of its route: a{id}",
+            id="prefix before a parameter",
+        ),
+        pytest.param(HTTP + TWIN, "functions hello and twin have the same route", id="one route twice"),
+        pytest.param(
             """
             app = func.FunctionApp()
 
@@ -125,57 +148,74 @@ def test_the_traceback_is_shown_to_those_who_ask(tmp_path: Path) -> None:
             async def tick(timer: func.TimerRequest) -> None: ...
             """,
             "function tick needs the setting SCHEDULE_OF_THE_TEST: set it in the environment or in local.settings.json",
+            id="missing setting",
         ),
-        (
+        pytest.param(
             """
             app = func.FunctionApp()
 
             @app.timer_trigger(arg_name="timer", schedule="every minute")
             async def tick(timer: func.TimerRequest) -> None: ...
             """,
-            "function tick: 'every minute' is no NCRONTAB expression",
+            "function tick: 'every minute' is not an NCRONTAB expression",
+            id="wrong schedule",
         ),
-        (
+        pytest.param(
             """
             app = func.FunctionApp()
 
             @app.blob_trigger(arg_name="blob", path="in/{name}", connection="AzureWebJobsStorage")
             async def read(blob: func.InputStream) -> None: ...
             """,
-            "function read: the local host has no binding blobTrigger",
+            "function read: the local host does not support the binding blobTrigger",
+            id="unsupported trigger",
         ),
     ],
 )
-def test_a_binding_that_cannot_work_stops_the_host_with_one_line(tmp_path: Path, code: str, said: str) -> None:
+def test_a_binding_that_cannot_work_stops_the_host_with_one_line(tmp_path: Path, code: str, message: str) -> None:
     write_app(tmp_path, code)
     ended = started(tmp_path, "--port", "0", "--quiet")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.splitlines()[-1].startswith(f"host: {said}")
+    assert ended.stderr.splitlines()[-1].startswith(f"host: {message}")
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
-        ("host.json", None, "no host.json in"),
-        ("host.json", "{", "host.json cannot be read"),
-        ("host.json", '{"version": "1.0"}', "host.json: version: Input should be '2.0'"),
-        (
+        pytest.param("host.json", None, "no host.json in", id="no host.json"),
+        pytest.param("host.json", "{", "host.json cannot be read", id="incomplete host.json"),
+        pytest.param(
+            "host.json", '{"version": "1.0"}', "host.json: version: Input should be '2.0'", id="host.json 1.0"
+        ),
+        pytest.param(
             "host.json",
             '{"version": "2.0", "extensions": {"queues": {"batchSize": 99}}}',
             "host.json: extensions.queues.batchSize: Input should be less than or equal to 32",
+            id="batchSize too large",
         ),
-        ("host.json", '{"version": "2.0", "functionTimeout": "5m"}', "host.json: functionTimeout: Value error, '5m'"),
-        (
+        pytest.param(
+            "host.json",
+            '{"version": "2.0", "functionTimeout": "5m"}',
+            "host.json: functionTimeout: Value error, '5m'",
+            id="wrong duration",
+        ),
+        pytest.param(
             "local.settings.json",
             '{"Values": {"A": 1}}',
             "local.settings.json: Values.A: Input should be a valid str",
+            id="number as a setting",
         ),
-        ("local.settings.json", '{"IsEncrypted": true}', "local.settings.json: IsEncrypted: Input should be False"),
-        ("function_app.py", None, "no function_app.py in"),
+        pytest.param(
+            "local.settings.json",
+            '{"IsEncrypted": true}',
+            "local.settings.json: IsEncrypted: Input should be False",
+            id="encrypted settings",
+        ),
+        pytest.param("function_app.py", None, "no function_app.py in", id="no function_app.py"),
     ],
 )
-def test_a_file_that_is_missing_or_wrong_is_named(tmp_path: Path, file: str, content: str | None, said: str) -> None:
+def test_a_missing_or_wrong_file_is_named(tmp_path: Path, file: str, content: str | None, message: str) -> None:
     write_app(tmp_path, HTTP)
     if content is None:
         (tmp_path / file).unlink()
@@ -183,7 +223,7 @@ def test_a_file_that_is_missing_or_wrong_is_named(tmp_path: Path, file: str, con
         (tmp_path / file).write_text(content)
     ended = started(tmp_path, "--port", "0")
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"host: {said}")
+    assert ended.stderr.startswith(f"host: {message}")
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -196,7 +236,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert ended.stderr.startswith(f"host: port {port} is in use")
 
 
-def test_the_environment_wins_over_local_settings_and_the_app_sees_both(tmp_path: Path) -> None:
+def test_the_environment_overrides_local_settings_and_the_app_has_both(tmp_path: Path) -> None:
     write_app(
         tmp_path,
         """
@@ -215,13 +255,13 @@ def test_the_environment_wins_over_local_settings_and_the_app_sees_both(tmp_path
         assert host.client.get("/seen").text == "environment file Development"
 
 
-def test_the_app_comes_last_on_the_path_as_in_azure(tmp_path: Path) -> None:
-    """So that a package that shadows one of the app's own shows here, too."""
+def test_the_apps_folder_is_last_on_the_path_as_in_azure(tmp_path: Path) -> None:
+    """Otherwise a package that shadows a module of the app would fail in Azure only."""
     write_app(tmp_path, f"import sys\nassert sys.path[-1] == {str(tmp_path)!r}\nassert '' not in sys.path\n{HTTP}")
     assert started(tmp_path, "--list").returncode == 0
 
 
-def test_made_up_keys_are_printed_unless_it_is_told_to_be_quiet(tmp_path: Path) -> None:
+def test_random_keys_are_printed_unless_quiet(tmp_path: Path) -> None:
     write_app(tmp_path, HTTP.replace("ANONYMOUS", "FUNCTION"))
     with running(tmp_path, env={"LOCAL_FUNCTION_KEY": ""}) as host:
         key = host.child.wait_for(r"^LOCAL_FUNCTION_KEY=(\S{20,})$")[1]
@@ -237,13 +277,13 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 @app.route("slow")
 async def slow(req: func.HttpRequest) -> func.HttpResponse:
-    logging.info("slow has begun")
+    logging.info("slow has started")
     await asyncio.sleep(float(req.params["seconds"]))
     return func.HttpResponse("done")
 
 @app.route("stuck")
 def stuck(req: func.HttpRequest) -> func.HttpResponse:
-    logging.info("stuck has begun")
+    logging.info("stuck has started")
     time.sleep(60)
 
 @app.timer_trigger(arg_name="timer", schedule="* * * * * *", run_on_startup=True)
@@ -252,15 +292,17 @@ async def tick(timer: func.TimerRequest) -> None:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_runs_finish_and_starts_nothing_new(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGINT, id="Ctrl-C")]
+)
+def test_a_signal_lets_running_invocations_finish_and_starts_no_others(tmp_path: Path, number: signal.Signals) -> None:
     write_app(tmp_path, SLOW)
     answers: list[str] = []
     with running(tmp_path) as host:
         url = f"{host.client.base_url}/api/slow?seconds=2"
         request = Thread(target=lambda: answers.append(httpx.get(url).text))
         request.start()
-        host.child.wait_for("slow has begun")
+        host.child.wait_for("slow has started")
         host.child.send(number)
         assert host.child.wait(10) == 0
         request.join()
@@ -282,7 +324,7 @@ async def client(req: func.HttpRequest) -> func.HttpResponse:
 """
 
 
-def test_clients_that_live_as_long_as_the_process_are_not_lamented_at_its_end(tmp_path: Path) -> None:
+def test_clients_that_the_app_does_not_close_are_not_logged_at_the_end(tmp_path: Path) -> None:
     write_app(tmp_path, CLIENT)
     with running(tmp_path) as host:
         assert host.client.get("/api/client").text == "made"
@@ -291,12 +333,12 @@ def test_clients_that_live_as_long_as_the_process_are_not_lamented_at_its_end(tm
         assert host.child.output.splitlines()[-1].endswith("host.stopping")
 
 
-def test_a_function_that_does_not_end_does_not_hold_up_the_host(tmp_path: Path) -> None:
+def test_a_function_that_does_not_end_does_not_keep_the_host_running(tmp_path: Path) -> None:
     write_app(tmp_path, SLOW)
     with running(tmp_path) as host:
-        request = Thread(target=_ignored, args=(f"{host.client.base_url}/api/stuck",))
+        request = Thread(target=_get_ignoring_errors, args=(f"{host.client.base_url}/api/stuck",))
         request.start()
-        host.child.wait_for("stuck has begun")
+        host.child.wait_for("stuck has started")
         host.child.send(signal.SIGTERM)
         assert host.child.wait(15) == 0
         request.join()
@@ -305,15 +347,15 @@ def test_a_function_that_does_not_end_does_not_hold_up_the_host(tmp_path: Path) 
 def test_a_second_signal_ends_the_host_at_once(tmp_path: Path) -> None:
     write_app(tmp_path, SLOW)
     with running(tmp_path) as host:
-        request = Thread(target=_ignored, args=(f"{host.client.base_url}/api/slow?seconds=60",))
+        request = Thread(target=_get_ignoring_errors, args=(f"{host.client.base_url}/api/slow?seconds=60",))
         request.start()
-        host.child.wait_for("slow has begun")
+        host.child.wait_for("slow has started")
         host.child.send(signal.SIGTERM)
         host.child.wait_for("host.stopping")
         before = time.monotonic()
         host.child.send(signal.SIGTERM)
         assert host.child.wait(10) == 128 + signal.SIGTERM
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < MAX_SECOND_SIGNAL_SECONDS
         request.join()
 
 
@@ -329,8 +371,8 @@ def test_a_killed_host_can_be_started_again_on_its_port(tmp_path: Path) -> None:
         assert host.client.get("/api/hello/1").text == "hello"
 
 
-def test_it_imports_nothing_of_the_app_it_runs() -> None:
-    """Else it would agree with the app's mistakes."""
+def test_the_host_imports_nothing_of_the_product() -> None:
+    """A host that shared code with the app could share its mistakes."""
     for module in (REPOSITORY / "local" / "host").glob("*.py"):
         assert not any(
             line.strip().startswith(("import shared", "from shared", "import functions", "from functions"))
@@ -338,7 +380,7 @@ def test_it_imports_nothing_of_the_app_it_runs() -> None:
         )
 
 
-def test_a_host_that_is_not_there_is_an_error_with_its_words(tmp_path: Path) -> None:
+def test_a_host_that_does_not_start_is_an_error_with_its_output(tmp_path: Path) -> None:
     with (
         pytest.raises(ProcessError, match=r"host ended \(1\) before .*\n(?s:.*)host: no host\.json"),
         running(tmp_path),
@@ -346,7 +388,7 @@ def test_a_host_that_is_not_there_is_an_error_with_its_words(tmp_path: Path) -> 
         pass
 
 
-def _ignored(url: str) -> None:
+def _get_ignoring_errors(url: str) -> None:
     try:
         httpx.get(url, timeout=30)
     except httpx.HTTPError:

@@ -1,23 +1,24 @@
-"""The local host: queue triggers and outputs, on Azurite."""
+"""The local host's queue triggers and outputs, on Azurite."""
 
 import base64
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from azure.storage.queue import QueueServiceClient
 
-from local.host.queues import HIDDEN
+from local.host.queues import VISIBILITY_TIMEOUT
 from local.stack.azurite import Azurite
 from local.stack.azurite import running as azurite_running
 from tests.local.host_app import MASTER_KEY, running, started, write_app
+from tests.local.waiting import wait_until
 
+MARGIN = 15  # seconds for a loaded machine
 HOST_JSON = """{"version": "2.0", "extensions": {"queues": {"maxDequeueCount": 2, "batchSize": 4}}}"""
 CODE = """
     import json
@@ -30,9 +31,9 @@ CODE = """
         logging.info("got", extra={"text": text, "count": message.dequeue_count})
         if text == "bad":
             raise ValueError("no good")
-        if text.startswith("for"):
-            await asyncio.sleep(float(text[3:]))
-        if text == "tell":
+        if text.startswith("sleep"):
+            await asyncio.sleep(float(text.removeprefix("sleep")))
+        if text == "answer":
             answers.set([json.dumps([message.id, message.dequeue_count, message.pop_receipt,
                 message.insertion_time.isoformat(), message.expiration_time.isoformat(),
                 message.time_next_visible.isoformat()]), "second"])
@@ -40,7 +41,7 @@ CODE = """
 
 
 class Box:
-    """One queue of a test, by the ordinary SDK; its messages in base64, as the host's default is."""
+    """A client of one queue. Its messages are in base64, the host's default."""
 
     def __init__(self, connection: str, name: str) -> None:
         self.name = name
@@ -56,7 +57,7 @@ class Box:
         return [message.content for message in self._queue.peek_messages(32)]
 
     def count(self) -> int:
-        """All messages, the hidden ones too."""
+        """Return the number of messages, including hidden ones."""
         return self._queue.get_queue_properties().approximate_message_count or 0
 
     def create(self) -> None:
@@ -68,7 +69,7 @@ class Box:
 
 @pytest.fixture
 def name() -> str:
-    """A queue of this test's own: Azurite is shared."""
+    """The name of a queue for this test only, because tests share one Azurite."""
     return f"q{uuid4().hex[:12]}"
 
 
@@ -90,30 +91,26 @@ def env(azurite: str, name: str) -> dict[str, str]:
     return {"AzureWebJobsStorage": azurite, "QUEUE": name}
 
 
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until it holds: what happens in another process cannot be stepped."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+def seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
 
 
-def test_a_message_is_processed_and_gone_and_its_answers_are_sent(
+def test_a_processed_message_is_deleted_and_its_outputs_are_sent(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
-    with running(tmp_path, env=env) as host:  # it has created the queue by now
+    with running(tmp_path, env=env) as host:  # it has created the queue
         queue, answers = box(""), box("-out")
-        queue.put("tell")
+        queue.put("answer")
         host.child.wait_for("function=work result=succeeded")
-        until(lambda: queue.count() == 0)
-        told, second = answers.texts()
-    message_id, count, receipt, inserted, expires, visible = json.loads(told)
+        wait_until(lambda: queue.count() == 0)
+        first, second = answers.texts()
+    message_id, count, receipt, inserted, expires, visible = json.loads(first)
     assert (second, count, len(message_id) > 0, len(receipt) > 0) == ("second", 1, True, True)
     assert datetime.fromisoformat(inserted) <= datetime.fromisoformat(visible) < datetime.fromisoformat(expires)
 
 
-def test_a_failing_message_is_tried_again_and_then_moved_to_poison(
+def test_a_failing_message_is_retried_and_then_moved_to_poison(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
@@ -127,7 +124,7 @@ def test_a_failing_message_is_tried_again_and_then_moved_to_poison(
         assert "count=3" not in host.child.output
 
 
-def test_a_message_that_cannot_be_decoded_goes_to_poison_as_it_is(
+def test_an_undecodable_message_is_moved_to_poison_unchanged(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
@@ -138,22 +135,23 @@ def test_a_message_that_cannot_be_decoded_goes_to_poison_as_it_is(
         assert "root got" not in host.child.output
 
 
-def test_messages_are_processed_side_by_side_and_a_slow_one_holds_up_nobody(
+def test_messages_are_processed_concurrently_beside_a_slow_one(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
     with running(tmp_path, env=env) as host:
         queue = box("")
-        queue.put("for3")
-        host.child.wait_for("got text=for3")
-        for number in range(6):
+        queue.put("sleep3")
+        host.child.wait_for("got text=sleep3")
+        quick = range(4 + 2)  # more than batchSize
+        for number in quick:
             queue.put(f"quick {number}")
-        for number in range(6):
+        for number in quick:
             host.child.wait_for(f'got text="quick {number}"')
-        assert queue.count() >= 1  # the one of three seconds
+        assert queue.count() >= 1  # the message of three seconds
 
 
-def test_plain_text_messages_are_read_where_host_json_says_so(
+def test_plain_text_messages_are_read_with_encoding_none(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON.replace('"batchSize"', '"messageEncoding": "none", "batchSize"'))
@@ -162,28 +160,29 @@ def test_plain_text_messages_are_read_where_host_json_says_so(
         host.child.wait_for('got text="plain & <simple>" count=1')
 
 
-def test_a_message_runs_longer_than_it_is_hidden_without_being_given_out_twice(
+def test_a_long_message_stays_hidden_and_is_processed_once(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
     with running(tmp_path, env=env) as host:
         queue = box("")
-        queue.put(f"for{HIDDEN + 3}")
-        host.child.wait_for("function=work result=succeeded", HIDDEN + 15)
-        until(lambda: queue.count() == 0)
+        duration = VISIBILITY_TIMEOUT + timedelta(seconds=3)
+        queue.put(f"sleep{seconds(duration)}")
+        host.child.wait_for("function=work result=succeeded", seconds(duration) + MARGIN)
+        wait_until(lambda: queue.count() == 0)
         assert host.child.output.count("root got") == 1
 
 
-def test_the_message_of_a_killed_host_is_processed_by_the_next_one(
+def test_the_next_host_processes_the_message_of_a_killed_one(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
     with running(tmp_path, env=env) as host:
-        box("").put("for2")
-        host.child.wait_for("got text=for2 count=1")
+        box("").put("sleep2")
+        host.child.wait_for("got text=sleep2 count=1")
         host.child.kill()
     with running(tmp_path, env=env) as host:
-        host.child.wait_for("got text=for2 count=2", HIDDEN + 15)
+        host.child.wait_for("got text=sleep2 count=2", seconds(VISIBILITY_TIMEOUT) + MARGIN)
         host.child.wait_for("function=work result=succeeded")
 
 
@@ -195,7 +194,7 @@ def test_an_operator_runs_a_queue_function_by_hand(tmp_path: Path, env: dict[str
         host.child.wait_for("got text=hello count=1")
 
 
-def test_a_returned_value_and_raw_bytes_are_sent_too(
+def test_a_returned_value_and_raw_bytes_are_sent(
     tmp_path: Path, env: dict[str, str], box: Callable[[str], Box]
 ) -> None:
     write_app(
@@ -226,33 +225,35 @@ def test_a_returned_value_and_raw_bytes_are_sent_too(
         assert sorted(box("").texts()) == ["bytes", "object", "returned"]
 
 
-def test_an_outage_of_the_storage_is_logged_once_and_survived(tmp_path: Path, name: str) -> None:
+def test_the_host_survives_an_outage_of_storage_and_logs_it_once(tmp_path: Path, name: str) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
-    with ExitStack() as host_life, ExitStack() as storage_life:
-        storage = storage_life.enter_context(azurite_running())
+    with ExitStack() as host_stack, ExitStack() as storage_stack:
+        storage = storage_stack.enter_context(azurite_running())
         env = {"AzureWebJobsStorage": storage.connection_string, "QUEUE": name}
-        host = host_life.enter_context(running(tmp_path, env=env))
-        storage_life.close()
+        host = host_stack.enter_context(running(tmp_path, env=env))
+        storage_stack.close()
         host.child.wait_for("warning local.host queue.unreachable")
-        with azurite_running(queue_port=storage.queue_port):  # empty: the host makes the queue anew
+        with azurite_running(queue_port=storage.queue_port):  # empty: the host creates the queue again
             host.child.wait_for("info local.host queue.reachable")
             box = Box(storage.connection_string, name)
             box.put("after")
             host.child.wait_for("got text=after")
             box.close()
-        assert host.child.output.count("queue.unreachable queue=") <= 2  # the second as the storage went again
+        assert host.child.output.count("queue.unreachable queue=") <= 2  # the second when this storage ends
 
 
 @pytest.mark.parametrize(
-    ("connection", "said"),
+    ("connection", "message"),
     [
-        ("", "function work needs the setting AzureWebJobsStorage: a storage connection string"),
-        ("nonsense", "the setting AzureWebJobsStorage is no storage connection string"),
-        ("{unreachable}", "start Azurite, or correct the setting AzureWebJobsStorage"),
+        pytest.param(
+            "", "function work needs the setting AzureWebJobsStorage: a storage connection string", id="missing"
+        ),
+        pytest.param("nonsense", "the setting AzureWebJobsStorage is not a storage connection string", id="malformed"),
+        pytest.param("{unreachable}", "start Azurite, or correct the setting AzureWebJobsStorage", id="unreachable"),
     ],
 )
-def test_a_storage_that_cannot_be_used_stops_the_host_with_one_line(
-    tmp_path: Path, name: str, connection: str, said: str
+def test_an_unusable_storage_stops_the_host_with_one_line(
+    tmp_path: Path, name: str, connection: str, message: str
 ) -> None:
     write_app(tmp_path, CODE, HOST_JSON)
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -261,5 +262,5 @@ def test_a_storage_that_cannot_be_used_stops_the_host_with_one_line(
     ended = started(tmp_path, "--port", "0", "--quiet", env={"AzureWebJobsStorage": connection, "QUEUE": name})
     assert ended.returncode == 1
     assert [line for line in ended.stderr.splitlines() if "warning root" not in line] == [ended.stderr.splitlines()[-1]]
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""The local host: timer triggers."""
+"""The local host's timer triggers."""
 
 import re
 from datetime import UTC, datetime
@@ -16,32 +16,45 @@ SATURDAY = datetime(2026, 11, 21, 8, 7, 3, 500, UTC)
 @pytest.mark.parametrize(
     ("expression", "next_time"),
     [
-        ("0 */15 * * * *", "2026-11-21T08:15:00"),
-        ("*/15 * * * *", "2026-11-21T08:15:00"),
-        ("* * * * * *", "2026-11-21T08:07:04"),
-        ("30 7 8 * * *", "2026-11-21T08:07:30"),
-        ("0 0 12 * * 1-5", "2026-11-23T12:00:00"),
-        ("0 0 9 1 * MON", "2027-02-01T09:00:00"),  # the first of a month that is a Monday, not either of them
+        pytest.param("0 */15 * * * *", "2026-11-21T08:15:00", id="every 15 minutes"),
+        pytest.param("*/15 * * * *", "2026-11-21T08:15:00", id="five fields"),
+        pytest.param("* * * * * *", "2026-11-21T08:07:04", id="every second"),
+        pytest.param("30 7 8 * * *", "2026-11-21T08:07:30", id="daily with seconds"),
+        pytest.param("0 0 12 * * 1-5", "2026-11-23T12:00:00", id="weekdays, from a Saturday"),
+        # The next first of a month that is a Monday: both fields of the day must match.
+        pytest.param("0 0 9 1 * MON", "2027-02-01T09:00:00", id="day of month and day of week"),
     ],
 )
-def test_a_schedule_is_read_seconds_first_and_in_utc(expression: str, next_time: str) -> None:
+def test_a_schedule_has_seconds_first_and_is_in_utc(expression: str, next_time: str) -> None:
     assert Schedule.of(expression, function="tick").after(SATURDAY).isoformat() == f"{next_time}+00:00"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@hourly", "00:00:10", "0 0 0 31 2 *", "0 0 0 L * *", "0 0 * * * * *", "61 * * * * *"]
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("@hourly", id="nickname"),
+        pytest.param("00:00:10", id="time span"),
+        pytest.param("0 0 0 31 2 *", id="31 February"),
+        pytest.param("0 0 0 L * *", id="last day of month"),
+        pytest.param("0 0 * * * * *", id="seven fields"),
+        pytest.param("61 * * * * *", id="second 61"),
+    ],
 )
-def test_what_azure_would_refuse_as_a_schedule_is_refused(text: str) -> None:
-    with pytest.raises(HostError, match=r"function tick: .* is no NCRONTAB expression"):
+def test_a_schedule_that_azure_refuses_is_refused(text: str) -> None:
+    with pytest.raises(HostError, match=r"function tick: .* is not an NCRONTAB expression"):
         Schedule.of(text, function="tick")
 
 
-@pytest.mark.parametrize(("expression", "monitored"), [("0 * * * * *", True), ("*/30 * * * * *", False)])
+@pytest.mark.parametrize(
+    ("expression", "monitored"),
+    [pytest.param("0 * * * * *", True, id="every minute"), pytest.param("*/30 * * * * *", False, id="every 30 s")],
+)
 def test_only_schedules_of_a_minute_or_longer_have_a_status(expression: str, monitored: bool) -> None:
     assert Schedule.of(expression, function="tick").monitored is monitored
 
 
-def test_a_timer_fires_each_second_by_a_schedule_from_the_settings(tmp_path: Path) -> None:
+def test_a_timer_fires_by_a_schedule_from_the_settings(tmp_path: Path) -> None:
     write_app(
         tmp_path,
         """
@@ -59,7 +72,7 @@ def test_a_timer_fires_each_second_by_a_schedule_from_the_settings(tmp_path: Pat
         host.child.wait_for(rf"^(?!{first}).* info local.host invocation.finished function=tick result=succeeded")
 
 
-def test_a_run_on_start_up_comes_first_and_runs_never_overlap(tmp_path: Path) -> None:
+def test_the_start_up_run_comes_first_and_runs_never_overlap(tmp_path: Path) -> None:
     write_app(
         tmp_path,
         """
@@ -76,11 +89,11 @@ def test_a_run_on_start_up_comes_first_and_runs_never_overlap(tmp_path: Path) ->
     )
     with running(tmp_path) as host:
         host.child.wait_for("root in 3")
-        said = re.findall(r"root (in|out) (\d)", host.child.output)
-    assert said == [("in", "1"), ("out", "1"), ("in", "2"), ("out", "2"), ("in", "3")]
+        order = re.findall(r"root (in|out) (\d)", host.child.output)
+    assert order == [("in", "1"), ("out", "1"), ("in", "2"), ("out", "2"), ("in", "3")]
 
 
-def test_a_minutely_timer_is_told_its_status(tmp_path: Path) -> None:
+def test_a_timer_of_a_minute_or_longer_gets_its_status(tmp_path: Path) -> None:
     write_app(
         tmp_path,
         """

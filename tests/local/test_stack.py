@@ -1,4 +1,4 @@
-"""The whole on one machine: in which order it ends."""
+"""The local stack: the order in which its parts end."""
 
 import sys
 from collections.abc import Iterator

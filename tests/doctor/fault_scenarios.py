@@ -1,4 +1,8 @@
-"""Faults, each with the ways to bring it about in a healthy set-up."""
+"""Scenarios for the tests: for each fault, the ways to bring it about in a healthy set-up.
+
+`LOCAL` has the scenarios of a laptop, `DEPLOYED` of an app in Azure. A scenario changes the world or the plan; its
+`__name__` becomes the test's id.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,62 +18,74 @@ from simulator.tls import self_signed
 from tests.doctor.servers import Reply
 from tests.doctor.world import IDENTITY, NOWHERE, ROLES, SECRET, SITE, TENANT, Plan, World, refused
 
-type Seed = Callable[[World, Plan], None]
-type Seeds = dict[str, list[Seed]]
+type Scenario = Callable[[World, Plan], None]
+type Scenarios = dict[str, list[Scenario]]
 
-LOCAL: Seeds = {}
-DEPLOYED: Seeds = {}
-OTHER = "99999999-1111-4222-8333-444444444444"
+LOCAL: Scenarios = {}
+DEPLOYED: Scenarios = {}
+OTHER_TENANT = "99999999-1111-4222-8333-444444444444"
 
 
-def seeds(table: Seeds) -> Iterator[tuple[str, Seed]]:
-    for name, some in table.items():
-        for each in some:
+def scenarios(table: Scenarios) -> Iterator[tuple[str, Scenario]]:
+    """Yield each fault's name with each of its scenarios."""
+    for name, of_fault in table.items():
+        for each in of_fault:
             yield name, each
 
 
-def _seed(name: str, table: Seeds = LOCAL) -> Callable[[Seed], Seed]:
-    def keep(seed: Seed) -> Seed:
-        table.setdefault(name, []).append(seed)
-        return seed
+def _scenario(name: str, table: Scenarios = LOCAL) -> Callable[[Scenario], Scenario]:
+    """Return a decorator that registers a scenario of this fault."""
 
-    return keep
+    def register(scenario: Scenario) -> Scenario:
+        table.setdefault(name, []).append(scenario)
+        return scenario
+
+    return register
 
 
-def _settings(name: str, table: Seeds = LOCAL, /, **values: str) -> None:
-    """A fault of settings alone."""
+def _settings(name: str, table: Scenarios = LOCAL, /, **values: str) -> None:
+    """Register a scenario that only changes settings."""
 
-    @_seed(name, table)
-    def seed(_world: World, plan: Plan) -> None:
+    @_scenario(name, table)
+    def scenario(_world: World, plan: Plan) -> None:
         plan.settings |= values
 
-    seed.__name__ = "_".join(values)
+    scenario.__name__ = " ".join(f"{name}={value or 'empty'}" for name, value in values.items())
 
 
-def _answering(name: str, place: str, reply: Reply, **settings: str) -> None:
-    """A fault of what answers: a server at the place that this attribute, or setting, of the plan names."""
+def _answering(name: str, address: str, reply: Reply) -> None:
+    """Register a scenario with a server that always sends this reply.
 
-    @_seed(name)
-    def seed(world: World, plan: Plan) -> None:
+    `address` names the setting, or the attribute of the plan, that gets the server's address.
+    """
+
+    @_scenario(name)
+    def scenario(world: World, plan: Plan) -> None:
         base = world.serve(lambda _method, _path: reply)
-        plan.settings |= settings
-        if place in {"webhook", "url"}:
-            setattr(plan, place, base)
+        if address in {"webhook", "url"}:
+            setattr(plan, address, base)
         else:
-            plan.settings[place] = base
+            plan.settings[address] = base
 
-    seed.__name__ = f"{place} {reply.status}"
+    scenario.__name__ = f"{address} answers {_described(reply)}"
+
+
+def _described(reply: Reply) -> str:
+    content = reply.headers.get("Content-Type", "json" if reply.body else "no body")
+    return f"{reply.status} {content}"
 
 
 def _refused_token(name: str, code: str) -> None:
-    @_seed(name)
-    def seed(world: World, _plan: Plan) -> None:
+    """Register a scenario in which Entra refuses a token with this code."""
+
+    @_scenario(name)
+    def scenario(world: World, _plan: Plan) -> None:
         world.fault(operation="token", status=401, subcode="invalid_client", message=f"{code}: no. {SECRET}")
 
-    seed.__name__ = code
+    scenario.__name__ = f"Entra answers {code}"
 
 
-# --- settings -------------------------------------------------------------------------------------------------------
+# --- settings ---------------------------------------------------------------------------------------------------------
 
 _settings("setting-missing", GRAPH_APP_ID="")
 _settings("setting-missing", GRAPH_CREDENTIAL="certificate")
@@ -85,19 +101,19 @@ _settings("setting-example", GRAPH_APP_ID="00000000-0000-0000-0000-000000000000"
 _settings("cloud-china", GRAPH_CLOUD="china")
 
 
-@_seed("cloud-mismatch")
+@_scenario("cloud-mismatch")
 def _government_graph(_world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_BASE_URL": "https://graph.microsoft.us", "AZURE_AUTHORITY_HOST": ""}
-    plan.only = {"cloud"}  # nothing is asked of the real clouds
+    plan.only = {"cloud"}  # sends no request to the real clouds
 
 
-@_seed("cloud-mismatch")
+@_scenario("cloud-mismatch")
 def _government_authority(_world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_BASE_URL": "", "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us"}
     plan.only = {"cloud"}
 
 
-# --- the timer ------------------------------------------------------------------------------------------------------
+# --- the timer --------------------------------------------------------------------------------------------------------
 
 _settings("schedule-missing", KEEP_ALIVE_SCHEDULE="")
 _settings("schedule-unreadable", KEEP_ALIVE_SCHEDULE="every 15 minutes")
@@ -112,23 +128,23 @@ _settings("timer-disabled", AzureWebJobs_keep_alive_timer_Disabled="true")
 _settings("function-disabled", LOCAL, **{"AzureWebJobs.receive_notifications.Disabled": "true"})
 
 
-@_seed("lease-shortened")
+@_scenario("lease-shortened")
 def _real_graph(_world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_BASE_URL": "", "LEASE_DURATION": "PT30M"}
     plan.only = {"timing"}
 
 
-@_seed("function-timeout-short")
+@_scenario("function-timeout-short")
 def _little_time(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(functionTimeout="00:04:00"))
 
 
-@_seed("function-timeout-long")
+@_scenario("function-timeout-long")
 def _without_end(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(functionTimeout="-1"))
 
 
-# --- the app's folder -----------------------------------------------------------------------------------------------
+# --- the app's folder -------------------------------------------------------------------------------------------------
 
 
 def _host_json(**changes: object) -> str:
@@ -137,18 +153,18 @@ def _host_json(**changes: object) -> str:
     return json.dumps({name: value for name, value in document.items() if value is not None})
 
 
-@_seed("import-error")
+@_scenario("import-error")
 def _missing_package(world: World, plan: Plan) -> None:
     plan.root, plan.without = world.root(function_app__py="import a_package_that_is_missing\n"), set()
 
 
-@_seed("no-functions")
+@_scenario("no-functions")
 def _nothing_registered(world: World, plan: Plan) -> None:
     app = "import azure.functions as func\n\napp = func.FunctionApp()\n"
     plan.root, plan.without = world.root(function_app__py=app), set()
 
 
-@_seed("functions-missing")
+@_scenario("functions-missing")
 def _blueprint_forgotten(world: World, plan: Plan) -> None:
     app = (
         "import azure.functions as func\nfrom functions import service\n\n"
@@ -157,51 +173,51 @@ def _blueprint_forgotten(world: World, plan: Plan) -> None:
     plan.root, plan.without = world.root(function_app__py=app), set()
 
 
-@_seed("python-version")
+@_scenario("python-version")
 def _another_python(world: World, plan: Plan) -> None:
     plan.root = world.root(**{"__python-version": "3.11\n"})
 
 
-@_seed("host-json-wrong")
+@_scenario("host-json-wrong")
 def _broken_host_json(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json='{"version": "2.0",')
 
 
-@_seed("host-json-wrong")
+@_scenario("host-json-wrong")
 def _no_host_json(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=None)
 
 
-@_seed("bundle-missing")
+@_scenario("bundle-missing")
 def _no_bundle(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(extensionBundle=None))
 
 
-@_seed("queue-encoding")
+@_scenario("queue-encoding")
 def _plain_messages(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(extensions={"queues": {"messageEncoding": "none"}}))
 
 
-@_seed("route-prefix")
+@_scenario("route-prefix")
 def _no_prefix(world: World, plan: Plan) -> None:
     plan.root = world.root(host__json=_host_json(extensions={"http": {"routePrefix": ""}}))
 
 
-def _required(line: str) -> None:
-    @_seed("worker-in-requirements")
-    def seed(world: World, plan: Plan) -> None:
+def _requires(line: str) -> None:
+    @_scenario("worker-in-requirements")
+    def scenario(world: World, plan: Plan) -> None:
         plan.root = world.root(requirements__txt=f"httpx==0.28.1\nazure-functions-runtime==1.3.0\n{line}\n")
 
-    seed.__name__ = line
+    scenario.__name__ = line
 
 
-_required("azure-functions-worker==1.2.3")
-_required("azure_functions_runtime_v1==1.2.0")
-_required("grpcio==1.70.0")
-_required("protobuf==5.29.6")
+_requires("azure-functions-worker==1.2.3")
+_requires("azure_functions_runtime_v1==1.2.0")
+_requires("grpcio==1.70.0")
+_requires("protobuf==5.29.6")
 
 
-# --- storage --------------------------------------------------------------------------------------------------------
+# --- storage ----------------------------------------------------------------------------------------------------------
 
 _settings("host-storage-missing", AzureWebJobsStorage="")
 _settings("host-storage-identity", AzureWebJobsStorage__clientId=IDENTITY)
@@ -209,26 +225,26 @@ _settings("host-storage-identity", AzureWebJobsStorage__credential="managedident
 _settings("storage-connection-wrong", CALLS_STORAGE="hush-hush-key-of-storage")
 
 
-def _storage(name: str, status: int, code: str) -> None:
-    @_seed(name)
-    def seed(world: World, plan: Plan) -> None:
+def _storage_answers(name: str, status: int, code: str) -> None:
+    @_scenario(name)
+    def scenario(world: World, plan: Plan) -> None:
         base = world.serve(lambda _method, _path: refused(status, code))
         plan.settings["CALLS_STORAGE"] = (
             "DefaultEndpointsProtocol=http;AccountName=keeper;AccountKey=aHVzaC1odXNoLWtleS1vZi1zdG9yYWdl;"
             f"TableEndpoint={base}/keeper;QueueEndpoint={base}/keeper;"
         )
 
-    seed.__name__ = code
+    scenario.__name__ = f"storage answers {status} {code}"
 
 
-_storage("storage-role-missing", 403, "AuthorizationPermissionMismatch")
-_storage("storage-firewall", 403, "AuthorizationFailure")
-_storage("storage-key-disabled", 403, "KeyBasedAuthenticationNotPermitted")
-_storage("storage-key-wrong", 403, "AuthenticationFailed")
-_storage("storage-unreachable", 500, "InternalError")
+_storage_answers("storage-role-missing", 403, "AuthorizationPermissionMismatch")
+_storage_answers("storage-firewall", 403, "AuthorizationFailure")
+_storage_answers("storage-key-disabled", 403, "KeyBasedAuthenticationNotPermitted")
+_storage_answers("storage-key-wrong", 403, "AuthenticationFailed")
+_storage_answers("storage-unreachable", 500, "InternalError")
 
 
-@_seed("storage-unreachable")
+@_scenario("storage-unreachable")
 def _storage_away(world: World, plan: Plan) -> None:
     plan.settings["CALLS_STORAGE"] = (
         world.stack.storage.connection_string.replace("127.0.0.1:", "127.0.0.1:1")
@@ -237,7 +253,7 @@ def _storage_away(world: World, plan: Plan) -> None:
     )
 
 
-@_seed("storage-role-missing")
+@_scenario("storage-role-missing")
 def _role_of_the_identity(world: World, plan: Plan) -> None:
     world.setenv("IDENTITY_ENDPOINT", f"{world.stack.simulator}/msi/token")
     world.setenv("IDENTITY_HEADER", "hush-hush-another")
@@ -246,7 +262,7 @@ def _role_of_the_identity(world: World, plan: Plan) -> None:
     plan.settings |= {"CALLS_STORAGE": "", **uris}
 
 
-@_seed("storage-no-identity")
+@_scenario("storage-no-identity")
 def _no_identity_for_storage(world: World, plan: Plan) -> None:
     world.setenv("IDENTITY_ENDPOINT", f"{NOWHERE}/msi/token")
     world.setenv("IDENTITY_HEADER", "hush-hush-another")
@@ -257,7 +273,7 @@ def _no_identity_for_storage(world: World, plan: Plan) -> None:
     plan.settings |= {"CALLS_STORAGE": "", **uris}
 
 
-# --- the token ------------------------------------------------------------------------------------------------------
+# --- the token --------------------------------------------------------------------------------------------------------
 
 _refused_token("token-secret-expired", "AADSTS7000222")
 _refused_token("token-app-unknown", "AADSTS7000229")
@@ -266,17 +282,17 @@ _refused_token("token-refused", "AADSTS53003")
 _settings("authority-unreachable", AZURE_AUTHORITY_HOST="https://127.0.0.1:9")
 
 
-@_seed("token-secret-wrong")
+@_scenario("token-secret-wrong")
 def _secret_wrong(world: World, _plan: Plan) -> None:
     world.control("PUT", f"/apps/{APP_ID}", secret="another one")
 
 
-@_seed("token-app-unknown")
+@_scenario("token-app-unknown")
 def _not_in_this_tenant(world: World, _plan: Plan) -> None:
-    world.control("PUT", f"/apps/{APP_ID}", secret=SECRET, tenantIds=[OTHER])
+    world.control("PUT", f"/apps/{APP_ID}", secret=SECRET, tenantIds=[OTHER_TENANT])
 
 
-@_seed("token-federation-missing")
+@_scenario("token-federation-missing")
 def _no_federated_credential(world: World, plan: Plan) -> None:
     world.setenv("IDENTITY_ENDPOINT", f"{world.stack.simulator}/msi/token")
     world.setenv("IDENTITY_HEADER", "hush-hush-another")
@@ -284,46 +300,46 @@ def _no_federated_credential(world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_CREDENTIAL": "federated"}
 
 
-@_seed("token-no-managed-identity")
+@_scenario("token-no-managed-identity")
 def _no_identity(world: World, plan: Plan) -> None:
-    none = Reply(400, {}, {"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found"})
-    world.setenv("IDENTITY_ENDPOINT", world.serve(lambda _method, _path: none))
+    no_identity = Reply(400, {}, {"statusCode": 400, "message": "No User Assigned or Delegated Managed Identity found"})
+    world.setenv("IDENTITY_ENDPOINT", world.serve(lambda _method, _path: no_identity))
     world.setenv("IDENTITY_HEADER", "hush-hush-another")
     plan.settings |= {"GRAPH_CREDENTIAL": "managedIdentity"}
 
 
-@_seed("token-certificate-unreadable")
+@_scenario("token-certificate-unreadable")
 def _no_certificate(world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_CREDENTIAL": "certificate", "GRAPH_CERTIFICATE_PATH": str(world.folder / "none.pem")}
 
 
-@_seed("token-certificate-unreadable")
+@_scenario("token-certificate-unreadable")
 def _no_certificate_in_it(world: World, plan: Plan) -> None:
     path = world.folder / "empty.pem"
     path.write_text("nothing")
     plan.settings |= {"GRAPH_CREDENTIAL": "certificate", "GRAPH_CERTIFICATE_PATH": str(path)}
 
 
-@_seed("token-certificate-unknown")
+@_scenario("token-certificate-unknown")
 def _another_certificate(world: World, plan: Plan) -> None:
-    ours, theirs = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    sent_key, known_key = (rsa.generate_private_key(65537, 2048) for _ in range(2))
     path = world.folder / "bot.pem"
-    key = ours.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(key + self_signed("bot", ours).public_bytes(Encoding.PEM))
-    known = self_signed("bot", theirs).public_bytes(Encoding.PEM).decode()
+    key = sent_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(key + self_signed("bot", sent_key).public_bytes(Encoding.PEM))
+    known = self_signed("bot", known_key).public_bytes(Encoding.PEM).decode()
     world.control("PUT", f"/apps/{APP_ID}", certificate=known)
     plan.settings |= {"GRAPH_CREDENTIAL": "certificate", "GRAPH_CERTIFICATE_PATH": str(path)}
 
 
-# --- Graph ----------------------------------------------------------------------------------------------------------
+# --- Graph ------------------------------------------------------------------------------------------------------------
 
 
 def _graph(name: str, **fault: str | int) -> None:
-    @_seed(name)
-    def seed(world: World, _plan: Plan) -> None:
+    @_scenario(name)
+    def scenario(world: World, _plan: Plan) -> None:
         world.fault(operation="get", **fault)
 
-    seed.__name__ = "_".join(map(str, fault.values()))
+    scenario.__name__ = " ".join(f"{name}={value}" for name, value in fault.items())
 
 
 _graph("graph-no-consent", status=403, subcode=7504)
@@ -340,36 +356,38 @@ _answering("graph-not-graph", "GRAPH_BASE_URL", Reply(404, {"Date": formatdate()
 _answering("graph-not-graph", "GRAPH_BASE_URL", Reply(403, {"Date": formatdate()}, {"message": "no Route matched"}))
 
 
-@_seed("graph-role-missing")
+@_scenario("graph-role-missing")
 def _no_role(world: World, _plan: Plan) -> None:
     world.control("PUT", f"/apps/{APP_ID}", secret=SECRET, roles=["User.Read.All"])
 
 
-@_seed("graph-tls")
+@_scenario("graph-tls")
 def _graph_untrusted(world: World, plan: Plan) -> None:
     plan.settings["GRAPH_BASE_URL"] = world.serve(
-        lambda _method, _path: Reply(404), identity=world.folder / "stranger.pem"
+        lambda _method, _path: Reply(404), identity=world.folder / "untrusted.pem"
     )
 
 
-def _clock(seconds: int) -> None:
-    @_seed("clock-skewed")
-    def seed(world: World, plan: Plan) -> None:
+def _clock_skewed_by(seconds: int) -> None:
+    @_scenario("clock-skewed")
+    def scenario(world: World, plan: Plan) -> None:
         error = {"error": {"code": "8522", "message": "Call not found."}}
-        marks = {"request-id": "5d0b1a44-6c0f-4f0e-9d3c-2b8a7c1e6f90"}
+        graph_headers = {"request-id": "5d0b1a44-6c0f-4f0e-9d3c-2b8a7c1e6f90"}
         plan.settings["GRAPH_BASE_URL"] = world.serve(
-            lambda _method, _path: Reply(404, marks | {"Date": formatdate(time() + seconds, usegmt=True)}, error)
+            lambda _method, _path: Reply(
+                404, graph_headers | {"Date": formatdate(time() + seconds, usegmt=True)}, error
+            )
         )
 
-    seed.__name__ = f"by {seconds} s"
+    scenario.__name__ = f"by {seconds} s"
 
 
-_clock(90)
-_clock(-600)
+_clock_skewed_by(90)  # more than MAX_CLOCK_SKEW of 60 s and the second of the header
+_clock_skewed_by(-600)
 
-# --- what comes in --------------------------------------------------------------------------------------------------
+# --- inbound tokens and the webhook -----------------------------------------------------------------------------------
 
-_settings("audience-wrong", NOTIFICATION_AUDIENCES=f"api://{APP_ID},{OTHER}")
+_settings("audience-wrong", NOTIFICATION_AUDIENCES=f"api://{APP_ID},{OTHER_TENANT}")
 _settings("issuer-missing", NOTIFICATION_ISSUERS="https://graph.microsoft.com")
 _settings("keys-unreachable", NOTIFICATION_METADATA_URLS=f"{NOWHERE}/v1/.well-known/OpenIdConfiguration")
 _settings(
@@ -382,7 +400,7 @@ _answering("keys-unreachable", "NOTIFICATION_METADATA_URLS", Reply(200, {}, {"jw
 _answering("keys-unreachable", "NOTIFICATION_METADATA_URLS", Reply(503))
 
 
-@_seed("keys-unreachable")
+@_scenario("keys-unreachable")
 def _no_entra_keys(world: World, _plan: Plan) -> None:
     world.fault(operation="keys", status=503)
 
@@ -396,22 +414,22 @@ _answering("webhook-broken", "webhook", Reply(500))
 _answering("host-unreachable", "url", Reply(200, {}, {"hello": "world"}))
 
 
-@_seed("webhook-not-https")
+@_scenario("webhook-not-https")
 def _plain_webhook(_world: World, plan: Plan) -> None:
     plan.webhook = "http://keeper.example/api/notifications"
 
 
-@_seed("webhook-unreachable")
+@_scenario("webhook-unreachable")
 def _webhook_away(_world: World, plan: Plan) -> None:
     plan.webhook = f"{NOWHERE}/api/notifications"
 
 
-@_seed("webhook-tls")
+@_scenario("webhook-tls")
 def _webhook_untrusted(world: World, plan: Plan) -> None:
-    plan.webhook = world.serve(lambda _method, _path: Reply(401), identity=world.folder / "stranger.pem")
+    plan.webhook = world.serve(lambda _method, _path: Reply(401), identity=world.folder / "untrusted.pem")
 
 
-@_seed("host-unreachable")
+@_scenario("host-unreachable")
 def _host_away(_world: World, plan: Plan) -> None:
     plan.url = NOWHERE
 
@@ -424,35 +442,35 @@ def _health(name: str, status: str, code: int, **checks: str) -> None:
 _health("host-unhealthy", "unhealthy", 503, settings="Settings to correct: GRAPH_APP_ID is missing.")
 _health("host-degraded", "degraded", 200, settings="ok", sweeps="3 of 16 shards were not swept for 30 minutes")
 
-# --- what is on record ----------------------------------------------------------------------------------------------
+# --- records in storage -----------------------------------------------------------------------------------------------
 
 
-@_seed("sweep-stale")
+@_scenario("sweep-stale")
 def _no_sweep_for_long(world: World, plan: Plan) -> None:
-    world.watermarks(timedelta(minutes=31))
-    plan.url, plan.without = None, plan.without | {"health"}  # the host itself says so too: host-degraded
+    world.set_watermarks(timedelta(minutes=30 + 1))  # at risk after 30 minutes
+    plan.url, plan.without = None, plan.without | {"health"}  # the running host would report it too: host-degraded
 
 
-@_seed("sweep-never")
+@_scenario("sweep-never")
 def _no_sweep_at_all(world: World, plan: Plan) -> None:
-    world.watermarks(None)
+    world.set_watermarks(None)
     plan.url, plan.without = None, plan.without | {"health"}
 
 
-@_seed("poison-waiting")
+@_scenario("poison-waiting")
 def _poison(world: World, _plan: Plan) -> None:
-    world.poison()
+    world.add_poison_message()
 
 
-@_seed("lease-lapsed")
+@_scenario("lease-lapsed")
 def _lapsed(world: World, _plan: Plan) -> None:
     world.end_a_call(408, 8537)
 
 
-# --- in Azure -------------------------------------------------------------------------------------------------------
+# --- in Azure ---------------------------------------------------------------------------------------------------------
 
 
-@_seed("storage-by-key", DEPLOYED)
+@_scenario("storage-by-key", DEPLOYED)
 def _connection_string_on_another_plan_than_flex(world: World, plan: Plan) -> None:
     plan.settings["AzureWebJobsStorage"] = "AccountName=a;AccountKey=hush-hush-key-of-storage"
     world.az.answer("functionapp show", SITE | {"functionAppConfig": None, "siteConfig": {"linuxFxVersion": "P|3.13"}})
@@ -470,11 +488,11 @@ _settings("schedule-missing", DEPLOYED, KEEP_ALIVE_SCHEDULE="")
 
 
 def _site(name: str, /, **changes: object) -> None:
-    @_seed(name, DEPLOYED)
-    def seed(world: World, _plan: Plan) -> None:
+    @_scenario(name, DEPLOYED)
+    def scenario(world: World, _plan: Plan) -> None:
         world.az.answer("functionapp show", SITE | changes)
 
-    seed.__name__ = "_".join(changes)
+    scenario.__name__ = f"{', '.join(changes)} of the app"
 
 
 _site("app-stopped", state="Stopped")
@@ -483,36 +501,36 @@ _site("python-version", functionAppConfig={"runtime": {"name": "python", "versio
 _site("host-id-long", name="call-keeper-production-west-europe-one")
 
 
-@_seed("no-functions", DEPLOYED)
+@_scenario("no-functions", DEPLOYED)
 def _azure_finds_nothing(world: World, _plan: Plan) -> None:
     world.az.answer("functionapp function list", [])
 
 
-@_seed("functions-missing", DEPLOYED)
+@_scenario("functions-missing", DEPLOYED)
 def _azure_finds_few(world: World, _plan: Plan) -> None:
     world.az.answer("functionapp function list", [{"name": "keeper/keep_alive_now"}])
 
 
-@_seed("storage-role-missing", DEPLOYED)
+@_scenario("storage-role-missing", DEPLOYED)
 def _role_not_assigned(world: World, _plan: Plan) -> None:
     world.az.answer("role assignment list", ROLES[1:])
 
 
-@_seed("storage-role-missing", DEPLOYED)
+@_scenario("storage-role-missing", DEPLOYED)
 def _role_on_another_account(world: World, _plan: Plan) -> None:
     other = {"roleDefinitionName": "Storage Table Data Contributor", "scope": "/a/storageAccounts/another"}
     world.az.answer("role assignment list", [other, *ROLES[1:]])
 
 
-@_seed("storage-role-missing", DEPLOYED)
+@_scenario("storage-role-missing", DEPLOYED)
 def _role_on_the_hosts_account_by_its_address(world: World, plan: Plan) -> None:
     by_address = {"AzureWebJobsStorage__blobServiceUri": "https://hostaccount.blob.core.usgovcloudapi.net"}
     plan.settings |= {"AzureWebJobsStorage__accountName": "", **by_address}
     world.az.answer("role assignment list", ROLES[:2])
 
 
-@_seed("graph-role-missing", DEPLOYED)
+@_scenario("graph-role-missing", DEPLOYED)
 def _permission_not_granted(world: World, plan: Plan) -> None:
     world.az.answer("rest", {"value": []})
     plan.settings |= {"GRAPH_BASE_URL": ""}
-    plan.only = {"consent"}  # nothing is asked of Graph itself
+    plan.only = {"consent"}  # sends no request to the real Graph

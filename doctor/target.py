@@ -1,4 +1,4 @@
-"""The app that is examined: its settings, its folder, where it is deployed, and what was learnt of it so far."""
+"""The app that the doctor checks: its settings, folder and deployment, and the token that the checks share."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from shared.config.settings import Settings, load_settings
 from shared.errors import SettingsInvalid, TokenUnavailable
 from shared.graph.token_cache import GraphTokens
 
-NAMED_OTHERWISE = "@Microsoft.KeyVault("  # a value that only the platform can read
+KEY_VAULT_REFERENCE = "@Microsoft.KeyVault("  # the beginning of a value that only the platform can read
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line, beside where the settings come from."""
+    """Options of the command line that say what to check."""
 
     root: Path
     tenant: str | None = None
@@ -31,25 +31,42 @@ class Options:
 
 
 @dataclass
-class Patient:
-    """The app. `raw` are its settings as text, whether they come from the environment, a file or Azure."""
+class Target:
+    """The app that is checked.
+
+    Not frozen: it keeps the first token, or the first failure to get one, for all checks.
+
+    Attributes
+    ----------
+    options
+        The options of the command line.
+    raw
+        All settings as text, from the environment, a file or Azure.
+    client
+        The HTTP client of the checks.
+    deployment
+        The app in Azure; None on a laptop.
+    """
 
     options: Options
     raw: Mapping[str, str]
     client: httpx.AsyncClient
     deployment: Deployment | None = None
-    _token: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _token_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _known_token: str | None = None
-    _no_token: TokenUnavailable | None = None
+    _token_error: TokenUnavailable | None = None
 
     def value(self, name: str) -> str | None:
-        """The text of a setting, whatever the case of its name: the Functions host does not mind it."""
+        """Return the text of a setting; None if it is missing or empty.
+
+        The case of the name is ignored, as in the Functions host.
+        """
         found = (value for key, value in self.raw.items() if key.lower() == name.lower())
         return next(found, None) or None
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, if they are good."""
+        """The validated settings. Raises `CannotCheck` if they are invalid."""
         try:
             return load_settings(self.raw)
         except SettingsInvalid:
@@ -57,12 +74,12 @@ class Patient:
 
     @property
     def in_real_cloud(self) -> bool:
-        """Whether it speaks with Graph itself, not with a simulator."""
+        """True if the app uses Graph itself, not a simulator."""
         return self.settings.graph_root in {cloud.graph_root for cloud in CLOUDS.values()}
 
     @property
     def webhook(self) -> str:
-        """The public address that Graph posts to."""
+        """The public address that Graph sends notifications to."""
         if self.options.webhook:
             return self.options.webhook
         if self.deployment:
@@ -71,7 +88,7 @@ class Patient:
 
     @property
     def url(self) -> str:
-        """Where the host runs."""
+        """The address of the running host."""
         if self.options.url:
             return self.options.url.rstrip("/")
         if self.deployment:
@@ -80,40 +97,40 @@ class Patient:
 
     @property
     def tenant(self) -> str:
-        """The tenant that a token is asked for."""
+        """The tenant of the token."""
         found = self.options.tenant or self.settings.graph_tenant_id
         if self.settings.graph_credential == "managedIdentity":
-            return found or self.settings.graph_app_id  # its tokens are always its own tenant's
+            return found or self.settings.graph_app_id  # a managed identity gets tokens of its own tenant only
         if not found:
-            raise CannotCheck("no tenant to ask a token for: set GRAPH_TENANT_ID, or give --tenant ID")
+            raise CannotCheck("no tenant to request a token for: set GRAPH_TENANT_ID, or give --tenant ID")
         return found
 
     async def token(self) -> str:
-        """A token for Graph, asked for once.
+        """Return a token for Graph. It is requested once.
 
         Raises
         ------
         TokenUnavailable
-            None could be had; its cause is azure-identity's error.
+            No token was issued; its cause is azure-identity's error.
         """
-        async with self._token:
-            if self._no_token is not None:
-                raise self._no_token
+        async with self._token_lock:
+            if self._token_error is not None:
+                raise self._token_error
             if self._known_token is None:
-                self._known_token = await self._ask_for_token()
+                self._known_token = await self._request_token()
             return self._known_token
 
-    async def _ask_for_token(self) -> str:
+    async def _request_token(self) -> str:
         tokens = GraphTokens(self.settings, SystemClock())
         try:
             return await tokens.get(self.tenant)
         except TokenUnavailable as error:
-            self._no_token = error
+            self._token_error = error
             raise
         finally:
             await tokens.close()
 
 
 def now() -> datetime:
-    """The local clock."""
+    """Return the time of the local clock, in UTC."""
     return datetime.now(UTC)

@@ -13,8 +13,8 @@ from doctor.patient import Patient, now
 from doctor.storage import POISON, NoIdentity, queue_client, table_client
 from shared.domain.calls import Call, Status
 from shared.errors import StoreUnavailable
-from shared.storage.store import SHARDS
-from shared.storage.table_store import TableCallStore
+from shared.storage.azure_table import AzureTable
+from shared.storage.store import SHARDS, CallStore
 
 STALE = Fault(
     "sweep-stale",
@@ -88,7 +88,7 @@ async def leases(patient: Patient) -> AsyncIterator[Finding]:
         yield LAPSED.found(f"{len(lost)} of them, the last one {lost[0].id}")
 
 
-async def _ended(store: TableCallStore) -> AsyncIterator[Call]:
+async def _ended(store: CallStore) -> AsyncIterator[Call]:
     continuation, since = None, now() - DAY
     for _ in range(_MOST_PAGES):
         page = await store.list_calls(Status.ENDED, limit=_PAGE, continuation=continuation)
@@ -106,7 +106,7 @@ def _is_lapsed(call: Call) -> bool:
 
 
 @asynccontextmanager
-async def _store(patient: Patient) -> AsyncIterator[TableCallStore | None]:
+async def _store(patient: Patient) -> AsyncIterator[CallStore | None]:
     """The calls on record; None where their table is not there: the doctor does not make it."""
     async with _answering(), table_client(patient) as client:
         try:
@@ -117,7 +117,7 @@ async def _store(patient: Patient) -> AsyncIterator[TableCallStore | None]:
             missing = "TableNotFound" in str(getattr(error, "error_code", ""))
         else:
             missing = False
-        yield None if missing else TableCallStore(client)
+        yield None if missing else CallStore(AzureTable(client))
 
 
 @asynccontextmanager

@@ -133,7 +133,7 @@ class Bots:
             if world.weather.quiet.at(world.loop.time()) or not world.judge.known:
                 continue
             call_id = next(reversed(world.judge.known))
-            world.spawn(self._ignoring(lambda app, call_id=call_id: app.management.records.read(call_id)))
+            world.spawn(self._ignoring(lambda app, call_id=call_id: app.management.records.read_call(call_id)))
 
     async def _ask_for_sweep(self) -> None:
         """POST /api/keep-alive: by an outside scheduler or an operator."""

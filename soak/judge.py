@@ -4,21 +4,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
-from shared.storage.store import Change, shard_of
+from shared.storage.store import shard_of
 from soak.cloud import Cloud, Held
 from soak.liveness import Liveness
 from soak.manners import MOST_EARLY
 from soak.spans import MINUTE
-from soak.storage import at_once
+from soak.storage import CallWrite
 from soak.weather import TICK
 from soak.wire import START
-
-if TYPE_CHECKING:
-    from shared.storage.memory_store import MemoryCallStore
 
 TIMING = Timing()
 YOUNG = 6 * MINUTE  # a 404 in so short a life is asked again
@@ -46,6 +42,7 @@ class Known:
     held: Held
     call: Call
     since: float
+    shard: int
 
 
 class Judge:
@@ -59,33 +56,33 @@ class Judge:
         self._liveness = liveness
         self._now = now
         self._tell = tell
-        self.store: MemoryCallStore | None = None
+        self._watermarks: dict[int, Watermark] = {}
         self.known: dict[str, Known] = {}
         self._live: dict[int, dict[str, Known]] = {}
         self._ended_lines: Counter[str] = Counter()
 
-    def committed(self, change: Change) -> None:
+    def committed(self, written: CallWrite) -> None:
         """A call was written."""
-        call, held = change.after, self._cloud.calls[change.after.id]
+        call, held = written.call, self._cloud.calls[written.call.id]
         known = self.known.get(call.id)
         if known is None:
-            known = self.known[call.id] = Known(held, call, self._now())
-        was_active = change.before is None or change.before.value.status is Status.ACTIVE
+            known = self.known[call.id] = Known(held, call, self._now(), shard_of(call.id))
+        was_active = written.before is not Status.ENDED
         known.call = call
-        self._ended_lines[call.id] += sum(event.kind == "ended" for event in change.events)
+        self._ended_lines[call.id] += sum(event.kind == "ended" for event in written.events)
         if call.status is Status.ENDED:
             self._live.get(shard_of(call.id), {}).pop(call.id, None)
             if was_active:
-                self._closed(held, call, new=change.before is None)
+                self._closed(held, call, new=written.before is None)
             if self._ended_lines[call.id] > 1:
                 self._violated("closed twice", call.id)
         else:
             self._live.setdefault(shard_of(call.id), {})[call.id] = known
-            self._check_claim(known, self._watermark(shard_of(call.id)))
+            self._check_claim(known, self._watermarks.get(shard_of(call.id)))
 
-    def swept(self, shard: int) -> None:
+    def swept(self, shard: int, watermark: Watermark) -> None:
         """A watermark was written: what it claims must be so."""
-        watermark = self._watermark(shard)
+        self._watermarks[shard] = watermark
         self._findings.counts["watermarks"] += 1
         for known in self._live.get(shard, {}).values():
             self._check_claim(known, watermark)
@@ -189,7 +186,8 @@ class Judge:
 
     def _size(self, held: Held, start: float) -> int:
         """How many calls of its shard were alive then, or are now, whatever is more."""
-        known = [each for each in self.known.values() if shard_of(each.held.id) == shard_of(held.id)]
+        shard = shard_of(held.id)
+        known = [each for each in self.known.values() if each.shard == shard]
         return max(
             sum(each.since <= at and (each.held.ended is None or each.held.ended >= at) for each in known)
             for at in (start, self._now())
@@ -206,10 +204,6 @@ class Judge:
             self._violated(
                 f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", known.held.id
             )
-
-    def _watermark(self, shard: int) -> Watermark | None:
-        assert self.store is not None  # noqa: S101 the world sets it
-        return at_once(self.store.get_watermark(shard))
 
     def _violated(self, what: str, who: str) -> None:
         at = START + timedelta(seconds=self._now())

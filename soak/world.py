@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from shared.api.management import Management
 from shared.api.webhook import SenderAllowList, Webhook
@@ -16,6 +16,7 @@ from shared.errors import CallKeeperError
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
+from shared.storage.store import CallStore
 from shared.storage.wakeup_queue import WakeUp
 from soak.bots import Bots
 from soak.cloud import Cloud, GraphOf, Held
@@ -24,12 +25,9 @@ from soak.liveness import Liveness
 from soak.loop import VirtualLoop
 from soak.post import Post, PostOf
 from soak.spans import HOUR, MINUTE
-from soak.storage import JudgedStore, StoreOf
+from soak.storage import JudgedTable, ProcessTable
 from soak.weather import ARMED, GROUPS, TICK, Climate, Kill, forecast
 from soak.wire import START, Died, OffClock, Process, Scene
-
-if TYPE_CHECKING:
-    from shared.storage.store import CallStore
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
 APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))
@@ -50,7 +48,7 @@ class App(Process):
         scene, random, climate = world.scene, world.scene.random, world.weather.climate
         super().__init__(name, scene)
         clock = OffClock(world.loop, random.uniform(-climate.clock_off, climate.clock_off))
-        store = cast("CallStore", StoreOf(world.store, self, scene))
+        store = CallStore(ProcessTable(world.table, self, scene))
         graph, queue = GraphOf(world.cloud, self, clock), PostOf(world.post, self, scene)
         plan = SweepConfig(
             timing=TIMING,
@@ -80,8 +78,7 @@ class World:
         self.cloud = Cloud(self.scene)
         self.liveness = Liveness(self.weather)
         self.judge = Judge(self.findings, self.cloud, self.liveness, loop.time, self.tell)
-        self.store = JudgedStore(self.judge.committed, self.judge.swept)
-        self.judge.store = self.store
+        self.table = JudgedTable(self.judge.committed, self.judge.swept)
         self.post = Post(self.scene, lambda: self.pick("queue"), self.spawn)
         self.post.handle = self._handle
         self.post.on_put = self._count_waiting

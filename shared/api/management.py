@@ -31,7 +31,7 @@ from shared.errors import (
     StoreUnavailable,
 )
 from shared.keeping.renewer import Renewer
-from shared.storage.store import CallStore, Change, commit, retry_conflicts, shard_of, update
+from shared.storage.store import CallStore, Change, retry_conflicts, shard_of, update
 from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class Management:
             stored = await self.records.get_stored(call_id)
             before = await self._store.get_operation(call_id, started.id)
             operation = lifecycle.operation_requested(before.value if before else None, call_id, started, by, now)
-            await commit(self._store, Change(stored, stored.value, (event,), ((before, operation),)))
+            await self._store.commit(Change(stored, stored.value, (event,), ((before, operation),)))
             return operation
 
         return await retry_conflicts(attempt, f"Call {call_id}")

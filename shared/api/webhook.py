@@ -31,7 +31,7 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
-from shared.storage.store import CallStore, Change, Stored, commit, retry_conflicts
+from shared.storage.store import CallStore, Change, Stored, retry_conflicts
 from shared.storage.wakeup_queue import Renew, WakeUpQueue
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Webhook:
             after = change.after
             if before is None and after.ended_at is None and after.state not in STARTING_STATES:
                 await self._renew_soon(call_id)
-            await commit(self._store, change)
+            await self._store.commit(change)
             return before.value if before else None, after
 
         return await retry_conflicts(attempt, f"Call {call_id}")

@@ -12,8 +12,7 @@ from shared.api.idempotency import parse_key
 from shared.domain.calls import IdempotencyRecord
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.services import Services
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change
 from tests.functions.harness import KEY, App, about_call, asking_for_tokens, bearer
 
 type Case = Callable[[App], Awaitable[httpx.Response]]
@@ -151,7 +150,7 @@ async def _(app: App) -> httpx.Response:
 async def _(app: App) -> httpx.Response:
     call_id = await app.register()
 
-    class Losing(TableCallStore):
+    class Losing(CallStore):
         async def commit(self, change: Change) -> None:
             if change.operations:
                 raise StoreConflict("Somebody else wrote the row (test).")

@@ -7,8 +7,7 @@ import pytest
 
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.services import Services
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change
 from tests.functions.harness import KEY, App, about_call, about_operation
 
 # Graph: the record page of 2018, its example.
@@ -182,7 +181,7 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
     """The operation is finished before the request for it is written down."""
     call_id = await app.register()
 
-    class Overtaken(TableCallStore):
+    class Overtaken(CallStore):
         told = False
 
         async def commit(self, change: Change) -> None:
@@ -196,7 +195,7 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
 
     class Parts(Services):
         @property
-        def store(self) -> TableCallStore:
+        def store(self) -> CallStore:
             kept = vars(self).get("overtaken")
             if kept is None:
                 kept = Overtaken.__new__(Overtaken)
@@ -223,7 +222,7 @@ async def test_an_odd_operation_id_is_quoted_in_its_place(app: App) -> None:
 async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_again(app: App) -> None:
     call_id = await app.register()
 
-    class Losing(TableCallStore):
+    class Losing(CallStore):
         async def commit(self, change: Change) -> None:
             if change.operations:
                 raise StoreConflict("Somebody else wrote the row (test).")
@@ -243,7 +242,7 @@ async def test_what_was_started_but_cannot_be_written_down_is_no_reason_to_try_a
 async def test_where_nobody_can_write_down_who_asks_graph_is_not_asked(app: App) -> None:
     call_id = await app.register()
 
-    class Full(TableCallStore):
+    class Full(CallStore):
         async def commit(self, change: Change) -> None:
             raise StoreUnavailable(f"Table Storage takes nothing of {change.after.id} (test).")
 

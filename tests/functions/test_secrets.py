@@ -141,7 +141,7 @@ async def test_an_unexpected_error_is_told_by_its_kind_and_place_alone(
     async def broken(_call_id: str) -> None:
         raise RuntimeError(MEETING_TOKEN)
 
-    monkeypatch.setattr(app.parts.management.records, "read", broken)
+    monkeypatch.setattr(app.parts.management.records, "read_call", broken)
     caplog.set_level(logging.DEBUG)
     problem = await app.asked("GET", "calls/x", expect=500)
     assert MEETING_TOKEN not in str(problem)

@@ -13,8 +13,7 @@ import pytest
 from pydantic import JsonValue
 
 from shared.errors import StoreConflict
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change
 from tests.functions.harness import KEY, App
 
 WISH: JsonValue = {"maxRecordDurationInSeconds": 10, "stopTones": ["#"]}
@@ -80,7 +79,7 @@ async def test_a_recording_whose_outcome_is_open_is_asked_for_once(
 async def test_a_recording_that_could_not_be_noted_is_asked_for_once(app: App, repeats_after: frozenset[int]) -> None:
     call_id = await app.register()
 
-    class Losing(TableCallStore):
+    class Losing(CallStore):
         async def commit(self, change: Change) -> None:
             if change.operations:
                 raise StoreConflict("Somebody else wrote the row (test).")
@@ -116,7 +115,7 @@ async def test_a_process_that_dies_is_no_reason_to_record_again(app: App) -> Non
     """The platform answers 503 for a process that died while it recorded; its claim stays."""
     call_id = await app.register()
 
-    class Dying(TableCallStore):
+    class Dying(CallStore):
         async def settle_idempotency_key(self, *_: object) -> None:
             """The process is gone by then."""
 

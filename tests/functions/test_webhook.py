@@ -13,8 +13,7 @@ from pydantic import JsonValue
 from functions.problems import GENERIC_DETAILS
 from shared.domain.calls import Call, Operation
 from shared.errors import StoreUnavailable
-from shared.storage.store import Change, Stored
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change, Stored
 from shared.storage.wakeup_queue import Renew
 from tests.functions.harness import App, about_call, about_operation
 from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
@@ -324,10 +323,10 @@ class Died(Exception):
     """The process ended here."""
 
 
-class Dying(TableCallStore):
+class Dying(CallStore):
     """Fails at the n-th thing that it is asked: before it is done, or after it, when only the answer is lost."""
 
-    def __init__(self, real: TableCallStore) -> None:
+    def __init__(self, real: CallStore) -> None:
         self._table = real._table
         self.asked = 0
         self.commits: list[int] = []  # which of what it was asked were writes

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.domain.calls import Call, Event
-from shared.storage.store import Change
+from shared.domain.calls import Call, Event, Status
+from shared.storage.store import CallStore, Change
 from soak.manners import INSTANT, MOST_EARLY, Manners
-from soak.storage import JudgedStore, at_once
+from soak.storage import CallWrite, JudgedTable
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CALL_ID = "3f600652-67c7-2623-5f3a-da524cf104f7"
@@ -47,23 +47,22 @@ def test_a_wait_of_no_seconds_is_none() -> None:
     assert early(0, asks_after=0) == 0
 
 
-def test_of_a_change_that_writes_nothing_nothing_is_told() -> None:
-    told: list[Change] = []
-    store = JudgedStore(told.append, lambda _shard: None)
+async def test_of_a_change_that_writes_nothing_nothing_is_told() -> None:
+    told: list[CallWrite] = []
+    store = CallStore(JudgedTable(told.append, lambda *_: None))
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
     event = Event("callNotified", NOW, {"state": "established"}, from_notification=True)
-    at_once(store.commit(Change(None, call, (event,))))
-    read = at_once(store.get(CALL_ID))
-    again = Change(read, call, (event,))
-    at_once(store.commit(again))
-    assert [change.before for change in told] == [None]
+    await store.commit(Change(None, call, (event,)))
+    await store.commit(Change(await store.get(CALL_ID), call, (event,)))
+    assert [(write.call, write.before, write.events[1:]) for write in told] == [(call, None, (event,))]
 
 
-def test_of_a_change_that_adds_an_event_alone_is_told() -> None:
-    told: list[Change] = []
-    store = JudgedStore(told.append, lambda _shard: None)
+async def test_of_a_change_that_adds_an_event_alone_is_told() -> None:
+    told: list[CallWrite] = []
+    store = CallStore(JudgedTable(told.append, lambda *_: None))
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
-    at_once(store.commit(Change(None, call)))
-    read = at_once(store.get(CALL_ID))
-    at_once(store.commit(Change(read, call, (Event("callNotified", NOW, {}, from_notification=True),))))
-    assert len(told) == 2
+    await store.commit(Change(None, call))
+    await store.commit(
+        Change(await store.get(CALL_ID), call, (Event("callNotified", NOW, {}, from_notification=True),))
+    )
+    assert [write.before for write in told] == [None, Status.ACTIVE]

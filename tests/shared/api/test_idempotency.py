@@ -28,8 +28,8 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change, Stored
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change, Stored
 from tests.support.virtual import VirtualClock
 
 SECOND = timedelta(seconds=1)
@@ -62,8 +62,8 @@ class Work:
 
 
 class World:
-    def __init__(self, store: MemoryCallStore | None = None) -> None:
-        self.clock, self.store = VirtualClock(), store or MemoryCallStore()
+    def __init__(self, store: CallStore | None = None) -> None:
+        self.clock, self.store = VirtualClock(), store or CallStore(MemoryTable())
 
     async def write(self, kind: str) -> None:
         """Write a line into the call's story."""
@@ -136,13 +136,13 @@ async def test_a_request_that_is_worked_on_is_not_done_beside_it(world: World) -
 
 
 async def test_of_many_at_once_one_is_done(world: World) -> None:
-    class GivingWay(MemoryCallStore):
+    class GivingWay(CallStore):
         async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
             found = await super().get_idempotency_record(call_id, name)
             await asyncio.sleep(0)
             return found
 
-    world, work = World(GivingWay()), Work()
+    world, work = World(GivingWay(MemoryTable())), Work()
     answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(9)), return_exceptions=True)
     assert work.done == 1
     assert sum(isinstance(answer, StoredResponse) for answer in answers) == 1
@@ -218,13 +218,13 @@ async def test_a_process_that_dies_leaves_the_key_taken_until_it_must_be_dead(
 
 
 async def test_an_answer_that_cannot_be_kept_is_given_all_the_same_and_nothing_is_done_twice() -> None:
-    class Forgetful(MemoryCallStore):
+    class Forgetful(CallStore):
         async def settle_idempotency_key(
             self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
         ) -> None:
             raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
 
-    world, work = World(Forgetful()), Work()
+    world, work = World(Forgetful(MemoryTable())), Work()
     assert (await world.ask(work, key())).status == 202
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())

@@ -20,8 +20,8 @@ from shared.errors import StoreConflict, StoreUnavailable
 from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Renewer
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change, shard_of
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change, shard_of
 from shared.storage.wakeup_queue import Renew
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
@@ -33,7 +33,7 @@ APPS = Apps((BotApp.model_construct(app_id=APP, credential="managedIdentity"),))
 class EndingGraph:
     """The call ends, for the store, while it is being hung up."""
 
-    def __init__(self, store: MemoryCallStore, clock: VirtualClock) -> None:
+    def __init__(self, store: CallStore, clock: VirtualClock) -> None:
         self._store = store
         self._clock = clock
 
@@ -56,7 +56,7 @@ class EndingGraph:
         raise NotImplementedError(call_id, tenant_id)
 
 
-class Contested(MemoryCallStore):
+class Contested(CallStore):
     """Somebody else is always quicker."""
 
     async def commit(self, change: Change) -> None:
@@ -72,7 +72,7 @@ class Trusting:
 
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, telemetry.LOGGER)
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     queue, graph, timing = VirtualQueue(clock), EndingGraph(store, clock), Timing()
     renewer = Renewer(store, graph, queue, clock, timing)
     management = Management(store, graph, renewer, clock, timing, apps=APPS)
@@ -98,7 +98,12 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_it_again() -> None:
     clock = VirtualClock()
     webhook = Webhook(
-        Contested(), cast("TokenVerifier", Trusting()), VirtualQueue(clock), clock, SenderAllowList(), apps=APPS
+        Contested(MemoryTable()),
+        cast("TokenVerifier", Trusting()),
+        VirtualQueue(clock),
+        clock,
+        SenderAllowList(),
+        apps=APPS,
     )
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
@@ -119,7 +124,7 @@ def test_a_call_is_active_until_its_end_is_known() -> None:
 
 
 async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_being_renewed() -> None:
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     graph = VirtualGraph(clock)
     graph.start("call", age=40 * timedelta(minutes=1))
     ahead = clock.now() + timedelta(hours=3)
@@ -132,7 +137,7 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
 
 @pytest.mark.parametrize(("told", "keep_alives"), [(True, 0), (False, 1)])
 async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: int) -> None:
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
     renewer = Renewer(store, graph, queue, clock, Timing())
@@ -146,7 +151,7 @@ async def test_a_call_of_unknown_age_is_renewed_soon(told: bool, keep_alives: in
     assert len(graph.calls["call"].keep_alives) == keep_alives
 
 
-class DyingStore(MemoryCallStore):
+class DyingStore(CallStore):
     """The process dies just after the first row of a call is written; the next one lives."""
 
     dies = True
@@ -159,7 +164,7 @@ class DyingStore(MemoryCallStore):
 
 
 async def test_a_call_of_unknown_age_is_renewed_though_its_registration_died_with_the_process() -> None:
-    clock, store = VirtualClock(), DyingStore()
+    clock, store = VirtualClock(), DyingStore(MemoryTable())
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
     renewer = Renewer(store, graph, queue, clock, Timing())

@@ -25,8 +25,8 @@ from shared.keeping import shard_sweep as shard_module
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import SHARDS, Change, Stored, shard_of
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue, settle
 
@@ -38,7 +38,7 @@ OTHER = "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d"
 @dataclass
 class World:
     clock: VirtualClock
-    store: MemoryCallStore
+    store: CallStore
     queue: VirtualQueue
     graph: VirtualGraph
     keeper: Keeper
@@ -75,7 +75,7 @@ class World:
 
 def make_world(plan: SweepConfig | None = None) -> World:
     clock = VirtualClock()
-    store = MemoryCallStore()
+    store = CallStore(MemoryTable())
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     plan = plan or SweepConfig()
     renewer = Renewer(store, graph, queue, clock, plan.timing, concurrency=plan.concurrency)
@@ -595,11 +595,11 @@ async def test_above_a_threshold_the_timer_puts_one_message_a_shard_on_the_queue
     assert world.graph.requests["keepAlive"] == 60
 
 
-class BrokenStore(MemoryCallStore):
+class BrokenStore(CallStore):
     """Fails where a test wants it to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MemoryTable())
         self.commits_fail = False
         self.reads_of_shard_fail: set[int] = set()
 
@@ -620,11 +620,11 @@ class BrokenStore(MemoryCallStore):
             yield record
 
 
-class ReadOnlyStore(MemoryCallStore):
+class ReadOnlyStore(CallStore):
     """Reads work, writes are refused: the role is a reader's, or the account fails over."""
 
-    def copy_of(self, other: MemoryCallStore) -> None:
-        self._shards = other._shards
+    def copy_of(self, other: CallStore) -> None:
+        self._table = other._table
 
     async def commit(self, change: Change) -> None:
         raise StoreUnavailable(f"may not write {change.after.id} (test)")
@@ -896,7 +896,7 @@ async def test_what_a_sweep_asks_of_graph_lets_other_requests_go_first() -> None
 
 
 async def test_refused_writes_do_not_multiply_messages() -> None:
-    world, store = make_world(), ReadOnlyStore()
+    world, store = make_world(), ReadOnlyStore(MemoryTable())
     for number in range(32):
         await world.call(f"call-{number}", age=10 * MINUTE)
     store.copy_of(world.store)
@@ -920,7 +920,8 @@ async def test_with_table_and_queue_black_holed_a_sweep_ends_within_the_hosts_li
         await world.clock.sleep(10)
         raise StoreUnavailable("no answer (test)")
 
-    store.get_watermark = store.put_watchdog_state = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # away
+    store.get_watermark = store.put_watermark = black_hole  # type: ignore[method-assign, assignment] # away
+    store.put_watchdog_state = world.queue.send = black_hole  # type: ignore[method-assign, assignment] # as above
     began = world.clock.now()
     with pytest.raises(StoreUnavailable):
         await world.sweep("timer")

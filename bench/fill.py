@@ -18,9 +18,10 @@ from shared.domain.calls import Call
 from shared.domain.leases import Watermark
 from shared.services import TABLE_NAME
 from shared.storage import rows
-from shared.storage.rows import Put
+from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable
+from shared.storage.row_codec import to_row
 from shared.storage.store import SHARDS, shard_of
-from shared.storage.table import CLIENT_OPTIONS, Table
+from shared.storage.table import MAX_TRANSACTION_ROWS, Put, Table
 from shared.storage.wakeup_queue import QUEUE_NAME
 
 CALL_AGE = timedelta(minutes=30)
@@ -33,7 +34,7 @@ async def fill(storage: str, count: int) -> None:
     async with QueueClient.from_connection_string(storage, QUEUE_NAME) as queue:
         await queue.create_queue()
     async with TableClient.from_connection_string(storage, TABLE_NAME, **CLIENT_OPTIONS) as client:
-        table = Table(client)
+        table = AzureTable(client)
         by_shard: list[list[str]] = [[] for _ in range(SHARDS)]
         for call_id in call_ids(count):
             by_shard[shard_of(call_id)].append(call_id)
@@ -43,9 +44,11 @@ async def fill(storage: str, count: int) -> None:
 
 async def _fill_shard(table: Table, shard: int, ids: list[str], now: datetime) -> None:
     swept = now - SINCE_LAST_SWEEP
-    await table.write(shard, [Put(rows.WATERMARK_ROW, Watermark(swept, swept, renewed=len(ids)))])
-    for some in batched(ids, rows.MAX_TRANSACTION_ROWS, strict=False):
-        await table.write(shard, [Put(rows.active_key(call_id), _call(call_id, now - CALL_AGE)) for call_id in some])
+    await table.write(shard, [Put(rows.WATERMARK_ROW, to_row(Watermark(swept, swept, renewed=len(ids))))])
+    for some in batched(ids, MAX_TRANSACTION_ROWS, strict=False):
+        await table.write(
+            shard, [Put(rows.active_key(call_id), to_row(_call(call_id, now - CALL_AGE))) for call_id in some]
+        )
 
 
 def _call(call_id: str, at: datetime) -> Call:

@@ -18,8 +18,8 @@ from shared.config.settings import load_settings
 from shared.domain.calls import Call
 from shared.http_client import HttpClient, Request, Response
 from shared.services import Services
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change
 from shared.storage.wakeup_queue import WakeUp
 
 _HEADERS = {"authorization": f"Bearer {'a' * 1500}", "client-request-id": "8a3c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"}
@@ -76,7 +76,7 @@ def _layers(parts: Services, graph: str, ids: list[str]) -> dict[str, Work]:
 
 async def _compose(count: int) -> Services:
     """Build the services as in Azure, but with storage in memory, and store `count` calls."""
-    parts, store = Services(load_settings(), SystemClock()), MemoryCallStore()
+    parts, store = Services(load_settings(), SystemClock()), CallStore(MemoryTable())
     parts.__dict__ |= {"store": store, "queue": _NoQueue()}
     now = parts.clock.now()
     for call_id in call_ids(count):

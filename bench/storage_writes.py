@@ -15,8 +15,10 @@ from shared.domain.calls import Call
 from shared.domain.notifications import parse_notifications
 from shared.services import TABLE_NAME
 from shared.storage import rows
+from shared.storage.azure_table import CLIENT_OPTIONS, _operation
+from shared.storage.changes import plan_writes
 from shared.storage.store import Change, Stored, shard_of
-from shared.storage.table import CLIENT_OPTIONS, _operation
+from shared.storage.table import partition_key
 
 
 async def run(storage: str, count: int) -> None:
@@ -28,10 +30,10 @@ async def run(storage: str, count: int) -> None:
 
         async def write(call_id: str) -> None:
             before: Stored[Call] | None = None
-            partition = rows.shard_key(shard_of(call_id))
+            partition = partition_key(shard_of(call_id))
             for body in bodies(call_id):
                 change = _change(before, body)
-                writes = rows.plan_writes(change, frozenset())
+                writes = plan_writes(change, frozenset())
                 with measure.request():
                     answers = await client.submit_transaction([_operation(partition, it) for it in writes])
                 etags = {write.key: str(answer.get("etag")) for write, answer in zip(writes, answers, strict=True)}

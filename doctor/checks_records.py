@@ -13,8 +13,8 @@ from doctor.storage import POISON_QUEUE, ManagedIdentityUnavailable, queue_clien
 from doctor.target import Target, now
 from shared.domain.calls import Call, Status
 from shared.errors import StoreUnavailable
-from shared.storage.store import SHARDS
-from shared.storage.table_store import TableCallStore
+from shared.storage.azure_table import AzureTable
+from shared.storage.store import SHARDS, CallStore
 
 STALE = Fault(
     "sweep-stale",
@@ -88,7 +88,7 @@ async def leases(target: Target) -> AsyncIterator[Finding]:
         yield LAPSED.found(f"{len(lapsed)} calls, the last one {lapsed[0].id}")
 
 
-async def _ended(store: TableCallStore) -> AsyncIterator[Call]:
+async def _ended(store: CallStore) -> AsyncIterator[Call]:
     continuation, since = None, now() - DAY
     for _ in range(_MAX_PAGES):
         page = await store.list_calls(Status.ENDED, limit=_PAGE_SIZE, continuation=continuation)
@@ -106,7 +106,7 @@ def _is_lapsed(call: Call) -> bool:
 
 
 @asynccontextmanager
-async def _store(target: Target) -> AsyncIterator[TableCallStore | None]:
+async def _store(target: Target) -> AsyncIterator[CallStore | None]:
     """Yield the store of calls; None if its table does not exist, because the doctor creates nothing."""
     async with _storage_readable(), table_client(target) as client:
         try:
@@ -117,7 +117,7 @@ async def _store(target: Target) -> AsyncIterator[TableCallStore | None]:
             missing = "TableNotFound" in str(getattr(error, "error_code", ""))
         else:
             missing = False
-        yield None if missing else TableCallStore(client)
+        yield None if missing else CallStore(AzureTable(client))
 
 
 @asynccontextmanager

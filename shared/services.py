@@ -21,6 +21,7 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.store import CallStore
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from shared.auth.tokens import TokenVerifier
     from shared.graph.client import GraphCalls
     from shared.http_client import HttpClient
-    from shared.storage.table_store import TableCallStore
 
 TABLE_NAME = "calls"
 
@@ -77,20 +77,21 @@ class Services:
         return GraphCalls(self.http, GraphTokens(self.settings, self.clock), self.settings, self.clock)
 
     @cached_property
-    def store(self) -> "TableCallStore":
+    def store(self) -> CallStore:
         """The store of calls in Table Storage."""
         from azure.data.tables.aio import TableClient  # noqa: PLC0415 (loads when it is needed)
 
-        from shared.storage.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
-        from shared.storage.table_store import TableCallStore  # noqa: PLC0415 (as above)
+        from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable  # noqa: PLC0415 (as above)
 
         settings = self.settings
         if settings.calls_storage:
             connection = settings.calls_storage.get_secret_value()
             with _translate_connection_errors():
-                return TableCallStore(TableClient.from_connection_string(connection, TABLE_NAME, **CLIENT_OPTIONS))
-        account = str(settings.calls_storage_table_service_uri)
-        return TableCallStore(TableClient(account, TABLE_NAME, credential=self._identity, **CLIENT_OPTIONS))
+                client = TableClient.from_connection_string(connection, TABLE_NAME, **CLIENT_OPTIONS)
+        else:
+            account = str(settings.calls_storage_table_service_uri)
+            client = TableClient(account, TABLE_NAME, credential=self._identity, **CLIENT_OPTIONS)
+        return CallStore(AzureTable(client))
 
     @cached_property
     def queue(self) -> StorageQueue:
@@ -98,7 +99,7 @@ class Services:
         from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
 
-        from shared.storage.table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
+        from shared.storage.azure_table import CLIENT_OPTIONS  # noqa: PLC0415 (as above)
 
         settings, policy = self.settings, TextBase64EncodePolicy()
         if settings.calls_storage:

@@ -4,21 +4,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
-from shared.storage.store import Change, shard_of
+from shared.storage.store import shard_of
 from soak.backoff_checker import MAX_EARLY
 from soak.fault_schedule import TICK
 from soak.intervals import MINUTE
 from soak.liveness import LivenessCondition
 from soak.process import START
 from soak.virtual_graph import VirtualCall, VirtualGraph
-from soak.virtual_storage import at_once
-
-if TYPE_CHECKING:
-    from shared.storage.memory_store import MemoryCallStore
+from soak.virtual_storage import CallWrite
 
 TIMING = Timing()
 YOUNG = 6 * MINUTE  # a 404 in the first minutes of a call is asked again
@@ -46,6 +42,7 @@ class RecordedCall:
     virtual: VirtualCall
     record: Call
     since: float
+    shard: int
 
 
 class Checker:
@@ -78,33 +75,33 @@ class Checker:
         self._liveness = liveness
         self._now = now
         self._trace = trace
-        self.store: MemoryCallStore | None = None
+        self._watermarks: dict[int, Watermark] = {}
         self.recorded: dict[str, RecordedCall] = {}
         self._active: dict[int, dict[str, RecordedCall]] = {}
         self._ended_events: Counter[str] = Counter()
 
-    def on_commit(self, change: Change) -> None:
+    def on_commit(self, written: CallWrite) -> None:
         """Check the write of a call."""
-        record, virtual = change.after, self._graph.calls[change.after.id]
+        record, virtual = written.call, self._graph.calls[written.call.id]
         recorded = self.recorded.get(record.id)
         if recorded is None:
-            recorded = self.recorded[record.id] = RecordedCall(virtual, record, self._now())
-        was_active = change.before is None or change.before.value.status is Status.ACTIVE
+            recorded = self.recorded[record.id] = RecordedCall(virtual, record, self._now(), shard_of(record.id))
+        was_active = written.before is not Status.ENDED
         recorded.record = record
-        self._ended_events[record.id] += sum(event.kind == "ended" for event in change.events)
+        self._ended_events[record.id] += sum(event.kind == "ended" for event in written.events)
         if record.status is Status.ENDED:
-            self._active.get(shard_of(record.id), {}).pop(record.id, None)
+            self._active.get(recorded.shard, {}).pop(record.id, None)
             if was_active:
-                self._check_closing(virtual, record, new=change.before is None)
+                self._check_closing(virtual, record, new=written.before is None)
             if self._ended_events[record.id] > 1:
                 self._add_violation("closed twice", record.id)
         else:
-            self._active.setdefault(shard_of(record.id), {})[record.id] = recorded
-            self._check_claim(recorded, self._watermark(shard_of(record.id)))
+            self._active.setdefault(recorded.shard, {})[record.id] = recorded
+            self._check_claim(recorded, self._watermarks.get(recorded.shard))
 
-    def on_watermark(self, shard: int) -> None:
+    def on_watermark(self, shard: int, watermark: Watermark) -> None:
         """Check the write of a watermark: each renewal that it claims must have happened."""
-        watermark = self._watermark(shard)
+        self._watermarks[shard] = watermark
         self._findings.counts["watermarks"] += 1
         for recorded in self._active.get(shard, {}).values():
             self._check_claim(recorded, watermark)
@@ -216,7 +213,8 @@ class Checker:
 
     def _count_in_shard(self, call: VirtualCall, start: float) -> int:
         """Return how many calls of the shard were alive at `start` or are alive now, whichever is more."""
-        recorded = [each for each in self.recorded.values() if shard_of(each.virtual.id) == shard_of(call.id)]
+        shard = shard_of(call.id)
+        recorded = [each for each in self.recorded.values() if each.shard == shard]
         return max(
             sum(each.since <= at and (each.virtual.ended is None or each.virtual.ended >= at) for each in recorded)
             for at in (start, self._now())
@@ -233,10 +231,6 @@ class Checker:
             self._add_violation(
                 f"claims a renewal {(claimed - true) / MINUTE:.1f} minutes after the last one", recorded.virtual.id
             )
-
-    def _watermark(self, shard: int) -> Watermark | None:
-        assert self.store is not None  # noqa: S101 - the world sets it
-        return at_once(self.store.get_watermark(shard))
 
     def _add_violation(self, what: str, subject: str) -> None:
         at = START + timedelta(seconds=self._now())

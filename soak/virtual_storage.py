@@ -1,87 +1,131 @@
-"""Storage as one process reaches it: slow, flaky or away at times. Behind it is one memory store for all."""
+"""Storage as one process reaches it: slow, flaky or away at times. Behind it is one table in memory for all processes.
+
+The product's own `CallStore` works over it, so each of its requests meets the faults.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from inspect import isasyncgenfunction
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Any
 
+from shared.domain.calls import Call, Event, Status
+from shared.domain.leases import Watermark
 from shared.errors import StoreUnavailable
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change
+from shared.storage.memory_table import MemoryTable
+from shared.storage.row_codec import to_call, to_event, to_watermark
+from shared.storage.rows import WATERMARK_ROW
+from shared.storage.table import MAX_PAGE_ROWS, Create, Delete, KeyRange, Put, Replace, Row, TableRow, Write
 from soak.fault_schedule import FaultSchedule
 from soak.intervals import Interval
 from soak.process import Environment, Process
 
-PATIENCE = 10.0  # seconds: the clients give up after that
+STORAGE_TIMEOUT = 10.0  # seconds: the clients give up after that
+_PAGE_ENDS = 0.02  # odds that a page of a scan ends after a row
 
 
-class JudgedStore(MemoryCallStore):
-    """Tells of each write, at once."""
+@dataclass(frozen=True, slots=True)
+class CallWrite:
+    """What a transaction wrote of a call: the call, its status before (None: it had no row), and its new events."""
 
-    def __init__(self, on_commit: Callable[[Change], None], on_watermark: Callable[[int], None]) -> None:
+    call: Call
+    before: Status | None
+    events: tuple[Event, ...]
+
+
+class CheckedTable(MemoryTable):
+    """Reports each write of a call or of a watermark at the moment at which it takes effect, as the rows say."""
+
+    def __init__(self, on_call: Callable[[CallWrite], None], on_watermark: Callable[[int, Watermark], None]) -> None:
         super().__init__()
-        self._on_commit = on_commit
+        self._on_call = on_call
         self._on_watermark = on_watermark
 
-    async def commit(self, change: Change) -> None:
-        """See `MemoryCallStore.commit`. A change that tells nothing new writes nothing, however old what it read."""
-        before = await self.get(change.after.id)
-        await super().commit(change)
-        if await self.get(change.after.id) != before:
-            self._on_commit(change)
+    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+        """Write all rows in one transaction, or none, and report them. Raises `StoreConflict`."""
+        await super().write(shard, writes)
+        if (written := _call_write(writes)) is not None:
+            self._on_call(written)
+        for write in writes:
+            if write.key == WATERMARK_ROW and not isinstance(write, Delete):
+                self._on_watermark(shard, to_watermark(write.cells))
 
-    async def put_watermark(self, shard: int, *rest: Any) -> None:  # noqa: ANN401 whatever the protocol has
-        """See `MemoryCallStore.put_watermark`."""
-        await super().put_watermark(shard, *rest)
-        self._on_watermark(shard)
+
+class ProcessTable:
+    """The table as one process reaches it: each request may fail, be late, or lose its answer."""
+
+    def __init__(self, table: MemoryTable, process: Process, environment: Environment) -> None:
+        self._table = table
+        self._process = process
+        self._schedule = environment.schedule
+        self._random = environment.random
+
+    async def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    async def read(self, shard: int, key: str) -> TableRow | None:
+        """Return one row, or None if it does not exist."""
+        return await self._ask(lambda: at_once(self._table.read(shard, key)))
+
+    async def pages(
+        self,
+        shard: int,
+        key_range: KeyRange,
+        *,
+        size: int = MAX_PAGE_ROWS,
+        matching: Mapping[str, Collection[str]] | None = None,
+        select: Collection[str] | None = None,
+    ) -> AsyncGenerator[list[TableRow]]:
+        """Yield the rows of a range, one request for each page. Pages are short, since a scan is no snapshot."""
+        while True:
+            rows = min(size, 1 + int(self._random.expovariate(-math.log(1 - _PAGE_ENDS))))
+            read_page = partial(self._table.page, shard, key_range, size=rows, matching=matching, select=select)
+            page = await self._ask(read_page)
+            yield page
+            if len(page) < rows:
+                return
+            key_range = KeyRange(page[-1].key, key_range.below)
+
+    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+        """Write all rows in one transaction, or none. Raises `StoreConflict`."""
+        await self._ask(lambda: at_once(self._table.write(shard, writes)))
+
+    async def _ask[T](self, effect: Callable[[], T]) -> T:
+        return await through(
+            self._process, trouble(self._schedule, "tables", self._process.now()), self._random, effect
+        )
 
 
 def at_once[T](work: Awaitable[T]) -> T:
-    """Run what waits for nothing, as no method of the memory store does."""
+    """Run what awaits nothing, as no method of the memory table does."""
     steps = work.__await__()
     try:
         next(steps)
     except StopIteration as done:
         result: T = done.value
         return result
-    raise AssertionError("the memory store waited")
+    raise AssertionError("the memory table waited")
 
 
-class StoreOf:
-    """The store as one process reaches it. Has every method of the store, whatever they are."""
+def _call_write(writes: Sequence[Write]) -> CallWrite | None:
+    """Return what a transaction wrote of a call; None if it wrote none, as a purge does."""
+    before, call = None, None
+    events: list[Event] = []
+    for write in writes:
+        kind = write.key.partition("|")[0]
+        if kind in {"active", "ended"}:
+            if isinstance(write, Replace | Delete):
+                before = Status(kind)
+            if not isinstance(write, Delete):
+                call = to_call(_row(write))
+        elif kind == "event" and isinstance(write, Create):
+            events.append(to_event(_row(write)))
+    return CallWrite(call, before, tuple(events)) if call else None
 
-    def __init__(self, store: MemoryCallStore, process: Process, environment: Environment) -> None:
-        self._store = store
-        self._process = process
-        self._schedule = environment.schedule
-        self._random = environment.random
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._store, name)
-        if isasyncgenfunction(method):
-            wrapped: Callable[..., Any] = lambda *args: self._scan(method(*args))  # noqa: E731 the other one is its like
-        else:
-            wrapped = lambda *args, **named: self._ask(lambda: at_once(method(*args, **named)))  # noqa: E731 as above
-        setattr(self, name, wrapped)
-        return wrapped
-
-    async def _scan[T](self, rows: AsyncIterator[T]) -> AsyncIterator[T]:
-        """Rows as they stand when their turn comes: a scan is no snapshot."""
-        await self._ask(lambda: None)
-        while True:
-            try:
-                row = at_once(anext(rows))
-            except StopAsyncIteration:
-                return
-            yield row
-            if self._random.random() < 0.02:
-                await self._ask(lambda: None)
-
-    async def _ask[T](self, effect: Callable[[], T]) -> T:
-        return await through(
-            self._process, trouble(self._schedule, "tables", self._process.now()), self._random, effect
-        )
+def _row(write: Create | Replace | Put) -> Row:
+    return {**write.cells, "RowKey": write.key}
 
 
 def trouble(schedule: FaultSchedule, part: str, now: float) -> Interval | None:
@@ -102,9 +146,9 @@ async def through[T](process: Process, span: Interval | None, random: Random, ef
         return await process.request(0.003 + random.expovariate(1 / 0.012), effect)
     chance = random.random()
     if span.mode == "away" or (span.mode == "flaky" and chance < 0.25):
-        await process.request(random.uniform(0.05, PATIENCE), lambda: None)
+        await process.request(random.uniform(0.05, STORAGE_TIMEOUT), lambda: None)
         raise StoreUnavailable("away")
-    result = await process.request(random.uniform(1, PATIENCE) if span.mode == "slow" else 0.02, effect)
+    result = await process.request(random.uniform(1, STORAGE_TIMEOUT) if span.mode == "slow" else 0.02, effect)
     if chance < 0.5 and (span.mode == "flaky" or chance < 0.1):
         await asyncio.sleep(0.1)
         raise StoreUnavailable("the answer was lost")

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Coroutine
 from datetime import timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from shared.api.continuation_tokens import ContinuationSigner
 from shared.api.management import Management
@@ -19,6 +19,7 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.store import CallStore
 from shared.storage.wakeup_queue import WakeUp
 from soak.checker import TIMING, Checker, Findings
 from soak.fault_schedule import GROUPS, MAX_KILL_DELAY, TICK, FaultProfile, Kill, draw
@@ -28,10 +29,7 @@ from soak.loop import VirtualLoop
 from soak.process import START, Environment, Process, ProcessDied, SkewedClock
 from soak.virtual_graph import ProcessGraph, VirtualGraph
 from soak.virtual_queue import ProcessQueue, VirtualQueue
-from soak.virtual_storage import JudgedStore, StoreOf
-
-if TYPE_CHECKING:
-    from shared.storage.store import CallStore
+from soak.virtual_storage import CheckedTable, ProcessTable
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
 APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))
@@ -52,7 +50,7 @@ class AppProcess(Process):
         environment, random, profile = world.environment, world.environment.random, world.schedule.profile
         super().__init__(name, environment)
         clock = SkewedClock(world.loop, random.uniform(-profile.max_clock_offset, profile.max_clock_offset))
-        store = cast("CallStore", StoreOf(world.store, self, environment))
+        store = CallStore(ProcessTable(world.table, self, environment))
         graph, queue = ProcessGraph(world.graph, self, clock), ProcessQueue(world.queue, self, environment)
         plan = SweepConfig(
             timing=TIMING,
@@ -97,8 +95,7 @@ class World:
         self.graph = VirtualGraph(self.environment)
         self.liveness = LivenessCondition(self.schedule)
         self.checker = Checker(self.findings, self.graph, self.liveness, loop.time, self.trace)
-        self.store = JudgedStore(self.checker.on_commit, self.checker.on_watermark)
-        self.checker.store = self.store
+        self.table = CheckedTable(self.checker.on_commit, self.checker.on_watermark)
         self.queue = VirtualQueue(self.environment, lambda: self.pick_process("queue"), self.spawn)
         self.queue.handle = self._handle_message
         self.queue.on_put = self._check_queue

@@ -5,7 +5,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
@@ -36,6 +36,7 @@ from shared.config.settings import Settings, setting_name
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
 from shared.graph.entra_errors import ADVICE
 from shared.telemetry import LogEvent, Metric
+from tools.row_examples import row_examples
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /table -->\n", re.DOTALL)
@@ -52,6 +53,10 @@ SHARING = "performance-sharing"  # the report of the parts that were measured la
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 LONGEST_LICENCE = 30  # characters
 ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
+ROW_KINDS = (
+    *("active", "ended", "recent", "event", "operation", "idempotency"),
+    *("active-watermark", "active-progress", "signing-key", "watchdog"),
+)
 LEVELS = {20: "information", 30: "warning", 40: "error"}
 
 
@@ -376,6 +381,21 @@ def _performance_hang_up() -> str:
     return _markdown(HANG_UP_COLUMNS, hang_up_rows(measured(SHARING)["hang_up"]))
 
 
+def _row(kind: str) -> str:
+    columns = row_examples()[kind]
+    return _markdown(("column", "value"), ((f"`{name}`", f"`{_value(columns[name])}`") for name in columns))
+
+
+def _value(value: object) -> str:
+    match value:
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
+
+
 def _performance_cold_start() -> str:
     found = measured()["cold_start"]
     rows = [("import of `function_app`", f"{found['import_ms']:.0f} ms")]
@@ -415,6 +435,7 @@ _TABLES: dict[str, Callable[[], str]] = {
     "metrics": _metrics,
     "guards": _guards,
     "attacks": _attacks,
+    **{f"row-{kind}": partial(_row, kind) for kind in ROW_KINDS},
 }
 
 if __name__ == "__main__":

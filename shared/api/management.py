@@ -31,7 +31,7 @@ from shared.errors import (
 )
 from shared.keeping.renewer import Renewer
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.store import CallStore, Change, commit, retry_conflicts, shard_of, update
+from shared.storage.store import CallStore, Change, retry_conflicts, shard_of, update
 from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class Management:
             stored = await self.records.get_stored(call_id)
             before = await self.store.get_operation(call_id, started.operation_id)
             operation = lifecycle.operation_requested(before.value if before else None, started, by, now)
-            await commit(self.store, Change(stored, stored.value, (event,), ((before, operation),)))
+            await self.store.commit(Change(stored, stored.value, (event,), ((before, operation),)))
             return operation
 
         return await retry_conflicts(attempt, f"Call {call_id}")

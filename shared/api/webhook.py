@@ -33,7 +33,7 @@ from shared.errors import (
     traceback_summary,
 )
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.store import CallStore, Change, Stored, commit, retry_conflicts
+from shared.storage.store import CallStore, Change, Stored, retry_conflicts
 from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Webhook:
             after = change.after
             if before is None and after.ended_at is None and after.state not in STARTING_STATES:
                 await self._renew_soon(call_id)
-            await commit(self.store, change)
+            await self.store.commit(change)
             return before.value if before else None, after
 
         return await retry_conflicts(attempt, f"Call {call_id}")

@@ -1,34 +1,47 @@
-"""Lists of calls over all shards: sixteen sorted lists made one, a page at a time."""
+"""Lists of calls over all shards: the sorted lists of sixteen shards, merged page by page."""
 
 import asyncio
 import heapq
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from shared.domain.calls import Call, Status, canonical_id
 from shared.domain.scopes import Scope
 from shared.errors import InvalidRequest
-from shared.storage.rows import KeyRange, id_of_key, prefix_range, sort_key
-from shared.storage.store import SHARDS, Page
+from shared.storage.rows import SHARDS, id_of_key, prefix_range
+from shared.storage.table import KeyRange, sort_key
 
-CONTINUATION_VERSION = 2  # of the continuation; another one is refused
+CONTINUATION_VERSION = 2  # a continuation of another version is refused
 _ROW_PREFIXES = {Status.ACTIVE: "active", Status.ENDED: "recent"}
 
 type Fetch = Callable[[int, KeyRange, int], Awaitable[list[tuple[str, Call | None]]]]
-"""(shard, window, at most so many) → the first rows of the window, by key. Fewer than asked for are all there are.
+"""Takes a shard, a range and a limit. Returns the first rows of the range by key; fewer than the limit are all rows.
 
-None stands for a call whose row cannot be read.
+None instead of a call means that its row cannot be read.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of calls. `continuation` asks for the next page; it is None after the last one.
+
+    `unreadable` has the ids of the calls of this page whose rows cannot be read.
+    """
+
+    calls: tuple[Call, ...]
+    continuation: str | None
+    unreadable: tuple[str, ...] = ()
+
+
 async def list_page(fetch: Fetch, status: Status, scope: Scope, limit: int, continuation: str | None) -> Page:
-    """One page of calls, by their keys.
+    """Return one page of calls, in the order of their keys.
 
     Raises
     ------
     InvalidRequest
-        The continuation is none of ours, or belongs to another list.
+        The continuation is not one of ours, or belongs to another list.
     """
     key_range = prefix_range(_ROW_PREFIXES[status])
     if continuation is not None:
@@ -43,7 +56,7 @@ async def list_page(fetch: Fetch, status: Status, scope: Scope, limit: int, cont
 
 
 async def _merge(fetch: Fetch, key_range: KeyRange, count: int) -> list[tuple[str, Call | None]]:
-    """The first rows of all shards. A shard is asked for about its share, and again when it turns out to have more."""
+    """Return the first rows of all shards. Each shard is asked for about its share, and again if it has more."""
     share = 2 * count // SHARDS + 4
     heads = await asyncio.gather(*(fetch(shard, key_range, share) for shard in range(SHARDS)))
     waiting = [iter(head) for head in heads]
@@ -86,7 +99,7 @@ def _last_key(continuation: str, status: Status, scope: Scope, key_range: KeyRan
                 _scope_ids(scope),
             ) and _is_key(key, key_range):
                 return key
-    except (ValueError, RecursionError, InvalidRequest):  # not base64, not UTF-8, not JSON, no id
+    except (ValueError, RecursionError, InvalidRequest):  # no base64, UTF-8 or JSON, or no id
         pass
     detail = (
         "It is not the continuation of this list. Take the one that the page before gave, with the same parameters."
@@ -99,7 +112,7 @@ def _scope_ids(scope: Scope) -> list[list[str] | None]:
 
 
 def _is_key(key: str, key_range: KeyRange) -> bool:
-    """Whether it may be a key of this list: nothing else must get into a query of Table Storage."""
+    """True if it can be a key of this list. Nothing else may get into a query of Table Storage."""
     call_id = id_of_key(key)
     head = key.removesuffix(call_id)
     is_in_range = sort_key(key_range.above) < sort_key(key) < sort_key(key_range.below)

@@ -1,94 +1,98 @@
-"""Calls on record: what a store can do, and the one way to change a call. Table Storage and memory implement it."""
+"""The store of calls: all its logic, over a `Table`. Graph has no list of calls, so this is the only one."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from datetime import datetime
-from hashlib import sha256
-from typing import Protocol
+from itertools import batched
 
 from shared.domain.calls import Call, Event, IdempotencyRecord, Operation, Status
 from shared.domain.leases import Lease, Progress, WatchdogState, Watermark
 from shared.domain.scopes import UNRESTRICTED, Scope
 from shared.errors import StoreConflict, StoreUnavailable
-from shared.storage.column_values import Row
+from shared.storage import row_codec, rows
+from shared.storage.changes import Change, Stored, new_events, plan_writes
+from shared.storage.paging import Page, list_page
+from shared.storage.row_codec import to_row
+from shared.storage.rows import SHARDS, shard_of
+from shared.storage.table import (
+    MAX_PAGE_ROWS,
+    MAX_TRANSACTION_ROWS,
+    Create,
+    Delete,
+    KeyRange,
+    Put,
+    Replace,
+    Row,
+    Table,
+    TableRow,
+)
 
-SHARDS = 16  # fixed: it is part of every key
-MAX_WRITE_ATTEMPTS = 24  # a lost race is another's won one: so many who write to one call at once all get through
+__all__ = ["SHARDS", "CallStore", "Change", "Page", "Stored", "retry_conflicts", "shard_of", "update"]
 
-
-def shard_of(call_id: str) -> int:
-    """The shard of a call: stable over processes and versions. Expects the canonical id."""
-    return int.from_bytes(sha256(call_id.encode()).digest()[:4]) % SHARDS
-
-
-@dataclass(frozen=True, slots=True)
-class Stored[T]:
-    """A value as it was read, with the ETag that a write of it must carry.
-
-    `row` is the row itself, if there is one: a write of the value keeps the columns of it that we do not know.
-    """
-
-    value: T
-    etag: str
-    row: Row | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """All that one transaction writes of one call.
-
-    `before` is what was read (None: nothing was on record), `after` what shall stand. Operations are pairs of the same.
-    """
-
-    before: Stored[Call] | None
-    after: Call
-    events: tuple[Event, ...] = ()
-    operations: tuple[tuple[Stored[Operation] | None, Operation], ...] = ()
+MAX_WRITE_ATTEMPTS = 24  # each conflict means that another writer succeeded, so 24 suffice for 24 concurrent writers
+MAX_EXPIRED_KEYS = 5 * MAX_PAGE_ROWS  # keys of expired calls that one purge reads, to find the oldest
+_SIGNING_KEY_BYTES = 32  # for HMAC-SHA-256
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of calls; `continuation` asks for the next one, None after the last.
+class CallStore:
+    """The records of calls and of sweeps. Every method but `close` may raise `StoreUnavailable`."""
 
-    `unreadable` has the ids of those calls of the page whose rows cannot be read.
-    """
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
-    calls: tuple[Call, ...]
-    continuation: str | None
-    unreadable: tuple[str, ...] = ()
-
-
-class CallStore(Protocol):
-    """The registry of calls: Graph has no list of them, so this is the only one.
-
-    Every method may raise `StoreUnavailable`.
-    """
+    async def close(self) -> None:
+        """Close the connections of the table."""
+        await self._table.close()
 
     async def get(self, call_id: str) -> Stored[Call] | None:
-        """The record of a call, active or ended."""
-        ...
+        """Return a call, active or ended. It is looked for in this order, so that a call that ends meanwhile is found.
+
+        Raises
+        ------
+        RowUnreadable
+            The tenant cannot be read, or the end of an ended call.
+        """
+        for key in (rows.active_key(call_id), rows.ended_key(call_id)):
+            if row := await self._table.read(shard_of(call_id), key):
+                return Stored(row_codec.to_call(row.columns), row.etag, row.columns)
+        return None
 
     async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
-        """One operation of a call."""
-        ...
+        """Return one operation of a call."""
+        row = await self._table.read(shard_of(call_id), rows.operation_key(call_id, operation_id))
+        return Stored(row_codec.to_operation(row.columns), row.etag, row.columns) if row else None
 
     async def commit(self, change: Change) -> None:
         """Write a change, all or nothing. Events that are on record already keep their first time.
+
+        If the write fails, read back whether the change is on record all the same. The storage client repeats a write
+        whose answer is lost, and then its own first write is the conflict. If the caller merged once more, it would
+        take its own write for that of another: a new call for an old one, a new end for one that was reported.
 
         Raises
         ------
         StoreConflict
             Something was written since it was read: read, merge and write again.
+        StoreUnavailable
+            The store did not answer, and the change is not on record, or that cannot be read.
         """
-        ...
+        try:
+            await self._write_change(change)
+        except (StoreConflict, StoreUnavailable):
+            if not await self._is_committed(change):
+                raise
 
-    def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
-        """All that a sweep of a shard reads, in one go: its progress and its watermark, if there are any, come first.
-
-        Then come the leases of all active calls, with only the columns that a sweep needs.
-        """
-        ...
+    async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
+        """Yield what a sweep of a shard reads: its progress and its watermark, if they exist, then its leases."""
+        scan = self._table.pages(shard, rows.sweep_range(), select=row_codec.SWEEP_COLUMNS)
+        async with aclosing(scan) as pages:
+            async for page in pages:
+                for row in page:
+                    if found := _scan_record(row):
+                        yield found
 
     async def list_calls(
         self,
@@ -98,95 +102,233 @@ class CallStore(Protocol):
         limit: int = 100,
         continuation: str | None = None,
     ) -> Page:
-        """Calls of all shards that lie within the scope: active ones by id, ended ones newest first.
+        """Return a page of the calls of all shards within the scope: active ones by id, ended ones newest first.
 
         Raises
         ------
         InvalidRequest
-            The continuation is none of ours.
+            The continuation is not one of ours.
         """
-        ...
+
+        async def fetch(shard: int, key_range: KeyRange, limit: int) -> list[tuple[str, Call | None]]:
+            found: list[tuple[str, Call | None]] = []
+            size = MAX_PAGE_ROWS if None in (scope.apps or ()) else limit
+            async with aclosing(self._table.pages(shard, key_range, size=size, matching=_scope_filter(scope))) as pages:
+                async for page in pages:
+                    calls = ((row.key, row_codec.readable_call(row.columns)) for row in page)
+                    # If a call cannot be read, its tenant is unknown: only callers of all calls see its id.
+                    found += (
+                        (key, call) for key, call in calls if (scope.contains(call) if call else scope.is_unrestricted)
+                    )
+                    if len(found) >= limit:
+                        break
+            return found[:limit]
+
+        return await list_page(fetch, status, scope, limit, continuation)
 
     async def list_events(self, call_id: str) -> list[Event]:
-        """The story of a call, oldest first."""
-        ...
+        """Return the event log of a call, oldest first."""
+        found = await self._rows(shard_of(call_id), rows.prefix_range(f"event|{call_id}"))
+        events = (row_codec.to_event(row.columns) for row in found)
+        return sorted(events, key=lambda event: (event.at, event.digest))
 
     async def list_operations(self, call_id: str) -> list[Operation]:
-        """The operations of a call, oldest first."""
-        ...
+        """Return the operations of a call, oldest first."""
+        found = await self._rows(shard_of(call_id), rows.prefix_range(f"operation|{call_id}"))
+        operations = filter(None, (row_codec.readable_operation(row.columns) for row in found))
+        return sorted(operations, key=lambda operation: (operation.known_at, operation.id))
 
     async def get_watermark(self, shard: int) -> Watermark | None:
-        """When the shard was last swept."""
-        ...
+        """Return the watermark of a shard, or None if it was never swept."""
+        return _watermark(await self._table.read(shard, rows.WATERMARK_ROW))
 
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
-        """Note that the shard was swept. Of two sweeps the one that began last stands, whichever writes first.
+        """Store that the shard was swept. Of two sweeps the one that began last wins, whichever writes first.
 
         Parameters
         ----------
         etag
-            Of the watermark that the scan found: that one is replaced, whatever it says. Where another one stands by
-            now, or none was found, the rule holds.
+            ETag of the watermark that the scan found: that one is replaced, whatever it says. If the row has changed
+            since, or none was found, the rule holds.
         """
-        ...
+        cells, found = to_row(watermark), etag
+
+        async def attempt() -> None:
+            nonlocal found
+            write = Replace(rows.WATERMARK_ROW, cells, found) if found else Create(rows.WATERMARK_ROW, cells)
+            try:
+                await self._table.write(shard, [write])
+            except StoreConflict:
+                row = await self._table.read(shard, rows.WATERMARK_ROW)
+                stored = _watermark(row)
+                if stored is None or stored.sweep_started_at <= watermark.sweep_started_at:
+                    found = row.etag if row else None
+                    raise
+
+        await retry_conflicts(attempt, f"The watermark of shard {shard}")
 
     async def put_progress(self, shard: int, progress: Progress) -> None:
-        """Note how far a sweep came."""
-        ...
+        """Store how far a sweep came."""
+        await self._table.write(shard, [Put(rows.PROGRESS_ROW, to_row(progress))])
 
     async def get_watchdog_state(self) -> WatchdogState | None:
-        """The last dead man's switch that was left."""
-        ...
+        """Return the state of the watchdog, or None if none was ever armed."""
+        return _read_or_none(row_codec.to_watchdog_state, await self._table.read(0, rows.WATCHDOG_ROW))
 
     async def put_watchdog_state(self, state: WatchdogState) -> None:
-        """Note that a dead man's switch was left: earlier ones are leftovers."""
-        ...
+        """Store the state of the watchdog. Earlier watchdog messages are then leftovers."""
+        await self._table.write(0, [Put(rows.WATCHDOG_ROW, to_row(state))])
 
     async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
-        """The request that had this `Idempotency-Key`."""
-        ...
+        """Return the request that has this `Idempotency-Key`. Raises `RowUnreadable`."""
+        row = await self._table.read(shard_of(call_id), rows.idempotency_record_key(call_id, name))
+        return Stored(row_codec.to_idempotency_record(row.columns), row.etag) if row else None
 
     async def claim_idempotency_key(
         self, call_id: str, name: str, request: IdempotencyRecord, before: Stored[IdempotencyRecord] | None
     ) -> None:
-        """Take the key for a request, if it is as it was read. Raises `StoreConflict`."""
-        ...
+        """Take the key for a request, if its row is still as it was read. Raises `StoreConflict`."""
+        key, cells = rows.idempotency_record_key(call_id, name), to_row(request)
+        write = Replace(key, cells, before.etag) if before else Create(key, cells)
+        await self._table.write(shard_of(call_id), [write])
 
     async def settle_idempotency_key(
         self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
     ) -> None:
-        """Write down what became of the request that claimed the key; None: give it back. Raises `StoreConflict`."""
-        ...
+        """Store the outcome of the request that claimed the key, or release the key if it is None.
+
+        Raises
+        ------
+        StoreConflict
+            The row has changed since the key was claimed.
+        """
+        key = rows.idempotency_record_key(call_id, name)
+        write = Replace(key, to_row(request), claimed.etag) if request else Delete(key, claimed.etag)
+        await self._table.write(shard_of(call_id), [write])
 
     async def get_continuation_key(self) -> bytes:
-        """A key that nobody outside knows, the same for all instances: made when it is first asked for."""
-        ...
+        """Return the secret key that signs continuations, the same in all instances. It is created on first use.
+
+        A key that cannot be read is replaced. Continuations that were signed with it are refused then.
+
+        Raises
+        ------
+        StoreUnavailable
+            The row exists and cannot be read, although it was just written.
+        """
+        row = await self._table.read(0, rows.SIGNING_KEY_ROW)
+        if key := _signing_key(row):
+            return key
+        cells = to_row(secrets.token_bytes(_SIGNING_KEY_BYTES))
+        with suppress(StoreConflict):  # another instance was faster: its key counts
+            write = Replace(rows.SIGNING_KEY_ROW, cells, row.etag) if row else Create(rows.SIGNING_KEY_ROW, cells)
+            await self._table.write(0, [write])
+        if key := _signing_key(await self._table.read(0, rows.SIGNING_KEY_ROW)):
+            return key
+        raise StoreUnavailable(f"The row {rows.SIGNING_KEY_ROW} of shard 00 cannot be read.")
 
     async def purge(self, shard: int, ended_before: datetime, limit: int) -> int:
-        """Delete up to `limit` calls that ended before that time, with all their rows. How many it were."""
-        ...
+        """Delete up to `limit` calls that ended before a moment, the oldest first. Return how many were deleted."""
+        keys = await self._keys(shard, rows.ended_before_range(ended_before), limit=MAX_EXPIRED_KEYS)
+        oldest = deque(keys, maxlen=limit)
+        return sum([await self._purge_call(shard, key) for key in reversed(oldest)])
+
+    async def _purge_call(self, shard: int, recent_key: str) -> bool:
+        """Delete all rows of a call. Return False if it must wait for the next purge.
+
+        The row with its state is deleted last, so that the next purge finds what a crash leaves. If a late notification
+        is written meanwhile, which the ETag shows, the call stays until the next purge.
+        """
+        call_id = rows.id_of_key(recent_key)
+        first, ended = rows.first_event_key(call_id), await self._table.read(shard, rows.ended_key(call_id))
+        events = await self._keys(shard, rows.prefix_range(f"event|{call_id}"))
+        keys = list(events)
+        for kind in ("operation", "idempotency"):
+            keys += await self._keys(shard, rows.prefix_range(f"{kind}|{call_id}"))
+        last = [Delete(recent_key)]
+        if first in events:
+            last.append(Delete(first))
+        if ended:
+            last.append(Delete(ended.key, ended.etag))
+        try:
+            for batch in batched((key for key in keys if key != first), MAX_TRANSACTION_ROWS, strict=False):
+                await self._table.write(shard, [Delete(key) for key in batch])
+            await self._table.write(shard, last)
+        except StoreConflict:
+            return False
+        return True
+
+    async def _write_change(self, change: Change) -> None:
+        """Write a change. If the call changed, its events are most likely new: read them only after a conflict."""
+        shard, events = shard_of(change.after.id), new_events(change)
+        existing = frozenset[str]() if change.changes_call else await self._existing(shard, events)
+        try:
+            await self._write(change, existing)
+        except StoreConflict:
+            existing = await self._existing(shard, events) if change.changes_call and change.before else frozenset()
+            if not existing:
+                raise
+            await self._write(change, existing)
+
+    async def _write(self, change: Change, existing: frozenset[str]) -> None:
+        if writes := plan_writes(change, existing):
+            await self._table.write(shard_of(change.after.id), writes)
+
+    async def _is_committed(self, change: Change) -> bool:
+        if not change.changes_call and not change.operations:
+            return False  # only events are new: to write them once more does no harm
+        if change.changes_call:
+            stored = await self.get(change.after.id)
+            if stored is None or stored.value != change.after:
+                return False
+        for _, operation in change.operations:
+            written = await self.get_operation(operation.call_id, operation.id)
+            if written is None or written.value != operation:
+                return False
+        events = new_events(change)  # another writer may have written the same call with other events
+        return len(await self._existing(shard_of(change.after.id), events)) == len(events)
+
+    async def _existing(self, shard: int, keys: Iterable[str]) -> frozenset[str]:
+        """Return those of the keys that have a row."""
+        found = await asyncio.gather(*(self._table.read(shard, key) for key in keys))
+        return frozenset(row.key for row in found if row)
+
+    async def _keys(self, shard: int, key_range: KeyRange, limit: int | None = None) -> list[str]:
+        return [row.key for row in await self._rows(shard, key_range, limit=limit, select=("RowKey",))]
+
+    async def _rows(
+        self, shard: int, key_range: KeyRange, *, limit: int | None = None, select: tuple[str, ...] | None = None
+    ) -> list[TableRow]:
+        """Return the rows of a range, the first `limit` of them."""
+        found: list[TableRow] = []
+        async with aclosing(self._table.pages(shard, key_range, size=limit or MAX_PAGE_ROWS, select=select)) as pages:
+            async for page in pages:
+                found += page
+                if limit is not None and len(found) >= limit:
+                    break
+        return found[:limit]
 
 
 type Decide = Callable[[Call | None], tuple[Call, tuple[Event, ...]] | None]
 
 
 async def update(store: CallStore, call_id: str, decide: Decide) -> Call | None:
-    """Read a call, let `decide` say what shall stand, write it; again, from the read, if somebody wrote in between.
+    """Read a call, let `decide` change it, and write it. Repeat this if another writer wrote in between.
 
     Parameters
     ----------
     decide
-        Gets the call on record (or None). Returns the call as it shall be and the events to add, or None to leave
-        everything as it is. It must be pure: it may be asked several times.
+        Gets the call on record, or None. Returns the call to write and the events to add, or None to change nothing.
+        It must be pure, because it may be called several times.
 
     Returns
     -------
-    The call as it stands now.
+    The call as it is on record now.
 
     Raises
     ------
     StoreUnavailable
-        The store did not answer, or the race was lost too often.
+        The store did not answer, or there were too many conflicts.
     """
 
     async def attempt() -> Call | None:
@@ -196,57 +338,54 @@ async def update(store: CallStore, call_id: str, decide: Decide) -> Call | None:
         if decision is None:
             return current
         after, events = decision
-        await commit(store, Change(before, after, events))
+        await store.commit(Change(before, after, events))
         return after
 
     return await retry_conflicts(attempt, f"Call {call_id}")
 
 
-async def commit(store: CallStore, change: Change) -> None:
-    """Commit a change. If the answer is lost, or says no, read back whether the change was committed all the same.
-
-    The storage client repeats a write whose answer is lost, and then meets its own write: that is a conflict with
-    nobody. To merge once more would take the own write for another's: a new call for an old one, a new end for one
-    that was told.
-
-    Raises
-    ------
-    StoreConflict
-        Something was written since it was read: read, merge and write again.
-    StoreUnavailable
-        The store did not answer, and the change is not on record, or that cannot be read.
-    """
-    try:
-        await store.commit(change)
-    except (StoreConflict, StoreUnavailable):
-        if not await _is_committed(store, change):
-            raise
-
-
-async def _is_committed(store: CallStore, change: Change) -> bool:
-    is_news = change.before is None or change.before.value != change.after
-    if not is_news and not change.operations:
-        return False  # only lines of the story are new: to write them once more does no harm
-    if is_news:
-        stored = await store.get(change.after.id)
-        if stored is None or stored.value != change.after:
-            return False
-    for _, operation in change.operations:
-        written = await store.get_operation(operation.call_id, operation.id)
-        if written is None or written.value != operation:
-            return False
-    return True
-
-
 async def retry_conflicts[T](attempt: Callable[[], Awaitable[T]], what: str) -> T:
-    """Read, merge and write, again from the read as long as somebody else wrote in between.
+    """Call `attempt`, which reads, merges and writes, until it has no conflict.
 
     Raises
     ------
     StoreUnavailable
-        The race was lost too often; `what` says for what.
+        There were too many conflicts. `what` names the record in the message.
     """
     for _ in range(MAX_WRITE_ATTEMPTS):
         with suppress(StoreConflict):
             return await attempt()
     raise StoreUnavailable(f"{what} is being written by too many at once. Try again.")
+
+
+def _scope_filter(scope: Scope) -> dict[str, list[str]]:
+    """Return the part of a scope that Table Storage can filter by.
+
+    A query cannot ask for rows without an app. If the scope includes them, rows of all apps are read.
+    """
+    ids_by_column = {"tenantId": scope.tenants, "appId": scope.apps}
+    return {
+        column: sorted(map(str, ids)) for column, ids in ids_by_column.items() if ids is not None and None not in ids
+    }
+
+
+def _scan_record(row: TableRow) -> Progress | Stored[Watermark] | Lease | None:
+    match row.key:
+        case rows.PROGRESS_ROW:
+            return _read_or_none(row_codec.to_progress, row)
+        case rows.WATERMARK_ROW:
+            watermark = _watermark(row)
+            return Stored(watermark, row.etag) if watermark else None
+    return row_codec.readable_lease(row.columns)
+
+
+def _watermark(row: TableRow | None) -> Watermark | None:
+    return _read_or_none(row_codec.to_watermark, row)
+
+
+def _signing_key(row: TableRow | None) -> bytes | None:
+    return _read_or_none(row_codec.to_signing_key, row)
+
+
+def _read_or_none[T](read: Callable[[Row], T], row: TableRow | None) -> T | None:
+    return row_codec.read_or_none(read, row.columns if row else None)

@@ -1,31 +1,29 @@
-"""What a write keeps of the row that it replaces: all that this version did not read, so cannot have changed."""
+"""What a write keeps of the row that it replaces: all that this version did not read, so did not change."""
 
 import json
 from collections.abc import Iterable, Mapping
 
-from shared.storage.column_values import Cell, Row, is_column_of, to_json
+from shared.storage.columns import Cell, is_part_of, to_json
+from shared.storage.table import Row
 
 KEY_COLUMNS = ("PartitionKey", "RowKey")
-_MERGED_BY_MEMBER = (
-    "lease",
-    "hangup",
-)  # parts that grow: of other parts, the one that stands is one account as a whole
+_MERGED_BY_MEMBER = ("lease", "hangup")  # parts that grow; each other part is one statement, and is replaced as a whole
 
 
 def merge_unknown_columns(
     row: Row, known: Mapping[str, Cell], new: Mapping[str, Cell], unreadable: Iterable[str]
 ) -> dict[str, object]:
-    """The columns to write.
+    """Return the columns to write.
 
-    A column that is the same in `known` and `new` was not changed, and stays as the row has it: with the members of
-    its JSON that this version does not know. So do columns that are in neither.
+    A column that is the same in `known` and `new` did not change. It stays as the row has it, with the members of its
+    JSON that this version does not know. Columns that are in neither stay too.
 
     Parameters
     ----------
     row
-        As it was read.
+        The row as it was read.
     known
-        The columns that this version makes of what it read.
+        The columns that this version writes for the record that it read.
     new
         The columns of the record to write.
     unreadable
@@ -34,7 +32,7 @@ def merge_unknown_columns(
     found = {name: value for name, value in row.items() if name not in KEY_COLUMNS and value is not None}
     unreadable = tuple(unreadable)
     for name in known.keys() | new.keys():
-        if any(is_column_of(name, column) for column in unreadable):
+        if any(is_part_of(name, column) for column in unreadable):
             continue
         if name not in new:
             found.pop(name, None)
@@ -49,8 +47,8 @@ def _with_unknown_members(name: str, stored: object, known: Cell, new: Cell) -> 
     ):
         return new
     try:
-        there_, known_, new_ = json.loads(stored), json.loads(known), json.loads(new)
-        unknown = {member: there_[member] for member in there_ if member not in known_ and member not in new_}
+        old, read, written = json.loads(stored), json.loads(known), json.loads(new)
+        unknown = {member: old[member] for member in old if member not in read and member not in written}
     except (ValueError, TypeError, RecursionError):  # it could not be read
         return new
-    return to_json(new_ | unknown) if unknown else new
+    return to_json(written | unknown) if unknown else new

@@ -1,4 +1,4 @@
-"""The messages that wake the keeper: what lies on the queue `keep-alive`, and how it gets there."""
+"""The wake-up messages of the keeper, and the queue `keep-alive` that holds them."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import InvalidRequest, StoreUnavailable
-from shared.storage.store import SHARDS
+from shared.storage.rows import SHARDS
 
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 QUEUE_NAME = "keep-alive"
-MESSAGE_LIFETIME = timedelta(
-    minutes=90
-)  # two leases after its time nobody waits for a message: else they pile up, for seven days
-SEND_TIMEOUT = timedelta(seconds=10)  # for one message, with its retries: a request or a sweep waits for it
+# After it becomes visible: two leases. By then no call depends on it. Without a limit messages would pile up for the
+# seven days that Queue Storage keeps them.
+MESSAGE_LIFETIME = timedelta(minutes=90)
+SEND_TIMEOUT = timedelta(seconds=10)  # for one message with its retries: a request or a sweep waits for it
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # an older version may read a newer one's message
+    model_config = ConfigDict(frozen=True, extra="ignore")  # an older version may read the message of a newer one
 
-    put_back: int = 0  # how often the store was away when it came
+    put_back: int = 0  # how often it was sent again because the store was unavailable
 
 
 class Sweep(_Message):
-    """Sweep all shards, if their watermarks are stale: the dead man's switch, or a request that noticed.
+    """Sweep all shards, if their watermarks are stale. The watchdog sends it, or a request that found a stale shard.
 
-    A switch says when it is `due`. One that is due before the last that was left is a leftover.
+    A watchdog message says when it is `due`. If it is due before the last one that was sent, it is a leftover.
     """
 
     kind: Literal["sweep"] = "sweep"
@@ -39,14 +39,14 @@ class Sweep(_Message):
 
 
 class SweepShard(_Message):
-    """Sweep one shard, or go on with a sweep of it that ran out of time: its row says how far it came."""
+    """Sweep one shard, or continue a sweep of it that ran out of time. The row `active-progress` has its position."""
 
     kind: Literal["sweepShard"] = "sweepShard"
     shard: int = Field(ge=0, lt=SHARDS)
 
 
 class Renew(_Message):
-    """Renew one call. With `retry_at` only if that is still the retry its row waits for: others are leftovers."""
+    """Renew one call. With `retry_at`, only if the row of the call still waits for this retry: others are leftovers."""
 
     kind: Literal["renew"] = "renew"
     call_id: str
@@ -58,12 +58,12 @@ _ADAPTER: TypeAdapter[WakeUp] = TypeAdapter(Annotated[WakeUp, Field(discriminato
 
 
 def parse_wake_up(text: str) -> WakeUp:
-    """Read a message.
+    """Return the message of a text.
 
     Raises
     ------
     InvalidRequest
-        It is none of ours; it goes to the poison queue.
+        It is not a wake-up message. It goes to the poison queue.
     """
     try:
         return _ADAPTER.validate_json(text)
@@ -72,7 +72,7 @@ def parse_wake_up(text: str) -> WakeUp:
 
 
 def _describe_fault(error: ValidationError) -> str:
-    """The first fault, without the message's own text: who knows what is in it."""
+    """Return the first fault, without the text of the message, which may hold anything."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     match first["type"]:
         case "json_invalid":
@@ -85,15 +85,15 @@ def _describe_fault(error: ValidationError) -> str:
 
 
 class WakeUpQueue(Protocol):
-    """Where wake-ups are left."""
+    """A queue of wake-up messages."""
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
-        """Leave a message that becomes visible after `delay`.
+        """Send a message that becomes visible after `delay`.
 
         Raises
         ------
         StoreUnavailable
-            The queue did not take it.
+            The queue did not accept it.
         """
         ...
 
@@ -105,16 +105,16 @@ class StorageQueue:
         self._client = client
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
-        """See `Queue.send`. Delays are whole seconds, rounded up."""
+        """Send a message. The delay is rounded up to whole seconds. Raises `StoreUnavailable`."""
         seconds = -(-delay // timedelta(seconds=1))
         await self._with_timeout(self._send_or_create(message.model_dump_json(), seconds))
 
     async def ping(self) -> None:
-        """Ask for next to nothing, for health. Raises `StoreUnavailable`."""
+        """Check that the queue answers, for the health route. Raises `StoreUnavailable`."""
         await self._with_timeout(self._read_properties())
 
     async def _with_timeout(self, work: Awaitable[None]) -> None:
-        """Whatever goes wrong is an outage: the SDK stumbles over odd answers with any kind of exception."""
+        """Await `work`. Any exception counts as an outage, because the SDK raises all kinds for unexpected answers."""
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                 await work
@@ -124,11 +124,11 @@ class StorageQueue:
     async def _read_properties(self) -> None:
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 (loads when it is needed)
 
-        with suppress(ResourceNotFoundError):  # it is made when the first message is left
+        with suppress(ResourceNotFoundError):  # it is created with the first message
             await self._client.get_queue_properties()
 
     async def _send_or_create(self, text: str, seconds: int) -> None:
-        """Send; if the queue is not there, or not there any more, make it first."""
+        """Send a message. If the queue does not exist, create it first."""
         from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError  # noqa: PLC0415 (as above)
 
         try:

@@ -34,9 +34,10 @@ from local.stack.stack import Options as StackOptions
 from shared.domain.calls import Call, Termination, TerminationSource
 from shared.domain.leases import Watermark
 from shared.services import TABLE_NAME
-from shared.storage.entities import to_row
-from shared.storage.rows import WATERMARK_ROW, ended_key, recent_key, shard_key
+from shared.storage.row_codec import to_row
+from shared.storage.rows import WATERMARK_ROW, ended_key, recent_key
 from shared.storage.store import SHARDS
+from shared.storage.table import partition_key
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
 from tests.doctor.servers import Reply, Rule, serving
@@ -200,9 +201,9 @@ class World:
         row = to_row(Watermark(started, started))
         for shard in range(SHARDS):
             if age is None:
-                self._table.delete_entity(shard_key(shard), WATERMARK_ROW)
+                self._table.delete_entity(partition_key(shard), WATERMARK_ROW)
             else:
-                self._table.upsert_entity({"PartitionKey": shard_key(shard), "RowKey": WATERMARK_ROW, **row})
+                self._table.upsert_entity({"PartitionKey": partition_key(shard), "RowKey": WATERMARK_ROW, **row})
 
     def end_a_call(self, code: int, subcode: int) -> None:
         """Store a call that ended now."""

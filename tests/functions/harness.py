@@ -26,8 +26,7 @@ from shared.config.settings import load_settings
 from shared.errors import StoreConflict
 from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change
 from tests.support.trust import trust_in_aiohttp
 
 APP = function_app.app
@@ -154,7 +153,7 @@ class App:
         return await self.invoke("keep_alive_queue", Datum(message, "string"))
 
 
-class LosingStore(TableCallStore):
+class LosingStore(CallStore):
     """Refuses each change with an operation, so that a recording that has started cannot be stored."""
 
     async def commit(self, change: Change) -> None:
@@ -164,7 +163,7 @@ class LosingStore(TableCallStore):
 
 
 @asynccontextmanager
-async def with_store(app: App, kind: type[TableCallStore]) -> AsyncIterator[App]:
+async def with_store(app: App, kind: type[CallStore]) -> AsyncIterator[App]:
     """The app with a store of another kind, on the same table."""
     store = kind.__new__(kind)
     store._table = app.parts.store._table

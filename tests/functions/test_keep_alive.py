@@ -8,8 +8,10 @@ import pytest
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from shared.domain.leases import Timing, Watermark
-from shared.storage.rows import WATERMARK_ROW, Put
+from shared.storage.row_codec import to_row
+from shared.storage.rows import WATERMARK_ROW
 from shared.storage.store import SHARDS
+from shared.storage.table import Put
 from shared.storage.wakeup_queue import Sweep, SweepShard
 from tests.functions.harness import App, ago
 from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
@@ -22,7 +24,7 @@ async def old_call(app: App, swept_ago: float = 4) -> str:
     """A call that a sweep renews, but its registration did not. The last sweep was `swept_ago` minutes ago."""
     then = app.clock.now() - timedelta(minutes=swept_ago)
     for shard in range(SHARDS):
-        put = Put(WATERMARK_ROW, Watermark(then, then))  # the store itself would not accept an earlier one
+        put = Put(WATERMARK_ROW, to_row(Watermark(then, then)))  # the store itself would not accept an earlier one
         await app.parts.store._table.write(shard, [put])
     call_id = await app.simulator.call(app.tenant, ageSeconds=600)
     return await app.register(call_id, startedAt=ago(minutes=10))

@@ -7,8 +7,7 @@ import pytest
 
 from shared.errors import StoreUnavailable
 from shared.services import Services
-from shared.storage.store import Change
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change
 from tests.functions.harness import KEY, App, about_call, about_operation, with_store
 
 # Graph: the record page of 2018, its example.
@@ -191,7 +190,7 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
     """The operation is finished before its request is stored."""
     call_id = await app.register()
 
-    class Overtaken(TableCallStore):
+    class Overtaken(CallStore):
         notified = False
 
         async def commit(self, change: Change) -> None:
@@ -205,7 +204,7 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
 
     class Parts(Services):
         @property
-        def store(self) -> TableCallStore:
+        def store(self) -> CallStore:
             kept = vars(self).get("overtaken")
             if kept is None:
                 kept = Overtaken.__new__(Overtaken)
@@ -232,7 +231,7 @@ async def test_an_operation_id_with_special_characters_is_percent_encoded(app: A
 async def test_graph_is_not_asked_if_the_request_cannot_be_stored(app: App) -> None:
     call_id = await app.register()
 
-    class Full(TableCallStore):
+    class Full(CallStore):
         async def commit(self, change: Change) -> None:
             raise StoreUnavailable(f"Table Storage takes nothing of {change.after.id} (test).")
 

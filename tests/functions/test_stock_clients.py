@@ -13,7 +13,7 @@ import pytest
 from pydantic import JsonValue
 
 from shared.api.idempotency import IMPLIED_KEY_TTL, IN_PROGRESS_TIMEOUT
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore
 from tests.functions.harness import KEY, App, LosingStore, with_store
 
 RECORDING: JsonValue = {"maxRecordDurationInSeconds": 10, "stopTones": ["#"]}
@@ -108,7 +108,7 @@ async def test_a_recording_of_a_process_that_died_is_not_sent_again(app: App) ->
     """The platform answers 503 for a process that died while it recorded; its claim stays."""
     call_id = await app.register()
 
-    class Dying(TableCallStore):
+    class Dying(CallStore):
         async def settle_idempotency_key(self, *_: object) -> None:
             """The process has ended by then."""
 

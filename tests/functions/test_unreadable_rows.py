@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from functions.routing import Role
 from shared import services
+from shared.storage.azure_table import AzureTable
 from shared.storage.store import SHARDS, shard_of
-from shared.storage.table_store import TableCallStore
 from tests.functions.harness import KEY, App, about_call, about_operation, asking_for_tokens, bearer
 
 
@@ -27,7 +27,7 @@ async def app(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
 
 @pytest.fixture
 async def table(app: App) -> TableClient:
-    assert isinstance(app.parts.store, TableCallStore)
+    assert isinstance(app.parts.store._table, AzureTable)
     return app.parts.store._table._client
 
 

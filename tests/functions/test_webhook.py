@@ -16,8 +16,7 @@ from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
 from shared.auth.tokens import LEEWAY
 from shared.domain.calls import Call, Operation
 from shared.errors import StoreUnavailable
-from shared.storage.store import Change, Stored
-from shared.storage.table_store import TableCallStore
+from shared.storage.store import CallStore, Change, Stored
 from shared.storage.wakeup_queue import Renew
 from tests.functions.harness import App, about_call, about_operation
 from tests.functions.test_hangup import WatchedQueue, WithWatchedQueue, queue  # noqa: F401 (a fixture)
@@ -333,10 +332,10 @@ class Died(Exception):
     """The process ended here."""
 
 
-class Dying(TableCallStore):
+class Dying(CallStore):
     """Fails at the n-th request: before it is carried out, or afterwards, when only the answer is lost."""
 
-    def __init__(self, real: TableCallStore) -> None:
+    def __init__(self, real: CallStore) -> None:
         self._table = real._table
         self.asked = 0
         self.commits: list[int] = []  # the numbers of the requests that write

@@ -15,6 +15,7 @@ from shared.clock import SystemClock
 from shared.config.settings import load_settings
 from shared.errors import SettingsInvalid
 from shared.services import Services
+from shared.storage.azure_table import AzureTable
 from shared.telemetry import LIBRARY_LOG_LEVELS
 
 APP = "aaaaaaaa-1111-2222-3333-444444444444"
@@ -36,6 +37,7 @@ def made(**settings: str) -> Services:
 
 async def test_storage_is_reached_by_the_identity_where_there_is_no_connection_string() -> None:
     parts = made(**BY_IDENTITY, AZURE_CLIENT_ID=IDENTITY)
+    assert isinstance(parts.store._table, AzureTable)
     assert parts.store._table._client.url == "https://account.table.core.windows.net"
     assert parts.queue._client.url == "https://account.queue.core.windows.net/keep-alive"
     assert parts._identity is parts._identity

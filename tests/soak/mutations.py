@@ -24,8 +24,8 @@ from shared.keeping.staleness import StalenessCheck
 from shared.keeping.watchdog import Watchdog
 from shared.storage import wakeup_queue
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.memory_store import _Shard
-from shared.storage.rows import Delete, Write
+from shared.storage.memory_table import MemoryTable
+from shared.storage.table import Delete, Write
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
 from soak.process import START
 
@@ -109,14 +109,14 @@ def order_by_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_etags(patch: pytest.MonkeyPatch) -> None:
-    apply = _Shard._apply
+    apply = MemoryTable._apply
 
-    def applies(self: _Shard, write: Write) -> None:
-        if not isinstance(write, Delete) or write.key in self.rows:
-            apply(self, write)
+    def applies(self: MemoryTable, shard: int, write: Write) -> None:
+        if not isinstance(write, Delete) or write.key in self._partitions[shard].rows:
+            apply(self, shard, write)
 
-    patch.setattr(_Shard, "_can_apply", lambda _self, _write: True)
-    patch.setattr(_Shard, "_apply", applies)
+    patch.setattr(MemoryTable, "_can_apply", lambda *_: True)
+    patch.setattr(MemoryTable, "_apply", applies)
 
 
 def no_skew(patch: pytest.MonkeyPatch) -> None:

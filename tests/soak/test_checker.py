@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.domain.calls import Call, Event
-from shared.storage.store import Change
+from shared.domain.calls import Call, Event, Status
+from shared.storage.store import CallStore, Change
 from soak.backoff_checker import CLOCK_RESOLUTION, MAX_EARLY, BackoffChecker
-from soak.virtual_storage import JudgedStore, at_once
+from soak.virtual_storage import CallWrite, CheckedTable
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CALL_ID = "3f600652-67c7-2623-5f3a-da524cf104f7"
@@ -45,23 +45,21 @@ def test_a_wait_of_no_seconds_makes_nothing_early() -> None:
     assert count_early(0, sent_after=0) == 0
 
 
-def test_a_change_that_writes_nothing_is_not_reported() -> None:
-    reported: list[Change] = []
-    store = JudgedStore(reported.append, lambda _shard: None)
+async def test_a_change_that_writes_nothing_is_not_reported() -> None:
+    reported: list[CallWrite] = []
+    store = CallStore(CheckedTable(reported.append, lambda *_: None))
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
     event = Event("callNotified", NOW, {"state": "established"}, from_notification=True)
-    at_once(store.commit(Change(None, call, (event,))))
-    read = at_once(store.get(CALL_ID))
-    again = Change(read, call, (event,))
-    at_once(store.commit(again))
-    assert [change.before for change in reported] == [None]
+    await store.commit(Change(None, call, (event,)))
+    await store.commit(Change(await store.get(CALL_ID), call, (event,)))
+    assert [(write.call, write.before, write.events[1:]) for write in reported] == [(call, None, (event,))]
 
 
-def test_a_change_that_adds_only_an_event_is_reported() -> None:
-    reported: list[Change] = []
-    store = JudgedStore(reported.append, lambda _shard: None)
+async def test_a_change_that_adds_only_an_event_is_reported() -> None:
+    reported: list[CallWrite] = []
+    store = CallStore(CheckedTable(reported.append, lambda *_: None))
     call = Call(id=CALL_ID, tenant_id=TENANT, state="established", known_at=NOW, started_at=NOW)
-    at_once(store.commit(Change(None, call)))
-    read = at_once(store.get(CALL_ID))
-    at_once(store.commit(Change(read, call, (Event("callNotified", NOW, {}, from_notification=True),))))
-    assert len(reported) == 2  # the first write and the event
+    event = Event("callNotified", NOW, {}, from_notification=True)
+    await store.commit(Change(None, call))
+    await store.commit(Change(await store.get(CALL_ID), call, (event,)))
+    assert [write.before for write in reported] == [None, Status.ACTIVE]

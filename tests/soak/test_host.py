@@ -28,6 +28,6 @@ def test_the_simulated_host_has_the_limits_of_host_json() -> None:
 
 
 def test_the_simulated_clients_have_the_time_outs_of_the_product() -> None:
-    assert SEND_TIMEOUT.total_seconds() == virtual_storage.PATIENCE
+    assert SEND_TIMEOUT.total_seconds() == virtual_storage.STORAGE_TIMEOUT
     assert timedelta(seconds=liveness.SWEEP_BUDGET) == SweepConfig().budget
     assert bots.HTTP_BUDGET == keep_alive.HTTP_BUDGET

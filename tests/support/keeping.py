@@ -13,8 +13,8 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import SHARDS, Change, Stored, shard_of
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard
 from tests.support.stores import some_ids
 from tests.support.virtual import Fault, VirtualClock, VirtualGraph, VirtualQueue
@@ -37,10 +37,10 @@ class Process:
 class World:
     """A deployment: its storage, its queue, Graph, and one process to begin with."""
 
-    def __init__(self, config: SweepConfig | None = None, store: MemoryCallStore | None = None) -> None:
+    def __init__(self, config: SweepConfig | None = None, store: CallStore | None = None) -> None:
         self.config = config or SweepConfig()
         self.clock = VirtualClock()
-        self.store = store or MemoryCallStore()
+        self.store = store or CallStore(MemoryTable())
         self.queue, self.graph = VirtualQueue(self.clock), VirtualGraph(self.clock)
         self.process = self.start_process()
 
@@ -173,11 +173,11 @@ def unavailable(times: int | None = None) -> Fault:
     return refuse(GraphUnavailable("503 (test)", status=503), times)
 
 
-class BrokenStore(MemoryCallStore):
+class BrokenStore(CallStore):
     """A store that fails as a test says."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MemoryTable())
         self.refuses_commits = False
         self.unreadable_shards: set[int] = set()
 
@@ -206,7 +206,7 @@ class BrokenStore(MemoryCallStore):
             yield record
 
 
-class ReadOnlyStore(MemoryCallStore):
+class ReadOnlyStore(CallStore):
     """A store that reads, and refuses every write: the role is a reader's, or the account fails over."""
 
     read_only = False

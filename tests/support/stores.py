@@ -1,7 +1,7 @@
-"""What the tests of the stores share: calls to write, ways to write them, and a memory store that lets others in."""
+"""What the tests of the store share: calls to write, ways to write them, and a table in which races can show."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
@@ -11,8 +11,9 @@ from shared.domain.calls import Call, Event, Status, Termination, TerminationSou
 from shared.domain.leases import Lease
 from shared.domain.scopes import UNRESTRICTED, Scope
 from shared.errors import StoreConflict
-from shared.storage.memory_store import MemoryCallStore
+from shared.storage.memory_table import MemoryTable
 from shared.storage.store import CallStore, Change, Stored, shard_of
+from shared.storage.table import TableRow, Write
 
 NOW = datetime(2026, 3, 2, 8, 0, 0, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -20,23 +21,23 @@ TENANT = "3f0c7a9e-55aa-4d0e-9d4c-0a6a4f0f7b11"
 END = Termination(TerminationSource.NOTIFICATION, "The lease lapsed.", "keepAlive", 408, 8537, message="Call ended")
 
 
-class GivingWay(MemoryCallStore):
-    """The memory store as if it were far away: others come in between, so that races can show."""
+class YieldingTable(MemoryTable):
+    """A table in memory that lets other tasks run in each request, so that races can show."""
 
     def __init__(self) -> None:
         super().__init__()
         self._random = Random(7)
 
-    async def get(self, call_id: str) -> Stored[Call] | None:
+    async def read(self, shard: int, key: str) -> TableRow | None:
         await asyncio.sleep(0)
-        return await super().get(call_id)
+        return await super().read(shard, key)
 
-    async def commit(self, change: Change) -> None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> None:
         await asyncio.sleep(0)
         try:
-            await super().commit(change)
+            await super().write(shard, writes)
         except StoreConflict:
-            for _ in range(self._random.randrange(20)):  # as Table Storage's: not in step with the other losers
+            for _ in range(self._random.randrange(20)):  # as in `AzureTable`: not in step with the other losers
                 await asyncio.sleep(0)
             raise
 

@@ -29,8 +29,8 @@ from shared.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change, Stored
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change, Stored
 from tests.support.virtual import VirtualClock
 
 SECOND = timedelta(seconds=1)
@@ -66,8 +66,8 @@ class Work:
 
 
 class World:
-    def __init__(self, store: MemoryCallStore | None = None) -> None:
-        self.clock, self.store = VirtualClock(), store or MemoryCallStore()
+    def __init__(self, store: CallStore | None = None) -> None:
+        self.clock, self.store = VirtualClock(), store or CallStore(MemoryTable())
 
     async def write(self, kind: str) -> None:
         """Add an event to the call's event log."""
@@ -155,13 +155,13 @@ async def test_another_request_with_the_key_of_one_in_progress_is_refused(world:
 
 
 async def test_of_many_requests_at_the_same_time_one_is_done(world: World) -> None:
-    class GivingWay(MemoryCallStore):
+    class GivingWay(CallStore):
         async def get_idempotency_record(self, call_id: str, name: str) -> Stored[IdempotencyRecord] | None:
             found = await super().get_idempotency_record(call_id, name)
             await asyncio.sleep(0)
             return found
 
-    world, work = World(GivingWay()), Work()
+    world, work = World(GivingWay(MemoryTable())), Work()
     requests = 9
     answers = await asyncio.gather(*(world.ask(work, key()) for _ in range(requests)), return_exceptions=True)
     assert work.done == 1
@@ -238,13 +238,13 @@ async def test_the_key_of_a_process_that_died_stays_claimed_for_five_minutes(wor
 
 
 async def test_a_response_that_cannot_be_stored_is_returned_and_nothing_is_done_twice() -> None:
-    class Forgetful(MemoryCallStore):
+    class Forgetful(CallStore):
         async def settle_idempotency_key(
             self, call_id: str, name: str, claimed: Stored[IdempotencyRecord], request: IdempotencyRecord | None
         ) -> None:
             raise StoreUnavailable(f"{call_id} {name} {claimed.etag} {request is None}")
 
-    world, work = World(Forgetful()), Work()
+    world, work = World(Forgetful(MemoryTable())), Work()
     assert (await world.ask(work, key())).status == 202
     with pytest.raises(RequestInProgress):
         await world.ask(work, key())

@@ -24,8 +24,8 @@ from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Renewer
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change, shard_of
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change, shard_of
 from shared.storage.wakeup_queue import Renew
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
@@ -37,7 +37,7 @@ APPS = Apps((BotApp.model_construct(app_id=APP, credential="managedIdentity"),))
 class EndingGraph:
     """The end of the call is stored while Graph hangs it up."""
 
-    def __init__(self, store: MemoryCallStore, clock: VirtualClock) -> None:
+    def __init__(self, store: CallStore, clock: VirtualClock) -> None:
         self._store = store
         self._clock = clock
 
@@ -60,7 +60,7 @@ class EndingGraph:
         raise NotImplementedError(call_id, tenant_id)
 
 
-class Contested(MemoryCallStore):
+class Contested(CallStore):
     """Another writer is always faster."""
 
     async def commit(self, change: Change) -> None:
@@ -75,7 +75,7 @@ class Trusting:
 
 
 def make_management(
-    store: MemoryCallStore,
+    store: CallStore,
     graph: EndingGraph,
     queue: VirtualQueue,
     clock: VirtualClock,
@@ -92,7 +92,7 @@ def make_management(
 
 async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, telemetry.LOGGER)
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     queue, graph = VirtualQueue(clock), EndingGraph(store, clock)
     management = make_management(store, graph, queue, clock)
     await management.register("call", TENANT, clock.now() - timedelta(minutes=10), {})
@@ -117,7 +117,9 @@ async def test_an_end_that_comes_while_a_call_is_hung_up_is_kept(caplog: pytest.
 async def test_a_webhook_that_loses_every_race_asks_graph_to_send_the_body_again() -> None:
     clock = VirtualClock()
     queue = BestEffortQueue(VirtualQueue(clock), clock, Timing())
-    webhook = Webhook(Contested(), cast("TokenVerifier", Trusting()), queue, clock, SenderAllowList(), apps=APPS)
+    webhook = Webhook(
+        Contested(MemoryTable()), cast("TokenVerifier", Trusting()), queue, clock, SenderAllowList(), apps=APPS
+    )
     body = b'{"value": [{"resource": "/communications/calls/call", "resourceData": {"state": "established"}}]}'
     with pytest.raises(StoreUnavailable, match="too many at once"):
         await webhook.receive("Bearer x", body)
@@ -137,7 +139,7 @@ def test_a_call_is_active_until_its_end_is_known() -> None:
 
 
 async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_being_renewed() -> None:
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     graph = VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
     ahead = clock.now() + timedelta(hours=3)
@@ -149,7 +151,7 @@ async def test_a_watermark_of_the_future_does_not_keep_a_late_registration_from_
 
 @pytest.mark.parametrize(("is_known", "keep_alives"), [(True, 0), (False, 1)], ids=["start known", "start unknown"])
 async def test_a_call_of_unknown_age_is_renewed_after_a_minute(is_known: bool, keep_alives: int) -> None:
-    clock, store = VirtualClock(), MemoryCallStore()
+    clock, store = VirtualClock(), CallStore(MemoryTable())
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call")
     management = make_management(store, EndingGraph(store, clock), queue, clock, renews=graph)
@@ -162,7 +164,7 @@ async def test_a_call_of_unknown_age_is_renewed_after_a_minute(is_known: bool, k
     assert len(graph.calls["call"].keep_alives) == keep_alives
 
 
-class DyingStore(MemoryCallStore):
+class DyingStore(CallStore):
     """The process dies after the first row of a call is written. The next process lives."""
 
     dies = True
@@ -175,7 +177,7 @@ class DyingStore(MemoryCallStore):
 
 
 async def test_a_call_of_unknown_age_is_renewed_if_the_process_dies_in_its_registration() -> None:
-    clock, store = VirtualClock(), DyingStore()
+    clock, store = VirtualClock(), DyingStore(MemoryTable())
     queue, graph = VirtualQueue(clock), VirtualGraph(clock)
     graph.start("call", age=timedelta(minutes=40))
     management = make_management(store, EndingGraph(store, clock), queue, clock, renews=graph)

@@ -14,6 +14,7 @@ from shared.errors import GraphForbidden, GraphUnavailable, StoreUnavailable
 from shared.graph.rate_limit import RateLimiter
 from shared.keeping import shard_sweep
 from shared.keeping.renewal_pass import SweepConfig
+from shared.storage.memory_table import MemoryTable
 from shared.storage.store import SHARDS, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard
 from tests.support.keeping import (
@@ -426,7 +427,7 @@ class TestStoreFailures:
             await world.sweep()
 
     async def test_refused_writes_do_not_multiply_messages(self) -> None:
-        store = ReadOnlyStore()
+        store = ReadOnlyStore(MemoryTable())
         world = World(store=store)
         await world.add_calls(2 * SHARDS)
         store.read_only = True
@@ -449,7 +450,8 @@ class TestStoreFailures:
             await world.clock.sleep(SEND_TIMEOUT.total_seconds())
             raise StoreUnavailable("no answer (test)")
 
-        store.get_watermark = store.put_watchdog_state = world.queue.send = hang  # type: ignore[method-assign, assignment] # they hang
+        store.get_watermark = store.put_watermark = hang  # type: ignore[method-assign, assignment] # they hang
+        store.put_watchdog_state = world.queue.send = hang  # type: ignore[method-assign, assignment] # as above
         began = world.clock.now()
         with pytest.raises(StoreUnavailable):
             await world.sweep("timer")

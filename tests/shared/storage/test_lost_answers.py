@@ -3,6 +3,7 @@
 Two things come of a lost answer: the storage client repeats the write and meets its own (a conflict), or it gives up.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -24,9 +25,9 @@ from shared.errors import GraphUnavailable, RequestInProgress, StoreConflict, St
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Outcome, Renewer
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.memory_store import MemoryCallStore, _Shard
-from shared.storage.rows import Put, Write
-from shared.storage.store import Change, Stored, retry_conflicts, shard_of
+from shared.storage.memory_table import MemoryTable
+from shared.storage.store import CallStore, Change, Stored, retry_conflicts, shard_of
+from shared.storage.table import Put, Write
 from shared.storage.wakeup_queue import Renew, WakeUp
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
@@ -34,38 +35,35 @@ TENANT = "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11"
 APP = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
 APPS = Apps((BotApp.model_construct(app_id=APP, credential="managedIdentity"),))
 SECOND = timedelta(seconds=1)
-LOSSES = [StoreConflict, StoreUnavailable]
+LOSSES = pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(StoreConflict, id="the client repeats its write"),
+        pytest.param(StoreUnavailable, id="the client gives up"),
+    ],
+)
 
 
-class LosingShard(_Shard):
-    """Takes each write of which `losing` knows, and loses the answer."""
-
-    def __init__(self, losing: "LosingStore") -> None:
-        super().__init__()
-        self.losing = losing
-
-    def transact(self, writes: tuple[Write, ...]) -> None:
-        super().transact(writes)
-        loss = self.losing.next_loss()
-        if loss is StoreConflict and all(isinstance(write, Put) for write in writes):
-            return  # to repeat it is no conflict
-        if loss:
-            raise loss("The answer is lost (test).")
-
-
-class LosingStore(MemoryCallStore):
-    """Loses the answer to the write of a number, from 0, counted since `lose`."""
+class LosingTable(MemoryTable):
+    """Applies the write of a number, from 0, counted since `lose`, and loses its answer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._shards = [LosingShard(self) for _ in self._shards]
         self.left: int | None = None
         self.loss: type[Exception] = StoreConflict
 
     def lose(self, number: int, loss: type[Exception]) -> None:
         self.left, self.loss = number, loss
 
-    def next_loss(self) -> type[Exception] | None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+        await super().write(shard, writes)
+        loss = self._next_loss()
+        if loss is StoreConflict and all(isinstance(write, Put) for write in writes):
+            return  # to repeat it is no conflict
+        if loss:
+            raise loss("The answer is lost (test).")
+
+    def _next_loss(self) -> type[Exception] | None:
         if self.left is None:
             return None
         self.left -= 1
@@ -105,7 +103,8 @@ class Trusting:
 
 class World:
     def __init__(self) -> None:
-        self.clock, self.store = VirtualClock(), LosingStore()
+        self.clock, self.table = VirtualClock(), LosingTable()
+        self.store = CallStore(self.table)
         self.queue, self.graph, timing = VirtualQueue(self.clock), Graph(self.clock), Timing()
         wakeups = BestEffortQueue(self.queue, self.clock, timing)
         self.renewer = Renewer(self.store, self.graph, wakeups, self.clock, timing)
@@ -137,15 +136,15 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_a_registration_is_new_all_the_same(world: World, loss: type[Exception]) -> None:
-    world.store.lose(0, loss)
+    world.table.lose(0, loss)
     _, new = await world.register()
     assert new
     assert sorted(await world.story()) == ["firstSeen", "registered"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_an_end_by_notification_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,14 +155,14 @@ async def test_an_end_by_notification_is_told_to_telemetry_once(
         b'{"value": [{"changeType": "deleted", "resourceUrl": "/communications/calls/call", "resourceData": '
         b'{"state": "terminated", "resultInfo": {"code": 200, "subcode": 5010}}}]}'
     )
-    world.store.lose(0, loss)
+    world.table.lose(0, loss)
     await world.webhook.receive("Bearer x", body)
     await world.webhook.receive("Bearer x", body)
     assert [(call.id, call.ended_at is not None) for call in told] == [("call", True)]
     assert await world.story("callNotified") == ["callNotified"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,16 +170,16 @@ async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
     monkeypatch.setattr(telemetry, "log_call_ended", told.append)
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
-    world.store.lose(0, loss)
+    world.table.lose(0, loss)
     assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.ENDED
     assert [call.id for call in told] == ["call"]
     assert await world.story("ended") == ["ended"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_a_hang_up_is_on_record_with_one_line(world: World, loss: type[Exception]) -> None:
     await world.register()
-    world.store.lose(1, loss)  # after the line of the request
+    world.table.lose(1, loss)  # after the line of the request
     shown = await world.management.hang_up("call", "somebody")
     assert shown.call.state == "terminating"
     assert await world.story("hangup") == ["hangupRequested", "hangupAnswered"]
@@ -189,33 +188,34 @@ async def test_a_hang_up_is_on_record_with_one_line(world: World, loss: type[Exc
 
 async def test_a_line_before_graph_is_asked_is_no_reason_not_to_ask(world: World) -> None:
     await world.register()
-    world.store.lose(0, StoreConflict)
+    world.table.lose(0, StoreConflict)
     await world.management.hang_up("call", "somebody")
     assert await world.story("hangup") == ["hangupRequested", "hangupAnswered"]
-    world.store.lose(0, StoreUnavailable)  # then Graph is not asked, which does no harm: the caller repeats it
+    world.clock.set(world.clock.now() + SECOND)
+    world.table.lose(0, StoreUnavailable)  # then Graph is not asked, which does no harm: the caller repeats it
     with pytest.raises(StoreUnavailable):
         await world.management.hang_up("call", "somebody")
     assert world.graph.requests["delete"] == 1
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_a_recording_is_noted_and_told_as_begun(world: World, loss: type[Exception]) -> None:
     await world.register()
-    world.store.lose(1, loss)
+    world.table.lose(1, loss)
     _, operation = await world.management.record("call", RecordRequest(), "somebody")
     assert [known.id for known in await world.store.list_operations("call")] == [operation.id]
     assert await world.story("record") == ["recordRequested", "recordAnswered"]
     assert world.graph.recordings == 1
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: type[Exception]) -> None:
     async def trouble(_operation: str, _call_id: str) -> None:
         raise GraphUnavailable("Trouble (test).", status=503)
 
     call, _ = await world.register()
     world.graph.faults["*"] = trouble
-    world.store.lose(0, loss)
+    world.table.lose(0, loss)
     assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.FAILING
     failing = (await world.call()).failing
     assert failing is not None
@@ -224,7 +224,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
 
     del world.graph.faults["*"]
     world.clock.set(world.clock.now() + SECOND)
-    world.store.lose(0, loss)
+    world.table.lose(0, loss)
     assert await world.renewer.renew_now((await world.call()).lease, None) is Outcome.RENEWED
     assert (await world.call()).failing is None
     assert await world.story("keepAlive") == ["keepAliveFailing", "keepAliveRecovered"]
@@ -266,9 +266,10 @@ async def test_a_message_that_the_queue_took_and_did_not_acknowledge_is_the_retr
     assert (await world.call()).failing is None
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_watermark_progress_switch_and_secret_are_written_again_or_there(loss: type[Exception]) -> None:
-    store, now = LosingStore(), VirtualClock().now()
+    table, now = LosingTable(), VirtualClock().now()
+    store = CallStore(table)
     watermark, progress, switch = Watermark(now, now), Progress(now, None), WatchdogState(now, now)
     writes = (
         lambda: store.put_watermark(0, watermark),
@@ -277,7 +278,7 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
         store.get_continuation_key,
     )
     for write in writes:
-        store.lose(0, loss)
+        table.lose(0, loss)
         for _ in range(2):  # who gets an error does it again
             try:
                 await retry_conflicts(write, "It")
@@ -290,9 +291,9 @@ async def test_watermark_progress_switch_and_secret_are_written_again_or_there(l
     assert [record async for record in store.scan(0) if isinstance(record, Progress)] == [progress]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 @pytest.mark.parametrize("number", [0, 1], ids=["claim", "settlement"])
-@pytest.mark.parametrize("repeatable", [True, False])
+@pytest.mark.parametrize("repeatable", [True, False], ids=["repeatable", "not repeatable"])
 async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: int, *, repeatable: bool) -> None:
     once = IdempotencyHandler(world.store, world.clock, "recordRequested", repeatable)
     key = parse_key('"one"', "bot", "record {}")
@@ -303,13 +304,13 @@ async def test_a_key_is_its_owners(world: World, loss: type[Exception], number: 
         done.append(1)
         return StoredResponse(202, "{}")
 
-    world.store.lose(number, loss)
+    world.table.lose(number, loss)
     assert (await once.handle("call", key, act)).status == 202
     assert (await once.handle("call", key, act)).status == 202
     assert len(done) == 1
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@LOSSES
 async def test_an_implied_key_is_given_back(world: World, loss: type[Exception]) -> None:
     once, key, done = (
         IdempotencyHandler(world.store, world.clock, "recordRequested", is_repeatable=False),
@@ -322,13 +323,13 @@ async def test_an_implied_key_is_given_back(world: World, loss: type[Exception])
         return StoredResponse(202, "{}")
 
     for number in (0, 1, 0):
-        world.store.lose(number, loss)
+        world.table.lose(number, loss)
         await once.handle("call", key, act)
     assert len(done) == 3
 
 
 async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None:
-    class Quicker(LosingStore):
+    class Quicker(CallStore):
         """Somebody else takes the key between our read and our claim."""
 
         async def claim_idempotency_key(
@@ -340,18 +341,19 @@ async def test_a_claim_of_another_is_not_taken_for_our_own(world: World) -> None
     async def never() -> StoredResponse:
         raise AssertionError
 
-    once = IdempotencyHandler(Quicker(), world.clock, "recordRequested", is_repeatable=False)
+    once = IdempotencyHandler(Quicker(MemoryTable()), world.clock, "recordRequested", is_repeatable=False)
     with pytest.raises(RequestInProgress):
         await once.handle("call", implied_key("bot", "x"), never)
 
 
-async def test_a_purge_is_done_by_the_next(world: World) -> None:
+@pytest.mark.parametrize(("number", "left"), [(0, 1), (1, 0)], ids=["events", "state"])
+async def test_a_purge_is_done_by_the_next(world: World, number: int, left: int) -> None:
     await world.register()
     now, stored = world.clock.now(), await world.store.get("call")
     assert stored is not None
     await world.store.commit(Change(stored, replace(stored.value, ended_at=now)))
-    world.store.lose(0, StoreUnavailable)
+    world.table.lose(number, StoreUnavailable)
     with pytest.raises(StoreUnavailable):
         await world.store.purge(shard_of("call"), now + SECOND, 10)
-    assert await world.store.purge(shard_of("call"), now + SECOND, 10) == 0
+    assert await world.store.purge(shard_of("call"), now + SECOND, 10) == left
     assert await world.store.get("call") is None

@@ -14,10 +14,10 @@ from shared.api.views import EventView, call_view, operation_view
 from shared.domain.calls import Call, Event, Hangup, Operation, Termination, TerminationSource
 from shared.domain.leases import RenewalFailure, Timing, Watermark
 from shared.errors import RowUnreadable
-from shared.storage import entities
-from shared.storage.column_values import Row
-from shared.storage.entities import SWEEP_COLUMNS, readable_lease, to_call, to_event, to_operation, to_row
+from shared.storage import row_codec
+from shared.storage.row_codec import SWEEP_COLUMNS, readable_lease, to_call, to_event, to_operation, to_row
 from shared.storage.rows import call_key, recent_key
+from shared.storage.table import Row
 
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
 ACTIVE = Call(
@@ -112,7 +112,7 @@ class TestDamage:
     @unhurried
     @given(st.data())
     @pytest.mark.parametrize(
-        "read", [entities.to_watermark, entities.to_progress, entities.to_watchdog_state, entities.to_continuation_key]
+        "read", [row_codec.to_watermark, row_codec.to_progress, row_codec.to_watchdog_state, row_codec.to_signing_key]
     )
     def test_the_rows_of_a_shard_are_read_or_count_as_none(
         self, read: Callable[[Row], object], data: st.DataObject
@@ -122,14 +122,14 @@ class TestDamage:
         row = dict.fromkeys(times, NOW) | {
             name: data.draw(junk) for name in data.draw(st.sets(st.sampled_from(columns)))
         }
-        entities.read_or_none(read, row)
+        row_codec.read_or_none(read, row)
 
     @pytest.mark.parametrize("name", ["fingerprint", "beganAt", "answered"])
     def test_an_idempotency_record_is_read_whole_or_not_at_all(self, name: str) -> None:
         row: dict[str, object] = {"RowKey": "idempotency|a-call|key", "fingerprint": "f", "beganAt": NOW}
-        assert entities.to_idempotency_record(row).fingerprint == "f"
+        assert row_codec.to_idempotency_record(row).fingerprint == "f"
         with pytest.raises(RowUnreadable, match="idempotency"):
-            entities.to_idempotency_record(row | {name: "{" if name == "answered" else None})
+            row_codec.to_idempotency_record(row | {name: "{" if name == "answered" else None})
 
     def test_the_end_of_a_call_is_told_by_the_key_of_its_row_in_the_list(self) -> None:
         row = row_of(ENDED) | {"endedAt": "soon"}
@@ -139,7 +139,7 @@ class TestDamage:
         assert (found.ended_at, found.unreadable) == (NOW, ("endedAt",))
 
     def test_an_operation_whose_key_names_none_is_left_out(self) -> None:
-        assert entities.readable_operation(row_of(OPERATION) | {"RowKey": "operation|a-call|a|b"}) is None
+        assert row_codec.readable_operation(row_of(OPERATION) | {"RowKey": "operation|a-call|a|b"}) is None
 
     def test_it_is_logged_by_kind_and_column_and_not_without_bound(self, caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(200):
@@ -184,7 +184,7 @@ class TestNewerVersion:
         assert (hangup["rank"], hangup["not_found"], hangup["requested_by"]) == (7, True, "somebody")
         assert "failing" not in written
 
-    @pytest.mark.parametrize("metadata", ["{", '{"a": 1}', "x" * 40])
+    @pytest.mark.parametrize("metadata", ["{", '{"a": 1}', "x" * 40], ids=["half an object", "a number", "no JSON"])
     def test_what_cannot_be_read_stays_as_it_is_when_the_call_ends(self, metadata: str) -> None:
         row = row_of(ACTIVE) | {"metadata": metadata, "metadata2": "more", "hangup": '{"by": "two"}', "plan": "b"}
         call = to_call(row)
@@ -202,7 +202,9 @@ class TestNewerVersion:
         )
         assert to_row(later, row)["termination"] == self.NEWER_END
 
-    @pytest.mark.parametrize("failing", ["{", '{"since": "2026-03-02T08:00:00"}'])
+    @pytest.mark.parametrize(
+        "failing", ["{", '{"since": "2026-03-02T08:00:00"}'], ids=["half an object", "a time without offset"]
+    )
     def test_the_state_of_renewals_is_made_anew(self, failing: str) -> None:
         row = row_of(ACTIVE) | {"failing": failing, "lease": "{", "renewedAt": "soon"}
         found = to_call(row)

@@ -1,4 +1,4 @@
-"""The contract of a store of calls: Table Storage (on Azurite) and memory keep it alike."""
+"""The store of calls, over Table Storage (on Azurite) and over the table in memory."""
 
 import asyncio
 import json
@@ -14,15 +14,15 @@ from shared.domain.calls import Call, Event, IdempotencyRecord, Operation, Statu
 from shared.domain.leases import Lease, Progress, RenewalFailure, WatchdogState, Watermark
 from shared.domain.scopes import MAX_SCOPE_IDS, UNRESTRICTED, Scope
 from shared.errors import InvalidRequest, StoreConflict
+from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable
 from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of, update
-from shared.storage.table import CLIENT_OPTIONS
-from shared.storage.table_store import TableCallStore
+from shared.storage.table import MAX_TRANSACTION_ROWS
 from tests.support.stores import (
     END,
     NOW,
     SECOND,
     TENANT,
-    GivingWay,
+    YieldingTable,
     a_call,
     create,
     ended,
@@ -41,12 +41,12 @@ ODD = "o'neill\"é😀&{}=+,;$"  # an id with what quoting, URLs and UTF-16 trip
 @pytest.fixture(params=["memory", "table"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[CallStore]:
     if request.param == "memory":
-        yield GivingWay()
+        yield CallStore(YieldingTable())
         return
     connection: str = request.getfixturevalue("azurite")
     client = TableClient.from_connection_string(connection, f"calls{uuid4().hex}", **CLIENT_OPTIONS)
     async with client:
-        yield TableCallStore(client)
+        yield CallStore(AzureTable(client))
 
 
 async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> None:
@@ -59,7 +59,9 @@ async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> N
     assert await store.purge(3, NOW, 10) == 0
 
 
-@pytest.mark.parametrize("call_id", ["call", ODD, "0a1b2c3d-0000-4000-8000-1234567890ab"])
+@pytest.mark.parametrize(
+    "call_id", ["call", ODD, "0a1b2c3d-0000-4000-8000-1234567890ab"], ids=["plain", "odd characters", "GUID"]
+)
 async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: CallStore, call_id: str) -> None:
     failing = RenewalFailure(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
     call = replace(a_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
@@ -240,6 +242,16 @@ async def test_news_beside_what_was_told_before_is_written_and_the_first_time_st
     assert len(await store.list_events("call")) == 3
 
 
+async def test_a_writer_that_lost_the_race_to_the_same_state_still_adds_its_event(store: CallStore) -> None:
+    await create(store, a_call())
+    stale = await read(store)
+    await store.commit(Change(stale, ended(a_call()), (told("winner"),)))
+    with pytest.raises(StoreConflict):
+        await store.commit(Change(stale, ended(a_call()), (told("loser"),)))
+    await update(store, "call", lambda call: (call or a_call(), (told("loser"),)))
+    assert {event.kind for event in await store.list_events("call")} == {"firstSeen", "winner", "loser"}
+
+
 async def test_what_we_did_twice_is_two_lines(store: CallStore) -> None:
     await store.commit(Change(None, a_call(), (Event("hangup", NOW),)))
     await store.commit(Change(await read(store), a_call(), (Event("hangup", NOW + SECOND),)))
@@ -269,12 +281,13 @@ async def test_an_operation_is_replaced_only_as_it_was_read(store: CallStore) ->
 
 
 async def test_a_change_is_at_most_one_transaction_of_100_rows(store: CallStore) -> None:
-    events = [told("state", number=str(number)) for number in range(99)]
-    with pytest.raises(ValueError, match="101 rows"):
-        await store.commit(Change(None, a_call(), tuple(events)))
+    most = MAX_TRANSACTION_ROWS - 2  # beside the row of the call and the event `firstSeen`
+    events = tuple(told("state", number=str(number)) for number in range(most + 1))
+    with pytest.raises(ValueError, match=f"{MAX_TRANSACTION_ROWS + 1} rows"):
+        await store.commit(Change(None, a_call(), events))
     assert await store.get("call") is None
-    await store.commit(Change(None, a_call(), tuple(events[:98])))
-    assert len(await store.list_events("call")) == 99
+    await store.commit(Change(None, a_call(), events[:most]))
+    assert len(await store.list_events("call")) == most + 1
 
 
 async def test_an_operation_named_twice_is_a_mistake(store: CallStore) -> None:
@@ -332,7 +345,7 @@ async def test_300_calls_of_one_shard_are_scanned_and_listed(store: CallStore) -
     assert [[call.id for call in page] for page in await listed(store, Status.ACTIVE, 200)] == [ids[:200], ids[200:]]
 
 
-@pytest.mark.parametrize("limit", [1, 7, 60, 61])
+@pytest.mark.parametrize("limit", [1, 7, 60, 61], ids=lambda limit: f"{limit} of 60 a page")
 async def test_active_calls_of_all_shards_are_listed_by_id_whatever_the_page(store: CallStore, limit: int) -> None:
     ids = [f"call-{number:02}" for number in range(55)] + [ODD, "\uff5e-after", "\U0001f600-astral", "é", "Z"]
     await create(store, *map(a_call, ids))
@@ -343,7 +356,7 @@ async def test_active_calls_of_all_shards_are_listed_by_id_whatever_the_page(sto
     assert pages[-1]
 
 
-@pytest.mark.parametrize("limit", [3, 100])
+@pytest.mark.parametrize("limit", [3, 100], ids=lambda limit: f"{limit} of 40 a page")
 async def test_ended_calls_are_listed_newest_first_and_ties_by_id(store: CallStore, limit: int) -> None:
     ends = {f"call-{number:02}": NOW + (number // 4 % 5) * SECOND / 1_000_000 for number in range(40)}
     await create(store, *(ended(a_call(call_id), at) for call_id, at in ends.items()))
@@ -497,17 +510,17 @@ def encoded(value: object) -> str:
 @pytest.mark.parametrize(
     "continuation",
     [
-        "",
-        "nonsense",
-        "é",
-        "!!!!",
-        encoded([1, "active", None, "active|call"]),
-        encoded([2, "ended", [None, None], "active|call"]),
-        encoded([2, "active", [["tenant"], None], "active|call"]),
-        encoded([2, "active", [None, None], "event|call"]),
-        encoded([2, "active", [None, None], 7]),
-        encoded({"version": 1}),
-        "W" * 40_000,
+        pytest.param("", id="empty"),
+        pytest.param("nonsense", id="no JSON"),
+        pytest.param("é", id="not ASCII"),
+        pytest.param("!!!!", id="no base64"),
+        pytest.param(encoded([1, "active", None, "active|call"]), id="older version"),
+        pytest.param(encoded([2, "ended", [None, None], "active|call"]), id="other status"),
+        pytest.param(encoded([2, "active", [["tenant"], None], "active|call"]), id="other scope"),
+        pytest.param(encoded([2, "active", [None, None], "event|call"]), id="key of another list"),
+        pytest.param(encoded([2, "active", [None, None], 7]), id="key that is no text"),
+        pytest.param(encoded({"version": 1}), id="no list"),
+        pytest.param("W" * 40_000, id="very long"),
     ],
 )
 async def test_a_continuation_that_is_not_of_this_list_is_refused(store: CallStore, continuation: str) -> None:
@@ -516,7 +529,11 @@ async def test_a_continuation_that_is_not_of_this_list_is_refused(store: CallSto
     assert [name for name, _ in refused.value.errors] == ["continuation"]
 
 
-@pytest.mark.parametrize("etag", [None, "", "W/\"datetime'2001-02-03T04%3A05%3A06.7000000Z'\""])
+@pytest.mark.parametrize(
+    "etag",
+    [None, "", "W/\"datetime'2001-02-03T04%3A05%3A06.7000000Z'\""],
+    ids=["no ETag", "empty ETag", "stale ETag"],
+)
 async def test_the_watermark_of_the_sweep_that_began_last_stands_whichever_was_written_first(
     store: CallStore, etag: str | None
 ) -> None:

@@ -54,6 +54,7 @@ async def texts(client: QueueClient) -> list[str]:
 @pytest.mark.parametrize(
     "message",
     [Sweep(), Sweep(wake_up="request"), SweepShard(shard=15), Renew(call_id="x"), Renew(call_id="x", retry_at=NOW)],
+    ids=["sweep", "sweep of a request", "sweep of the last shard", "renewal", "retry"],
 )
 def test_a_message_is_read_as_it_was_written(message: WakeUp) -> None:
     assert parse_wake_up(message.model_dump_json()) == message
@@ -74,6 +75,7 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
         ('{"kind": "sweepShard", "shard": -1}', "shard is missing or wrong"),
         ('{"kind": "renew"}', "call_id is missing or wrong"),
     ],
+    ids=["empty", "no JSON", "no kind", "unknown kind", "no object", "shard below 0", "no call"],
 )
 def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_content(text: str, told: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from local.stack.stack import APP_ID, Options, Ports, Stack, running
-from shared.storage.rows import CONTINUATION_KEY_ROW, shard_key
+from shared.storage.rows import SIGNING_KEY_ROW
+from shared.storage.table import partition_key
 from tests.functions.harness import about_call, about_operation
 from tests.system.e2e import guarded
 from tests.system.e2e.overheard import Overheard, listening_in
@@ -246,7 +247,7 @@ def _tables(connection: str) -> dict[str, str]:
 
 def _seal(connection: str) -> str:
     with TableServiceClient.from_connection_string(connection) as service:
-        return str(service.get_table_client("calls").get_entity(shard_key(0), CONTINUATION_KEY_ROW)["key"])
+        return str(service.get_table_client("calls").get_entity(partition_key(0), SIGNING_KEY_ROW)["key"])
 
 
 def _queues(connection: str) -> str:

@@ -20,9 +20,9 @@ from shared.config.settings import load_settings
 from shared.domain.leases import Lease, Progress, Watermark
 from shared.errors import CallKeeperError, StoreUnavailable, Unauthenticated
 from shared.services import Services
-from shared.storage.entities import readable_lease
-from shared.storage.memory_store import MemoryCallStore
-from shared.storage.store import Change, Stored
+from shared.storage.memory_table import MemoryTable
+from shared.storage.row_codec import readable_lease
+from shared.storage.store import CallStore, Change, Stored
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 MINUTE = timedelta(minutes=1)
@@ -43,11 +43,11 @@ def handlers() -> dict[str, Handler]:
     return {str(found.get_function_name()): found.get_user_function() for found in function_app.app.get_functions()}
 
 
-class Store(MemoryCallStore):
+class Store(CallStore):
     """A store that may be away, as a whole or for the sweep of one shard."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MemoryTable())
         self.is_away = False
         self.shard_away: int | None = None
         self.damaged: dict[str, dict[str, object]] = {}  # what can still be read of the rows of calls
@@ -86,7 +86,7 @@ class Parts(Services):
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(load_settings(SETTINGS), clock)
-        self.store = Store()  # type: ignore[assignment] # cached properties, given beforehand
+        self.store = Store()  # a cached property, given beforehand, as the next two are
         self.graph = VirtualGraph(clock)  # type: ignore[assignment]
         self.queue = VirtualQueue(clock)  # type: ignore[assignment]
 

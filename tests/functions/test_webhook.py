@@ -349,9 +349,9 @@ class Dying(CallStore):
     async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
         return await self._maybe(super().get_operation(call_id, operation_id))
 
-    async def commit(self, change: Change) -> None:
+    async def _write_change(self, change: Change) -> None:  # below `commit`, which reads back whether it was written
         self.commits.append(self.asked + 1)
-        await self._maybe(super().commit(change))
+        await self._maybe(super()._write_change(change))
 
     async def _maybe[T](self, work: Awaitable[T]) -> T:
         self.asked += 1

@@ -103,7 +103,9 @@ def _pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "groups"), [("requirements.txt", ("app",)), ("requirements-dev.txt", ("app", "local", "dev"))]
+    ("file", "groups"),
+    [("requirements.txt", ("app",)), ("requirements-dev.txt", ("app", "local", "dev"))],
+    ids=["app", "development"],
 )
 def test_every_direct_dependency_is_pinned_within_its_range(file: str, groups: tuple[str, ...]) -> None:
     pins = _pins(file)

@@ -24,8 +24,8 @@ from shared.clock import SystemClock
 from shared.errors import Unauthenticated
 from shared.http_client import HttpClient
 from tests.system.attacks.keys import ISSUER, issuers
-from tests.system.attacks.scene import Request, Scene
-from tests.system.attacks.tokens import signed_by, with_algorithm
+from tests.system.attacks.raw_http import Request
+from tests.system.attacks.request_builders import RequestBuilder, signed_by, with_algorithm
 
 AT_ONCE = 4  # connections of each side
 TOKENS_A_SECOND = 2000  # of one core, the goal
@@ -44,7 +44,7 @@ class Pace:
     cpu: float
 
 
-def forged(scene: Scene) -> list[Request]:
+def forged(scene: RequestBuilder) -> list[Request]:
     """Forgeries that cost something: the first reaches the signature."""
     return [
         signed_by("stranger", kid="first")(scene),
@@ -56,7 +56,7 @@ def forged(scene: Scene) -> list[Request]:
 
 async def verifications() -> dict[str, float]:
     """Tokens a second of one core, by what they are."""
-    scene, found = Scene(APP_ID, victim=""), dict[str, float]()
+    scene, found = RequestBuilder(APP_ID, victim=""), dict[str, float]()
     with temporary_folder() as folder, issuers(folder) as published:
         client = HttpClient(1)
         try:
@@ -116,17 +116,17 @@ def _cpu(pid: int) -> float:
 
 
 def _genuine() -> Iterator[Request]:
-    token = Scene(APP_ID, victim="").token()
+    token = RequestBuilder(APP_ID, victim="").token()
     begun = time.monotonic()
     while True:
         if time.monotonic() - begun > FRESH:
-            token, begun = Scene(APP_ID, victim="").token(), time.monotonic()
-        yield Scene(APP_ID, victim="").post(token)
+            token, begun = RequestBuilder(APP_ID, victim="").token(), time.monotonic()
+        yield RequestBuilder(APP_ID, victim="").post(token)
 
 
 async def flood(stack: Stack, seconds: float) -> bool:
     """Genuine traffic alone, forged alone, both; whether genuine traffic keeps three quarters of what is its due."""
-    genuine, false = _genuine().__next__, itertools.cycle(forged(Scene(APP_ID, victim=""))).__next__
+    genuine, false = _genuine().__next__, itertools.cycle(forged(RequestBuilder(APP_ID, victim=""))).__next__
     await pace(stack, 3, genuine, false)  # warm
     (alone,) = await pace(stack, seconds / 4, genuine)
     (attack,) = await pace(stack, seconds / 4, false)

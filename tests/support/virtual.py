@@ -12,61 +12,55 @@ from shared.domain.leases import LEASE
 from shared.errors import GraphCallNotFound, StoreUnavailable
 from shared.graph.client import GraphCall
 from shared.storage.wakeup_queue import WakeUp, parse_wake_up
+from soak.loop import VirtualLoop
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
 class VirtualClock:
-    """Stands still until it is stepped; who sleeps by it wakes in order."""
+    """The clock of a virtual event loop: time passes only if all tasks wait for it.
+
+    `asyncio.sleep` and `asyncio.timeout` follow the same time. Outside a loop, for example in a fixture, no time passes.
+    """
 
     def __init__(self, start: datetime = START) -> None:
-        self._now = start
-        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
-        self._order = count()
+        self._start = start
+        self._began: float | None = None
 
     def now(self) -> datetime:
-        return self._now
+        try:
+            seconds = asyncio.get_running_loop().time()
+        except RuntimeError:
+            return self._start
+        if self._began is None:
+            self._began = seconds
+        return self._start + timedelta(seconds=seconds - self._began)
 
     async def sleep(self, seconds: float) -> None:
-        future = asyncio.get_running_loop().create_future()
-        wake_at = self._now + timedelta(seconds=max(seconds, 0))
-        heapq.heappush(self._sleepers, (wake_at, next(self._order), future))
-        await future
+        self.now()
+        await asyncio.sleep(max(seconds, 0))
 
     def set(self, moment: datetime) -> None:
-        """Jump, where nobody sleeps."""
-        self._now = max(self._now, moment)
+        """Jump to a later moment. Sleepers of other tasks do not wake earlier."""
+        self._start += max(moment - self.now(), timedelta())
 
     async def advance(self, step: timedelta) -> None:
-        """Let time pass, waking sleepers on the way."""
-        target = self._now + step
+        """Let time pass, and let all tasks run that wake on the way."""
         await settle()
-        while self._sleepers and self._sleepers[0][0] <= target:
-            wake_at, _, future = heapq.heappop(self._sleepers)
-            self._now = max(self._now, wake_at)
-            if not future.done():
-                future.set_result(None)
-            await settle()
-        self._now = target
+        await self.sleep(step.total_seconds())
         await settle()
 
     async def run[T](self, work: Awaitable[T]) -> T:
-        """Step as far as the work needs to end."""
-        task = asyncio.ensure_future(work)
-        while True:
-            await settle()
-            if task.done():
-                return task.result()
-            assert self._sleepers, "the work waits for something that no clock brings"
-            await self.advance(self._sleepers[0][0] - self._now)
+        """Let time pass until the work is done."""
+        self.now()
+        return await work
 
 
 async def settle() -> None:
-    """Let all run that can run without time passing; nothing here waits for a socket."""
-    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # no public way to ask whether a loop is idle
-    await asyncio.sleep(0)
-    while ready:  # noqa: ASYNC110 there is no event: it waits for the others' turns
-        await asyncio.sleep(0)
+    """Let all tasks run that can run without time passing."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop), "the test must run in a virtual loop: see tests/shared/conftest.py"
+    await loop.idle()
 
 
 class VirtualQueue:

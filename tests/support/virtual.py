@@ -1,4 +1,4 @@
-"""Virtual time: a clock that is stepped, and a queue and a Graph that live by it."""
+"""Virtual time for tests: a clock, and a queue and a Graph that use it."""
 
 import asyncio
 import heapq
@@ -20,7 +20,7 @@ START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 class VirtualClock:
     """The clock of a virtual event loop: time passes only if all tasks wait for it.
 
-    `asyncio.sleep` and `asyncio.timeout` follow the same time. Outside a loop, for example in a fixture, no time passes.
+    `asyncio.sleep` and `asyncio.timeout` follow the same time. Outside a loop, as in a plain fixture, no time passes.
     """
 
     def __init__(self, start: datetime = START) -> None:
@@ -64,7 +64,7 @@ async def settle() -> None:
 
 
 class VirtualQueue:
-    """Messages in order of their time; they go through their JSON, as on the real queue."""
+    """A queue in order of time. Messages are converted to JSON and back, as on the real queue."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -74,17 +74,17 @@ class VirtualQueue:
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
         if self.broken:
-            raise StoreUnavailable("Queue Storage did not take a message (test).")
+            raise StoreUnavailable("Queue Storage refused a message (test).")
         heapq.heappush(self.messages, (self._clock.now() + delay, next(self._order), message.model_dump_json()))
 
     def due(self, by: datetime | None = None) -> WakeUp | None:
-        """The next message that is visible by now, or was by then, taken off the queue."""
+        """Remove and return the next message that is visible now, or at `by`. None if there is none."""
         if self.messages and self.messages[0][0] <= (by or self._clock.now()):
             return parse_wake_up(heapq.heappop(self.messages)[2])
         return None
 
     def waiting(self) -> list[tuple[timedelta, WakeUp]]:
-        """What lies on the queue, with the time until it is visible."""
+        """Return the messages with the time until each is visible."""
         return [(at - self._clock.now(), parse_wake_up(text)) for at, _, text in sorted(self.messages)]
 
 
@@ -99,14 +99,14 @@ class GraphCallState:
 
 
 class VirtualGraph:
-    """Graph's leases. A fault is a coroutine that raises, or sleeps, before the request reaches the call."""
+    """Graph's leases. A fault is a coroutine that raises or sleeps before the request reaches the call."""
 
     def __init__(self, clock: VirtualClock, lease: timedelta = LEASE) -> None:
         self._clock = clock
         self._lease = lease
         self.calls: dict[str, GraphCallState] = {}
         self.requests: Counter[str] = Counter()
-        self.faults: dict[str, Fault] = {}  # by call id, app id, tenant id, operation or "*"
+        self.faults: dict[str, Fault] = {}  # by call id, app id, tenant id, operation, or "*" for all
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -114,7 +114,7 @@ class VirtualGraph:
         self.calls[call_id] = GraphCallState(self._clock.now() - age + self._lease)
 
     def lapsed(self) -> set[str]:
-        """Calls that ended because nobody kept them."""
+        """Return the calls whose lease ran out."""
         now = self._clock.now()
         return {call_id for call_id, call in self.calls.items() if not call.ended and call.expires_at < now}
 
@@ -142,3 +142,16 @@ class VirtualGraph:
         if call is None or call.ended or call.expires_at < self._clock.now():
             raise GraphCallNotFound("Graph does not know the call.", status=404, subcode=8522)
         return call
+
+
+def refuse(error: Exception, times: int | None = None) -> Fault:
+    """Return a fault of the virtual Graph that raises this error so many times, or always if `times` is None."""
+    left = times
+
+    async def fault(_operation: str, _call_id: str) -> None:
+        nonlocal left
+        if left is None or left > 0:
+            left = None if left is None else left - 1
+            raise error
+
+    return fault

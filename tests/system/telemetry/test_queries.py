@@ -196,7 +196,7 @@ def test_only_host_json_configures_the_exporter() -> None:
 
 
 def test_the_document_names_the_settings_of_telemetry() -> None:
-    documented = {name for row in rows(section(read("docs/telemetry.md"), "How it travels")) for name in code(row[0])}
+    documented = {name for row in rows(section(read("docs/telemetry.md"), "How it is sent")) for name in code(row[0])}
     assert {"APPLICATIONINSIGHTS_CONNECTION_STRING", "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"} <= documented
 
 

@@ -25,8 +25,8 @@ from shared.clock import SystemClock
 from shared.errors import Unauthenticated
 from shared.http_client import HttpClient
 from tests.system.attacks.keys import ISSUER, issuers
-from tests.system.attacks.scene import Request, Scene
-from tests.system.attacks.tokens import signed_by, with_algorithm
+from tests.system.attacks.raw_http import Request
+from tests.system.attacks.request_builders import RequestBuilder, signed_by, with_algorithm
 
 CONNECTIONS = 4  # of each sender
 MIN_TOKENS_A_SECOND = 2000  # the goal, for one core
@@ -48,26 +48,30 @@ class Throughput:
     cpu: float
 
 
-def forged(scene: Scene) -> list[Request]:
+def forged(builder: RequestBuilder) -> list[Request]:
     """Return forgeries that cost CPU time. The first one reaches the check of the signature."""
     return [
-        signed_by("stranger", kid="first")(scene),
-        signed_by("stranger", kid="made-up")(scene),
-        with_algorithm("none", lambda _: b"")(scene),
-        scene.post("a.b.c", b" " * 65_536),
+        signed_by("stranger", kid="first")(builder),
+        signed_by("stranger", kid="made-up")(builder),
+        with_algorithm("none", lambda _: b"")(builder),
+        builder.post("a.b.c", b" " * 65_536),
     ]
 
 
 async def verification_rates() -> dict[str, float]:
     """Return how many tokens one core verifies a second, by kind of token."""
-    scene, rates = Scene(APP_ID, victim=""), dict[str, float]()
+    builder, rates = RequestBuilder(APP_ID, victim=""), dict[str, float]()
     with temporary_folder() as folder, issuers(folder) as published:
         client = HttpClient(1)
         try:
             keys = SigningKeys((f"{published.address}/graph/metadata",), client, SystemClock())
             kind = TokenKind("legacy", (ISSUER,), frozenset({APP_ID}), keys)
             verifier = TokenVerifier((kind,), SystemClock())
-            kinds = {"genuine": scene.post(), "forged, known key": forged(scene)[0], "made-up key": forged(scene)[1]}
+            kinds = {
+                "genuine": builder.post(),
+                "forged, known key": forged(builder)[0],
+                "made-up key": forged(builder)[1],
+            }
             for name, request in kinds.items():
                 rates[name] = await _verification_rate(verifier, str(dict(request.headers)["Authorization"]))
         finally:
@@ -119,17 +123,17 @@ async def _send(
 
 def _genuine() -> Iterator[Request]:
     """Yield genuine notifications for ever, with a new token before the one in use expires."""
-    token = Scene(APP_ID, victim="").token()
+    token = RequestBuilder(APP_ID, victim="").token()
     began = time.monotonic()
     while True:
         if time.monotonic() - began > TOKEN_REUSE.total_seconds():
-            token, began = Scene(APP_ID, victim="").token(), time.monotonic()
-        yield Scene(APP_ID, victim="").post(token)
+            token, began = RequestBuilder(APP_ID, victim="").token(), time.monotonic()
+        yield RequestBuilder(APP_ID, victim="").post(token)
 
 
 async def flood(stack: Stack, seconds: float) -> bool:
     """Measure genuine traffic alone, forged traffic alone, and both together; return the verdict of `is_fair`."""
-    genuine, false = _genuine().__next__, itertools.cycle(forged(Scene(APP_ID, victim=""))).__next__
+    genuine, false = _genuine().__next__, itertools.cycle(forged(RequestBuilder(APP_ID, victim=""))).__next__
     await measure_throughput(stack, WARM_UP.total_seconds(), genuine, false)
     (alone,) = await measure_throughput(stack, seconds / 4, genuine)
     (attack,) = await measure_throughput(stack, seconds / 4, false)

@@ -24,8 +24,12 @@ class _Timeless(selectors.SelectSelector):
         self.now = 0.0
         self.steps = 0
         self.due: list[tuple[int, int, Callable[[], None]]] = []
+        self.idle: list[asyncio.Future[None]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout != 0 and self.idle:
+            self.idle.pop().set_result(None)
+            return []
         if timeout is None:
             raise Deadlock("All tasks wait, and no timer is set.")
         self.now += max(timeout, 0.0)
@@ -51,6 +55,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call `do` after so many steps of the loop. In each step every ready task runs to its next await."""
         waiting = self._timeless.due
         heappush(waiting, (self._timeless.steps + steps, next(self._number), do))
+
+    def idle(self) -> asyncio.Future[None]:
+        """Return a future that is done as soon as no task can run unless time passes."""
+        future = self.create_future()
+        self._timeless.idle.append(future)
+        return future
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests."""
+"""Fixtures and checks for all tests."""
 
 import signal
 from collections.abc import Iterator
@@ -8,18 +8,21 @@ import pytest
 
 from local.stack.azurite import running
 from shared import telemetry
+from tests.support.case_ids import UNREADABLE_LEFT, unreadable_parts
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell that starts the tests in the background lets them ignore Ctrl-C; the children that we send it must not.
+    # A shell that starts the tests in the background makes them ignore Ctrl-C. The processes that tests interrupt would
+    # inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 MAX_ID_LENGTH = 60  # characters of the id of a parametrized case
-LONG = {"bench", "e2e", "soak"}  # folders whose tests take long: they begin first, or they would be the end
+LONG = {"bench", "e2e", "soak"}  # folders of slow tests, which start first, so that no worker starts them last
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is one worker's (`--dist loadfile`), as its tests share what takes long to make."""
+    """Check the ids of parametrized cases, and start slow files first: `--dist loadfile` gives a file to one worker."""
+    _check_ids(items)
     items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
@@ -37,14 +40,28 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return text if is_stable and len(text) <= MAX_ID_LENGTH else None
 
 
+def _check_ids(items: list[pytest.Item]) -> None:
+    left = UNREADABLE_LEFT.split()
+    found = [
+        f"{item.nodeid}: {', '.join(parts)}"
+        for item in items
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and (parts := unreadable_parts(item.callspec.id, item.callspec.params))
+        and item.path.relative_to(item.config.rootpath).as_posix() not in left
+    ]
+    if found:
+        raise pytest.UsageError("Give these cases an id, for example by pytest.param(..., id=...):", *found)
+
+
 @pytest.fixture(autouse=True)
-def no_line_is_left_out() -> None:
-    """As if a minute had gone by since the test before."""
+def reset_log_rate_limit() -> None:
+    """Let each test log as if the minute of the previous test's lines were over."""
     telemetry._rate_limit.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[str]:
-    """The connection string of an Azurite: one a test process, as it starts in a second and is the bottleneck."""
+    """Return the connection string of an Azurite. Each test process has one, which starts in a second."""
     with running() as storage:
         yield storage.connection_string

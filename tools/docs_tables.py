@@ -51,7 +51,7 @@ GUARDS = {  # settings that guard something, and what their default keeps shut
 }
 SHARING = "performance-sharing"  # the report of the parts that were measured later
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
-LONGEST_LICENCE = 30  # characters
+MAX_LICENCE_LENGTH = 30  # characters
 ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
 ROW_KINDS = (
     *("active", "ended", "recent", "event", "operation", "idempotency"),
@@ -281,10 +281,10 @@ def _apps() -> str:
 
 
 def licence(name: str) -> str:
-    """What a package declares: an SPDX expression, or the like in its older places."""
+    """Return the licence that a package declares, as an SPDX expression or in an older field."""
     told = metadata(name)
     word = str(told.get("License-Expression") or told.get("License") or "").strip()
-    if not word or len(word) > LONGEST_LICENCE:  # some have the whole text there
+    if not word or len(word) > MAX_LICENCE_LENGTH:  # some packages have the whole text in this field
         text, kinds = word, [each for each in told.get_all("Classifier", []) if each.startswith("License ::")]
         of_bsd = "BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause"
         word = next(iter(kinds), of_bsd if "Redistribution and use in source and binary forms" in text else "none told")

@@ -1,1 +1,1 @@
-"""The documents, held to the code."""
+"""Tests that compare the documents with the code."""

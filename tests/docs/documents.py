@@ -1,4 +1,4 @@
-"""Reading the documents: headings, tables, code blocks, links."""
+"""Readers of the documents: headings, tables, code blocks, links."""
 
 import re
 from collections.abc import Iterator
@@ -22,65 +22,65 @@ class Block:
     body: str
 
     @property
-    def place(self) -> str:
-        """Where it is, for the name of a test."""
+    def id(self) -> str:
+        """The document and the first line, as the id of a test case."""
         first = self.body.strip().splitlines()[0][:40] if self.body.strip() else "empty"
         return f"{self.path.relative_to(ROOT)}: {first}"
 
 
 def documents() -> list[Path]:
-    """All Markdown of the repository that people read."""
+    """Return the Markdown files that people read."""
     folders = ("docs", "simulator", "local", "tools", ".github")
     return sorted([*ROOT.glob("*.md"), *(path for name in folders for path in (ROOT / name).rglob("*.md"))])
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a document speaks of Call Keeper itself; `simulator/` and `local/` have pages and an API of their own."""
+    """Return True if a document is about Call Keeper itself. `simulator/` and `local/` have another API."""
     return path.parent == ROOT or path.is_relative_to(ROOT / "docs")
 
 
 def read(name: str) -> str:
-    """A document by its path in the repository."""
+    """Return the text of a document by its path in the repository."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """The fenced blocks of a document."""
+    """Yield the fenced blocks of a document."""
     for found in _FENCE.finditer(path.read_text(encoding="utf-8")):
         yield Block(path, found["language"], found["rest"].strip(), found["body"])
 
 
 def prose(text: str) -> str:
-    """A document without its fenced blocks."""
+    """Return a document without its fenced blocks."""
     return _FENCE.sub("", text)
 
 
 def links(text: str) -> list[str]:
-    """The targets of a document's links."""
+    """Return the targets of a document's links."""
     return [found["target"] for found in _LINK.finditer(prose(text))]
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that GitHub makes of headings."""
+    """Return the anchors that GitHub makes of the headings."""
     titles = (found["title"] for found in _HEADING.finditer(prose(text)))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def section(text: str, title: str) -> str:
-    """The prose under a heading, up to the next one: a comment in a shell block is none."""
+    """Return the prose under a heading, up to the next heading. A comment in a shell block is no heading."""
     found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,6}} |\Z)", prose(text), re.MULTILINE | re.DOTALL)
     assert found, f"there is no heading {title!r}"
     return found[2]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all table rows, without heads and rules; a `\\|` is no border."""
+    """Return the cells of all table rows, without heads and rules. A `\\|` is no border."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    rules = {place for place, row in enumerate(cells) if all(re.fullmatch(r":?-+:?", cell) for cell in row)}
-    return [row for place, row in enumerate(cells) if place not in rules and place + 1 not in rules]
+    rules = {index for index, row in enumerate(cells) if all(re.fullmatch(r":?-+:?", cell) for cell in row)}
+    return [row for index, row in enumerate(cells) if index not in rules and index + 1 not in rules]
 
 
 def code(cell: str) -> list[str]:
-    """What stands in backticks."""
+    """Return the texts in backticks."""
     return re.findall(r"`([^`]+)`", cell)

@@ -1,4 +1,4 @@
-"""docs/api.md, the README and the routes say the same."""
+"""docs/api.md and the README agree with the routes."""
 
 import json
 import re
@@ -85,7 +85,7 @@ def _signatures() -> set[str]:
     return {f"{route.method} /api/{route.path}" for route in ROUTES}
 
 
-def test_the_app_is_there_and_has_routes() -> None:
+def test_the_app_has_routes() -> None:
     assert isinstance(function_app.app, func.FunctionApp)
     assert len(ROUTES) > 10
 
@@ -100,7 +100,7 @@ def test_the_readme_lists_every_route_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_a_section_tells_who_may_ask_and_what_may_come_back(route: Route) -> None:
+def test_a_section_has_the_authorization_and_statuses_of_its_route(route: Route) -> None:
     auth, role, answers, errors = rows(section(API, f"{route.method} /api/{route.path}"))[0]
     key = {"function key": func.AuthLevel.FUNCTION}.get(auth, func.AuthLevel.ANONYMOUS)
     assert key is route.auth_level
@@ -112,44 +112,44 @@ def test_a_section_tells_who_may_ask_and_what_may_come_back(route: Route) -> Non
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_a_section_names_every_parameter_and_member(route: Route) -> None:
-    told = set(re.findall(r"`(\w+)`", section(API, f"{route.method} /api/{route.path}")))
+    documented = set(re.findall(r"`(\w+)`", section(API, f"{route.method} /api/{route.path}")))
     wanted = set(query_names(route.query))
     if route.request:
         wanted |= {field.alias or name for name, field in route.request.model_fields.items()}
-    assert wanted <= told
+    assert wanted <= documented
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_a_section_shows_a_request(route: Route) -> None:
     shown = [found for curl in _curls() if (found := _route_of(curl))]
-    assert route in shown or route.name == "receive_notifications"  # Graph's own, its body is shown instead
+    assert route in shown or route.name == "receive_notifications"  # Graph sends it: the body is shown
 
 
 def test_every_status_of_an_error_is_explained() -> None:
-    told = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
-    assert {kind.status for kind in (*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR)} == told
-    assert {status for route in ROUTES for status in route.errors} <= told
+    documented = {int(row[0]) for row in rows(section(API, "Errors")) if row[0].isdigit()}
+    assert {kind.status for kind in (*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR)} == documented
+    assert {status for route in ROUTES for status in route.errors} <= documented
 
 
-def test_every_type_of_a_problem_is_listed_as_it_comes() -> None:
-    told = {(code(row[0])[0], int(row[1]), row[2]) for row in rows(section(API, "Types of problems"))}
+def test_each_type_of_problem_is_listed_with_status_and_title() -> None:
+    documented = {(code(row[0])[0], int(row[1]), row[2]) for row in rows(section(API, "Types of problems"))}
     kinds = {*(kind for _, kind in PROBLEM_TYPES), GRAPH_TIMEOUT, INTERNAL_ERROR}
-    assert told == {(TYPE_PREFIX + kind.name, kind.status, kind.title) for kind in kinds}
+    assert documented == {(TYPE_PREFIX + kind.name, kind.status, kind.title) for kind in kinds}
 
 
 def test_every_role_is_explained() -> None:
-    told = {code(row[0])[0] for row in rows(section(API, "Who may do what"))}
-    assert told == set(Role)
+    documented = {code(row[0])[0] for row in rows(section(API, "Who may do what"))}
+    assert documented == set(Role)
 
 
 def test_every_answer_of_the_webhook_is_explained() -> None:
     webhook = next(route for route in ROUTES if route.name == "receive_notifications")
-    told = {int(row[0]) for row in rows(section(API, "POST /api/notifications")) if row[0].isdigit()}
-    assert told == {*webhook.responses, *webhook.errors}
+    documented = {int(row[0]) for row in rows(section(API, "POST /api/notifications")) if row[0].isdigit()}
+    assert documented == {*webhook.responses, *webhook.errors}
 
 
 @pytest.mark.parametrize("curl", list(_curls()), ids=lambda curl: f"{curl.method} {curl.path}")
-def test_a_request_in_the_documents_is_one_that_a_route_takes(curl: Curl) -> None:
+def test_a_request_in_the_documents_fits_a_route(curl: Curl) -> None:
     route = _route_of(curl)
     assert route is not None
     assert set(curl.query) <= query_names(route.query)
@@ -163,54 +163,54 @@ def test_the_documents_have_json_to_check() -> None:
     assert len(JSON_BLOCKS) > 10
 
 
-@pytest.mark.parametrize("block", JSON_BLOCKS, ids=lambda block: block.place)
-def test_a_json_block_is_what_the_code_would_say(block: Block) -> None:
-    told = json.loads(block.body)
+@pytest.mark.parametrize("block", JSON_BLOCKS, ids=lambda block: block.id)
+def test_a_json_block_is_written_as_the_code_writes_it(block: Block) -> None:
+    documented = json.loads(block.body)
     match block.kind:
         case "notifications":
             assert notifications.parse_notifications(block.body.encode()).faults == ()
         case "WakeUp":
-            assert _as_given(wakeup_queue.parse_wake_up(block.body), told) == told
+            assert _as_given(wakeup_queue.parse_wake_up(block.body), documented) == documented
         case name:
             model: type[BaseModel] = getattr(views, name)
-            shown = TypeAdapter(model).validate_python(told)
-            assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=name == "Problem")) == told
+            shown = TypeAdapter(model).validate_python(documented)
+            assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=name == "Problem")) == documented
 
 
-def test_json_of_the_other_documents_is_json() -> None:
+def test_json_blocks_of_other_documents_are_valid_json() -> None:
     for block in OTHER_JSON:
         json.loads(block.body)
 
 
-def _as_given(message: wakeup_queue.WakeUp, told: dict[str, object]) -> dict[str, object]:
+def _as_given(message: wakeup_queue.WakeUp, documented: dict[str, object]) -> dict[str, object]:
     whole: dict[str, object] = json.loads(message.model_dump_json())
-    return {name: whole[name] for name in told}
+    return {name: whole[name] for name in documented}
 
 
-def test_the_problem_that_is_shown_is_the_one_that_comes() -> None:
+def test_the_problem_shown_is_the_one_returned() -> None:
     shown = next(block for block in JSON_BLOCKS if block.kind == "Problem")
     with pytest.raises(InvalidRequest) as refused:
         read_json(RecordRequest, b'{"maxRecordDurationInSeconds": 600}', context="recordResponse")
-    told = json.loads(shown.body)
-    assert told["detail"] == str(refused.value)
-    assert [(error["pointer"], error["detail"]) for error in told["errors"]] == list(refused.value.errors)
+    documented = json.loads(shown.body)
+    assert documented["detail"] == str(refused.value)
+    assert [(error["pointer"], error["detail"]) for error in documented["errors"]] == list(refused.value.errors)
 
 
-def test_the_refusal_of_graph_that_is_shown_is_the_one_that_comes() -> None:
+def test_the_refusal_by_graph_shown_is_the_one_returned() -> None:
     shown = [block for block in JSON_BLOCKS if block.kind == "Problem"][1]
     headers = httpx.Headers({"request-id": json.loads(shown.body)["graphRequestId"]})
     refused = error_from_response(Response(403, headers, b'{"error": {"code": "7505"}}'), datetime.now(UTC))
     assert json.loads(problem_response(refused).get_body()) == json.loads(shown.body)
 
 
-def test_the_wrong_setting_that_is_shown_is_told_so() -> None:
+def test_the_wrong_setting_shown_has_its_message() -> None:
     sick = next(block for block in JSON_BLOCKS if block.kind == "HealthView" and "unhealthy" in block.body)
     with pytest.raises(SettingsInvalid) as refused:
         load_settings({"CALLS_STORAGE": "UseDevelopmentStorage=true", "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *"})
     assert json.loads(sick.body)["checks"]["settings"] == str(refused.value)
 
 
-def test_the_ends_that_are_shown_are_explained_as_the_catalogue_does() -> None:
+def test_the_ends_shown_are_explained_as_in_the_catalogue() -> None:
     ends = [end for block in JSON_BLOCKS for end in _ends(json.loads(block.body))]
     assert len(ends) > 2
     for end in ends:
@@ -222,18 +222,18 @@ def test_the_ends_that_are_shown_are_explained_as_the_catalogue_does() -> None:
         why = explain(
             code_, subcode, None, str(message) if message else None, Context(hung_up_by=by[1] if by else None)
         )
-        told = (end["reason"], end["category"], end["action"], end["faultOwner"], end["retryable"])
-        assert told == (why.reason, why.category, why.action, why.fault_owner, why.retryable)
+        documented = (end["reason"], end["category"], end["action"], end["faultOwner"], end["retryable"])
+        assert documented == (why.reason, why.category, why.action, why.fault_owner, why.retryable)
 
 
-def test_the_failing_keep_alive_that_is_shown_is_explained_as_it_would_be() -> None:
+def test_the_failing_keep_alive_shown_has_its_explanation() -> None:
     shown = next(block for block in JSON_BLOCKS if block.kind == "CallView" and '"failing": {' in block.body)
     failing = json.loads(shown.body)["lease"]["failing"]
     why = explain_keep_alive(failing["reason"], failing["status"], failing["subcode"])
     assert ExplanationView.model_validate(why).model_dump(by_alias=True) == failing["explanation"]
 
 
-def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
+def test_the_continuation_shown_has_the_format_of_a_real_one() -> None:
     page = json.loads(next(block for block in JSON_BLOCKS if block.kind == "CallList").body)
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
@@ -242,22 +242,22 @@ def test_the_continuation_that_is_shown_is_the_one_that_comes() -> None:
     assert len(seal) == len(continuation_tokens._mac(b"", place, "function key"))
 
 
-def _ends(told: JsonValue) -> Iterator[dict[str, JsonValue]]:
-    """Every object with a reason and a subcode, however deep."""
-    if isinstance(told, list):
-        yield from (end for item in told for end in _ends(item))
-    elif isinstance(told, dict):
-        if {"reason", "subcode", "category"} <= told.keys():
-            yield told
-        yield from (end for item in told.values() for end in _ends(item))
+def _ends(documented: JsonValue) -> Iterator[dict[str, JsonValue]]:
+    """Yield each object with a reason and a subcode, at any depth."""
+    if isinstance(documented, list):
+        yield from (end for item in documented for end in _ends(item))
+    elif isinstance(documented, dict):
+        if {"reason", "subcode", "category"} <= documented.keys():
+            yield documented
+        yield from (end for item in documented.values() for end in _ends(item))
 
 
-def test_the_version_that_is_shown_is_this_one() -> None:
+def test_the_version_shown_is_this_one() -> None:
     healths = [json.loads(block.body) for block in JSON_BLOCKS if block.kind == "HealthView"]
     assert {health["version"] for health in healths} == {VERSION}
 
 
-def test_the_members_of_a_call_name_every_reason_of_a_failing_keep_alive_and_every_source_of_an_end() -> None:
+def test_each_reason_of_a_failing_keep_alive_and_source_is_listed() -> None:
     listed = section(API, "GET /api/calls/{callId}")
     (reasons,) = re.findall(r"^\| `lease\.failing\.reason` \|(.+)\|$", listed, re.MULTILINE)
     (sources,) = re.findall(r"^\| `termination\.source` \|(.+)\|$", listed, re.MULTILINE)

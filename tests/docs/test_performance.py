@@ -1,4 +1,4 @@
-"""The page on performance tells of its run; what it says beside that run agrees with the code."""
+"""The page on performance: its runs are complete, and its text agrees with the code."""
 
 import json
 
@@ -30,10 +30,10 @@ def test_the_later_run_meets_its_goals() -> None:
     assert measured(SHARING)["hang_up"]["calls"] == MAX_HANG_UP_CALLS
 
 
-def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
-    """A first sweep also looks for expired calls, which is done once an hour.
+def test_the_cost_uses_the_measured_storage_transactions_of_a_sweep() -> None:
+    """A first sweep also looks for expired calls, once an hour.
 
-    In the run on the page a new process asked for its table as well, which it does no more.
+    In the run on the page a new process also requested its table, which it does no longer.
     """
     for size in ("1000", TEN_THOUSAND):
         found = measured()["keep_alive"][size]
@@ -43,7 +43,7 @@ def test_what_a_sweep_asks_of_storage_is_what_the_cost_is_told_by() -> None:
             assert found[sweep]["transactions"]["a_sweep"] == a_sweep + more
 
 
-def test_the_page_reckons_with_the_settings_that_there_are() -> None:
+def test_the_page_calculates_with_the_actual_settings() -> None:
     words = " ".join(read("docs/performance.md").split())
     queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
     rate = Settings.model_fields["graph_requests_per_second"].default

@@ -1,4 +1,4 @@
-"""Tables of the documents say what the code says."""
+"""The tables of the documents agree with the code."""
 
 import ast
 import json
@@ -75,8 +75,8 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
     )
 
 
-def test_no_licence_of_what_is_deployed_asks_for_more_than_to_be_named() -> None:
-    """MPL-2.0 asks to publish changes of its own files: nobody changes them here."""
+def test_deployed_licences_require_only_attribution() -> None:
+    """MPL-2.0 also requires publishing changes to its own files. This project changes none."""
     words = {word for row in rows(read("docs/dependencies.md")) for word in re.split(" AND | OR ", row[2])}
     known = {
         "Apache-2.0",
@@ -103,11 +103,11 @@ def test_each_setting_guards_something_or_is_known_to_guard_nothing() -> None:
     assert sorted([*GUARDS, *NO_GUARDS]) == sorted(Settings.model_fields)
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_each_setting_has_a_description() -> None:
     assert [name for name, field in SETTINGS.items() if not field.description] == []
 
 
-def test_the_settings_of_the_readme_exist_with_these_defaults() -> None:
+def test_the_readmes_settings_exist_with_these_defaults() -> None:
     told = {code(row[0])[0]: row[1] for row in rows(section(read("README.md"), "Deploy"))}
     assert told == {name: default_of(SETTINGS[name]) if name in SETTINGS else "no such setting" for name in told}
 
@@ -122,12 +122,12 @@ def test_the_example_of_local_settings_sets_what_exists() -> None:
     assert set(example) <= set(SETTINGS) | _platform_settings()
 
 
-def test_the_timers_setting_is_told_to_be_needed() -> None:
+def test_the_timers_setting_is_in_the_example() -> None:
     assert "%KEEP_ALIVE_SCHEDULE%" in read("functions/keep_alive.py")
     assert "KEEP_ALIVE_SCHEDULE" in json.loads(read("local.settings.example.json"))["Values"]
 
 
-def test_every_code_has_a_category_and_a_source_that_the_documents_explain() -> None:
+def test_each_codes_category_and_source_are_documented() -> None:
     text = read("docs/termination-codes.md")
     categories = {code(row[0])[0] for row in rows(section(text, "Categories"))}
     sources = {code(row[0])[0] for row in rows(section(text, "Sources"))}
@@ -136,8 +136,8 @@ def test_every_code_has_a_category_and_a_source_that_the_documents_explain() -> 
     assert {entry.source for entry in entries} | {reason.source for reason in named} <= sources
 
 
-def test_a_search_for_a_code_finds_its_symptom_cause_advice_and_owner() -> None:
-    """People search for both spellings: the members of resultInfo, and the DiagCode of its message."""
+def test_a_search_for_a_code_finds_its_whole_explanation() -> None:
+    """People search for both spellings: the members of resultInfo, and the DiagCode in its message."""
     text = read("docs/termination-codes.md")
     for entry in catalogue().entries:
         if entry.subcode is None:
@@ -162,7 +162,7 @@ def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
     assert kinds == {name for name in told if name.isalpha() and name != WATCHDOG_ROW}
 
 
-def test_the_example_of_the_watermark_comes_out_as_told() -> None:
+def test_the_example_of_the_watermark_is_right() -> None:
     text = read("docs/architecture.md")
     example = text.split("<!-- example: watermark 12:00 -->\n")[1].split("\n\n")[0]
     watermark = Watermark(_at("12:00"), _at("12:00"))

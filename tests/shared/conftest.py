@@ -15,7 +15,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from soak.loop import VirtualLoop
+
+IN_VIRTUAL_TIME = ("api", "keeping", "storage/test_lost_answers.py", "storage/test_best_effort_queue.py")
+
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests without sockets in virtual time, the others in real time."""
+    folder = Path(__file__).parent
+    if any(item.path.is_relative_to(folder / name) for name in IN_VIRTUAL_TIME):
+        return {"virtual": VirtualLoop}
+    return {"real": asyncio.SelectorEventLoop}
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Stand-ins that several tests share: a clock to step, a queue, and a Graph with leases, all in virtual time."""
+"""Helpers that several test packages share: virtual time, event files, stores, and the rule on case ids."""

@@ -1,4 +1,4 @@
-"""The event files: bodies that Graph sends, one file a case, each with what is expected of it."""
+"""The event files: bodies that Graph sends, one case in each file, with the expected result."""
 
 import json
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ TYPES = {CallNotification: "call", OperationNotification: "operation"}
 
 @dataclass(frozen=True)
 class EventFile:
-    """A body with what it must become: notifications, faults, records of calls; or the error that it raises."""
+    """A body with its expected notifications, faults and stored calls, or the error that it raises."""
 
     name: str
     body: bytes
@@ -30,29 +30,29 @@ class EventFile:
     calls: dict[str, dict[str, object]]
 
     def parsed(self) -> ParsedBody:
-        """What the body becomes."""
+        """Parse the body."""
         return parse_notifications(self.body)
 
 
 @cache
 def event_files() -> tuple[EventFile, ...]:
-    """All of them, by name."""
+    """Return all event files in order of name."""
     return tuple(_read(path) for path in sorted(FOLDER.glob("*.json")))
 
 
 def readable() -> list[EventFile]:
-    """Those that raise no error."""
+    """Return the files whose body raises no error."""
     return [file for file in event_files() if file.error is None]
 
 
 def shown(notification: Notification) -> dict[str, object]:
-    """A notification as the files write it: camelCase, without what is not there."""
-    told: dict[str, object] = {"type": TYPES.get(type(notification), "other")}
+    """Return a notification as the files write it: in camelCase, and without members that are None."""
+    written: dict[str, object] = {"type": TYPES.get(type(notification), "other")}
     for member in fields(notification):
         value = getattr(notification, member.name)
         if value is not None:
-            told[_camel(member.name)] = _result(value) if isinstance(value, ResultInfo) else value
-    return told
+            written[_camel(member.name)] = _result(value) if isinstance(value, ResultInfo) else value
+    return written
 
 
 def _result(result: ResultInfo) -> dict[str, object]:

@@ -42,8 +42,11 @@ class YieldingTable(MemoryTable):
             raise
 
 
-def a_call(call_id: str = "call", *, tenant: str = TENANT, at: datetime = NOW, **metadata: str) -> Call:
+def make_call(call_id: str = "call", *, tenant: str = TENANT, at: datetime = NOW, **metadata: str) -> Call:
     return Call(call_id, tenant, "established", known_at=at, started_at=at, metadata=metadata)
+
+
+a_call = make_call  # the tests of the stores still use this name
 
 
 def ended(call: Call, at: datetime = NOW) -> Call:
@@ -73,20 +76,20 @@ async def leases(store: CallStore, shard: int) -> list[Lease]:
 
 
 async def one_by_one(store: CallStore, *changes: Change) -> list[bool]:
-    """Commit all at once; which of them stand."""
+    """Commit all changes concurrently, and return for each whether it succeeded."""
 
-    async def stands(change: Change) -> bool:
+    async def succeeds(change: Change) -> bool:
         try:
             await store.commit(change)
         except StoreConflict:
             return False
         return True
 
-    return await asyncio.gather(*map(stands, changes))
+    return await asyncio.gather(*map(succeeds, changes))
 
 
 async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scope = UNRESTRICTED) -> list[list[Call]]:
-    """All pages of a list."""
+    """Return all pages of a list."""
     pages, continuation = [], None
     while True:
         page = await store.list_calls(status, scope, limit=limit, continuation=continuation)
@@ -97,7 +100,7 @@ async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scop
 
 
 async def where(store: CallStore, call_id: str) -> list[Status]:
-    """In which lists a call stands: exactly one, or something is broken."""
+    """Return the lists that have the call. There must be exactly one."""
     return [
         status
         for status in Status

@@ -1,4 +1,4 @@
-"""Virtual time: a clock that is stepped, and a queue and a Graph that live by it."""
+"""Virtual time for tests: a clock, and a queue and a Graph that use it."""
 
 import asyncio
 import heapq
@@ -12,65 +12,59 @@ from shared.domain.leases import LEASE
 from shared.errors import GraphCallNotFound, StoreUnavailable
 from shared.graph.client import GraphCall
 from shared.storage.wakeup_queue import WakeUp, parse_wake_up
+from soak.loop import VirtualLoop
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
 class VirtualClock:
-    """Stands still until it is stepped; who sleeps by it wakes in order."""
+    """The clock of a virtual event loop: time passes only if all tasks wait for it.
+
+    `asyncio.sleep` and `asyncio.timeout` follow the same time. Outside a loop, as in a plain fixture, no time passes.
+    """
 
     def __init__(self, start: datetime = START) -> None:
-        self._now = start
-        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
-        self._order = count()
+        self._start = start
+        self._began: float | None = None
 
     def now(self) -> datetime:
-        return self._now
+        try:
+            seconds = asyncio.get_running_loop().time()
+        except RuntimeError:
+            return self._start
+        if self._began is None:
+            self._began = seconds
+        return self._start + timedelta(seconds=seconds - self._began)
 
     async def sleep(self, seconds: float) -> None:
-        future = asyncio.get_running_loop().create_future()
-        wake_at = self._now + timedelta(seconds=max(seconds, 0))
-        heapq.heappush(self._sleepers, (wake_at, next(self._order), future))
-        await future
+        self.now()
+        await asyncio.sleep(max(seconds, 0))
 
     def set(self, moment: datetime) -> None:
-        """Jump, where nobody sleeps."""
-        self._now = max(self._now, moment)
+        """Jump to a later moment. Sleepers of other tasks do not wake earlier."""
+        self._start += max(moment - self.now(), timedelta())
 
     async def advance(self, step: timedelta) -> None:
-        """Let time pass, waking sleepers on the way."""
-        target = self._now + step
+        """Let time pass, and let all tasks run that wake on the way."""
         await settle()
-        while self._sleepers and self._sleepers[0][0] <= target:
-            wake_at, _, future = heapq.heappop(self._sleepers)
-            self._now = max(self._now, wake_at)
-            if not future.done():
-                future.set_result(None)
-            await settle()
-        self._now = target
+        await self.sleep(step.total_seconds())
         await settle()
 
     async def run[T](self, work: Awaitable[T]) -> T:
-        """Step as far as the work needs to end."""
-        task = asyncio.ensure_future(work)
-        while True:
-            await settle()
-            if task.done():
-                return task.result()
-            assert self._sleepers, "the work waits for something that no clock brings"
-            await self.advance(self._sleepers[0][0] - self._now)
+        """Let time pass until the work is done."""
+        self.now()
+        return await work
 
 
 async def settle() -> None:
-    """Let all run that can run without time passing; nothing here waits for a socket."""
-    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # no public way to ask whether a loop is idle
-    await asyncio.sleep(0)
-    while ready:  # noqa: ASYNC110 there is no event: it waits for the others' turns
-        await asyncio.sleep(0)
+    """Let all tasks run that can run without time passing."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop), "the test must run in a virtual loop: see tests/shared/conftest.py"
+    await loop.idle()
 
 
 class VirtualQueue:
-    """Messages in order of their time; they go through their JSON, as on the real queue."""
+    """A queue in order of time. Messages are converted to JSON and back, as on the real queue."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
@@ -80,17 +74,17 @@ class VirtualQueue:
 
     async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
         if self.broken:
-            raise StoreUnavailable("Queue Storage did not take a message (test).")
+            raise StoreUnavailable("Queue Storage refused a message (test).")
         heapq.heappush(self.messages, (self._clock.now() + delay, next(self._order), message.model_dump_json()))
 
     def due(self, by: datetime | None = None) -> WakeUp | None:
-        """The next message that is visible by now, or was by then, taken off the queue."""
+        """Remove and return the next message that is visible now, or at `by`. None if there is none."""
         if self.messages and self.messages[0][0] <= (by or self._clock.now()):
             return parse_wake_up(heapq.heappop(self.messages)[2])
         return None
 
     def waiting(self) -> list[tuple[timedelta, WakeUp]]:
-        """What lies on the queue, with the time until it is visible."""
+        """Return the messages with the time until each is visible."""
         return [(at - self._clock.now(), parse_wake_up(text)) for at, _, text in sorted(self.messages)]
 
 
@@ -105,14 +99,14 @@ class GraphCallState:
 
 
 class VirtualGraph:
-    """Graph's leases. A fault is a coroutine that raises, or sleeps, before the request reaches the call."""
+    """Graph's leases. A fault is a coroutine that raises or sleeps before the request reaches the call."""
 
     def __init__(self, clock: VirtualClock, lease: timedelta = LEASE) -> None:
         self._clock = clock
         self._lease = lease
         self.calls: dict[str, GraphCallState] = {}
         self.requests: Counter[str] = Counter()
-        self.faults: dict[str, Fault] = {}  # by call id, app id, tenant id, operation or "*"
+        self.faults: dict[str, Fault] = {}  # by call id, app id, tenant id, operation, or "*" for all
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -120,7 +114,7 @@ class VirtualGraph:
         self.calls[call_id] = GraphCallState(self._clock.now() - age + self._lease)
 
     def lapsed(self) -> set[str]:
-        """Calls that ended because nobody kept them."""
+        """Return the calls whose lease ran out."""
         now = self._clock.now()
         return {call_id for call_id, call in self.calls.items() if not call.ended and call.expires_at < now}
 
@@ -148,3 +142,16 @@ class VirtualGraph:
         if call is None or call.ended or call.expires_at < self._clock.now():
             raise GraphCallNotFound("Graph does not know the call.", status=404, subcode=8522)
         return call
+
+
+def refuse(error: Exception, times: int | None = None) -> Fault:
+    """Return a fault of the virtual Graph that raises this error so many times, or always if `times` is None."""
+    left = times
+
+    async def fault(_operation: str, _call_id: str) -> None:
+        nonlocal left
+        if left is None or left > 0:
+            left = None if left is None else left - 1
+            raise error
+
+    return fault

@@ -1,1 +1,1 @@
-"""What tries to get in at the webhook, and what is odd but genuine: one case each, with where the idea comes from."""
+"""Attacks on the webhook, and odd but genuine requests: one case each, with the source of the idea."""

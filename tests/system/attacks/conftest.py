@@ -1,4 +1,4 @@
-"""Fixtures: the issuers, and the app in this process with their keys."""
+"""Fixtures: the issuers, and the app in this process, which trusts their keys."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -18,31 +18,31 @@ from tests.functions.conftest import (  # noqa: F401 (fixtures)
 )
 from tests.functions.harness import APP_ID, App
 from tests.system.attacks.keys import OTHER_TENANT, Issuers, issuers
-from tests.system.attacks.scene import Scene
+from tests.system.attacks.request_builders import RequestBuilder
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuers]:
-    """Graph's keys, Entra's and another issuer's."""
+    """Serve the keys of Graph, of Entra and of another issuer."""
     with issuers(tmp_path_factory.mktemp("issuers")) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-async def door(whole_app: App, published: Issuers) -> AsyncIterator[App]:  # noqa: F811 (a fixture)
-    """The app, which trusts these keys."""
+async def trusting_app(whole_app: App, published: Issuers) -> AsyncIterator[App]:  # noqa: F811 (a fixture)
+    """Return the app with settings that trust the published keys."""
     with patch.dict(os.environ, SSL_CERT_FILE=published.settings["SSL_CERT_FILE"]):
         async with whole_app.configured(Services, **published.settings) as trusting:
             yield trusting
 
 
 @pytest.fixture(scope="module")
-async def victim(door: App) -> str:
-    """A call of another tenant that is on record."""
-    return await door.register(tenantId=OTHER_TENANT)
+async def victim(trusting_app: App) -> str:
+    """Store a call of another tenant, and return its id."""
+    return await trusting_app.register(tenantId=OTHER_TENANT)
 
 
 @pytest.fixture
-def scene(victim: str, published: Issuers) -> Scene:
-    """A tenant and a call of this test's own, and another tenant's call."""
-    return Scene(APP_ID, victim, published.authority)
+def builder(victim: str, published: Issuers) -> RequestBuilder:
+    """Return a builder with a tenant and a call of this test alone, and with the other tenant's call."""
+    return RequestBuilder(APP_ID, victim, published.authority)

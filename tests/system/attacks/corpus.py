@@ -2,10 +2,11 @@
 
 from collections import Counter
 
-from tests.system.attacks import bodies, entra, genuine, tokens, wires
-from tests.system.attacks.scene import Case, Kind
+from tests.system.attacks import accepted, authorization_header, bodies, claims, entra, signatures, transports
+from tests.system.attacks.cases import Case, Kind
 
-CASES: tuple[Case, ...] = (*tokens.cases(), *entra.cases(), *bodies.cases(), *wires.cases(), *genuine.cases())
+MODULES = (signatures, claims, authorization_header, entra, bodies, transports, accepted)
+CASES: tuple[Case, ...] = tuple(case for module in MODULES for case in module.cases())
 MEANINGS: dict[Kind, str] = {
     "algorithm": "a token that chooses how it is verified",
     "key": "a token that chooses or forges its key",
@@ -21,6 +22,6 @@ MEANINGS: dict[Kind, str] = {
 
 
 def counts() -> list[tuple[Kind, int, int]]:
-    """Each kind, with how many cases are refused, and how many odd ones are let in."""
-    found = Counter((case.kind, case.is_genuine) for case in CASES)
+    """Return each kind with the number of cases that are refused, and the number that are accepted."""
+    found = Counter((case.kind, case.must_be_accepted) for case in CASES)
     return [(kind, found[kind, False], found[kind, True]) for kind in MEANINGS]

@@ -1,4 +1,4 @@
-"""The keys that forgers and Graph sign with here, and the issuers that publish some of them."""
+"""Signing keys of Graph, Entra and forgers, and the issuers that publish some of them."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ type Json = dict[str, object]
 ISSUER = "https://api.botframework.com"
 OTHER_ISSUER = "https://another-issuer.example"
 OTHER_TENANT = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"
-PUBLISHED: dict[str, Json] = {  # what the key set says of each, besides the numbers
+PUBLISHED: dict[str, Json] = {  # members of each key in the key set, besides the numbers
     "first": {"endorsements": ["msteams"], "x5t": "first"},
     "next": {"alg": "RS256", "key_ops": ["verify"]},
     "for-encryption": {"use": "enc"},
@@ -42,22 +42,22 @@ ENTRA_PUBLISHED: dict[str, Json] = {  # `{}` is Entra's address
 
 @cache
 def key(name: str) -> rsa.RSAPrivateKey:
-    """The private key of this name: one is weak, `stranger` is published nowhere."""
+    """Return the private key of this name. `weak` is too short, and `stranger` is not published."""
     return rsa.generate_private_key(public_exponent=65537, key_size=1024 if name == "weak" else 2048)
 
 
 def rs256(name: str, signed: bytes) -> bytes:
-    """The signature of RS256."""
+    """Return the signature of RS256."""
     return key(name).sign(signed, padding.PKCS1v15(), hashes.SHA256())
 
 
 def base64url(data: bytes) -> str:
-    """RFC 7515: without padding."""
+    """Return base64url without padding, as RFC 7515 has it."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def jwk(name: str, **more: object) -> Json:
-    """The public half as a member of a key set."""
+    """Return the public key as a member of a key set."""
     numbers = key(name).public_key().public_numbers()
     modulus = base64url(numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8))
     return {"kty": "RSA", "use": "sig", "kid": name, "n": modulus, "e": base64url(numbers.e.to_bytes(3)), **more}
@@ -65,7 +65,7 @@ def jwk(name: str, **more: object) -> Json:
 
 @dataclass
 class Issuers:
-    """Graph's issuer, another one, and Entra by https, on this machine. `asked` has the path of each request."""
+    """Graph's issuer, another one, and Entra over https, on this machine. `asked` has the path of each request."""
 
     address: str
     authority: str
@@ -74,7 +74,7 @@ class Issuers:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What makes the app trust them."""
+        """The settings that make the app trust these issuers."""
         return {
             "NOTIFICATION_METADATA_URLS": f"{self.address}/graph/metadata,{self.address}/other/metadata",
             "AZURE_AUTHORITY_HOST": self.authority,
@@ -82,7 +82,7 @@ class Issuers:
         }
 
     def document(self, path: str) -> Json | None:
-        """What is published there."""
+        """Return the document at a path, or None."""
         entra = {"issuer": f"{self.authority}/{{tenantid}}/v2.0", "cloud_instance_name": ENTRA_CLOUD}
         published: dict[str, Json] = {
             "/graph/metadata": {"issuer": ISSUER, "jwks_uri": f"{self.address}/graph/keys"},
@@ -90,18 +90,18 @@ class Issuers:
             "/other/metadata": {"issuer": OTHER_ISSUER, "jwks_uri": f"{self.address}/other/keys"},
             "/other/keys": {"keys": [jwk("of-another-issuer")]},
             ENTRA_METADATA: {**entra, "jwks_uri": f"{self.authority}{ENTRA_KEYS}"},
-            ENTRA_KEYS: {"keys": [self._entras(name, more) for name, more in ENTRA_PUBLISHED.items()]},
+            ENTRA_KEYS: {"keys": [self._entra_key(name, more) for name, more in ENTRA_PUBLISHED.items()]},
         }
         return published.get(path)
 
-    def _entras(self, name: str, more: Json) -> Json:
+    def _entra_key(self, name: str, more: Json) -> Json:
         issuer = {"issuer": str(more["issuer"]).format(self.authority)} if "issuer" in more else {}
         return jwk(name, **(more | issuer))
 
 
 @contextmanager
 def issuers(folder: Path) -> Iterator[Issuers]:
-    """Serve them, in threads, so that other processes may ask; `folder` is for certificates."""
+    """Serve the issuers in threads, so that other processes can ask. `folder` gets the certificates."""
     certificates = CertificateAuthority()
     certificates.write_server_identity(folder / "server.pem")
     certificates.write_certificate(folder / "ca.pem")
@@ -119,7 +119,7 @@ def issuers(folder: Path) -> Iterator[Issuers]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with _serving(Handler) as plain, _serving(Handler, context) as secure:
         address, authority = f"http://127.0.0.1:{plain}", f"https://localhost:{secure}"
@@ -129,7 +129,7 @@ def issuers(folder: Path) -> Iterator[Issuers]:
 
 @contextmanager
 def _serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server in a thread of its own; its port."""
+    """Run a server in a thread, and yield its port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)

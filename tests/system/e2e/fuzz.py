@@ -1,4 +1,4 @@
-"""Schemathesis against the running host: whatever a caller sends, with the right credentials, wrong ones and none."""
+"""Schemathesis against the running host: arbitrary requests with the right credentials, wrong ones and none."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +16,15 @@ from schemathesis import GenerationMode, Response
 from local.stack.stack import APP_ID, Options
 from soak.real.world import TENANT, World, running
 from tests.functions.fuzzing import CHECKS, invalid_data_rejection, is_blank
-from tests.system.e2e.guarded import A_DAY, asking, bearer
+from tests.system.e2e.management_auth import DAY, bearer
+from tests.system.e2e.management_auth import settings as management_settings
 
-OTHER_ISSUER = "https://login.microsoftonline.com/5b0c9d1e-7f3a-4b26-8e4d-9a1c2b3d4e5f/v2.0"  # not the stack's Entra
+# The stack's Entra is the simulator, which has another issuer.
+OTHER_ISSUER = "https://login.microsoftonline.com/5b0c9d1e-7f3a-4b26-8e4d-9a1c2b3d4e5f/v2.0"
 OPEN = {"/api/health", "/api/openapi.json"}
-OF_GRAPH = "/api/notifications"
+WEBHOOK = "/api/notifications"
 REFUSED = {401, 403}
-REFUSED_BY_THE_WEBHOOK = {401, 413, 415}  # size and type are looked at before the token
+REFUSED_BY_THE_WEBHOOK = {401, 413, 415}  # size and type are checked before the token
 GUID = "^/communications/calls/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
 type Case = schemathesis.Case[Any]
@@ -32,37 +34,37 @@ type Credentials = Mapping[str, Headers]
 
 @dataclass(frozen=True)
 class Target:
-    """The running host, what it says of itself, a call that it has, and who may ask."""
+    """The running host, its OpenAPI document, a stored call, and credentials: accepted ones and wrong ones."""
 
     address: str
     document: dict[str, Any]
     call_id: str
     trusted: Headers
-    of_graph: Headers
-    strangers: Credentials
-    strangers_to_graph: Credentials
+    webhook_headers: Headers
+    wrong_for_others: Credentials
+    wrong_for_webhook: Credentials
 
     @property
     def routes(self) -> list[tuple[str, str]]:
-        """Path and method of all; what ends the call comes last, so that all others find it alive."""
+        """Path and method of each route. The one that ends the call comes last, so that all others find it active."""
         found = [(path, method.upper()) for path, item in self.document["paths"].items() for method in item]
         return sorted(found, key=lambda route: route[0].endswith("/hangup"))
 
     @property
     def guarded(self) -> list[tuple[str, str]]:
-        """Those that are not open to all."""
+        """The routes that need credentials."""
         return [(path, method) for path, method in self.routes if path not in OPEN]
 
-    def rights(self, path: str) -> Headers:
-        """The credentials that a route takes."""
-        return self.of_graph if path == OF_GRAPH else self.trusted
+    def accepted(self, path: str) -> Headers:
+        """Return credentials that a route accepts."""
+        return self.webhook_headers if path == WEBHOOK else self.trusted
 
-    def wrongs(self, path: str) -> Credentials:
-        """Credentials that it does not."""
-        return self.strangers_to_graph if path == OF_GRAPH else self.strangers
+    def refused(self, path: str) -> Credentials:
+        """Return credentials that a route refuses, by name."""
+        return self.wrong_for_webhook if path == WEBHOOK else self.wrong_for_others
 
     def takes_input(self, path: str, method: str) -> bool:
-        """Whether there is anything to get wrong but ids."""
+        """Return True if the route has a query or a body, so that a request can be invalid apart from its ids."""
         operation = self.document["paths"][path][method.lower()]
         given = [parameter for parameter in operation.get("parameters", []) if parameter["in"] != "path"]
         return bool(given) or "requestBody" in operation
@@ -70,8 +72,8 @@ class Target:
 
 @contextmanager
 def target() -> Iterator[Target]:
-    """The host with MANAGEMENT_AUDIENCE set, its storage and a simulated Graph in real time."""
-    with running(Options(speed=1, schedule="0 */15 * * * *", settings=asking())) as world:
+    """Run the host with MANAGEMENT_AUDIENCE set, its storage, and a simulated Graph in real time."""
+    with running(Options(speed=1, schedule="0 */15 * * * *", settings=management_settings())) as world:
         yield _target(world)
 
 
@@ -80,14 +82,14 @@ def _target(world: World) -> Target:
     trusted = key | _bearer(world)
     call_id = world.begin()
     registered = httpx.put(f"{address}/api/calls/{call_id}", json={"tenantId": TENANT}, headers=trusted, timeout=30)
-    assert registered.is_success, registered.text  # 200 where its notification was quicker
+    assert registered.is_success, registered.text  # 200 if its notification was stored before
     described = copy.deepcopy(httpx.get(f"{address}/api/openapi.json", timeout=30).json())
     for item in described["paths"].values():
         for operation in item.values():
-            del operation["security"]  # credentials are ours to send; and the platform's own 401 is no problem+json
+            del operation["security"]  # `hammer` sends the credentials; and the platform's own 401 is no problem+json
     body = {"required": True, "content": {"application/json": {"schema": _notifications(world.begin())}}}
-    described["paths"][OF_GRAPH]["post"]["requestBody"] = body
-    strangers = {
+    described["paths"][WEBHOOK]["post"]["requestBody"] = body
+    wrong_for_others = {
         "nothing": {},
         "another key": {"x-functions-key": "another"},
         "a token alone": _bearer(world),
@@ -95,33 +97,33 @@ def _target(world: World) -> Target:
         "no role": key | _bearer(world, roles=[]),
         "another audience": key | _bearer(world, audience="api://another"),
         "another issuer": key | _bearer(world, issuer=OTHER_ISSUER),
-        "an old token": key | _bearer(world, expiresIn=-A_DAY),
+        "an old token": key | _bearer(world, expiresIn=-DAY),
         "no token": key | {"Authorization": "Bearer x.y.z"},
     }
-    strangers_to_graph = {
+    wrong_for_webhook = {
         "nothing": {},
         "a bot's own token": trusted,
-        "another bot's": _graphs(world, appId=str(uuid4())),
-        "another issuer": _graphs(world, issuer=OTHER_ISSUER),
-        "an old token": _graphs(world, expiresIn=-A_DAY),
+        "another bot's": _webhook_token(world, appId=str(uuid4())),
+        "another issuer": _webhook_token(world, issuer=OTHER_ISSUER),
+        "an old token": _webhook_token(world, expiresIn=-DAY),
         "no token": {"Authorization": "Bearer x.y.z"},
     }
-    return Target(address, described, call_id, trusted, _graphs(world), strangers, strangers_to_graph)
+    return Target(address, described, call_id, trusted, _webhook_token(world), wrong_for_others, wrong_for_webhook)
 
 
 def _notifications(call_id: str) -> dict[str, Any]:
-    """What Graph sends, as JSON Schema: of a call that is there, of its operations, of calls that nobody knows."""
+    """Return Graph's notifications as JSON Schema: about a stored call, its operations, and unknown calls."""
     path, text, number = f"/communications/calls/{call_id}", {"type": "string"}, {"type": "integer"}
     result = {"type": "object", "properties": {"code": number, "subcode": number, "message": text}}
     known = {"state": {"enum": ["incoming", "established", "terminated"]}, "status": {"enum": ["running", "completed"]}}
     data = {"type": "object", "properties": {**known, "id": text, "resultInfo": result, "recordingLocation": text}}
-    place = {"anyOf": [{"enum": [path, f"{path}/operations/{call_id}"]}, {"type": "string", "pattern": GUID}]}
-    named = {"changeType": {"enum": ["created", "updated", "deleted"]}, "resourceUrl": place, "resourceData": data}
+    url = {"anyOf": [{"enum": [path, f"{path}/operations/{call_id}"]}, {"type": "string", "pattern": GUID}]}
+    named = {"changeType": {"enum": ["created", "updated", "deleted"]}, "resourceUrl": url, "resourceData": data}
     items = {"type": "object", "required": ["resourceUrl"], "properties": named}
     return {"type": "object", "required": ["value"], "properties": {"value": {"type": "array", "items": items}}}
 
 
-def _graphs(world: World, **other: object) -> dict[str, str]:
+def _webhook_token(world: World, **other: object) -> dict[str, str]:
     graphs = {"kind": "notification", "appId": APP_ID, "tenantId": TENANT, "audience": None, "issuer": None}
     return bearer(world.stack.simulator, **graphs | other)
 
@@ -131,44 +133,46 @@ def _bearer(world: World, **other: object) -> dict[str, str]:
 
 
 def hammer(target: Target, path: str, method: str, mode: GenerationMode, number: int, *, examples: int) -> None:
-    """Send what a trusted caller may send, or may not; with any ids, then with those of a call that is there."""
+    """Send valid or invalid requests with the right credentials: with any ids, then with those of a stored call."""
     operation = schemathesis.openapi.from_dict(copy.deepcopy(target.document))[path][method]
     wanted: list[dict[str, str] | None] = [None]
     if "{callId}" in path and "{operationId}" not in path and mode is GenerationMode.POSITIVE:
         wanted.append({"callId": target.call_id})
-    # A notification may be odd and genuine: Graph documents no bounds, so what the schema forbids is stored too.
-    checks = [check for check in CHECKS if path != OF_GRAPH or check is not invalid_data_rejection]
+    # A notification may be odd and genuine: Graph documents no bounds, so the app stores what the schema forbids.
+    checks = [check for check in CHECKS if path != WEBHOOK or check is not invalid_data_rejection]
 
-    def stands(case: Case) -> None:
+    def check(case: Case) -> None:
         assume(not any(map(is_blank, (case.query or {}).values())))
-        case.call_and_validate(base_url=target.address, headers=dict(target.rights(path)), checks=checks)
+        case.call_and_validate(base_url=target.address, headers=dict(target.accepted(path)), checks=checks)
 
     for parameters in wanted:
-        _each(operation.as_strategy(mode, path_parameters=parameters), stands, number, examples)
+        _each(operation.as_strategy(mode, path_parameters=parameters), check, number, examples)
 
 
 def intrude(target: Target, path: str, method: str, mode: GenerationMode, number: int, *, examples: int) -> None:
-    """Send the same with credentials that are none."""
+    """Send the same requests with wrong credentials."""
     operation = schemathesis.openapi.from_dict(copy.deepcopy(target.document))[path][method]
-    wrongs = target.wrongs(path)
+    refused = target.refused(path)
 
-    def learns_nothing(asked: tuple[Case, str]) -> None:
+    def check(asked: tuple[Case, str]) -> None:
         case, stranger = asked
-        tells_nothing(target, path, case.call(base_url=target.address, headers=dict(wrongs[stranger])))
+        assert_discloses_nothing(target, path, case.call(base_url=target.address, headers=dict(refused[stranger])))
 
     known = {"callId": target.call_id} if "{callId}" in path and "{operationId}" not in path else None
     cases = operation.as_strategy(mode) | operation.as_strategy(mode, path_parameters=known)
-    _each(st.tuples(cases, st.sampled_from(sorted(wrongs))), learns_nothing, number, examples)
+    _each(st.tuples(cases, st.sampled_from(sorted(refused))), check, number, examples)
 
 
-def tells_nothing(target: Target, path: str, answer: Response | httpx.Response) -> None:
-    """Hold an answer to what a stranger may hear."""
-    assert answer.status_code in (REFUSED_BY_THE_WEBHOOK if path == OF_GRAPH else REFUSED), answer.status_code
-    assert target.call_id not in answer.text
-    assert set(answer.json() if answer.content else {}) <= {"type", "title", "status", "detail"}
+def assert_discloses_nothing(target: Target, path: str, response: Response | httpx.Response) -> None:
+    """Check that a response refuses the request, and says nothing about the call."""
+    assert response.status_code in (REFUSED_BY_THE_WEBHOOK if path == WEBHOOK else REFUSED), response.status_code
+    assert target.call_id not in response.text
+    assert set(response.json() if response.content else {}) <= {"type", "title", "status", "detail"}
 
 
-def _each[Asked](wanted: st.SearchStrategy[Asked], holds: Callable[[Asked], None], number: int, examples: int) -> None:
+def _each[Drawn](
+    strategy: st.SearchStrategy[Drawn], check: Callable[[Drawn], None], number: int, examples: int
+) -> None:
     @seed(number)
     @settings(
         max_examples=examples,
@@ -177,14 +181,14 @@ def _each[Asked](wanted: st.SearchStrategy[Asked], holds: Callable[[Asked], None
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(asked=wanted)
-    def each(asked: Asked) -> None:
-        holds(asked)
+    @given(drawn=strategy)
+    def each(drawn: Drawn) -> None:
+        check(drawn)
 
     each()
 
 
-def knock(target: Target, client: httpx.Client, path: str, method: str, headers: Headers) -> httpx.Response:
-    """Ask a guarded route for the call that is there."""
-    place = path.replace("{callId}", target.call_id).replace("{operationId}", "an-operation")
-    return client.request(method, target.address + place, headers=dict(headers))
+def request_call(target: Target, client: httpx.Client, path: str, method: str, headers: Headers) -> httpx.Response:
+    """Request the stored call from a route that needs credentials."""
+    concrete = path.replace("{callId}", target.call_id).replace("{operationId}", "an-operation")
+    return client.request(method, target.address + concrete, headers=dict(headers))

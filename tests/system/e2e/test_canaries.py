@@ -1,4 +1,4 @@
-"""Each secret is unique, real processes run, and then all that they wrote is searched: who has which secret?"""
+"""Each secret is unique. Real processes use them, and then all that the processes wrote is searched for them."""
 
 import json
 import re
@@ -23,8 +23,8 @@ from local.stack.stack import APP_ID, Options, Ports, Stack, running
 from shared.storage.rows import SIGNING_KEY_ROW
 from shared.storage.table import partition_key
 from tests.functions.harness import about_call, about_operation
-from tests.system.e2e import guarded
-from tests.system.e2e.overheard import Overheard, listening_in
+from tests.system.e2e import management_auth
+from tests.system.e2e.graph_proxy import GraphProxy, running_proxy
 from tests.system.telemetry.exporter import SETTINGS
 from tests.system.telemetry.ingestion import Ingestion, listening
 
@@ -36,9 +36,9 @@ NAMES = """
     IDEMPOTENCY_KEY PROMPT_SIGNATURE
 """
 CANARIES = {name: f"canary-{name.lower()}-{uuid.uuid4().hex}" for name in NAMES.split()}
-OF_THE_OPERATION = {"RECORDING_PLACE", "RECORDING_TOKEN"}
-IN_CALLS = OF_THE_OPERATION | {"METADATA", "seal of continuations"}  # what only the table `calls` may hold
-A_TOKEN = re.compile(r"eyJ[\w-]{20,}")  # how the header and the claims of each JWT begin
+OPERATION_SECRETS = {"RECORDING_PLACE", "RECORDING_TOKEN"}
+IN_CALLS = OPERATION_SECRETS | {"METADATA", "signing key of continuations"}  # only the table `calls` may hold these
+A_TOKEN = re.compile(r"eyJ[\w-]{20,}")  # the start of the header and of the claims of each JWT
 LONG_AGO = "2026-01-01T00:00:00Z"  # so that a call is renewed at once
 
 IDENTITIES = {name: str(uuid.uuid4()) for name in ("refused identity", "identity")}
@@ -62,7 +62,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Written:
-    """All that was written, by where."""
+    """All that was written, by place."""
 
     secrets: Mapping[str, str]
     logs: str
@@ -90,8 +90,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def written(certificate: Certificate) -> Iterator[Written]:
-    with listening() as (sent, connection), listening_in() as graph, httpx.Client(timeout=30) as http:
-        port = guarded.free_port()
+    with listening() as (sent, connection), running_proxy() as graph, httpx.Client(timeout=30) as http:
+        port = management_auth.free_port()
         locked = {"certificatePath": str(certificate.path)}
         apps = [
             {"appId": APP_IDS[name], **bot, **(locked if bot["credential"] == "certificate" else {})}
@@ -99,7 +99,7 @@ def written(certificate: Certificate) -> Iterator[Written]:
         ]
         settings = {
             **SETTINGS,
-            **guarded.asking(),
+            **management_auth.settings(),
             "APPLICATIONINSIGHTS_CONNECTION_STRING": connection,
             "GRAPH_BASE_URL": graph.address,
             "GRAPH_CLIENT_SECRET": CANARIES["CLIENT_SECRET"],
@@ -110,21 +110,21 @@ def written(certificate: Certificate) -> Iterator[Written]:
         }
         with running(Options(schedule="*/4 * * * * *", ports=Ports(simulator=port), settings=settings)) as stack:
             graph.graph = stack.simulator
-            life = _Life(stack, http, certificate)
-            life.control("PUT", f"/apps/{APP_IDS['certificate']}", {"certificate": certificate.public})
-            life.go_through()
-            yield life.end(sent, graph)
+            run = _Run(stack, http, certificate)
+            run.control("PUT", f"/apps/{APP_IDS['certificate']}", {"certificate": certificate.public})
+            run.use_secrets()
+            yield run.end(sent, graph)
 
 
-class _Life:
-    """What happens: all that takes or makes a secret, and all that refuses one."""
+class _Run:
+    """The requests of the run: each use of a secret, and each refusal of one."""
 
     def __init__(self, stack: Stack, http: httpx.Client, certificate: Certificate) -> None:
         self._stack, self._http = stack, http
         self._call, self._operation, self._tenant = (str(uuid.uuid4()) for _ in range(3))
-        self._bearer = guarded.token(stack.simulator)
+        self._bearer = management_auth.token(stack.simulator)
         asked = {"kind": "notification", "appId": APP_ID, "tenantId": self._tenant, "audience": None, "issuer": None}
-        self._signature = guarded.token(stack.simulator, **asked)
+        self._signature = management_auth.token(stack.simulator, **asked)
         self._key = {"x-functions-key": stack.function_key}
         self._rights = self._key | {"Authorization": f"Bearer {self._bearer}"}
         self._answers: list[str] = []
@@ -138,28 +138,28 @@ class _Life:
         }
 
     def control(self, method: str, path: str, body: object = None) -> None:
-        """Tell the simulator."""
+        """Send a command to the simulator."""
         self._http.request(method, f"{self._stack.simulator}/control{path}", json=body).raise_for_status()
 
     def ask(
         self, method: str, path: str, expect: int, headers: Mapping[str, str] | None = None, body: object = None
     ) -> str:
-        """Ask the API, as a caller with all rights or with other headers; what it answered."""
+        """Send a request to the API, with all rights or with other headers. Return the response with its headers."""
         sent = dict(self._rights if headers is None else headers)
         answer = self._http.request(method, f"{self._stack.api}/{path}", headers=sent, json=body)
         assert answer.status_code == expect, answer.text
         self._answers.append(answer.text + str(answer.headers))
         return self._answers[-1]
 
-    def go_through(self) -> None:
-        """All of it."""
+    def use_secrets(self) -> None:
+        """Send all requests."""
         call = {"id": self._call, "tenantId": self._tenant, "callbackUri": f"{self._stack.api}/notifications"}
         self.control("POST", "/calls", call | {"appId": APP_ID})
         wish = {"tenantId": self._tenant, "appId": APP_ID, "startedAt": LONG_AGO}
         assert CANARIES["METADATA"] in self.ask(
             "PUT", f"calls/{self._call}", 201, body=wish | {"metadata": {"note": CANARIES["METADATA"]}}
         )
-        self._answers.pop()  # who registered it may see its metadata
+        self._answers.pop()  # the caller that registered the call may see its metadata
         self._notify()
         self._record()
         self._ask_for_tokens()
@@ -168,7 +168,8 @@ class _Life:
         self.ask("GET", f"calls/{self._call}/operations", 200)
         self.ask("GET", f"calls/{self._call}/events", 200)
         assert '"continuation":null' not in self.ask("GET", "calls?limit=1", 200)
-        self._answers.append(self._answers.pop().replace(CANARIES["METADATA"], "who may see the call may see this"))
+        page = self._answers.pop()  # a caller that may see the call may see its metadata
+        self._answers.append(page.replace(CANARIES["METADATA"], "metadata"))
         self.ask("GET", "health", 200, {})
         for wrong in (CANARIES["MANAGEMENT_BEARER"], f"{self._bearer}x", self._signature):
             self.ask("GET", f"calls/{self._call}", 401, self._key | {"Authorization": f"Bearer {wrong}"})
@@ -197,7 +198,7 @@ class _Life:
         self.ask("POST", "notifications", 400, graph, {"value": [{"resource": CANARIES["CHAT"]}]})
 
     def _record(self) -> None:
-        """With a prompt whose URI is a secret, as those of storage with a signature are, and with a key."""
+        """Record with an idempotency key, and with a prompt whose URI is a secret, like a signed URI of storage."""
         once = {"Idempotency-Key": f'"{CANARIES["IDEMPOTENCY_KEY"]}"'}
         place, path = f"sounds.example/a.wav?sig={CANARIES['PROMPT_SIGNATURE']}", f"calls/{self._call}/record"
         for expect, uri in ((202, f"https://{place}"), (202, f"https://{place}"), (422, f"https://{place}&x=1")):
@@ -206,7 +207,7 @@ class _Life:
         self.ask("POST", path, 400, self._rights | {"Idempotency-Key": CANARIES["IDEMPOTENCY_KEY"]}, {})
 
     def _ask_for_tokens(self) -> None:
-        """By each kind of credential; where it is refused, with the secret in the words of who refuses."""
+        """Use each kind of credential. If Entra refuses one, its message repeats the secret."""
         self.control("PUT", "/identity", {"tenantId": self._tenant})
         for operation, secret in (("token", "SECOND_SECRET"), ("managedIdentity", "IDENTITY_HEADER")):
             said = {"status": 401, "message": f"AADSTS7000215: {CANARIES[secret]}"}
@@ -220,8 +221,8 @@ class _Life:
             told = self.ask("PUT", f"calls/{call_id}", 201, body=wish)
             assert ('"failing":null' in told) == (name in {"identity", "certificate"}), told
 
-    def end(self, sent: Ingestion, graph: Overheard) -> Written:
-        """Wait for a sweep, read what is stored, stop the host; all that was written."""
+    def end(self, sent: Ingestion, graph: GraphProxy) -> Written:
+        """Wait for a sweep, read the storage, stop the host, and return all that was written."""
         sent.until(lambda: sent.events("keep_alive.sweep.finished") and sent.events("graph.token.failed"))
         storage = self._stack.storage.connection_string
         tables, queues = _tables(storage), _queues(storage)
@@ -229,13 +230,13 @@ class _Life:
         logs = "\n".join(path.read_text(errors="replace") for path in self._stack.folder.glob("*.log"))
         for number, token in enumerate(sorted(graph.tokens)):
             self.secrets[f"Graph token {number}"] = _signed_part(token)
-        self.secrets["seal of continuations"] = _seal(storage)
+        self.secrets["signing key of continuations"] = _signing_key(storage)
         answers = "\n".join(self._answers)
         return Written(self.secrets, logs, sent, answers, self._own, tables, queues, len(graph.tokens))
 
 
 def _signed_part(token: str) -> str:
-    """The signature: without it a token opens nothing."""
+    """Return the signature. Without it a token gives no access."""
     return token.rpartition(".")[2]
 
 
@@ -245,7 +246,7 @@ def _tables(connection: str) -> dict[str, str]:
         return {name: str(list(service.get_table_client(name).list_entities())) for name in names}
 
 
-def _seal(connection: str) -> str:
+def _signing_key(connection: str) -> str:
     with TableServiceClient.from_connection_string(connection) as service:
         return str(service.get_table_client("calls").get_entity(partition_key(0), SIGNING_KEY_ROW)["key"])
 
@@ -257,7 +258,7 @@ def _queues(connection: str) -> str:
     return "\n".join(b64decode(message.content, validate=True).decode() for message in messages)
 
 
-def test_graph_was_asked_with_a_token_of_each_bot_that_has_one(written: Written) -> None:
+def test_each_bot_with_a_credential_used_its_own_token(written: Written) -> None:
     assert written.graph_tokens == 3
     assert all(len(secret) > 20 for secret in written.secrets.values())
 
@@ -270,13 +271,13 @@ def test_no_log_and_no_telemetry_has_a_secret(written: Written) -> None:
         assert secret not in written.sent.raw, name
 
 
-def test_no_answer_has_a_secret_but_that_of_the_operation(written: Written) -> None:
+def test_no_response_has_a_secret_except_the_operations_own(written: Written) -> None:
     for name, secret in written.secrets.items():
         assert secret not in written.answers, name
-        assert (secret in written.own_answer) == (name in OF_THE_OPERATION), name
+        assert (secret in written.own_answer) == (name in OPERATION_SECRETS), name
 
 
-def test_no_table_or_queue_has_a_secret_but_calls_those_that_it_is_there_for(written: Written) -> None:
+def test_only_the_table_calls_has_secrets_and_only_its_own(written: Written) -> None:
     assert "calls" in written.tables
     for name, secret in written.secrets.items():
         allowed = {"calls"} if name in IN_CALLS else set()
@@ -284,6 +285,6 @@ def test_no_table_or_queue_has_a_secret_but_calls_those_that_it_is_there_for(wri
         assert secret not in written.queues, name
 
 
-def test_no_token_of_any_kind_was_written_not_even_a_part_of_one(written: Written) -> None:
+def test_no_part_of_a_token_was_written(written: Written) -> None:
     everywhere = [written.logs, written.sent.raw, written.answers, *written.tables.values(), written.queues]
     assert [A_TOKEN.findall(text) for text in everywhere] == [[]] * len(everywhere)

@@ -1,4 +1,4 @@
-"""`make` sets up what is missing, and says in one line what it cannot; the pins are those of pyproject.toml."""
+"""`make` installs what is missing, and says in one line what it cannot install. Pins agree with pyproject.toml."""
 
 import json
 import os
@@ -31,7 +31,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A repository that needs no package of the network."""
+    """Return a copy of the repository that needs no package from the network."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("requirements.txt", "requirements-dev.txt"):
         (tmp_path / name).touch()
@@ -46,7 +46,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> tuple[int, list[str]]:
-    """The exit code, and what it said on stderr, less make's own line."""
+    """Run make, and return its exit code and stderr without make's own lines."""
     ended = subprocess.run(
         ["make", f"PYTHON={sys.executable}", *arguments],
         cwd=folder,
@@ -67,7 +67,7 @@ def test_without_python_one_line_says_what_to_do(clone: Path) -> None:
     ]
 
 
-def test_what_an_interrupted_set_up_left_is_made_anew_and_a_second_one_does_nothing(clone: Path) -> None:
+def test_an_interrupted_set_up_is_repeated_and_a_second_does_nothing(clone: Path) -> None:
     (clone / ".venv" / "bin").mkdir(parents=True)
     (clone / ".venv" / ".unfinished").touch()
     python = clone / ".venv" / "bin" / "python"
@@ -103,7 +103,9 @@ def _pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "groups"), [("requirements.txt", ("app",)), ("requirements-dev.txt", ("app", "local", "dev"))]
+    ("file", "groups"),
+    [("requirements.txt", ("app",)), ("requirements-dev.txt", ("app", "local", "dev"))],
+    ids=["app", "development"],
 )
 def test_every_direct_dependency_is_pinned_within_its_range(file: str, groups: tuple[str, ...]) -> None:
     pins = _pins(file)

@@ -1,4 +1,4 @@
-"""The alert rules as they are deployed, read from Bicep, and evaluated on a workspace as Azure Monitor does it."""
+"""The deployed alert rules, read from Bicep, and evaluated on a workspace as Azure Monitor does."""
 
 import operator
 from collections import Counter
@@ -27,7 +27,7 @@ OPERATORS: dict[str, Callable[[int, int], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: when it runs, how much data its query sees, and how many rows make it fire."""
+    """An alert rule: when it runs, how much data its query sees, and how many rows make it fire."""
 
     key: str
     query: str
@@ -41,23 +41,23 @@ class Rule:
     placeholder: str  # in the query, for the workspace's time of creation
 
     def text(self, created: datetime | None = None) -> str:
-        """The query as it is deployed to a workspace that was created then; None: a long time ago."""
+        """Return the query as deployed to a workspace that was created then. None: a long time ago."""
         moment = created or datetime.fromisoformat("2020-01-01T00:00:00Z")
         return self.query.replace(self.placeholder, moment.isoformat())
 
     def rows(self, workspace: Workspace, now: datetime, created: datetime | None = None) -> list[Row]:
-        """What the query gives at a moment."""
+        """Return the rows of the query at a moment."""
         return workspace.query(self.text(created), now, self.look_back)
 
     def fires(self, workspace: Workspace, now: datetime, created: datetime | None = None) -> bool:
-        """Whether it fires at a moment, for any value of its dimensions."""
+        """Return True if the rule fires at a moment, for any value of its dimensions."""
         rows = self.rows(workspace, now, created)
         counted = Counter(tuple(row[name] for name in self.dimensions) for row in rows)
         counts = counted.values() or [0]
         return any(OPERATORS[self.operator](count, self.threshold) for count in counts)
 
     def moments(self, first: datetime, last: datetime) -> Iterator[datetime]:
-        """When it runs in a span."""
+        """Yield the moments of a span at which the rule runs."""
         while first <= last:
             yield first
             first += self.frequency
@@ -65,7 +65,7 @@ class Rule:
 
 @cache
 def rules() -> dict[str, Rule]:
-    """The deployed rules by key. What this reader does not understand fails."""
+    """Return the deployed rules by key. Bicep that this reader does not know fails an assertion."""
     program = Program.of_folder(ROOT / "infra")
     ((template, alert),) = deployed(program, "Microsoft.Insights/scheduledQueryRules")
     assert template.path == MONITORING
@@ -81,7 +81,7 @@ def rules() -> dict[str, Rule]:
 
 
 def _rule(program: Program, item: str, values: Node, properties: Object) -> Rule:
-    """A rule: `properties` is the body of the loop, `values` what its variable `item` stands for."""
+    """Return a rule. `properties` is the body of the loop, and `values` is the value of its variable `item`."""
     template = program.template(MONITORING)
 
     def said(path: str) -> str | int | bool | None:
@@ -123,7 +123,7 @@ def _query(program: Program, values: Node) -> str:
 
 
 def _placeholder(template: Template, node: Node | None, item: str) -> str:
-    """Of `replace(item.query, placeholder, created)`: the time of creation must be that of the deployed workspace."""
+    """Return the placeholder of `replace(item.query, placeholder, created)`; `created` must be the workspace's time."""
     assert isinstance(node, Call)
     assert node.function == "replace"
     query, placeholder, created = node.arguments

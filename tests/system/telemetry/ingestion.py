@@ -1,4 +1,4 @@
-"""Azure Monitor's ingestion endpoint, as far as the exporter can tell: it takes all and keeps all."""
+"""A stand-in for Azure Monitor's ingestion endpoint, which accepts and keeps all that the exporter sends."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = "6d3b1f0a-58c2-4e97-8a41-c0de5ca1ab1e"  # an instrumentation key is an address, no secret
-PATIENCE = 60.0  # seconds
+TIMEOUT = 60.0  # seconds
 TABLES = {
     "MessageData": "AppTraces",
     "MetricData": "AppMetrics",
@@ -33,7 +33,7 @@ class Item:
 
     @property
     def operation_id(self) -> str:
-        """The trace that it belongs to."""
+        """The id of the trace that the item belongs to."""
         return self.tags.get("ai.operation.id", "")
 
     @property
@@ -43,7 +43,7 @@ class Item:
 
 
 class Ingestion:
-    """What has arrived. `raw` is every byte of every body, decompressed, and every header."""
+    """The items that have arrived. `raw` has each body, decompressed, and each header."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,17 +58,17 @@ class Ingestion:
 
     @property
     def raw(self) -> str:
-        """All that was sent."""
+        """All bodies and headers."""
         with self._lock:
             return "\n".join(self._raw)
 
     def events(self, name: str, **fields: object) -> list[Item]:
-        """The log events of this name that have these fields."""
+        """Return the log events of this name that have these fields."""
         wanted = {key: str(value) for key, value in fields.items()}
         return [item for item in self.items if item.event == name and wanted.items() <= item.properties.items()]
 
     def metrics(self, name: str) -> list[dict[str, object]]:
-        """The data points of a metric."""
+        """Return the data points of a metric."""
         points: list[dict[str, object]] = []
         for item in self.items:
             listed = item.data.get("metrics")
@@ -76,14 +76,14 @@ class Ingestion:
         return points
 
     def until(self, holds: Callable[[], object]) -> None:
-        """Wait until it holds: the exporter works in other threads of another process."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until `holds()` is true. The exporter works in another process."""
+        deadline = time.monotonic() + TIMEOUT
         while not holds():
-            assert time.monotonic() < deadline, "it did not arrive"
+            assert time.monotonic() < deadline, "the expected telemetry did not arrive within 60 seconds"
             time.sleep(0.1)
 
-    def take(self, body: bytes, headers: Mapping[str, str]) -> int:
-        """Keep a body of the exporter's; how many items it has."""
+    def keep(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Keep a body of the exporter, and return the number of its items."""
         text = gzip.decompress(body).decode() if headers.get("Content-Encoding") == "gzip" else body.decode()
         items = [_item(found) for found in _envelopes(text)]
         with self._lock:
@@ -94,13 +94,13 @@ class Ingestion:
 
 @contextmanager
 def listening() -> Iterator[tuple[Ingestion, str]]:
-    """An endpoint on a free port, and the connection string that leads there, for live metrics too."""
-    taken = Ingestion()
+    """Serve on a free port. Yield what is received, and the connection string, which covers live metrics as well."""
+    received = Ingestion()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            count = taken.take(body, dict(self.headers)) if self.path.startswith("/v2.1/track") else 0
+            count = received.keep(body, dict(self.headers)) if self.path.startswith("/v2.1/track") else 0
             answer = json.dumps({"itemsReceived": count, "itemsAccepted": count, "errors": []}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -109,14 +109,14 @@ def listening() -> Iterator[tuple[Ingestion, str]]:
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the test speaks."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield taken, f"InstrumentationKey={KEY};IngestionEndpoint={address}/;LiveEndpoint={address}/"
+        yield received, f"InstrumentationKey={KEY};IngestionEndpoint={address}/;LiveEndpoint={address}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -124,7 +124,7 @@ def listening() -> Iterator[tuple[Ingestion, str]]:
 
 
 def _envelopes(text: str) -> list[dict[str, object]]:
-    """JSON lines, or one list of JSON."""
+    """Read JSON lines, or one JSON list."""
     found: list[dict[str, object]] = []
     for line in text.splitlines():
         read = json.loads(line) if line.strip() else []

@@ -1,4 +1,4 @@
-"""The queries of alerts and workbook: the files, and what the workbook sends with its parameters filled in."""
+"""The queries of alerts and workbook: the files, and the workbook's queries with their parameters filled in."""
 
 import json
 from dataclasses import dataclass
@@ -26,24 +26,24 @@ class Query:
 
     @property
     def analysis(self) -> Analysis:
-        """What the parser says of it."""
+        """The parser's analysis of the query."""
         return answer(self.text).analysis
 
     @property
     def events(self) -> set[str]:
-        """The events that it looks for."""
+        """The names of the events that the query compares with."""
         return {str(value) for value in self.analysis.compared("Properties.event")}
 
 
 def read(name: str) -> Query:
-    """The query of a file."""
+    """Return the query of a file."""
     text = (QUERIES / f"{name}.kql").read_text(encoding="utf-8")
     lines = (line.removeprefix("// ").partition(": ") for line in text.splitlines() if line.startswith("// "))
     return Query(name, {key: value for key, colon, value in lines if colon}, text)
 
 
 def sent(name: str, call_id: str = "") -> str:
-    """What the workbook as it is deployed sends for a part of it."""
+    """Return the query that the deployed workbook sends for one of its parts."""
     items = json.loads(WORKBOOK.read_text(encoding="utf-8"))["items"]
     (query,) = [item["content"]["query"] for item in items if item["name"] == name]
     return str(query).replace("{CallId}", call_id)
@@ -53,7 +53,7 @@ ALL = tuple(map(read, (*ALERTS, *OF_WORKBOOK)))
 
 
 def answer(text: str) -> Answer:
-    """What the parser says of a query. All that tests ask for is asked in one process, as its start costs a second."""
+    """Return the parser's answer for a query. One process analyses all queries, as its start takes a second."""
     return _answers()[text]
 
 

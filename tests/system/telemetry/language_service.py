@@ -1,4 +1,4 @@
-"""Microsoft's parser of KQL: what it says of queries, against the documented columns of a workspace's tables."""
+"""Microsoft's parser of KQL, which checks queries against the documented columns of a workspace's tables."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ class _Model(BaseModel):
 
 
 class Diagnostic(_Model):
-    """What is wrong with a query: the parser's severity, code and words."""
+    """A fault of a query: the parser's severity, code and message."""
 
     severity: str
     code: str
@@ -30,7 +30,7 @@ class Diagnostic(_Model):
 
 
 class Comparison(_Model):
-    """`subject operator values`. The subject is a column, or `Properties.x`, whatever it is converted to or named."""
+    """`subject operator values`; the subject is a column or `Properties.x`, also if it is converted or renamed."""
 
     subject: str
     operator: str
@@ -38,10 +38,10 @@ class Comparison(_Model):
 
 
 class Analysis(_Model):
-    """A query, as the parser understands it.
+    """The parser's analysis of a query.
 
-    `fields` are those of `Properties` that it reads, `ago` the minutes of each `ago()` (None if that is no literal),
-    `columns` the names and types of what it gives.
+    `fields` are the members of `Properties` that it reads, `ago` is the minutes of each `ago()` (None if it is no
+    literal), and `columns` are the names and types of its result.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -53,12 +53,12 @@ class Analysis(_Model):
     columns: dict[str, str]
 
     def compared(self, subject: str) -> set[object]:
-        """The literals that a column, or a field of `Properties`, is compared with."""
+        """Return the literals that a column, or a member of `Properties`, is compared with."""
         return {value for found in self.comparisons if found.subject == subject for value in found.values}
 
 
 class Answer(_Model):
-    """An analysis, and what is wrong with the query in a workspace that has no tables yet."""
+    """An analysis, and the faults of the query in a workspace that has no tables yet."""
 
     analysis: Analysis
     without: tuple[Diagnostic, ...]
@@ -70,7 +70,7 @@ def analyse(queries: Sequence[str], package: Path = PACKAGE) -> tuple[Answer, ..
     Raises
     ------
     FileNotFoundError
-        The package is not installed. This is no reason to skip: `make setup` installs it.
+        The package is not installed. The tests then fail and do not skip, as `make setup` installs it.
     """
     if not (package / "package.json").is_file():
         raise FileNotFoundError(f"Microsoft's KQL parser is not installed in {package}. Run make setup.")

@@ -1,4 +1,4 @@
-"""The real exporter, sending to an ingestion endpoint of ours: what operators see of health, and of faults."""
+"""The real exporter sends to an ingestion endpoint of ours: what operators see of health and of faults."""
 
 import importlib.util
 import uuid
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not INSTALLED and not DECLARED, reason=f"{DISTRO} is no dependency yet"),
 ]
 
-SECRET = "5ecre7-that-nobody-may-see"  # in everything that we send and that must not be told
+SECRET = "5ecre7-that-nobody-may-see"  # in everything that we send and that telemetry must not repeat
 HANGUP_TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPEED = Options().speed
 REFUSED_TRACE = "1bf7651916cd43dd8448eb211c80319d"
@@ -35,10 +35,10 @@ REFUSED_TRACE = "1bf7651916cd43dd8448eb211c80319d"
 
 @dataclass(frozen=True)
 class Seen:
-    """What has happened, and what was sent of it."""
+    """The run: what happened, and the telemetry of it."""
 
     sent: Ingestion
-    faults: Ingestion  # of a second process, in which things go wrong
+    faults: Ingestion  # of a second process, with faults
     tenant: str
     hung_up: str
     ended: str
@@ -49,17 +49,17 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Seen]:
-    """A sweep, an end by code, a refused webhook, a hang-up; the host sends the rest as it stops. Then faults."""
+    """Run a sweep, an end by code, a refused notification and a hang-up; then stop the host; then run faults."""
     with listening() as (sent, connection), listening() as (faults, elsewhere):
         settings = {**SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection}
         with running(Options(schedule="*/4 * * * * *", settings=settings)) as stack, httpx.Client(timeout=30) as http:
-            seen = _live(stack, http, sent, faults)
+            seen = _run_health(stack, http, sent, faults)
             stack.hosts[0].start(APPLICATIONINSIGHTS_CONNECTION_STRING=elsewhere)
-            _suffer(stack, http, faults)
+            _run_faults(stack, http, faults)
             yield seen
 
 
-def _live(stack: Stack, http: httpx.Client, sent: Ingestion, faults: Ingestion) -> Seen:
+def _run_health(stack: Stack, http: httpx.Client, sent: Ingestion, faults: Ingestion) -> Seen:
     tenant, key = str(uuid.uuid4()), {"x-functions-key": stack.function_key}
     hung_up, ended = (_begin(stack, http, tenant) for _ in range(2))
     for call_id in (hung_up, ended):
@@ -79,12 +79,12 @@ def _live(stack: Stack, http: httpx.Client, sent: Ingestion, faults: Ingestion) 
     return Seen(sent, faults, tenant, hung_up, ended, stack.function_key, secret, asked)
 
 
-def _suffer(stack: Stack, http: httpx.Client, faults: Ingestion) -> None:
-    """A tenant without consent, with a call whose lease is nearly over; a token of a stranger; storage that is gone."""
+def _run_faults(stack: Stack, http: httpx.Client, faults: Ingestion) -> None:
+    """Run three faults: a tenant without consent whose call is at risk, a token of another tenant, and lost storage."""
     tenant, key = str(uuid.uuid4()), {"x-functions-key": stack.function_key}
     fault = {"operation": "keepAlive", "tenantId": tenant, "status": 403, "subcode": 7504}
     assert http.post(f"{stack.simulator}/control/faults", json=fault).is_success
-    age = timedelta(minutes=36)  # at risk, with nine real seconds left
+    age = timedelta(minutes=36)  # at risk; the remaining 9 minutes of the lease take 540 s / SPEED
     call_id = _begin(stack, http, tenant, ageSeconds=age.total_seconds())
     body = {"tenantId": tenant, "startedAt": (datetime.now(UTC) - age / SPEED).isoformat()}
     assert http.put(f"{stack.api}/calls/{call_id}", headers=key, json=body).is_success
@@ -98,7 +98,7 @@ def _suffer(stack: Stack, http: httpx.Client, faults: Ingestion) -> None:
 
 
 def _notify(stack: Stack, http: httpx.Client, call_id: str, tenant: str) -> int:
-    """The status that the webhook answers to a notification with a good token of a tenant."""
+    """Send a notification with a good token of a tenant, and return the webhook's status."""
     wanted = {"kind": "notification", "appId": APP_ID, "tenantId": tenant}
     token = http.post(f"{stack.simulator}/control/tokens", json=wanted).json()["token"]
     data = {"@odata.type": "#microsoft.graph.call", "state": "established"}
@@ -129,13 +129,13 @@ def test_an_end_arrives_once_with_its_codes(seen: Seen) -> None:
     assert end.properties["category"]
 
 
-def test_a_refused_webhook_arrives_once_with_its_reason_and_the_requests_operation(seen: Seen) -> None:
+def test_a_refused_notification_arrives_once_with_its_reason(seen: Seen) -> None:
     [refusal] = seen.sent.events("notifications.rejected")
     assert refusal.properties["reason"] == "Unauthenticated"
     assert refusal.operation_id == REFUSED_TRACE
 
 
-def test_a_hang_up_arrives_once_and_joins_its_request_its_storage_and_graph(seen: Seen) -> None:
+def test_a_hang_up_arrives_once_and_joins_request_storage_and_graph(seen: Seen) -> None:
     [event] = seen.sent.events("call.hung_up", callId=seen.hung_up)
     [to_graph] = [item for item in _dependencies(seen) if f"/communications/calls/{seen.hung_up}" in _target(item)]
     [asked] = [request for request in seen.graph if request["operation"] == "delete"]  # type: ignore[comparison-overlap] # the journal is JSON
@@ -146,7 +146,7 @@ def test_a_hang_up_arrives_once_and_joins_its_request_its_storage_and_graph(seen
     assert any("calls" in _target(item) and item.operation_id == HANGUP_TRACE for item in _storage(seen))
 
 
-def test_a_sweep_arrives_once_and_joins_its_keep_alives_and_its_storage(seen: Seen) -> None:
+def test_a_sweep_arrives_once_and_joins_keep_alives_and_storage(seen: Seen) -> None:
     kept = [request for request in seen.graph if request["operation"] == "keepAlive"]  # type: ignore[comparison-overlap] # as above
     traces = {request["headers"]["traceparent"].split("-")[1] for request in kept}
     sweeps = [event for event in seen.sent.events("keep_alive.sweep.finished") if event.operation_id in traces]
@@ -164,7 +164,7 @@ def test_a_keep_alive_that_succeeds_leaves_no_row_of_its_own(seen: Seen) -> None
     assert not any("keepAlive" in _target(item) for item in _dependencies(seen))
 
 
-def test_an_end_is_joined_to_the_webhook_that_told_it(seen: Seen) -> None:
+def test_an_end_is_joined_to_the_notification_that_reported_it(seen: Seen) -> None:
     [end] = seen.sent.events("call.ended", callId=seen.ended)
     accepted = [event for event in seen.sent.events("notifications.accepted") if event.operation_id == end.operation_id]
     assert len(accepted) == 1
@@ -179,7 +179,7 @@ def test_the_fields_that_a_query_reads_have_arrived(seen: Seen, name: str) -> No
     assert query.analysis.fields <= {field for item in events for field in item.properties}
 
 
-def test_on_the_rows_of_health_no_alert_fires_until_sweeps_are_missing(seen: Seen) -> None:
+def test_in_health_no_alert_fires_until_sweeps_are_missing(seen: Seen) -> None:
     workspace, now = Workspace(seen.sent.items), _end(seen.sent)
     assert [rule.key for rule in rules().values() if rule.fires(workspace, now)] == []
     later = now + timedelta(minutes=31)
@@ -200,9 +200,9 @@ def test_on_the_rows_of_faults_their_alerts_fire(seen: Seen) -> None:
 def test_the_workbook_answers_on_these_rows(seen: Seen) -> None:
     workspace, now = Workspace(seen.sent.items), _end(seen.sent)
     sweeps = workspace.query(kql.sent("calls-safe-now"), now)
-    told = seen.sent.events("keep_alive.sweep.finished")
-    assert sorted(str(row["swept"]) for row in sweeps) == sorted(event.properties["swept"] for event in told)
-    assert {row["wakeUp"] for row in sweeps} == {event.properties["wakeUp"] for event in told}
+    logged = seen.sent.events("keep_alive.sweep.finished")
+    assert sorted(str(row["swept"]) for row in sweeps) == sorted(event.properties["swept"] for event in logged)
+    assert {row["wakeUp"] for row in sweeps} == {event.properties["wakeUp"] for event in logged}
     assert max(float(str(row["smallestMarginMinutes"] or 0)) for row in sweeps) > 0
     ends = workspace.query(kql.sent("why-calls-end"), now)
     assert ("486", "10003") in {(row["code"], row["subcode"]) for row in ends}
@@ -234,7 +234,7 @@ def test_a_metric_arrives_with_the_attributes_it_is_split_by(seen: Seen, metric:
 
 
 def test_field_case_15_absent_rows_are_no_failed_dependencies(seen: Seen) -> None:
-    """A look-up of a row that need not exist, a lost race and a table that exists already are no failures."""
+    """No failures: a read of a row that need not exist, a lost race, and a table that exists already."""
     dependencies = _dependencies(seen)
     # The host polls the queue before the first message creates it; a deployment has created it.
     failed = [item.data for item in dependencies if not item.data["success"] and "queue" not in str(item.data).lower()]
@@ -263,7 +263,7 @@ def _target(item: Item) -> str:
 
 
 def _end(sent: Ingestion) -> datetime:
-    """When the last line was told."""
+    """Return the time of the last line."""
     return max(item.time for item in sent.items if item.event)
 
 

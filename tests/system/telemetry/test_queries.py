@@ -1,4 +1,4 @@
-"""The queries of alerts and workbook are KQL, ask for what is emitted, and lead to the runbook."""
+"""The queries of alerts and workbook are KQL, read only what is emitted, and lead to the runbook."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from tests.system.telemetry.language_service import TABLES, analyse
 from tools.docs_tables import log_events, metrics
 
 CATALOGUE = {event.name: event for event in log_events()}
-APP = function_app.app  # its import declares the routes
+APP = function_app.app  # the import of the app declares the routes
 OF_DEPENDENCIES = {"requestId"}  # see `telemetry.dependency`
 IDS = {"callId", "tenantId", "operationId", "requestId", "clientRequestId", "code", "subcode", "error", "detail"}
 SENT = {
@@ -30,7 +30,7 @@ SENT = {
     for call_id in ("", kql.CALL_ID)
 }
 TEXTS = {query.name: query.text for query in ALL} | SENT
-# Queries that are wrong, each with the code of a diagnostic that the parser must give: the check is known to fail.
+# Wrong queries, each with the code of a diagnostic that the parser must give. They prove that the check can fail.
 FAULTY = {
     "a reserved word as a name": ("AppTraces | summarize last = max(TimeGenerated)", "KS228"),
     "a misspelt column": ("AppTraces | where TimeGenarated > ago(15m)", "KS142"),
@@ -64,7 +64,7 @@ def test_without_tables_a_query_is_still_good(text: str) -> None:
     assert all("fuzzy name" in found.message for found in kql.answer(text).without)
 
 
-def test_the_parser_refuses_what_is_wrong() -> None:
+def test_the_parser_refuses_wrong_queries() -> None:
     answers = analyse([text for text, _ in FAULTY.values()])
     codes = [[found.code for found in answer.analysis.diagnostics] for answer in answers]
     for (what, (_, code_)), found in zip(FAULTY.items(), codes, strict=True):
@@ -95,30 +95,30 @@ def test_a_field_that_a_query_reads_is_one_of_its_events(query: kql.Query) -> No
 
 
 @every_query
-def test_the_header_of_a_query_says_its_purpose_and_leads_to_the_runbook(query: kql.Query) -> None:
+def test_the_header_of_a_query_has_a_purpose_and_a_runbook_link(query: kql.Query) -> None:
     assert query.header["Purpose"].endswith(".")
     file, _, anchor = query.header["Runbook"].partition("#")
     assert anchor in anchors(read(file))
 
 
 @every_alert
-def test_an_alert_has_the_deployed_severity_and_window_and_a_section_with_what_to_do(query: kql.Query) -> None:
+def test_an_alert_is_as_deployed_and_has_a_section_in_the_runbook(query: kql.Query) -> None:
     rule = rules()[query.name]
     assert rule.query == query.text
     assert query.header["Severity"] == str(rule.severity)
     assert TypeAdapter(timedelta).validate_python(query.header["Window"]) == rule.window
-    told = section(read("docs/runbook.md"), query.name)
+    documented = section(read("docs/runbook.md"), query.name)
     for part in ("What it means", "How urgent", "Look here", "Do this", "It is over"):
-        assert f"**{part}" in told
+        assert f"**{part}" in documented
 
 
 @every_alert
 def test_an_alert_sees_all_the_data_that_its_query_looks_back_for(query: kql.Query) -> None:
-    """Microsoft: alerts take `ago()` with literals only, and see two days at most, whatever the query says."""
+    """Microsoft: alerts accept `ago()` with literals only, and see two days at most, whatever the query says."""
     rule, spans = rules()[query.name], query.analysis.ago
     assert None not in spans
     assert timedelta(minutes=max(span for span in spans if span)) == rule.look_back <= timedelta(days=2)
-    assert rule.frequency * 3 <= rule.look_back  # a line may come ten minutes late, and is still seen
+    assert rule.frequency * 3 <= rule.look_back  # so a line that is late by twice the frequency is still seen
 
 
 @every_alert
@@ -128,22 +128,23 @@ def test_an_alert_is_split_by_columns_that_its_query_gives(query: kql.Query) -> 
 
 
 @every_alert
-def test_an_alert_uses_nothing_that_alerts_do_not_take(query: kql.Query) -> None:
+def test_an_alert_uses_only_what_alerts_support(query: kql.Query) -> None:
     """Microsoft: bag_unpack, pivot and narrow are refused, and AggregatedValue is a reserved name."""
     assert query.analysis.functions.isdisjoint({"bag_unpack", "pivot", "narrow"})
     assert "AggregatedValue" not in query.analysis.columns
 
 
-def test_the_table_of_the_runbook_tells_the_severities_of_the_alerts() -> None:
-    told = {found[1]: row[1] for row in rows(section(read("docs/runbook.md"), "Runbook")) if (found := _link(row[0]))}
-    assert told == {rule.key: str(rule.severity) for rule in rules().values()}
+def test_the_runbooks_table_has_the_severities_of_the_alerts() -> None:
+    table = rows(section(read("docs/runbook.md"), "Runbook"))
+    documented = {found[1]: row[1] for row in table if (found := _link(row[0]))}
+    assert documented == {rule.key: str(rule.severity) for rule in rules().values()}
 
 
-def test_what_the_runbook_types_is_set_in_it() -> None:
-    told = read("docs/runbook.md")
-    used = set(re.findall(r"\$([A-Z]+)\b", told)) - {"APP", "GROUP"}  # which app it is, only the reader knows
+def test_the_runbook_sets_the_variables_that_its_commands_use() -> None:
+    documented = read("docs/runbook.md")
+    used = set(re.findall(r"\$([A-Z]+)\b", documented)) - {"APP", "GROUP"}  # only the reader knows which app it is
     assert {"KEY", "TOKEN", "HOST"} <= used
-    assert used <= set(re.findall(r"^([A-Z]+)=", told, re.MULTILINE))
+    assert used <= set(re.findall(r"^([A-Z]+)=", documented, re.MULTILINE))
 
 
 def test_poison_is_what_failed_as_often_as_the_host_tries() -> None:
@@ -158,7 +159,7 @@ def test_the_errors_and_the_route_of_the_webhooks_alert_exist() -> None:
     assert analysis.compared("Properties.route") == {"receive_notifications"} <= {route.name for route in ROUTES}
 
 
-def test_the_workbook_asks_the_deployments_workspace_and_offers_spans_of_time() -> None:
+def test_the_workbook_reads_the_deployments_workspace() -> None:
     made = json.loads(workbook())
     assert made["fallbackResourceIds"] == [WORKSPACE_ID]
     assert f"replace(loadTextContent('../workbook.json'), '{WORKSPACE_ID}', workspace.id)" in read(
@@ -184,7 +185,7 @@ def test_a_metric_is_split_by_few_values_only(metric: Metric) -> None:
     assert set(metric.attributes).isdisjoint(IDS)
 
 
-def test_host_json_is_in_opentelemetry_mode_and_no_code_configures_the_exporter() -> None:
+def test_only_host_json_configures_the_exporter() -> None:
     assert json.loads(read("host.json"))["telemetryMode"] == "OpenTelemetry"
     modules = [path for folder in ("functions", "shared") for path in (ROOT / folder).rglob("*.py")]
     texts = [path.read_text(encoding="utf-8") for path in modules]
@@ -194,9 +195,9 @@ def test_host_json_is_in_opentelemetry_mode_and_no_code_configures_the_exporter(
     )
 
 
-def test_the_settings_of_telemetry_are_those_that_the_end_to_end_run_uses() -> None:
-    told = {name for row in rows(section(read("docs/telemetry.md"), "How it travels")) for name in code(row[0])}
-    assert {"APPLICATIONINSIGHTS_CONNECTION_STRING", "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"} <= told
+def test_the_document_names_the_settings_of_telemetry() -> None:
+    documented = {name for row in rows(section(read("docs/telemetry.md"), "How it is sent")) for name in code(row[0])}
+    assert {"APPLICATIONINSIGHTS_CONNECTION_STRING", "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"} <= documented
 
 
 def _kinds(kind: type[Exception]) -> set[type[Exception]]:

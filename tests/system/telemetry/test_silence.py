@@ -1,4 +1,4 @@
-"""Telemetry that is asked for, and has nowhere to go."""
+"""Telemetry that is switched on, but has no connection string."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 from local.stack.stack import ROOT
 
 
-def test_without_a_connection_string_the_app_loads_and_says_nothing_of_it() -> None:
+def test_without_a_connection_string_the_app_loads_silently() -> None:
     settings = {name: value for name, value in os.environ.items() if "APPLICATIONINSIGHTS" not in name}
     settings |= {"PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true", "PYTHONWARNINGS": "default"}
     command = [sys.executable, "-m", "local.host", "--list"]

@@ -1,4 +1,4 @@
-"""A Log Analytics workspace on this machine: what the exporter sent, as rows of its tables, and KQL that runs on them.
+"""A Log Analytics workspace on this machine: the exporter's items as rows of its tables, and KQL on these rows.
 
 Application Insights makes rows of the exporter's envelopes so (Microsoft's pages on workspace-based resources, on the
 data model and on the tables):
@@ -56,13 +56,13 @@ class Workspace:
         Parameters
         ----------
         items
-            What the exporter sent. A table without an item does not exist, as in a workspace.
+            The items that the exporter sent. A table without an item does not exist, as in a workspace.
         late
-            How long after it was made an item can be queried.
+            The time after which an item can be queried.
         copies
-            How often each item arrives: the exporter sends a batch again if the answer to it is lost.
+            The number of times that each item arrives. The exporter repeats a batch if the response is lost.
         """
-        self._connection = duckdb_kql.connect(config={"threads": 1})  # there is little to share out
+        self._connection = duckdb_kql.connect(config={"threads": 1})  # the tables are small
         self._late = late
         rows: dict[str, list[Row]] = {}
         for item in items:
@@ -81,16 +81,16 @@ class Workspace:
         )
         values = [[_cell(found.get(name)) for name in columns] for found in rows]
         if values:
-            places = ", ".join("?" * len(columns))
-            self._connection.executemany(f'INSERT INTO "all{table}" VALUES ({places})', values)
+            marks = ", ".join("?" * len(columns))
+            self._connection.executemany(f'INSERT INTO "all{table}" VALUES ({marks})', values)
 
     def query(self, text: str, now: datetime, look_back: timedelta = EVER) -> list[Row]:
-        """The rows that a query gives at a moment."""
+        """Return the rows of a query at a moment."""
         moment = now.astimezone(UTC).replace(tzinfo=None)
         self._connection.execute("SET VARIABLE oldest = ?::TIMESTAMP", [moment - look_back])
         self._connection.execute("SET VARIABLE newest = ?::TIMESTAMP", [moment - self._late])
         sql, parameters = _translated(text, frozenset(self._tables()))
-        # The translation binds each `now()` and `ago()` to one parameter: here it is the moment that was asked for.
+        # The translation binds each `now()` and `ago()` to one parameter: here it is the given moment.
         bound = dict.fromkeys(parameters, moment)
         found = self._connection.execute(sql, bound) if bound else self._connection.execute(sql)
         names = [column[0] for column in found.description or ()]
@@ -102,7 +102,7 @@ class Workspace:
 
 
 def row(item: Item) -> Row:
-    """An item as a row: the table above."""
+    """Return an item as a row, see the table above."""
     made: Row = {
         "TimeGenerated": item.time.astimezone(UTC).replace(tzinfo=None),
         "Type": item.table,
@@ -167,7 +167,7 @@ OF_TABLE: dict[str, Callable[[Data], Row]] = {
 
 @cache
 def _translated(text: str, tables: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """A query in SQL, and the names of its parameters. It takes much longer to translate than to run."""
+    """Return a query in SQL and the names of its parameters. Cached: the translation takes longer than the query."""
     schema = {table: list(TABLES[table]) for table in sorted(tables)}
     translated = duckdb_kql.to_sql(text, schema=schema, query_now=datetime(2026, 1, 1))  # noqa: DTZ001 (Kusto's times are UTC)
     return str(translated), tuple(translated.parameters)

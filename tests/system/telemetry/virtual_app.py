@@ -1,4 +1,4 @@
-"""The app in virtual time: its handlers and services as they are, on a virtual clock, store, queue and Graph."""
+"""The app in virtual time: its own handlers and services, on a virtual clock, store, queue and Graph."""
 
 import asyncio
 import json
@@ -39,29 +39,29 @@ type Handler = Callable[[object], Awaitable[func.HttpResponse]]
 
 @cache
 def handlers() -> dict[str, Handler]:
-    """The functions of the app by name. Azure's library gives them once in a process, so nobody asks at import."""
+    """Return the functions of the app by name. Azure's library gives them once in a process, so this is cached."""
     return {str(found.get_function_name()): found.get_user_function() for found in function_app.app.get_functions()}
 
 
 class Store(CallStore):
-    """A store that may be away, as a whole or for the sweep of one shard."""
+    """A store that can refuse all writes, or the reads of one shard."""
 
     def __init__(self) -> None:
         super().__init__(MemoryTable())
         self.is_away = False
         self.shard_away: int | None = None
-        self.damaged: dict[str, dict[str, object]] = {}  # what can still be read of the rows of calls
+        self.damaged: dict[str, dict[str, object]] = {}  # by call id: the columns that can still be read
 
     async def commit(self, change: Change) -> None:
         """See `CallStore.commit`."""
         if self.is_away:
-            raise StoreUnavailable("Table Storage does not answer (rehearsal).")
+            raise StoreUnavailable("Table Storage does not answer (test).")
         await super().commit(change)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         """See `CallStore.scan`."""
         if shard == self.shard_away:
-            raise StoreUnavailable("Table Storage does not answer (rehearsal).")
+            raise StoreUnavailable("Table Storage does not answer (test).")
         async for found in super().scan(shard):
             if isinstance(found, Lease) and found.call_id in self.damaged:
                 row = {"RowKey": f"active|{found.call_id}", **self.damaged[found.call_id]}
@@ -72,17 +72,17 @@ class Store(CallStore):
 
 
 class Verifier:
-    """In the place of `TokenVerifier`: the header names the tenant. Tokens are tested elsewhere."""
+    """Replaces `TokenVerifier`: the header names the tenant. Tokens are tested elsewhere."""
 
     async def verify(self, authorization: str | None) -> Claims:
-        """The claims."""
+        """Return claims of the tenant that the header names."""
         if not authorization:
-            raise Unauthenticated("No token (rehearsal).")
+            raise Unauthenticated("No token (test).")
         return Claims(authorization, audience="")
 
 
-class Parts(Services):
-    """The services of the app, with virtual parts."""
+class VirtualServices(Services):
+    """The services of the app, on a virtual store, Graph and queue."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(load_settings(SETTINGS), clock)
@@ -94,13 +94,13 @@ class Parts(Services):
         return cast("TokenVerifier", Verifier())
 
 
-class Life:
-    """The app from the start of a scenario, its timer and its queue."""
+class VirtualApp:
+    """The app with its timer and its queue, from the start of a scenario."""
 
     def __init__(self, start: datetime) -> None:
         self.start = start
         self.clock = VirtualClock(start)
-        self.parts = Parts(self.clock)
+        self.parts = VirtualServices(self.clock)
         self.store = cast("Store", self.parts.store)
         self.graph = cast("VirtualGraph", self.parts.graph)
         self.queue = cast("VirtualQueue", self.parts.queue)
@@ -110,43 +110,43 @@ class Life:
         services_module._current = asyncio.get_running_loop(), self.parts
 
     async def until(self, age: timedelta) -> None:
-        """Let time pass until the scenario is so old."""
+        """Let time pass until this long after the start of the scenario."""
         while self.clock.now() < self.start + age:
             if self.clock.now() >= self.next_timer:
                 self.next_timer += 15 * MINUTE
                 if self.timer_runs:
                     await self.call("keep_alive_timer", None)
             while self.queue_runs and (message := self.queue.due()):
-                await self.take(message.model_dump_json())
+                await self.handle(message.model_dump_json())
             await self.clock.advance(MINUTE)
 
-    async def take(self, body: str, dequeue_count: int = 1) -> None:
-        """Hand a queue message to its function, which may fail."""
+    async def handle(self, body: str, dequeue_count: int = 1) -> None:
+        """Call the queue's function with a message. The function may fail."""
         message = SimpleNamespace(get_body=body.encode, dequeue_count=dequeue_count)
         await self.call("keep_alive_queue", message)
 
     async def register(self, call_id: str, tenant: str = TENANT) -> None:
-        """Begin a call at Graph, and register it."""
+        """Start a call at Graph, and register it."""
         self.graph.start(call_id)
         body = {"tenantId": tenant}
-        answer = await self.ask("register_call", "PUT", f"calls/{call_id}", body, route={"callId": call_id})
-        assert answer.status_code == 201, answer.get_body()
+        response = await self.request("register_call", "PUT", f"calls/{call_id}", body, route={"callId": call_id})
+        assert response.status_code == 201, response.get_body()
 
     async def end(self, call_id: str, code: int, subcode: int, *, token: str = TENANT) -> int:
-        """Let Graph tell of a call's end; the status of the answer."""
+        """Send Graph's notification of a call's end, and return the status of the response."""
         result = {"code": code, "subcode": subcode}
         item = {
             "changeType": "deleted",
             "resourceUrl": f"/communications/calls/{call_id}",
             "resourceData": {"@odata.type": "#microsoft.graph.call", "state": "terminated", "resultInfo": result},
         }
-        answer = await self.ask("receive_notifications", "POST", "notifications", {"value": [item]}, token=token)
-        return int(answer.status_code)
+        response = await self.request("receive_notifications", "POST", "notifications", {"value": [item]}, token=token)
+        return int(response.status_code)
 
-    async def ask(
+    async def request(
         self, name: str, method: str, path: str, body: object, *, route: dict[str, str] | None = None, token: str = ""
     ) -> func.HttpResponse:
-        """Send a request to a function."""
+        """Call an HTTP function, and return its response."""
         request = func.HttpRequest(
             method=method,
             url=f"https://call-keeper.example/api/{path}",
@@ -154,12 +154,12 @@ class Life:
             route_params=route or {},
             body=json.dumps(body).encode(),
         )
-        answer = await self.call(name, request)
-        assert answer is not None
-        return answer
+        response = await self.call(name, request)
+        assert response is not None
+        return response
 
     async def call(self, name: str, argument: object) -> func.HttpResponse | None:
-        """Run a function in an operation of its own, as the host does. The host logs what it raises."""
+        """Call a function in an operation of its own, as the host does. An error is None here: the host logs it."""
         with operation():
             try:
                 return await self.clock.run(handlers()[name](argument))
@@ -169,7 +169,7 @@ class Life:
 
 @contextmanager
 def operation() -> Iterator[None]:
-    """What the host hands to the worker with each invocation: a trace of its own."""
+    """Attach a new trace, as the host passes one to the worker with each invocation."""
     parent = propagate.extract({"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"})
     token = context.attach(parent)
     try:

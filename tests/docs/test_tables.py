@@ -12,7 +12,6 @@ import pytest
 from shared.config.settings import Settings, setting_name
 from shared.domain.leases import Lease, RenewalFailure, Timing, Watermark
 from shared.domain.termination import catalogue
-from shared.storage.rows import WATCHDOG_ROW
 from tests.docs.documents import code, documents, read, rows, section
 from tools.docs_tables import BLOCK, GROUPS, GUARDS, ROOT, ROW_KINDS, default_of, renewed
 
@@ -155,15 +154,15 @@ def test_a_search_for_a_code_finds_its_whole_explanation() -> None:
 
 
 def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
-    told = {code(row[0])[0] for row in rows(section(read("docs/architecture.md"), "The record")) if code(row[0])}
+    told = {code(row[0])[0] for row in rows(section(read("docs/architecture.md"), "The event log")) if code(row[0])}
     kinds = {kind for path in _modules("shared") for kind in _kinds(path)}
     kinds.remove("otherNotified")  # made, but not kept: participants come and go
     assert len(kinds) > 5
-    assert kinds == {name for name in told if name.isalpha() and name != WATCHDOG_ROW}
+    assert kinds == told
 
 
 def test_the_example_of_the_watermark_is_right() -> None:
-    text = read("docs/architecture.md")
+    text = read("docs/keeping.md")
     example = text.split("<!-- example: watermark 12:00 -->\n")[1].split("\n\n")[0]
     watermark = Watermark(_at("12:00"), _at("12:00"))
     cases = rows(example)
@@ -176,9 +175,9 @@ def test_the_example_of_the_watermark_is_right() -> None:
         assert lease.expires_at(watermark, Timing()) == _at(deadline), name
 
 
-def test_the_intervals_of_the_architecture_are_those_of_the_code() -> None:
+def test_the_intervals_of_the_page_on_keeping_are_those_of_the_code() -> None:
     timing, minute = Timing(), Timing().minute
-    told = [row[1] for row in rows(section(read("docs/architecture.md"), "A sweep"))]
+    told = [row[1] for row in rows(section(read("docs/keeping.md"), "A sweep"))]
     retries = ", ".join(f"{timing.retry_delay(attempt, timing.lease) // minute}" for attempt in range(1, 6))
     spans = (
         timing.sweep_fresh_for,

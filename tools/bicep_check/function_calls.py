@@ -1,9 +1,10 @@
 """The types of calls of Bicep's functions, and what is wrong with a call."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol, Self
 
 from tools.bicep_check.functions import FUNCTIONS, SECRET_FUNCTIONS
+from tools.bicep_check.program import Program, Template
 from tools.bicep_check.tree import Call, Integer, Lambda, Name, Node
 from tools.bicep_check.value_types import (
     ANY,
@@ -20,11 +21,34 @@ from tools.bicep_check.value_types import (
     without_null,
 )
 
-if TYPE_CHECKING:
-    from tools.bicep_check.inference import Scope
+
+class Scope(Protocol):
+    """What a call needs of the scope that it stands in: `inference.Scope`, which infers calls by this module."""
+
+    @property
+    def program(self) -> Program:
+        """All files."""
+        ...
+
+    @property
+    def template(self) -> Template:
+        """The file that holds the call."""
+        ...
+
+    def type_of(self, node: Node) -> Type:
+        """Return the type of an expression, and report its faults."""
+        ...
+
+    def report(self, node: Node, text: str) -> None:
+        """Report a fault at a node."""
+        ...
+
+    def inside(self, **variables: Type) -> Self:
+        """Return the scope of a lambda's body, in which its parameters have these types."""
+        ...
 
 
-def call_type(scope: "Scope", node: Call) -> Type:
+def call_type(scope: Scope, node: Call) -> Type:
     """Return the type of a call's result; report unknown functions, wrong numbers of arguments and reads of secrets."""
     if node.function in SECRET_FUNCTIONS:
         scope.report(node, f"{node.function}() reads a secret: use the managed identity instead")
@@ -48,7 +72,7 @@ def call_type(scope: "Scope", node: Call) -> Type:
     return special(node, arguments) if special else function.result
 
 
-def _check_context(scope: "Scope", node: Call) -> None:
+def _check_context(scope: Scope, node: Call) -> None:
     """Report a call that its place or its file does not allow."""
     if node.function == "resourceGroup" and not node.arguments and scope.template.scope == "subscription":
         scope.report(node, "resourceGroup() cannot be used in a template that is deployed to a subscription")
@@ -60,12 +84,12 @@ def _check_context(scope: "Scope", node: Call) -> None:
             scope.report(node, f"{node.function}() reads a file that does not exist: {path} (BCP091)")
 
 
-def _argument_types(scope: "Scope", node: Call) -> list[Type]:
+def _argument_types(scope: Scope, node: Call) -> list[Type]:
     first = scope.type_of(node.arguments[0]) if node.arguments else ANY
     return [first, *(_argument_type(scope, argument, first) for argument in node.arguments[1:])]
 
 
-def _argument_type(scope: "Scope", argument: Node, first: Type) -> Type:
+def _argument_type(scope: Scope, argument: Node, first: Type) -> Type:
     """Return an argument's type; a lambda's parameter has the type of the items of the first argument."""
     if not isinstance(argument, Lambda):
         return scope.type_of(argument)

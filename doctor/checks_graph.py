@@ -14,8 +14,8 @@ from doctor.finding import CannotCheck, Fault, Finding, Severity
 from doctor.probe import ConnectionFailed, FailureKind, fetch, proxy_hint
 from doctor.target import Target, now
 from shared.errors import TokenUnavailable
-from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.graph.error_mapping import error_from_response
+from shared.graph.verdict import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 
 CALL_PERMISSIONS = {  # Graph: call-keepAlive page; the ids are the same in all clouds

@@ -64,7 +64,7 @@ OPENINGS_LEFT = """
     shared/auth/key_binding.py shared/auth/signing_keys.py shared/auth/token_kinds.py shared/auth/tokens.py
     shared/clock.py shared/config/apps.py shared/config/settings.py shared/domain/calls.py
     shared/domain/explanation.py shared/domain/leases.py shared/domain/lifecycle.py shared/domain/notifications.py
-    shared/domain/scopes.py shared/domain/termination.py shared/errors.py shared/graph/authenticity.py
+    shared/domain/scopes.py shared/domain/termination.py shared/errors.py shared/graph/verdict.py
     shared/graph/bot_credentials.py shared/graph/client.py shared/graph/entra_errors.py
     shared/graph/error_mapping.py shared/graph/rate_limit.py shared/graph/recording.py shared/graph/token_cache.py
     shared/health.py shared/http_client.py shared/identifiers.py shared/keeping/backoff.py

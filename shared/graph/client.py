@@ -12,10 +12,10 @@ from shared.domain.calls import canonical_id
 from shared.domain.leases import TenantApp
 from shared.domain.notifications import OperationNotification, ResultInfo, parse_operation, parse_result_info
 from shared.errors import GraphForbidden, GraphUnavailable, InvalidRequest
-from shared.graph.authenticity import GraphAction, Verdict, as_object, request_id, verdict_of
 from shared.graph.error_mapping import error_from_response, error_from_transport
 from shared.graph.rate_limit import RateLimiter
 from shared.graph.recording import RecordRequest
+from shared.graph.verdict import GraphAction, Verdict, as_object, request_id, verdict_of
 from shared.http_client import HttpClient, Request, Response, TransportError
 
 _UNAUTHORIZED = 401

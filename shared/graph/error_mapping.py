@@ -16,7 +16,7 @@ from shared.errors import (
     GraphThrottled,
     GraphUnavailable,
 )
-from shared.graph.authenticity import REQUEST_ID, GraphAction, Verdict, as_object, error_object, request_id, verdict_of
+from shared.graph.verdict import REQUEST_ID, GraphAction, Verdict, as_object, error_object, request_id, verdict_of
 from shared.http_client import Response, TransportError
 from shared.untrusted_json import Json, JsonObject, parse_code
 

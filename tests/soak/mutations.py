@@ -13,7 +13,7 @@ from shared.api.webhook import Webhook
 from shared.domain.leases import Lease, Progress, SweepPosition, Timing, Watermark
 from shared.domain.notifications import ResultInfo
 from shared.errors import StoreUnavailable
-from shared.graph.authenticity import GraphAction, Verdict, verdict_of
+from shared.graph.verdict import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 from shared.keeping.backoff import TenantBackoff
 from shared.keeping.counts import SweepCounts

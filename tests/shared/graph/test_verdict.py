@@ -1,11 +1,11 @@
-"""What each answer is worth, verb by verb: the table of `shared/graph/authenticity.py`, held to the code."""
+"""What each answer is worth, verb by verb: the table of `shared/graph/verdict.py`, held to the code."""
 
 import pytest
 from multidict import CIMultiDict
 
 from shared.errors import GraphCallNotFound, GraphForbidden, GraphNotReached, GraphRejected, GraphUnavailable
-from shared.graph.authenticity import GraphAction, Verdict, verdict_of
 from shared.graph.error_mapping import error_from_response
+from shared.graph.verdict import GraphAction, Verdict, verdict_of
 from shared.http_client import Response
 from tests.support.virtual import VirtualClock
 

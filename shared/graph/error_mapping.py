@@ -42,7 +42,7 @@ _FORBIDDEN = {
 
 
 def error_from_response(response: Response, now: datetime, action: GraphAction = GraphAction.KEEP_ALIVE) -> GraphError:
-    """Return the error for an answer that is not a success. `authenticity` decides if Graph sent it."""
+    """Return the error for an answer that is not a success. `verdict` decides if Graph sent it."""
     error = _unpack_error(error_object(response))
     subcode = _subcode(error)
     kind, summary = _classify(verdict_of(action, response), response.status, subcode)

@@ -17,7 +17,7 @@ from shared.storage.memory_table import MemoryTable
 from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard
 from tests.support.stores import some_ids
-from tests.support.virtual import Fault, VirtualClock, VirtualGraph, VirtualQueue
+from tests.support.virtual import Fault, VirtualClock, VirtualGraph, VirtualQueue, refuse
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 TICK = 15 * MINUTE  # the timer's schedule
@@ -153,19 +153,6 @@ class World:
             raise GraphUnavailable("time-out (test)")
 
         return fault
-
-
-def refuse(error: Exception, times: int | None = None) -> Fault:
-    """A fault of Graph: it refuses a request, as often as `times` says; None: always."""
-    left = times
-
-    async def fault(_operation: str, _call_id: str) -> None:
-        nonlocal left
-        if left is None or left > 0:
-            left = None if left is None else left - 1
-            raise error
-
-    return fault
 
 
 def unavailable(times: int | None = None) -> Fault:

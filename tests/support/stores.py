@@ -46,9 +46,6 @@ def make_call(call_id: str = "call", *, tenant: str = TENANT, at: datetime = NOW
     return Call(call_id, tenant, "established", known_at=at, started_at=at, metadata=metadata)
 
 
-a_call = make_call  # the tests of the stores still use this name
-
-
 def ended(call: Call, at: datetime = NOW) -> Call:
     return replace(call, state="terminated", ended_at=at, termination=END)
 

@@ -1,31 +1,20 @@
 """Which tenants have to wait, and how much is kept of them."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from shared.domain.leases import TenantApp, Timing
 from shared.keeping.backoff import TIMEOUTS_BEFORE_BACKOFF, TenantBackoff
+from tests.support.clocks import SteppedClock
 from tests.support.stores import NOW
 
 MINUTE = timedelta(minutes=1)
 
 
-@dataclass
-class SteppedClock:
-    time: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-
-
 @pytest.fixture
 def clock() -> SteppedClock:
-    return SteppedClock()
+    return SteppedClock(NOW)
 
 
 def tenant_app(number: int) -> TenantApp:

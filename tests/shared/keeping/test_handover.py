@@ -10,8 +10,9 @@ from shared.errors import GraphThrottled
 from shared.keeping.renewal_pass import CANCEL_GRACE, WRITE_GRACE, SweepConfig
 from shared.storage.store import SHARDS, Change, shard_of
 from shared.storage.wakeup_queue import WakeUp
-from tests.support.keeping import HOUR, MINUTE, OTHER, SECOND, TENANT, TICK, World, refuse
+from tests.support.keeping import HOUR, MINUTE, OTHER, SECOND, TENANT, TICK, World
 from tests.support.stores import some_ids
+from tests.support.virtual import refuse
 
 
 class TestRestOfAShard:

@@ -11,8 +11,8 @@ from shared.errors import GraphForbidden, GraphRejected, GraphUnavailable, Store
 from shared.graph.client import GraphCall
 from shared.storage.best_effort_queue import MAX_PUT_BACKS
 from shared.storage.wakeup_queue import Renew, SweepShard
-from tests.support.keeping import MINUTE, TICK, BrokenStore, World, refuse, unavailable
-from tests.support.virtual import VirtualClock
+from tests.support.keeping import MINUTE, TICK, BrokenStore, World, unavailable
+from tests.support.virtual import VirtualClock, refuse
 
 
 class TestFailure:

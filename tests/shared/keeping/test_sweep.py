@@ -27,11 +27,10 @@ from tests.support.keeping import (
     BrokenStore,
     ReadOnlyStore,
     World,
-    refuse,
     unavailable,
 )
 from tests.support.stores import some_ids
-from tests.support.virtual import settle
+from tests.support.virtual import refuse, settle
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json: functionTimeout
 MAX_HTTP_TIME = 230 * SECOND  # Azure's load balancer cuts an HTTP request after that

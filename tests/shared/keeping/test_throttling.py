@@ -2,7 +2,8 @@
 
 from shared.domain.leases import TenantApp
 from shared.errors import GraphThrottled
-from tests.support.keeping import MINUTE, OTHER, SECOND, TENANT, World, refuse
+from tests.support.keeping import MINUTE, OTHER, SECOND, TENANT, World
+from tests.support.virtual import refuse
 
 MAX_JITTER = MINUTE / 2  # of the retries, see `Renewer._jitter`
 

@@ -31,7 +31,7 @@ from shared.storage.row_codec import to_row
 from shared.storage.rows import SIGNING_KEY_ROW, active_key
 from shared.storage.store import SHARDS, CallStore, Change, shard_of, update
 from shared.storage.table import Create
-from tests.support.stores import NOW, SECOND, a_call, create, ended, leases, read, some_ids, told, where
+from tests.support.stores import NOW, SECOND, create, ended, leases, make_call, read, some_ids, told, where
 
 ONE_TRY: ClientOptions = {**CLIENT_OPTIONS, "retry_total": 0, "retry_backoff_factor": 0}
 
@@ -139,7 +139,7 @@ async def refusals(store: CallStore) -> list[str]:
     said = []
     for request in (
         store.get("call"),
-        store.commit(Change(None, a_call())),
+        store.commit(Change(None, make_call())),
         store.put_watermark(0, Watermark(NOW, NOW)),
         store.list_calls(Status.ACTIVE),
         store.list_events("call"),
@@ -160,23 +160,23 @@ async def test_the_table_is_made_once_on_first_use_by_many_at_once(store: CallSt
 
 
 async def test_a_table_that_was_deleted_is_no_empty_one_and_is_made_again(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     await client.delete_table()
     with pytest.raises(StoreUnavailable, match="TableNotFound"):
         await store.get("call")
     assert await store.get("call") is None
     await client.delete_table()
     with pytest.raises(StoreUnavailable, match="TableNotFound"):
-        await store.commit(Change(None, a_call()))
-    await create(store, a_call())
-    assert (await read(store)).value == a_call()
+        await store.commit(Change(None, make_call()))
+    await create(store, make_call())
+    assert (await read(store)).value == make_call()
 
 
 async def test_a_table_that_exists_is_not_created_again(store: CallStore, client: Faulty, azurite: str) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     async with Faulty.from_connection_string(azurite, client.table_name, **CLIENT_OPTIONS) as another:
         assert isinstance(another, Faulty)
-        assert (await read(CallStore(AzureTable(another)))).value == a_call()
+        assert (await read(CallStore(AzureTable(another)))).value == make_call()
         assert another.tables_made == 0
 
 
@@ -196,11 +196,11 @@ async def test_what_healthy_traffic_asks_is_no_failure(
     store: CallStore, client: Faulty, spans: InMemorySpanExporter
 ) -> None:
     assert await store.get("call") is None  # neither row, nor the table
-    await create(store, a_call())
+    await create(store, make_call())
     before = await read(store)
-    await store.commit(Change(before, a_call(ticket="1")))
+    await store.commit(Change(before, make_call(ticket="1")))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(before, a_call(ticket="2")))
+        await store.commit(Change(before, make_call(ticket="2")))
     found = spans.get_finished_spans()
     told = [span.name.removesuffix(f" {client.table_name}") for span in found]
     # The last query reads back whether the write that was refused is on record all the same.
@@ -224,37 +224,37 @@ async def test_more_calls_than_one_answer_holds_are_all_scanned(store: CallStore
     ids = some_ids(11, 1_050)
     table = AzureTable(client)
     for start in range(0, len(ids), 100):
-        writes = [Create(active_key(call_id), to_row(a_call(call_id))) for call_id in ids[start : start + 100]]
+        writes = [Create(active_key(call_id), to_row(make_call(call_id))) for call_id in ids[start : start + 100]]
         await table.write(11, writes)
     assert [lease.call_id for lease in await leases(store, 11)] == ids
 
 
 async def test_an_end_whose_answer_was_lost_is_done_once(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     client.transactions, client.fail_at, client.answer_lost = 0, 0, True
     for _ in range(2):
-        after = await update(store, "call", lambda call: (ended(call or a_call()), (told("ended"),)))
-        assert after == ended(a_call())
+        after = await update(store, "call", lambda call: (ended(call or make_call()), (told("ended"),)))
+        assert after == ended(make_call())
     assert await where(store, "call") == [Status.ENDED]
     assert [event.kind for event in await store.list_events("call")] == ["firstSeen", told("ended").kind]
 
 
 async def test_news_are_written_by_one_request(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     before = await read(store)
     client.transactions = client.reads = 0
-    await store.commit(Change(before, a_call(ticket="1"), (told("state"),)))
+    await store.commit(Change(before, make_call(ticket="1"), (told("state"),)))
     assert (client.transactions, client.reads) == (1, 0)
 
 
 async def test_a_row_alone_is_written_without_a_transaction(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     before = await read(store)
     client.transactions = client.reads = 0
-    await store.commit(Change(before, a_call(ticket="1")))
+    await store.commit(Change(before, make_call(ticket="1")))
     await store.put_watchdog_state(WatchdogState(NOW))
     assert (client.transactions, client.reads) == (0, 0)
-    assert (await read(store)).value == a_call(ticket="1")
+    assert (await read(store)).value == make_call(ticket="1")
     assert await store.get_watchdog_state() == WatchdogState(NOW)
 
 
@@ -264,29 +264,29 @@ async def test_a_row_alone_is_written_without_a_transaction(store: CallStore, cl
 async def test_a_row_alone_that_somebody_wrote_meanwhile_is_a_conflict(
     store: CallStore, client: Faulty, lost_to: Callable[[Call], Call]
 ) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     before = await read(store)
-    await store.commit(Change(before, lost_to(a_call())))
+    await store.commit(Change(before, lost_to(make_call())))
     client.transactions = 0
     with pytest.raises(StoreConflict):
-        await store.commit(Change(before, a_call(ticket="1")))
+        await store.commit(Change(before, make_call(ticket="1")))
     assert client.transactions == 0
 
 
 async def test_a_row_alone_in_a_table_that_was_deleted_is_no_conflict(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     before = await read(store)
     await client.delete_table()
     with pytest.raises(StoreUnavailable, match="TableNotFound"):
-        await store.commit(Change(before, a_call(ticket="1")))
-    await create(store, a_call())
+        await store.commit(Change(before, make_call(ticket="1")))
+    await create(store, make_call())
 
 
 async def test_what_was_told_before_is_read_and_not_written(store: CallStore, client: Faulty) -> None:
-    await store.commit(Change(None, a_call(), (told("state"),)))
+    await store.commit(Change(None, make_call(), (told("state"),)))
     before = await read(store)
     client.transactions = client.reads = 0
-    await store.commit(Change(before, a_call(), (told("state", NOW + SECOND),)))
+    await store.commit(Change(before, make_call(), (told("state", NOW + SECOND),)))
     assert (client.transactions, client.reads) == (0, 1)
 
 
@@ -297,20 +297,20 @@ async def test_storage_is_asked_without_the_environments_proxies(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    await create(store, a_call())
-    assert (await read(store)).value == a_call()
+    await create(store, make_call())
+    assert (await read(store)).value == make_call()
 
 
 async def test_a_call_that_ends_while_it_is_looked_for_is_found(store: CallStore, client: Faulty) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     known = await read(store)
 
     async def end() -> None:
-        await store.commit(Change(known, ended(a_call())))
+        await store.commit(Change(known, ended(make_call())))
 
     client.between_reads = end
     assert (await read(store)).value.id == "call"
-    assert (await read(store)).value == ended(a_call())
+    assert (await read(store)).value == ended(make_call())
 
 
 async def rows_left(client: TableClient) -> list[str]:
@@ -325,8 +325,10 @@ async def test_a_purge_that_dies_anywhere_is_finished_by_the_next(
     operations = tuple((None, Operation(f"o-{number}", "call", "record", "completed", NOW)) for number in range(60))
     for dies_at in range(3):  # two batches of events and operations, then the state
         client.fail_at = None
-        await store.commit(Change(None, a_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
-        await store.commit(Change(await read(store), ended(a_call()), tuple(told("more", n=str(n)) for n in range(60))))
+        await store.commit(Change(None, make_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
+        await store.commit(
+            Change(await read(store), ended(make_call()), tuple(told("more", n=str(n)) for n in range(60)))
+        )
         client.transactions, client.fail_at = 0, dies_at
         with pytest.raises(StoreUnavailable):
             await store.purge(shard_of("call"), NOW + SECOND, 10)
@@ -339,7 +341,7 @@ async def test_a_purge_that_dies_anywhere_is_finished_by_the_next(
 
 
 async def test_a_call_that_is_told_of_while_it_is_purged_stays_until_the_next(store: CallStore, client: Faulty) -> None:
-    await store.commit(Change(None, ended(a_call()), (told("state"),)))
+    await store.commit(Change(None, ended(make_call()), (told("state"),)))
     late = await read(store)
 
     async def notify(number: int) -> None:
@@ -357,7 +359,7 @@ async def test_a_call_that_is_told_of_while_it_is_purged_stays_until_the_next(st
 
 async def test_two_purges_at_once_delete_a_call_once(store: CallStore, client: Faulty) -> None:
     ids = some_ids(1, 6)
-    await create(store, *(ended(a_call(call_id)) for call_id in ids))
+    await create(store, *(ended(make_call(call_id)) for call_id in ids))
     counts = await asyncio.gather(*(store.purge(1, NOW + SECOND, 10) for _ in range(3)))
     assert sum(counts) == 6
     assert await rows_left(client) == []
@@ -373,11 +375,11 @@ async def test_a_secret_that_is_damaged_is_made_anew_once(store: CallStore, clie
 
 
 async def test_what_an_operator_deleted_by_hand_does_not_stop_the_purge(store: CallStore, client: Faulty) -> None:
-    await create(store, ended(a_call()))
+    await create(store, ended(make_call()))
     await client.delete_entity(f"{shard_of('call'):02}", "ended|call")
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await rows_left(client) == []
-    await create(store, a_call())
+    await create(store, make_call())
     assert await where(store, "call") == [Status.ACTIVE]
 
 
@@ -443,5 +445,5 @@ async def test_a_wrong_key_is_refused_without_telling_it(azurite: str) -> None:
 async def test_after_close_nothing_is_left_open(azurite: str) -> None:
     client = TableClient.from_connection_string(azurite, f"calls{uuid4().hex}", **CLIENT_OPTIONS)
     store = CallStore(AzureTable(client))
-    await create(store, replace(a_call(), direction="incoming"))
+    await create(store, replace(make_call(), direction="incoming"))
     await store.close()

@@ -23,11 +23,11 @@ from tests.support.stores import (
     SECOND,
     TENANT,
     YieldingTable,
-    a_call,
     create,
     ended,
     leases,
     listed,
+    make_call,
     one_by_one,
     read,
     some_ids,
@@ -64,7 +64,7 @@ async def test_an_unknown_call_is_none_and_so_is_all_else(store: CallStore) -> N
 )
 async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: CallStore, call_id: str) -> None:
     failing = RenewalFailure(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
-    call = replace(a_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
+    call = replace(make_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
     operation = Operation(ODD, call_id, "record", "running", NOW, recording_access_token="secret")
     await store.commit(Change(None, call, (told("state", state="established"),), ((None, operation),)))
     stored = await read(store, call_id)
@@ -79,7 +79,7 @@ async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: 
 
 
 async def test_what_is_long_is_kept_whole(store: CallStore) -> None:
-    call = a_call(text="\x01" * 8_000)
+    call = make_call(text="\x01" * 8_000)
     end = replace(END, message="\U0001f600" * 16_384 + "é" * 16_384)
     operation = Operation(
         "o", "call", "record", "failed", NOW, message="x" * 32_768, recording_access_token="t" * 9_999
@@ -90,83 +90,83 @@ async def test_what_is_long_is_kept_whole(store: CallStore) -> None:
 
 
 async def test_a_call_that_ended_before_it_was_known_is_a_tombstone(store: CallStore) -> None:
-    await create(store, ended(a_call()))
-    assert (await read(store)).value == ended(a_call())
+    await create(store, ended(make_call()))
+    assert (await read(store)).value == ended(make_call())
     assert await where(store, "call") == [Status.ENDED]
 
 
 async def test_how_a_call_became_known_begins_its_story(store: CallStore) -> None:
-    await store.commit(Change(None, replace(a_call(), registered_at=NOW), (told("state", NOW + SECOND),)))
+    await store.commit(Change(None, replace(make_call(), registered_at=NOW), (told("state", NOW + SECOND),)))
     assert [event.kind for event in await store.list_events("call")] == ["firstSeen", "state"]
     assert (await store.list_events("call"))[0] == Event("firstSeen", NOW, {"by": "registration"})
-    await create(store, a_call("other"))
+    await create(store, make_call("other"))
     assert await store.list_events("other") == [Event("firstSeen", NOW, {"by": "notification"})]
 
 
 async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: CallStore) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     stale = await read(store)
-    await store.commit(Change(stale, a_call(mine="1")))
+    await store.commit(Change(stale, make_call(mine="1")))
     operation = Operation("o", "call", "record", "running", NOW)
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, a_call(theirs="1"), (told("late"),), ((None, operation),)))
-    assert (await read(store)).value == a_call(mine="1")
+        await store.commit(Change(stale, make_call(theirs="1"), (told("late"),), ((None, operation),)))
+    assert (await read(store)).value == make_call(mine="1")
     assert [event.kind for event in await store.list_events("call")] == ["firstSeen"]
     assert await store.list_operations("call") == []
 
 
 async def test_an_end_that_knew_not_the_last_write_is_refused(store: CallStore) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     stale = await read(store)
-    await store.commit(Change(stale, a_call(mine="1")))
+    await store.commit(Change(stale, make_call(mine="1")))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, ended(a_call())))
-    assert (await read(store)).value == a_call(mine="1")
+        await store.commit(Change(stale, ended(make_call())))
+    assert (await read(store)).value == make_call(mine="1")
 
 
 async def test_what_a_call_has_no_more_is_gone(store: CallStore) -> None:
     failing = RenewalFailure(NOW, 1, NOW, "x" * 40_000)
-    await create(store, replace(a_call(long="y" * 40_000), failing=failing))
-    await store.commit(Change(await read(store), a_call()))
-    assert (await read(store)).value == a_call()
+    await create(store, replace(make_call(long="y" * 40_000), failing=failing))
+    await store.commit(Change(await read(store), make_call()))
+    assert (await read(store)).value == make_call()
 
 
 async def test_a_call_that_ended_since_it_was_read_is_not_written(store: CallStore) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     stale = await read(store)
-    await store.commit(Change(stale, ended(a_call())))
-    for after in (a_call(mine="1"), ended(a_call(), NOW + SECOND)):
+    await store.commit(Change(stale, ended(make_call())))
+    for after in (make_call(mine="1"), ended(make_call(), NOW + SECOND)):
         with pytest.raises(StoreConflict):
             await store.commit(Change(stale, after))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, a_call(), (told("only an event"),)))
-    assert (await read(store)).value == ended(a_call())
+        await store.commit(Change(stale, make_call(), (told("only an event"),)))
+    assert (await read(store)).value == ended(make_call())
 
 
 async def test_nothing_brings_an_ended_call_back(store: CallStore) -> None:
-    await create(store, ended(a_call()))
+    await create(store, ended(make_call()))
     with pytest.raises(ValueError, match="nothing brings it back"):
-        await store.commit(Change(await read(store), a_call()))
-    registered = replace(ended(a_call()), registered_at=NOW)
+        await store.commit(Change(await read(store), make_call()))
+    registered = replace(ended(make_call()), registered_at=NOW)
     await store.commit(Change(await read(store), registered))
     with pytest.raises(ValueError, match="nothing brings it back"):
-        await store.commit(Change(await read(store), replace(a_call(), tenant_id="another")))
+        await store.commit(Change(await read(store), replace(make_call(), tenant_id="another")))
 
 
 async def test_a_tombstone_of_another_tenant_makes_room_for_the_call(store: CallStore) -> None:
-    await create(store, ended(a_call()))
+    await create(store, ended(make_call()))
     stale = await read(store)
-    await store.commit(Change(stale, replace(a_call(), tenant_id="another", registered_at=NOW)))
-    assert (await read(store)).value == replace(a_call(), tenant_id="another", registered_at=NOW)
+    await store.commit(Change(stale, replace(make_call(), tenant_id="another", registered_at=NOW)))
+    assert (await read(store)).value == replace(make_call(), tenant_id="another", registered_at=NOW)
     assert await where(store, "call") == [Status.ACTIVE]
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, ended(a_call(), NOW + SECOND)))
+        await store.commit(Change(stale, ended(make_call(), NOW + SECOND)))
     await store.commit(Change(await read(store), ended((await read(store)).value)))
     assert await where(store, "call") == [Status.ENDED]
 
 
 async def test_of_twenty_who_create_a_call_one_does(store: CallStore) -> None:
-    changes = [Change(None, a_call(who=str(number)), (told("by", who=str(number)),)) for number in range(20)]
+    changes = [Change(None, make_call(who=str(number)), (told("by", who=str(number)),)) for number in range(20)]
     stand = await one_by_one(store, *changes)
     assert stand.count(True) == 1
     winner = str(stand.index(True))
@@ -176,7 +176,7 @@ async def test_of_twenty_who_create_a_call_one_does(store: CallStore) -> None:
 
 async def test_a_call_is_never_both_active_and_ended_however_its_creators_race(store: CallStore) -> None:
     ids = [f"race-{number}" for number in range(12)]
-    changes = [Change(None, make(a_call(call_id))) for call_id in ids for make in (ended, replace)]
+    changes = [Change(None, make(make_call(call_id))) for call_id in ids for make in (ended, replace)]
     stand = await one_by_one(store, *changes)
     assert [sum(stand[at : at + 2]) for at in range(0, len(stand), 2)] == [1] * len(ids)
     for call_id in ids:
@@ -185,14 +185,14 @@ async def test_a_call_is_never_both_active_and_ended_however_its_creators_race(s
 
 async def test_a_registration_and_an_end_at_once_leave_an_ended_registered_call(store: CallStore) -> None:
     def register(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
-        return replace(call or a_call(), registered_at=NOW), (told("registered"),)
+        return replace(call or make_call(), registered_at=NOW), (told("registered"),)
 
     def end(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
-        return ended(call or a_call()), (told("ended"),)
+        return ended(call or make_call()), (told("ended"),)
 
     def for_one(call_id: str) -> list[asyncio.Task[Call | None]]:
         def named(call: Call | None) -> Call:
-            return call or a_call(call_id)
+            return call or make_call(call_id)
 
         return [
             asyncio.create_task(update(store, call_id, lambda call: register(named(call)))),
@@ -210,7 +210,7 @@ async def test_a_registration_and_an_end_at_once_leave_an_ended_registered_call(
 async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
     def adding(number: int) -> asyncio.Task[Call | None]:
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
-            call = call or a_call()
+            call = call or make_call()
             added = {**call.metadata, str(number): "here"}
             return replace(call, metadata=added), (told("added", number=str(number)),)
 
@@ -222,45 +222,45 @@ async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
 
 
 async def test_an_event_told_twice_is_one_line_and_keeps_its_first_time(store: CallStore) -> None:
-    await store.commit(Change(None, a_call(), (told("state", NOW, state="ringing"),)))
+    await store.commit(Change(None, make_call(), (told("state", NOW, state="ringing"),)))
     again = told("state", NOW + SECOND, state="ringing")
     other = told("state", NOW + SECOND, state="established")
-    await store.commit(Change(await read(store), a_call(), (again, other, other)))
+    await store.commit(Change(await read(store), make_call(), (again, other, other)))
     assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), other]
 
 
 async def test_news_beside_what_was_told_before_is_written_and_the_first_time_stays(store: CallStore) -> None:
-    await store.commit(Change(None, a_call(), (told("state", NOW, state="ringing"),)))
+    await store.commit(Change(None, make_call(), (told("state", NOW, state="ringing"),)))
     again = told("state", NOW + SECOND, state="ringing")
     news = told("state", NOW + SECOND, state="terminated")
     late = await read(store)
-    await store.commit(Change(late, ended(a_call()), (again, news)))
-    assert (await read(store)).value == ended(a_call())
+    await store.commit(Change(late, ended(make_call()), (again, news)))
+    assert (await read(store)).value == ended(make_call())
     assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), news]
     with pytest.raises(StoreConflict):
-        await store.commit(Change(late, ended(a_call()), (again, told("other"))))
+        await store.commit(Change(late, ended(make_call()), (again, told("other"))))
     assert len(await store.list_events("call")) == 3
 
 
 async def test_a_writer_that_lost_the_race_to_the_same_state_still_adds_its_event(store: CallStore) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     stale = await read(store)
-    await store.commit(Change(stale, ended(a_call()), (told("winner"),)))
+    await store.commit(Change(stale, ended(make_call()), (told("winner"),)))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, ended(a_call()), (told("loser"),)))
-    await update(store, "call", lambda call: (call or a_call(), (told("loser"),)))
+        await store.commit(Change(stale, ended(make_call()), (told("loser"),)))
+    await update(store, "call", lambda call: (call or make_call(), (told("loser"),)))
     assert {event.kind for event in await store.list_events("call")} == {"firstSeen", "winner", "loser"}
 
 
 async def test_what_we_did_twice_is_two_lines(store: CallStore) -> None:
-    await store.commit(Change(None, a_call(), (Event("hangup", NOW),)))
-    await store.commit(Change(await read(store), a_call(), (Event("hangup", NOW + SECOND),)))
+    await store.commit(Change(None, make_call(), (Event("hangup", NOW),)))
+    await store.commit(Change(await read(store), make_call(), (Event("hangup", NOW + SECOND),)))
     assert [event.at for event in await store.list_events("call") if event.kind == "hangup"] == [NOW, NOW + SECOND]
 
 
 async def test_a_change_with_nothing_new_writes_nothing(store: CallStore) -> None:
     operation = Operation("o", "call", "record", "running", NOW)
-    await store.commit(Change(None, a_call(), (told("state"),), ((None, operation),)))
+    await store.commit(Change(None, make_call(), (told("state"),), ((None, operation),)))
     before = await read(store)
     stored = await store.get_operation("call", "o")
     await store.commit(Change(before, before.value, (told("state", NOW + SECOND),), ((stored, operation),)))
@@ -270,13 +270,13 @@ async def test_a_change_with_nothing_new_writes_nothing(store: CallStore) -> Non
 
 async def test_an_operation_is_replaced_only_as_it_was_read(store: CallStore) -> None:
     running = Operation("o", "call", "record", "running", NOW)
-    await store.commit(Change(None, a_call(), (), ((None, running),)))
+    await store.commit(Change(None, make_call(), (), ((None, running),)))
     stale = await store.get_operation("call", "o")
     completed = replace(running, status="completed", finished_at=NOW, code=10**12, subcode=0)
-    await store.commit(Change(await read(store), a_call(), (), ((stale, completed),)))
+    await store.commit(Change(await read(store), make_call(), (), ((stale, completed),)))
     for before in (stale, None):
         with pytest.raises(StoreConflict):
-            await store.commit(Change(await read(store), a_call(), (), ((before, replace(running, status="lost")),)))
+            await store.commit(Change(await read(store), make_call(), (), ((before, replace(running, status="lost")),)))
     assert await store.list_operations("call") == [completed]
 
 
@@ -284,22 +284,22 @@ async def test_a_change_is_at_most_one_transaction_of_100_rows(store: CallStore)
     most = MAX_TRANSACTION_ROWS - 2  # beside the row of the call and the event `firstSeen`
     events = tuple(told("state", number=str(number)) for number in range(most + 1))
     with pytest.raises(ValueError, match=f"{MAX_TRANSACTION_ROWS + 1} rows"):
-        await store.commit(Change(None, a_call(), events))
+        await store.commit(Change(None, make_call(), events))
     assert await store.get("call") is None
-    await store.commit(Change(None, a_call(), events[:most]))
+    await store.commit(Change(None, make_call(), events[:most]))
     assert len(await store.list_events("call")) == most + 1
 
 
 async def test_an_operation_named_twice_is_a_mistake(store: CallStore) -> None:
     pair = (None, Operation("o", "call", "record", "running", NOW))
     with pytest.raises(ValueError, match="twice"):
-        await store.commit(Change(None, a_call(), (), (pair, pair)))
+        await store.commit(Change(None, make_call(), (), (pair, pair)))
 
 
 async def test_the_story_and_the_operations_are_in_the_order_of_time(store: CallStore) -> None:
     kinds = [Event(f"kind-{number}", NOW + (7 * number % 10) * SECOND) for number in range(10)]
     pairs = [(None, Operation(f"o-{n}", "call", "record", "running", NOW + (3 * n % 10) * SECOND)) for n in range(10)]
-    await store.commit(Change(None, a_call(at=NOW - SECOND), tuple(kinds), tuple(pairs)))
+    await store.commit(Change(None, make_call(at=NOW - SECOND), tuple(kinds), tuple(pairs)))
     events, operations = await store.list_events("call"), await store.list_operations("call")
     assert [event.at for event in events] == sorted(event.at for event in events)
     assert [operation.known_at for operation in operations] == [NOW + n * SECOND for n in range(10)]
@@ -310,15 +310,15 @@ async def test_the_rows_of_a_call_are_not_those_of_one_whose_id_begins_alike(sto
     assert len({shard_of(call_id) for call_id in ids}) == 1
     for call_id in ids:
         operation = Operation("o", call_id, "record", "running", NOW)
-        await store.commit(Change(None, a_call(call_id), (told(call_id),), ((None, operation),)))
+        await store.commit(Change(None, make_call(call_id), (told(call_id),), ((None, operation),)))
     for call_id in ids:
         assert {event.kind for event in await store.list_events(call_id)} == {"firstSeen", call_id}
         assert [operation.call_id for operation in await store.list_operations(call_id)] == [call_id]
 
 
 async def test_a_shard_gives_its_own_active_calls_only(store: CallStore) -> None:
-    calls = [a_call(f"call-{number}") for number in range(40)]
-    await create(store, *calls, ended(a_call("over")))
+    calls = [make_call(f"call-{number}") for number in range(40)]
+    await create(store, *calls, ended(make_call("over")))
     for shard in range(SHARDS):
         found = await leases(store, shard)
         assert {lease.call_id for lease in found} == {call.id for call in calls if shard_of(call.id) == shard}
@@ -326,7 +326,7 @@ async def test_a_shard_gives_its_own_active_calls_only(store: CallStore) -> None
 
 async def test_calls_that_end_during_a_scan_do_not_disturb_it(store: CallStore) -> None:
     ids = some_ids(5, 6)
-    await create(store, *map(a_call, ids))
+    await create(store, *map(make_call, ids))
     seen = []
     async for lease in store.scan(5):
         assert isinstance(lease, Lease)
@@ -340,7 +340,7 @@ async def test_calls_that_end_during_a_scan_do_not_disturb_it(store: CallStore) 
 
 async def test_300_calls_of_one_shard_are_scanned_and_listed(store: CallStore) -> None:
     ids = some_ids(5, 300)
-    await create(store, *map(a_call, ids))
+    await create(store, *map(make_call, ids))
     assert [lease.call_id for lease in await leases(store, 5)] == ids
     assert [[call.id for call in page] for page in await listed(store, Status.ACTIVE, 200)] == [ids[:200], ids[200:]]
 
@@ -348,7 +348,7 @@ async def test_300_calls_of_one_shard_are_scanned_and_listed(store: CallStore) -
 @pytest.mark.parametrize("limit", [1, 7, 60, 61], ids=lambda limit: f"{limit} of 60 a page")
 async def test_active_calls_of_all_shards_are_listed_by_id_whatever_the_page(store: CallStore, limit: int) -> None:
     ids = [f"call-{number:02}" for number in range(55)] + [ODD, "\uff5e-after", "\U0001f600-astral", "é", "Z"]
-    await create(store, *map(a_call, ids))
+    await create(store, *map(make_call, ids))
     pages = await listed(store, Status.ACTIVE, limit)
     expected = sorted(ids, key=lambda call_id: call_id.encode("utf-16-be"))
     assert [call.id for page in pages for call in page] == expected
@@ -359,20 +359,20 @@ async def test_active_calls_of_all_shards_are_listed_by_id_whatever_the_page(sto
 @pytest.mark.parametrize("limit", [3, 100], ids=lambda limit: f"{limit} of 40 a page")
 async def test_ended_calls_are_listed_newest_first_and_ties_by_id(store: CallStore, limit: int) -> None:
     ends = {f"call-{number:02}": NOW + (number // 4 % 5) * SECOND / 1_000_000 for number in range(40)}
-    await create(store, *(ended(a_call(call_id), at) for call_id, at in ends.items()))
+    await create(store, *(ended(make_call(call_id), at) for call_id, at in ends.items()))
     found = [call for page in await listed(store, Status.ENDED, limit) for call in page]
     assert [call.id for call in found] == sorted(ends, key=lambda call_id: (NOW - ends[call_id], call_id))
-    assert found[0] == ended(a_call(found[0].id), ends[found[0].id])
+    assert found[0] == ended(make_call(found[0].id), ends[found[0].id])
 
 
 async def test_a_change_of_an_ended_call_shows_in_the_list_once_even_if_its_end_moves(store: CallStore) -> None:
-    await create(store, ended(a_call()), ended(a_call("other"), NOW + SECOND))
-    richer = ended(a_call(more="1"))
+    await create(store, ended(make_call()), ended(make_call("other"), NOW + SECOND))
+    richer = ended(make_call(more="1"))
     await store.commit(Change(await read(store), richer))
-    assert await listed(store, Status.ENDED) == [[ended(a_call("other"), NOW + SECOND), richer]]
-    moved = ended(a_call(more="1"), NOW + 2 * SECOND)
+    assert await listed(store, Status.ENDED) == [[ended(make_call("other"), NOW + SECOND), richer]]
+    moved = ended(make_call(more="1"), NOW + 2 * SECOND)
     await store.commit(Change(await read(store), moved))
-    assert await listed(store, Status.ENDED) == [[moved, ended(a_call("other"), NOW + SECOND)]]
+    assert await listed(store, Status.ENDED) == [[moved, ended(make_call("other"), NOW + SECOND)]]
 
 
 def of(tenant: str) -> Scope:
@@ -381,8 +381,8 @@ def of(tenant: str) -> Scope:
 
 async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
     ours, theirs = "o'urs = 1 or 2", "theirs"
-    await create(store, *(a_call(f"call-{n:02}", tenant=ours if n % 5 == 0 else theirs) for n in range(40)))
-    await create(store, ended(a_call("over", tenant=ours)))
+    await create(store, *(make_call(f"call-{n:02}", tenant=ours if n % 5 == 0 else theirs) for n in range(40)))
+    await create(store, ended(make_call("over", tenant=ours)))
     pages = await listed(store, Status.ACTIVE, 3, scope=of(ours))
     assert [[call.id for call in page] for page in pages] == [
         ["call-00", "call-05", "call-10"],
@@ -395,8 +395,8 @@ async def test_a_list_can_be_of_one_tenant(store: CallStore) -> None:
 
 async def test_calls_of_several_tenants_are_listed_together(store: CallStore) -> None:
     tenants = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
-    await create(store, *(a_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
-    await create(store, a_call("another", tenant=str(uuid4())))
+    await create(store, *(make_call(f"call-{place}", tenant=tenant) for place, tenant in enumerate(tenants)))
+    await create(store, make_call("another", tenant=str(uuid4())))
     scope = Scope(frozenset(tenants))
     page = await store.list_calls(Status.ACTIVE, scope, limit=7)
     following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
@@ -414,8 +414,8 @@ async def test_a_list_can_be_of_some_apps_and_of_calls_without_one(
     store: CallStore, status: Status, apps: tuple[str | None, ...]
 ) -> None:
     owners = ["ours", "theirs", NAMELESS, "another's"]
-    calls = [replace(a_call(f"call-{n:02}"), app_id=owners[n % len(owners)]) for n in range(4 * 16)]
-    elsewhere = replace(a_call("elsewhere", tenant="theirs"), app_id="ours")
+    calls = [replace(make_call(f"call-{n:02}"), app_id=owners[n % len(owners)]) for n in range(4 * 16)]
+    elsewhere = replace(make_call("elsewhere", tenant="theirs"), app_id="ours")
     every = [call if status is Status.ACTIVE else ended(call) for call in (*calls, elsewhere)]
     await create(store, *every)
     for scope in (Scope(apps=frozenset(apps)), Scope(frozenset({TENANT}), frozenset(apps))):
@@ -427,13 +427,13 @@ async def test_a_list_can_be_of_some_apps_and_of_calls_without_one(
 
 async def test_a_list_of_as_many_tenants_and_apps_as_a_caller_may_have_is_not_too_much_to_ask(store: CallStore) -> None:
     some = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
-    await create(store, replace(a_call(tenant=some[0]), app_id=some[5]))
+    await create(store, replace(make_call(tenant=some[0]), app_id=some[5]))
     for scope in (Scope(frozenset(some[:5]), frozenset(some[5:])), Scope(apps=frozenset(some))):
         assert len((await store.list_calls(Status.ACTIVE, scope)).calls) == 1
 
 
 async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> None:
-    await create(store, *(replace(a_call(call_id), app_id="ours") for call_id in "abc"))
+    await create(store, *(replace(make_call(call_id), app_id="ours") for call_id in "abc"))
     ours = Scope(apps=frozenset({"ours"}))
     page = await store.list_calls(Status.ACTIVE, ours, limit=2)
     following = await store.list_calls(Status.ACTIVE, ours, continuation=page.continuation)
@@ -444,7 +444,7 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
 
 
 async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(store: CallStore) -> None:
-    await create(store, a_call())
+    await create(store, make_call())
     assert await store.get_idempotency_record("call", "name") is None
     claim = IdempotencyRecord("fingerprint", NOW, claim_id="ours")
     await store.claim_idempotency_key("call", "name", claim, None)
@@ -476,7 +476,7 @@ async def test_a_key_is_taken_by_one_and_its_answer_kept_until_it_is_given_back(
 
 
 async def test_keys_go_with_their_call(store: CallStore) -> None:
-    await create(store, ended(a_call()), a_call("call-2"))
+    await create(store, ended(make_call()), make_call("call-2"))
     for call_id in ("call", "call-2"):
         await store.claim_idempotency_key(call_id, "name", IdempotencyRecord("fingerprint", NOW), None)
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
@@ -491,14 +491,14 @@ async def test_the_secret_is_made_once_for_all(store: CallStore) -> None:
 
 
 async def test_a_full_last_page_has_no_continuation(store: CallStore) -> None:
-    await create(store, a_call("a"), a_call("b"))
+    await create(store, make_call("a"), make_call("b"))
     assert (await store.list_calls(Status.ACTIVE, limit=2)).continuation is None
 
 
 async def test_a_call_that_ends_between_two_pages_hides_no_other(store: CallStore) -> None:
-    await create(store, *map(a_call, "abcd"))
+    await create(store, *map(make_call, "abcd"))
     first = await store.list_calls(Status.ACTIVE, limit=2)
-    await store.commit(Change(await read(store, "b"), ended(a_call("b"))))
+    await store.commit(Change(await read(store, "b"), ended(make_call("b"))))
     second = await store.list_calls(Status.ACTIVE, limit=2, continuation=first.continuation)
     assert [call.id for call in second.calls] == ["c", "d"]
 
@@ -546,7 +546,7 @@ async def test_the_watermark_of_the_sweep_that_began_last_stands_whichever_was_w
 async def test_a_scan_tells_progress_and_watermark_before_the_leases(store: CallStore) -> None:
     watermark = Watermark(NOW, NOW + SECOND, 1, 2, 3, frozenset({"a"}))
     progress = Progress(NOW + SECOND, NOW, (NOW, NOW - SECOND, "call-1"), 1, 2, 3, frozenset({"a", "b"}))
-    call = a_call(some_ids(4, 1)[0])
+    call = make_call(some_ids(4, 1)[0])
     await create(store, call)
     await store.put_progress(4, progress)
     await store.put_watermark(4, watermark)
@@ -580,22 +580,22 @@ async def test_the_last_switch_stands(store: CallStore) -> None:
 
 async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallStore) -> None:
     operations = tuple((None, Operation(f"o-{number}", "call", "record", "completed", NOW)) for number in range(60))
-    await store.commit(Change(None, a_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
-    await store.commit(Change(await read(store), ended(a_call()), tuple(told("more", n=str(n)) for n in range(60))))
+    await store.commit(Change(None, make_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
+    await store.commit(Change(await read(store), ended(make_call()), tuple(told("more", n=str(n)) for n in range(60))))
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await store.get("call") is None
     assert await store.list_events("call") == []
     assert await store.list_operations("call") == []
     assert await where(store, "call") == []
-    await create(store, a_call())
+    await create(store, make_call())
     assert await where(store, "call") == [Status.ACTIVE]
 
 
 async def test_purging_goes_by_the_end_to_the_microsecond_and_spares_active_calls(store: CallStore) -> None:
     at, just_before, old = some_ids(2, 3)
-    alive = a_call("alive", at=NOW - 9_999 * SECOND)
-    await create(store, ended(a_call(at)), ended(a_call(just_before), NOW - SECOND / 1_000_000), alive)
-    await create(store, ended(a_call(old, at=NOW - 99 * SECOND), NOW - 99 * SECOND))
+    alive = make_call("alive", at=NOW - 9_999 * SECOND)
+    await create(store, ended(make_call(at)), ended(make_call(just_before), NOW - SECOND / 1_000_000), alive)
+    await create(store, ended(make_call(old, at=NOW - 99 * SECOND), NOW - 99 * SECOND))
     assert sum([await store.purge(shard, NOW, 10) for shard in range(SHARDS)]) == 2
     assert await where(store, at) == [Status.ENDED]
     assert await where(store, "alive") == [Status.ACTIVE]
@@ -605,7 +605,7 @@ async def test_purging_goes_by_the_end_to_the_microsecond_and_spares_active_call
 
 async def test_purging_is_bounded_and_takes_the_oldest_first(store: CallStore) -> None:
     ids = some_ids(9, 7)
-    await create(store, *(ended(a_call(call_id), NOW + n * SECOND) for n, call_id in enumerate(ids)))
+    await create(store, *(ended(make_call(call_id), NOW + n * SECOND) for n, call_id in enumerate(ids)))
     assert await store.purge(9, NOW + 99 * SECOND, 3) == 3
     assert [call.id for page in await listed(store, Status.ENDED) for call in page] == ids[:2:-1]
     assert await store.purge(9, NOW + 5 * SECOND, 100) == 2

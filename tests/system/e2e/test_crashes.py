@@ -1,4 +1,4 @@
-"""The host is killed at the worst moments, and started again on the same storage: nothing is lost."""
+"""The host is killed in the middle of its work, and started again on the same storage: nothing is lost."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def world(_world: World) -> Iterator[World]:
     _world.reset()
 
 
-def test_a_host_killed_in_the_middle_of_a_sweep_loses_no_call_and_no_exception(world: World) -> None:
+def test_a_host_killed_in_a_sweep_loses_no_call_and_no_failure(world: World) -> None:
     gone, failing = world.begin_and_register(shard=0), world.begin_and_register(shard=1)
     kept = [world.begin_and_register(shard=shard) for shard in range(2, 16)]
     world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls([gone, failing, *kept])))
@@ -60,7 +60,7 @@ def test_a_host_killed_in_the_middle_of_a_sweep_loses_no_call_and_no_exception(w
         assert not call.over
 
 
-def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world: World) -> None:
+def test_a_host_killed_in_a_hang_up_still_learns_of_the_end(world: World) -> None:
     told, untold = world.begin_and_register(), world.begin_and_register()
     world.set_delivery(callId=told, attempts=10, retrySeconds=REAL_SECOND)
     world.set_delivery(callId=untold, loss=1)
@@ -77,9 +77,8 @@ def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world
     _age_the_claim(world, told)
     assert _asked_again(world, f"/calls/{told}/hangup")[0] in {200, 202}  # it does no harm to do it again
 
-    world.wait_until(
-        lambda: world.ended_with(told) == (200, 5001)
-    )  # a sweep's 404 may come first, and is enriched then
+    # A sweep may get a 404 before the notification arrives, which then adds the codes.
+    world.wait_until(lambda: world.ended_with(told) == (200, 5001))
     world.wait_until(lambda: world.termination(untold))
     end = world.termination(untold)
     assert end is not None
@@ -87,7 +86,7 @@ def test_a_host_killed_while_graph_hangs_up_learns_of_the_end_all_the_same(world
     assert end.reason
 
 
-def test_a_host_killed_before_it_wrote_down_a_recording_knows_it_from_its_notification(world: World) -> None:
+def test_a_host_killed_before_it_stores_a_recording_learns_of_it(world: World) -> None:
     call_id = world.begin_and_register()
     world.set_delivery(callId=call_id, attempts=10, retrySeconds=REAL_SECOND)
     slow = world.fault(operation="recordResponse", delaySeconds=0.5 * REAL_SECOND)
@@ -109,7 +108,7 @@ def test_a_host_killed_before_it_wrote_down_a_recording_knows_it_from_its_notifi
     assert [one.id for one in world.operations(call_id)] == [one.id for one in world.simulated_call(call_id).operations]
 
 
-def test_a_host_killed_in_the_middle_of_a_body_is_sent_it_again_and_makes_it_whole(world: World) -> None:
+def test_a_host_killed_in_a_body_stores_the_rest_when_it_is_resent(world: World) -> None:
     calls = [world.begin_and_register() for _ in range(50)]
     world.set_delivery(batch=50, batchSeconds=100 * REAL_SECOND, attempts=10, retrySeconds=3 * REAL_SECOND)
     for call_id in calls:
@@ -128,7 +127,7 @@ def test_a_host_killed_in_the_middle_of_a_body_is_sent_it_again_and_makes_it_who
 
 
 def _ended_on_record(world: World) -> set[str]:
-    """The ended calls, read from the table itself: nobody else could tell of them now."""
+    """Return the ended calls, read from the table, because no host runs."""
     with TableClient.from_connection_string(world.stack.storage.connection_string, "calls") as table:
         rows = table.query_entities("RowKey ge 'ended|' and RowKey lt 'ended}'", select=["RowKey"])
         return {str(row["RowKey"]).removeprefix("ended|") for row in rows}
@@ -148,13 +147,13 @@ def _without_an_answer(world: World, path: str) -> bool:
 
 
 def _asked_again(world: World, path: str) -> tuple[int, str]:
-    """What a bot gets that heard nothing and asks again with its key: the status, and the type of a problem."""
+    """Repeat a request with its key, and return the status and the type of the problem."""
     answer = world.request("POST", path, {}, once=path)
     return answer.status_code, str(answer.json().get("type")).rpartition(":")[2]
 
 
 def _age_the_claim(world: World, call_id: str) -> None:
-    """Make the key as old as if the time had passed in which whoever has it could still be at work."""
+    """Age the idempotency record until the time is over in which its first request could still be in progress."""
     with TableClient.from_connection_string(world.stack.storage.connection_string, "calls") as table:
         (row,) = table.query_entities(f"RowKey gt 'idempotency|{call_id}|' and RowKey lt 'idempotency|{call_id}}}'")
         row["beganAt"] -= IN_PROGRESS_TIMEOUT

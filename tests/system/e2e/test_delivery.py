@@ -1,4 +1,4 @@
-"""Notifications that are doubled, late, out of order or lost, by the dozen: every end gets its reason, and stays."""
+"""Dozens of notifications are doubled, late, out of order or lost: each end gets a reason, and stays."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_every_end_gets_a_reason_and_none_is_undone_whatever_becomes_of_the_notifications(world: World) -> None:
+def test_each_end_gets_a_reason_and_none_is_undone(world: World) -> None:
     world.set_delivery(loss=0.2, duplicate=0.5, reorder=0.5, reorderSeconds=5 * MINUTE, delaySeconds=30, batch=4)
     calls = [world.begin_and_register() for _ in range(30)]
     ended = dict(zip(calls[:20], 4 * ENDS, strict=False))
@@ -40,7 +40,7 @@ def test_every_end_gets_a_reason_and_none_is_undone_whatever_becomes_of_the_noti
     assert 0 < sum(world.simulated_call(call_id).notifications[-1].lost for call_id in ended) < len(ended)
 
     ends = [world.termination(call_id) for call_id in ended]
-    for call_id in ended:  # an old word comes once more, and changes nothing
+    for call_id in ended:  # an old notification arrives again, and changes nothing
         for notification in world.simulated_call(call_id).notifications[:-1]:
             world.control("POST", f"/calls/{call_id}/notify", {"notificationId": notification.id})
     world.wait_until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
@@ -53,5 +53,5 @@ def test_every_end_gets_a_reason_and_none_is_undone_whatever_becomes_of_the_noti
 
 
 def _on_the_way(world: World, call_id: str) -> bool:
-    """Whether a notification that is not lost has not been taken yet."""
+    """Return True if a notification that is not lost is not accepted yet."""
     return any(not one.lost and not one.acknowledged for one in world.simulated_call(call_id).notifications)

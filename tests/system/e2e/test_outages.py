@@ -1,4 +1,4 @@
-"""Storage or Graph is away for a while: what was acknowledged is kept, what was not is made good."""
+"""Storage or Graph is away for a while: what was acknowledged is kept, and the rest is repeated."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from soak.real.world import Attempt, World, running
 
 pytestmark = pytest.mark.timeout(180)
 
-SPEED = 60  # a lease is 45 s: the outage of storage lasts as long as the SDK's own patience, which is not sped up
+SPEED = 60  # a lease is 45 s: an outage of storage lasts as long as the SDK's timeout, which is real time
 REAL_SECOND = SPEED  # in simulated seconds
 
 
@@ -21,7 +21,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_while_storage_is_away_nothing_is_acknowledged_and_afterwards_nothing_is_missing(world: World) -> None:
+def test_an_outage_of_storage_loses_nothing_and_acknowledges_nothing(world: World) -> None:
     ending, kept = [world.begin_and_register() for _ in range(4)], [world.begin_and_register() for _ in range(8)]
     world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(kept)))
     world.set_delivery(attempts=10, retrySeconds=2 * REAL_SECOND)
@@ -45,7 +45,7 @@ def test_while_storage_is_away_nothing_is_acknowledged_and_afterwards_nothing_is
         assert call.keep_alive_times[-1] > back
 
 
-def test_while_graph_is_away_calls_are_tried_again_and_none_is_lost(world: World) -> None:
+def test_calls_are_retried_during_an_outage_of_graph(world: World) -> None:
     calls = [world.begin_and_register() for _ in range(10)]
     world.fault(operation="keepAlive", dropConnection=True, probability=0.3)
     world.fault(operation="keepAlive", status=503)
@@ -58,7 +58,7 @@ def test_while_graph_is_away_calls_are_tried_again_and_none_is_lost(world: World
 
 
 def _notify(world: World, call_id: str) -> httpx.Response:
-    """A notification of Graph's, with the webhook's answer to it."""
+    """Send a notification as Graph does, and return the webhook's response."""
     wanted = {"kind": "notification", "appId": APP_ID, "tenantId": world.tenant}
     token = world.control("POST", "/tokens", wanted).json()["token"]
     item = {

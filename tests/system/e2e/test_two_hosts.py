@@ -1,4 +1,4 @@
-"""Two hosts on one storage, whose timers both fire (Azure would fire one): what one does the other need not, or may."""
+"""Two hosts on one storage. Both timers fire, though Azure fires one: work done twice does no harm."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ def _world() -> Iterator[World]:
         world.stack.add_host()
         yield world
         for host in world.stack.hosts:
-            host.child.kill()  # quicker than asking both politely
+            host.child.kill()  # faster than a clean stop
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def world(_world: World) -> Iterator[World]:
     _world.reset()
 
 
-def test_both_sweep_and_both_take_notifications_and_every_end_is_told_once(world: World) -> None:
+def test_both_hosts_sweep_and_each_end_is_recorded_once(world: World) -> None:
     calls = [world.begin(host=number % 2) for number in range(40)]
     for number, call_id in enumerate(calls):
         assert world.request("PUT", f"/calls/{call_id}", {"tenantId": world.tenant}, host=1 - number % 2).is_success
@@ -43,14 +43,14 @@ def test_both_sweep_and_both_take_notifications_and_every_end_is_told_once(world
     world.wait_until(lambda: all(world.ended_with(call_id) == (200, 5010) for call_id in calls[:20]))
 
     _are_renewed(world, calls[20:], since)
-    for call_id in calls[:20]:  # one line, or none where the notification came before any sweep found the end
+    for call_id in calls[:20]:  # one event, or none if the notification came before a sweep
         assert [event.kind for event in world.events(call_id)].count("ended") <= 1
     listed = [call["id"] for call in world.request_ok("GET", "/calls?status=ended&limit=100").json()["value"]]
     assert sorted(set(listed)) == sorted(listed)
     assert set(calls[:20]) == set(calls) & set(listed)
 
 
-def test_one_killed_with_dozens_of_keep_alives_under_way_costs_no_call(world: World) -> None:
+def test_a_host_killed_with_many_keep_alives_in_flight_loses_no_call(world: World) -> None:
     calls = [world.begin(host=1) for _ in range(120)]
     world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     slow = world.fault(operation="keepAlive", delaySeconds=REAL_SECOND)
@@ -62,7 +62,7 @@ def test_one_killed_with_dozens_of_keep_alives_under_way_costs_no_call(world: Wo
     _are_renewed(world, calls, at)
 
 
-def test_storage_stopped_in_mid_sweep_and_started_again_costs_no_call(world: World) -> None:
+def test_a_restart_of_storage_in_a_sweep_loses_no_call(world: World) -> None:
     ending, *calls = [world.begin() for _ in range(50)]
     world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     slow = world.fault(operation="keepAlive", delaySeconds=0.3 * REAL_SECOND)
@@ -75,7 +75,7 @@ def test_storage_stopped_in_mid_sweep_and_started_again_costs_no_call(world: Wor
     world.wait_until(lambda: world.termination(ending))
 
 
-def test_graph_away_for_a_third_of_a_lease_costs_no_call(world: World) -> None:
+def test_graph_away_for_a_third_of_a_lease_loses_no_call(world: World) -> None:
     calls = [world.begin() for _ in range(20)]
     world.wait_until(lambda: all(call.keep_alives for call in world.simulated_calls(calls)))
     away = world.fault(status=503)
@@ -87,7 +87,7 @@ def test_graph_away_for_a_third_of_a_lease_costs_no_call(world: World) -> None:
 
 
 def _are_renewed(world: World, calls: list[str], since: datetime | None = None) -> None:
-    """Wait until each was renewed after that, or from now on; none may be over."""
+    """Wait until each call was renewed after `since`, or after now. None may end."""
     begun = since or world.simulated_now()
 
     def renewed() -> bool:

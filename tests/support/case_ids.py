@@ -1,25 +1,9 @@
-"""The rule that each parametrized case has a readable id, and the files that do not keep it yet."""
+"""The rule that each parametrized case has a readable id."""
 
 import re
 from collections.abc import Mapping
 from enum import Enum
 
-# Remove a file as soon as its ids are readable, and the list when it is empty.
-UNREADABLE_LEFT = """
-    tests/bench/test_bench.py tests/doctor/test_command_line.py tests/doctor/test_parts.py
-    tests/functions/test_authorization.py tests/functions/test_hangup.py tests/functions/test_health.py
-    tests/functions/test_idempotency.py tests/functions/test_record.py tests/functions/test_register.py
-    tests/functions/test_webhook.py tests/local/test_audit.py tests/local/test_command_lines.py
-    tests/local/test_host_http.py tests/local/test_host_process.py tests/release/test_bicep_scripts.py
-    tests/release/test_cost.py tests/release/test_proof.py tests/release/test_push.py tests/release/test_scripts.py
-    tests/release/test_wheel_check.py tests/shared/api/test_idempotency.py tests/shared/auth/test_token_kinds.py
-    tests/shared/auth/test_tokens.py tests/shared/config/test_apps.py tests/shared/config/test_settings.py
-    tests/shared/domain/test_lifecycle.py tests/shared/domain/test_notifications.py
-    tests/shared/domain/test_termination.py tests/shared/graph/test_client.py tests/shared/graph/test_recording.py
-    tests/shared/graph/test_token_cache.py tests/shared/keeping/test_keeper.py tests/shared/storage/test_store.py
-    tests/shared/storage/test_table_store.py tests/shared/storage/test_wakeup_queue.py tests/shared/test_ids.py
-    tests/shared/test_services.py tests/shared/test_telemetry.py tests/soak/test_real_judge.py
-"""
 READABLE = str | int | float | complex | Enum | type | None  # pytest writes these values into the id
 
 

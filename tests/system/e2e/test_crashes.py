@@ -148,13 +148,13 @@ def _without_an_answer(world: World, path: str) -> bool:
 
 
 def _asked_again(world: World, path: str) -> tuple[int, str]:
-    """What a bot gets that heard nothing and asks again with its key: the status, and the type of a problem."""
+    """Repeat a request with its key, as a bot does that got no answer. Return the status and the type of a problem."""
     answer = world.request("POST", path, {}, once=path)
     return answer.status_code, str(answer.json().get("type")).rpartition(":")[2]
 
 
 def _age_the_claim(world: World, call_id: str) -> None:
-    """Make the key as old as if the time had passed in which whoever has it could still be at work."""
+    """Make the claim of the key older than `IN_PROGRESS_TIMEOUT`, so that another request may have the key."""
     with TableClient.from_connection_string(world.stack.storage.connection_string, "calls") as table:
         (row,) = table.query_entities(f"RowKey gt 'idempotency|{call_id}|' and RowKey lt 'idempotency|{call_id}}}'")
         row["beganAt"] -= IN_PROGRESS_TIMEOUT

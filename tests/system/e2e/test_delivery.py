@@ -53,5 +53,5 @@ def test_every_end_gets_a_reason_and_none_is_undone_whatever_becomes_of_the_noti
 
 
 def _on_the_way(world: World, call_id: str) -> bool:
-    """Whether a notification that is not lost has not been taken yet."""
+    """True if a notification that is not lost is not acknowledged yet."""
     return any(not one.lost and not one.acknowledged for one in world.simulated_call(call_id).notifications)

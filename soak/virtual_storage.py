@@ -27,7 +27,7 @@ _PAGE_ENDS = 0.02  # odds that a page of a scan ends after a row
 
 @dataclass(frozen=True, slots=True)
 class CallWrite:
-    """The part of a transaction that is about one call: the call, its status before (None: it had no row), and its new events."""
+    """A transaction's write of a call: the call, its status before (None: it had no row), and its new events."""
 
     call: Call
     before: Status | None

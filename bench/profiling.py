@@ -1,4 +1,4 @@
-"""Where CPU time goes: in a sweep, in each layer around a keepAlive, in a notification."""
+"""Profiles of CPU time: in a sweep, in each layer around a keepAlive, in a notification."""
 
 from collections.abc import Mapping
 from typing import cast

@@ -24,7 +24,7 @@ MAX_RETRY_AFTER = 300.0
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """How often a fault comes, how long it lasts and how it shows.
+    """The frequency, duration and modes of one kind of fault.
 
     Parameters
     ----------

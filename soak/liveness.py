@@ -5,6 +5,7 @@ It does not use what the keeper did. Otherwise a keeper without a wake-up would 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from soak.fault_schedule import MAX_KILL_DELAY, MAX_REDELIVERY, MAX_RETRY_AFTER, TENANTS, TICK, FaultSchedule
 from soak.intervals import MINUTE, Interval, Intervals, extended, gaps, union
@@ -49,58 +50,85 @@ class RenewalPath:
     tail: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Outages:
+    """The times in which faults block each part of the service.
+
+    Parameters
+    ----------
+    tables
+        Tables do not answer.
+    delivery
+        The queue does not answer or does not deliver.
+    sending
+        As `delivery`, and the queue loses what is sent.
+    retries
+        As `sending`, and so long after a loss as a lost retry may have been due.
+    lost_messages
+        The queue loses messages.
+    timer_process, timer
+        The timer or its process does not run; and its sweeps do nothing, if they leave their work to the queue.
+    http, requests
+        The process of the requests is dead; and no requests come.
+    """
+
+    tables: Intervals
+    delivery: Intervals
+    sending: Intervals
+    retries: Intervals
+    lost_messages: Intervals
+    timer_process: Intervals
+    timer: Intervals
+    http: Intervals
+    requests: Intervals
+
+    @classmethod
+    def of(cls, schedule: FaultSchedule) -> Self:
+        """Return the outages of a fault schedule."""
+        delivery = union(
+            (fault for fault in schedule.storage if fault.target in {"queues", "both"}),
+            schedule.queue_stalls,
+            _kills(schedule, "queue", MAX_REDELIVERY),
+        )
+        sending = union(delivery, schedule.queue_loses)
+        timer_process = union(schedule.timer_paused, _kills(schedule, "timer", 0))
+        http = union(_kills(schedule, "http", 0))
+        return cls(
+            tables=union(fault for fault in schedule.storage if fault.target in {"tables", "both"}),
+            delivery=delivery,
+            sending=sending,
+            retries=union(delivery, extended(schedule.queue_loses, after=MAX_RETRY_DELAY)),
+            lost_messages=schedule.queue_loses,
+            timer_process=timer_process,
+            # In a fan-out the timer leaves its work to the queue, except stale shards.
+            timer=union(timer_process, sending) if _fans_out(schedule) else timer_process,
+            http=http,
+            requests=union(schedule.no_requests, http),
+        )
+
+    @property
+    def first_report(self) -> Intervals:
+        """No first report of a call gets in, or its message is not handled."""
+        return union(self.sending, self.http)
+
+
 class LivenessCondition:
     """The condition for one run."""
 
     def __init__(self, schedule: FaultSchedule) -> None:
+        outages = _Outages.of(schedule)
         self.skew = 2 * schedule.profile.max_clock_offset  # between two clocks
         self.fresh = SWEEP_FRESH_FOR + self.skew  # a tick skips a shard whose last sweep seems so recent
         self._slot_seconds = schedule.profile.graph_latency / min(schedule.profile.concurrency)
-        tables = [fault for fault in schedule.storage if fault.target in {"tables", "both"}]
-        queue = [
-            *[fault for fault in schedule.storage if fault.target in {"queues", "both"}],
-            *schedule.queue_stalls,
-            *_kills(schedule, "queue", MAX_REDELIVERY),
-        ]
-        loses = list(schedule.queue_loses)
-        sending = union(queue, loses)
-        timer_alone = timer = union(schedule.timer_paused, _kills(schedule, "timer", 0))
-        fans_out = schedule.profile.fan_out_threshold < schedule.profile.calls
-        if fans_out:  # the timer leaves its work to the queue, except stale shards
-            timer = union(timer, sending)
-        requests = union(sending, schedule.no_requests, _kills(schedule, "http", 0))
-        retried = union(queue, extended(loses, after=MAX_RETRY_DELAY))
-        timer_and_retries = union(timer, retried)
-        by_timer, retries = TICK + self.fresh + SWEEP_DONE, MAX_RETRY_PAUSE + RETRY_SPREAD
-        by_watchdog = STALE_AFTER + self.skew + MESSAGE_DONE
-        by_requests = STALE_AFTER + self.skew + REQUEST_CHECKS_ALL
-        repairs = ((union(tables, timer, queue), by_timer), (union(tables, requests), by_requests))
-        no_watchdog = list(_watchdog_lost(loses, repairs, schedule.seconds))
         self.has_queue_faults = bool(schedule.storage.all or schedule.queue_stalls.all)
-        self.timer = timer
-        self.queue = sending
-        self.paths: tuple[RenewalPath, ...] = (
-            RenewalPath("timer", timer, by_timer, by_timer),
-            RenewalPath("timer and retries", timer_and_retries, TICK + self.fresh + SWEEP_TRIED, retries),
-            RenewalPath("watchdog", union(retried, no_watchdog), by_watchdog, retries),
-            RenewalPath("requests", union(requests, retried), by_requests, retries),
-        )
-        if fans_out:
-            alone = STALE_AFTER + self.skew + TICK + SWEEP_DONE
-            self.paths += (RenewalPath("timer alone", timer_alone, alone, alone),)
-        no_requests = union(schedule.no_requests, _kills(schedule, "http", 0))
-        alone = STALE_AFTER + QUEUE_STALL_AFTER + self.skew + REQUEST_CHECKS_ALL + SWEEP_DONE
-        self.paths += (RenewalPath("requests alone", no_requests, alone, alone),)
-        no_http = union(_kills(schedule, "http", 0))
-        if schedule.has_scheduler:
-            self.paths += (RenewalPath("scheduler", no_http, TICK + SWEEP_DONE, TICK + SWEEP_DONE),)
-        no_report = union(sending, no_http)
+        self.timer, self.queue = outages.timer, outages.sending
+        self.paths = tuple(_renewal_paths(schedule, outages, self.skew))
         self.first_paths: tuple[RenewalPath, ...] = (
-            RenewalPath("registration", no_http, MINUTE, MINUTE),
-            RenewalPath("first report without a start", no_report, MESSAGE_DONE, MESSAGE_DONE),
+            RenewalPath("registration", outages.http, MINUTE, MINUTE),
+            RenewalPath("first report without a start", outages.first_report, MESSAGE_DONE, MESSAGE_DONE),
         )
         self._no_answers = {
-            tenant: union(tables, map(_with_wait, schedule.graph), map(_with_wait, schedule.tenant[tenant]))
+            tenant: union(outages.tables, map(_with_wait, schedule.graph), map(_with_wait, schedule.tenant[tenant]))
             for tenant in TENANTS
         }
 
@@ -172,6 +200,36 @@ class LivenessCondition:
         return False
 
 
+def _renewal_paths(schedule: FaultSchedule, outages: _Outages, skew: float) -> Iterator[RenewalPath]:
+    """Yield the ways in which a call is renewed under this schedule, in the order of docs/reliability.md."""
+    by_timer = TICK + SWEEP_FRESH_FOR + skew + SWEEP_DONE
+    by_timer_and_retries = TICK + SWEEP_FRESH_FOR + skew + SWEEP_TRIED
+    by_watchdog = STALE_AFTER + skew + MESSAGE_DONE
+    by_requests = STALE_AFTER + skew + REQUEST_CHECKS_ALL
+    by_retries = MAX_RETRY_PAUSE + RETRY_SPREAD
+    requests = union(outages.requests, outages.sending)
+    repairs = (
+        (union(outages.tables, outages.timer, outages.delivery), by_timer),
+        (union(outages.tables, requests), by_requests),
+    )
+    no_watchdog = _watchdog_lost(outages.lost_messages, repairs, schedule.seconds)
+    yield RenewalPath("timer", outages.timer, by_timer, by_timer)
+    yield RenewalPath("timer and retries", union(outages.timer, outages.retries), by_timer_and_retries, by_retries)
+    yield RenewalPath("watchdog", union(outages.retries, no_watchdog), by_watchdog, by_retries)
+    yield RenewalPath("requests", union(requests, outages.retries), by_requests, by_retries)
+    if _fans_out(schedule):
+        alone = STALE_AFTER + skew + TICK + SWEEP_DONE
+        yield RenewalPath("timer alone", outages.timer_process, alone, alone)
+    alone = STALE_AFTER + QUEUE_STALL_AFTER + skew + REQUEST_CHECKS_ALL + SWEEP_DONE
+    yield RenewalPath("requests alone", outages.requests, alone, alone)
+    if schedule.has_scheduler:
+        yield RenewalPath("scheduler", outages.http, TICK + SWEEP_DONE, TICK + SWEEP_DONE)
+
+
+def _fans_out(schedule: FaultSchedule) -> bool:
+    return schedule.profile.fan_out_threshold < schedule.profile.calls
+
+
 def _with_wait(fault: Interval) -> Interval:
     """Return the time of a fault of Graph, and the time for which its calls wait afterwards."""
     return Interval(
@@ -193,10 +251,10 @@ def _kills(schedule: FaultSchedule, group: str, after: float) -> list[Interval]:
 
 
 def _watchdog_lost(
-    loses: list[Interval], repairs: tuple[tuple[Intervals, float], ...], seconds: float
+    losses: Intervals, repairs: tuple[tuple[Intervals, float], ...], seconds: float
 ) -> Iterator[Interval]:
     """Yield the times from a possible loss of the watchdog until a sweep by another path must have sent another one."""
-    for loss in loses:
+    for loss in losses:
         ends = [
             open_from + window
             for blocked, window in repairs

@@ -18,7 +18,7 @@ class ProcessDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What all parts of a run share: event loop, fault schedule, random numbers, trace."""
+    """The objects that all parts of a run share: event loop, fault schedule, random numbers, trace."""
 
     loop: asyncio.AbstractEventLoop
     schedule: FaultSchedule

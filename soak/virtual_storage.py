@@ -27,7 +27,7 @@ _PAGE_ENDS = 0.02  # odds that a page of a scan ends after a row
 
 @dataclass(frozen=True, slots=True)
 class CallWrite:
-    """What a transaction wrote of a call: the call, its status before (None: it had no row), and its new events."""
+    """A transaction's write of a call: the call, its status before (None: it had no row), and its new events."""
 
     call: Call
     before: Status | None
@@ -129,7 +129,7 @@ def _row(write: Create | Replace | Put) -> Row:
 
 
 def trouble(schedule: FaultSchedule, part: str, now: float) -> Interval | None:
-    """What is wrong with the tables or the queues at the moment."""
+    """Return the current fault of the tables or the queues, or None."""
     span = schedule.storage.at(now)
     return span if span and span.target in {part, "both"} else None
 

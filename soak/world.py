@@ -67,7 +67,6 @@ class AppProcess(Process):
             store, graph, renewer, clock, plan.timing, queue=wakeups, records=records, apps=APPS
         )
         self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
-        self.clock = clock
 
 
 class World:

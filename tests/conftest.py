@@ -8,7 +8,7 @@ import pytest
 
 from local.stack.azurite import running
 from shared import telemetry
-from tests.support.case_ids import UNREADABLE_LEFT, unreadable_parts
+from tests.support.case_ids import unreadable_parts
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background makes them ignore Ctrl-C. The processes that tests interrupt would
@@ -41,14 +41,12 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def _check_ids(items: list[pytest.Item]) -> None:
-    left = UNREADABLE_LEFT.split()
     found = [
         f"{item.nodeid}: {', '.join(parts)}"
         for item in items
         if isinstance(item, pytest.Function)
         and hasattr(item, "callspec")
         and (parts := unreadable_parts(item.callspec.id, item.callspec.params))
-        and item.path.relative_to(item.config.rootpath).as_posix() not in left
     ]
     if found:
         raise pytest.UsageError("Give these cases an id, for example by pytest.param(..., id=...):", *found)

@@ -170,7 +170,7 @@ class OperationList(Model):
 
 
 class _CatalogueEntry(Model):
-    """What the catalogue says of an end."""
+    """The catalogue's entry of an end."""
 
     reason: str
     category: str

@@ -57,7 +57,7 @@ LOST_OPERATION = Explanation(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What Graph reported about an end: codes (as text if they are not numbers), older word, message."""
+    """Graph's report of an end: codes (as text if they are not numbers), older word, message."""
 
     code: int | str | None = None
     subcode: int | str | None = None
@@ -67,7 +67,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known about the call.
+    """The facts about the call that do not come with its end.
 
     `hung_up_by`: the requester of our hang-up that Graph accepted. `not_found_for`: the requester of our hang-up that
     Graph answered with 404. `by_notification`: a notification reported the end; otherwise Graph answered 404.

@@ -22,7 +22,7 @@ type Cell = str | bool | int | datetime | None
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
-    """How the values of one type are stored.
+    """The conversion of the values of one type to columns and back.
 
     `dump` gets a value that is not None; None as its result means that no column is written. `load` gets the row and
     the name of a column that exists, and raises `ValueError` if it cannot be read.

@@ -1,4 +1,4 @@
-"""What a write keeps of the row that it replaces: all that this version did not read, so did not change."""
+"""Columns and members that this version does not read: a write keeps them from the row that it replaces."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -24,7 +24,7 @@ type Begin = Callable[[Context], Iterator[str]]
 
 @dataclass
 class Context:
-    """What faults act on."""
+    """The world that faults act on, and their random numbers."""
 
     world: World
     random: Random

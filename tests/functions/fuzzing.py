@@ -1,4 +1,4 @@
-"""What every answer of a management route is held to, whatever was asked."""
+"""Checks that each answer of a management route passes, for any request."""
 
 from typing import Any
 
@@ -36,5 +36,5 @@ CHECKS = [
 
 
 def is_blank(value: object) -> bool:
-    """Whether nothing of a parameter gets into a query, so that the host leaves it out; of an object the keys do."""
+    """True if a query has nothing of a parameter, so that the host leaves it out. The keys of an object count."""
     return all(map(is_blank, value)) if isinstance(value, list | dict) else value in ("", None)

@@ -37,7 +37,7 @@ async def test_a_case_from_the_field_is_right(app: App, name: str) -> None:
 
 
 def found(seen: JsonValue, path: str) -> JsonValue:
-    """What stands at a path such as `operations.0.code`."""
+    """Return the value at a path, for example `operations.0.code`."""
 
     def step(value: Any, name: str) -> Any:  # noqa: ANN401 (JSON)
         return value[int(name)] if isinstance(value, list) else value[name]

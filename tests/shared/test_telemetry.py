@@ -1,4 +1,4 @@
-"""What is logged and counted: each kind once, with exactly its fields, and none that logging keeps for itself."""
+"""Log events and metrics: each kind once, with exactly its fields, and none that `logging` reserves."""
 
 import ast
 import logging
@@ -41,7 +41,7 @@ MEASUREMENTS = list(_measurements())
     [pytest.param(name, node, id=f"{name}-{place}") for place, name, node in MEASUREMENTS],
 )
 def test_a_metric_is_given_exactly_its_attributes(name: str, node: ast.Call) -> None:
-    """Type checkers see to events: each declares its fields as parameters."""
+    """Type checkers check events: each declares its fields as parameters."""
     assert {keyword.arg for keyword in node.keywords} == set(METRICS[name].attributes)
 
 
@@ -97,8 +97,9 @@ def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptur
             Termination(TerminationSource.NOTIFICATION, "why", "media", 499, 987654),
             ["call.ended", "termination.code.unknown"],
         ),
-        (Termination(TerminationSource.KEEP_ALIVE_NOT_FOUND, "nobody told", "unknown"), ["call.ended"]),
+        (Termination(TerminationSource.KEEP_ALIVE_NOT_FOUND, "no notification", "unknown"), ["call.ended"]),
     ],
+    ids=["known code", "unknown code", "no code"],
 )
 def test_an_end_is_told_and_an_unknown_code_beside_it(
     termination: Termination, told: list[str], caplog: pytest.LogCaptureFixture

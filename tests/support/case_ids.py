@@ -1,15 +1,9 @@
-"""The rule that each parametrized case has a readable id, and the files that do not keep it yet."""
+"""The rule that each parametrized case has a readable id."""
 
 import re
 from collections.abc import Mapping
 from enum import Enum
 
-# Remove a file as soon as its ids are readable, and the list when it is empty.
-UNREADABLE_LEFT = """
-    tests/shared/auth/test_token_kinds.py tests/shared/auth/test_tokens.py tests/shared/config/test_apps.py
-    tests/shared/config/test_settings.py tests/shared/domain/test_termination.py tests/shared/graph/test_client.py
-    tests/shared/graph/test_recording.py tests/shared/graph/test_token_cache.py tests/shared/test_telemetry.py
-"""
 READABLE = str | int | float | complex | Enum | type | None  # pytest writes these values into the id
 
 

@@ -123,7 +123,7 @@ class World:
             await self.advance(MINUTE)
 
     def keep_alives(self, *ids: str) -> list[int]:
-        """How many keepAlives each of these calls got; of all calls if none is named."""
+        """Return the number of keepAlives of each of these calls, or of all calls if none is named."""
         return [len(self.graph.calls[call_id].keep_alives) for call_id in ids or self.graph.calls]
 
     def retries(self) -> list[Renew]:

@@ -1,4 +1,4 @@
-"""What the tests of the store share: calls to write, ways to write them, and a table in which races can show."""
+"""Helpers of the store's tests: calls to write, ways to write them, and a table in which races can show."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from tools.bicep_check.value_types import (
 
 
 class Scope(Protocol):
-    """What a call needs of the scope that it stands in: `inference.Scope`, which infers calls by this module."""
+    """The part of `inference.Scope` that calls need. `inference` imports this module, so it cannot be imported here."""
 
     @property
     def program(self) -> Program:

@@ -40,6 +40,7 @@ def urls(kind: TokenKind) -> tuple[str, ...]:
         ("usgov-l4", US, frozenset({SERVICE, GOV_SERVICE}), 2),
         ("usgov-l5", US, frozenset({SERVICE, GOV_SERVICE}), 2),
     ],
+    ids=["global", "usgov-l4", "usgov-l5"],
 )
 def test_both_kinds_are_taken_in_every_cloud(cloud: str, authority: str, callers: frozenset[str], legacy: int) -> None:
     kinds = notifications(GRAPH_CLOUD=cloud)

@@ -104,6 +104,12 @@ def test_a_call_that_says_no_app_is_the_firsts() -> None:
         ({"appId": FIRST.upper(), "credential": "federated"}, "names an app twice"),
         ({"appId": SECOND, "credential": "federated", "notificationAudiences": [FIRST]}, "shares an audience"),
     ],
+    ids=[
+        *("text", "empty object", "app id no GUID", "unknown credential", "unknown member", "secret in the list"),
+        *("secret under its Python name", "setting with no name of a setting", "setting in an array"),
+        *("secret not set", "certificate without a path", "password not set", "the first app again"),
+        "audience of the first app",
+    ],
 )
 def test_a_list_that_is_wrong_is_told_where_and_repeats_nothing(app: object, named: str) -> None:
     with pytest.raises(SettingsInvalid) as caught:

@@ -223,6 +223,10 @@ def test_all_faults_are_named_at_once() -> None:
         ({"MANAGEMENT_AUDIENCE": "a", "MANAGEMENT_METADATA_URL": "https://a.example"}, "MANAGEMENT_ISSUERS is missing"),
         ({"MANAGEMENT_AUDIENCE": "a", "MANAGEMENT_ISSUERS": "b"}, "MANAGEMENT_METADATA_URL is missing"),
     ],
+    ids=[
+        *("certificate without a path", "no secret", "connection string and URI", "client id without a credential"),
+        *("queue without a table", "no issuers", "no metadata"),
+    ],
 )
 def test_settings_that_need_each_other_say_so(more: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsInvalid, match=re.escape(named)):

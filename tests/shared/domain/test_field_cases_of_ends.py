@@ -57,7 +57,7 @@ def recorded(case: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def holds(found: JsonValue, wanted: JsonValue) -> bool:
-    """Whether a value is as a case wants it: equal, `not` equal, `in` a list, or (not) matching an expression."""
+    """True if a value is as a case wants it: equal, `not` equal, `in` a list, or (not) matching an expression."""
     match wanted:
         case {"not": other}:
             return found != other

@@ -69,7 +69,7 @@ FURTHER: dict[str, list[tuple[int | None, int]]] = {
 }
 
 
-@pytest.mark.parametrize(("source", "codes"), FURTHER.items())
+@pytest.mark.parametrize(("source", "codes"), FURTHER.items(), ids=FURTHER)
 def test_the_further_lists_are_there(source: str, codes: list[tuple[int | None, int]]) -> None:
     assert {catalogue().by_codes[pair].source for pair in codes} == {source}
 

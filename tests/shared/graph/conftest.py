@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aiohttp.connector
 import jwt
 import pytest
 
@@ -19,6 +18,7 @@ from shared.http_client import make_http_client
 from tests.shared.graph.entra import APP, IDENTITY, Entra, IdentityEndpoint, Make, Serve
 from tests.shared.graph.graph_answers import NOW, Connect, Tokens
 from tests.support.clocks import SteppedClock
+from tests.support.trust import trust_in_aiohttp
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def clock() -> SteppedClock:
 
 @pytest.fixture(scope="session")
 def trusted(tls: tuple[ssl.SSLContext, Path]) -> ssl.SSLContext:
-    """The server's context; its certificate is trusted by all of aiohttp, whose context is made at its import."""
-    aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(tls[1])
+    """Return the server's TLS context. All of aiohttp trusts its certificate."""
+    trust_in_aiohttp(tls[1])
     return tls[0]
 
 

@@ -1,4 +1,4 @@
-"""What a bot's certificate signs, and when its file is read."""
+"""A bot's certificate: the assertions that it signs, and the moments at which its file is read."""
 
 import base64
 import hashlib

@@ -153,6 +153,11 @@ async def test_a_lookup_without_a_call_is_no_answer(serve: Serve, connect: Conne
         (lambda: web.Response(status=502, text="<html>"), errors.GraphUnavailable, None),
         (lambda: web.Response(status=304), errors.GraphNotReached, None),
     ],
+    ids=[
+        *("404 8522", "404 without a body", "400 8528", "400 8501", "400 without a body", "401", "403 7504"),
+        *("403 7505", "403 7507 in the message", "409 8519", "429 8516", "500 1005 in the message", "503 8500"),
+        *("502 of a proxy", "304 of a proxy"),
+    ],
 )
 async def test_each_answer_has_one_meaning(
     serve: Serve, connect: Connect, answer: Callable[[], web.Response], kind: type[GraphError], subcode: int | None

@@ -1,4 +1,4 @@
-"""How many requests arrive in any second, and which goes first. In virtual time."""
+"""The rate limit of requests to Graph, and their order. In virtual time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,7 +15,7 @@ from soak.loop import run
 
 @dataclass
 class Arrivals:
-    """What arrived, in order: when, of which kind, and its number."""
+    """The requests that arrived, in order: time, kind and number."""
 
     pace: RateLimiter
     seen: list[tuple[float, str, int]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a recording may be asked for, in the new form and in the old."""
+"""Requests for a recording, in the new form and in the old one."""
 
 import json
 
@@ -96,14 +96,22 @@ def test_a_prompt_is_given_the_type_that_graph_wants() -> None:
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"prompts": [{"mediaInfo": {"uri": "https://a.example"}}] * 2}, "/prompts"),
+        pytest.param({"prompts": [{"mediaInfo": {"uri": "https://a.example"}}] * 2}, "/prompts", id="two prompts"),
         ({"prompts": [{"mediaInfo": {"uri": "http://a.example"}}]}, "/prompts/0/mediaInfo/uri"),
         ({"prompts": [{"mediaInfo": {"uri": "https://"}}]}, "/prompts/0/mediaInfo/uri"),
         ({"prompts": [{"mediaInfo": {"uri": "https://[::"}}]}, "/prompts/0/mediaInfo/uri"),
-        ({"prompts": [{"mediaInfo": {"uri": "https://a.example/ b"}}]}, "/prompts/0/mediaInfo/uri"),
+        pytest.param(
+            {"prompts": [{"mediaInfo": {"uri": "https://a.example/ b"}}]},
+            "/prompts/0/mediaInfo/uri",
+            id="space in the URI",
+        ),
         ({"prompts": [{"mediaInfo": {}}]}, "/prompts/0/mediaInfo/uri"),
         ({"prompts": [{}]}, "/prompts/0/mediaInfo"),
-        ({"prompts": [{"@odata.type": "x", "mediaInfo": {"uri": "https://a.example"}}]}, "/prompts/0/@odata.type"),
+        pytest.param(
+            {"prompts": [{"@odata.type": "x", "mediaInfo": {"uri": "https://a.example"}}]},
+            "/prompts/0/@odata.type",
+            id="type of no prompt",
+        ),
         ({"prompts": {}}, "/prompts"),
         ({"bargeInAllowed": "yes"}, "/bargeInAllowed"),
         ({"bargeInAllowed": 1}, "/bargeInAllowed"),
@@ -117,8 +125,8 @@ def test_a_prompt_is_given_the_type_that_graph_wants() -> None:
         ({"stopTones": [""]}, "/stopTones/0"),
         ({"stopTones": [5]}, "/stopTones/0"),
         ({"stopTones": "#"}, "/stopTones"),
-        ({"stopTones": ["#"] * 17}, "/stopTones"),
-        ({"clientContext": "x" * 257}, "/clientContext"),
+        pytest.param({"stopTones": ["#"] * 17}, "/stopTones", id="17 stop tones"),
+        pytest.param({"clientContext": "x" * 257}, "/clientContext", id="257 characters of context"),
         ({"maxDuration": 5}, "/maxDuration"),
         ({"a/b~c": 5}, "/a~1b~0c"),
         ({"max_record_duration_in_seconds": 5}, "/max_record_duration_in_seconds"),

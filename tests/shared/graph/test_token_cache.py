@@ -184,7 +184,7 @@ async def test_the_longer_it_fails_the_less_it_is_asked(make: Make, entra: Entra
 
 
 class TestManyTenants:
-    """What is kept of tenants is bounded, and goes with them."""
+    """The memory for tenants is bounded, and a tenant that is no longer used is forgotten."""
 
     async def test_all_share_a_few_connections(self, make: Make, entra: Entra) -> None:
         tokens = make(**SECRET, KEEP_ALIVE_CONCURRENCY="12")
@@ -327,6 +327,7 @@ async def test_a_failure_is_told_again_without_asking(make: Make, entra: Entra, 
         lambda: web.Response(status=404),
         lambda: web.Response(status=400, text="{", content_type="application/json"),
     ],
+    ids=["HTML", "empty object", "array", "404 without a body", "400 with half an object"],
 )
 async def test_a_token_endpoint_that_talks_nonsense_is_unavailability(
     make: Make, entra: Entra, answer: Callable[[], web.Response]

@@ -1,4 +1,4 @@
-"""What each answer is worth, verb by verb: the table of `shared/graph/verdict.py`, held to the code."""
+"""The verdict on each answer to each verb: the table of `shared/graph/verdict.py` matches the code."""
 
 import pytest
 from multidict import CIMultiDict

@@ -1,4 +1,4 @@
-"""How tenants share the slots."""
+"""The shares of tenants in the slots."""
 
 import asyncio
 from collections import Counter

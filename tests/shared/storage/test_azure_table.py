@@ -135,7 +135,7 @@ def http(status: str, body: str, kind: str = "application/json") -> bytes:
 
 
 async def refusals(store: CallStore) -> list[str]:
-    """What each kind of request says."""
+    """Return the error message of each kind of request."""
     said = []
     for request in (
         store.get("call"),

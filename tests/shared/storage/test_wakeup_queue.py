@@ -47,7 +47,7 @@ async def client(azurite: str) -> AsyncIterator[QueueClient]:
 
 
 async def texts(client: QueueClient) -> list[str]:
-    """What is visible, as it lies there."""
+    """Return the texts of all visible messages."""
     return [message.content async for message in client.receive_messages(max_messages=32)]
 
 

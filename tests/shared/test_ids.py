@@ -73,9 +73,9 @@ def test_what_no_url_or_key_can_hold_is_no_id(text: str) -> None:
 @example("a\uffff")
 @example("\ufffd")
 def test_an_id_that_can_be_registered_can_be_told_of_and_no_other(text: str) -> None:
-    registered, told = None, None
+    registered, notified = None, None
     with suppress(InvalidRequest):
         registered = canonical_id(text)
     url = f"/communications/calls/{quote(text, safe='', errors='surrogatepass')}"
-    (told,) = parse_notifications(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
-    assert registered == (told and told.call_id)
+    (notified,) = parse_notifications(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
+    assert registered == (notified and notified.call_id)

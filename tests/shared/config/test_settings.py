@@ -1,4 +1,4 @@
-"""Settings: what is read, what is refused, and that nothing of a value is told."""
+"""Settings: what is read, what is refused, and that no message repeats a value."""
 
 import re
 from datetime import timedelta
@@ -179,15 +179,15 @@ def test_a_wrong_value_is_named_but_not_told(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("SWEEP_BUDGET", "PT10M", "SWEEP_BUDGET must be at most PT4M10S."),
         ("GRAPH_TIMEOUT", "PT0S", "GRAPH_TIMEOUT must be more than PT0S."),
         ("KEEP_ALIVE_CONCURRENCY", "0", "KEEP_ALIVE_CONCURRENCY must be at least 1."),
     ],
 )
-def test_a_value_out_of_bounds_is_told_the_bound_as_it_would_be_written(name: str, value: str, told: str) -> None:
-    with pytest.raises(SettingsInvalid, match=re.escape(told)):
+def test_a_value_out_of_bounds_is_told_the_bound_as_it_would_be_written(name: str, value: str, expected: str) -> None:
+    with pytest.raises(SettingsInvalid, match=re.escape(expected)):
         load_settings({**LEAST, name: value})
 
 

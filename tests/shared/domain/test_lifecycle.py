@@ -73,10 +73,10 @@ def test_an_event_leaves_the_records_that_its_file_says(file: EventFile) -> None
 
 
 def record(call: Call) -> dict[str, object]:
-    told = {"status": call.status, "state": call.state, "everEstablished": call.ever_established}
+    summary = {"status": call.status, "state": call.state, "everEstablished": call.ever_established}
     if call.termination is None:
-        return told
-    return told | {"code": why(call).code, "subcode": why(call).subcode, "category": why(call).category}
+        return summary
+    return summary | {"code": why(call).code, "subcode": why(call).subcode, "category": why(call).category}
 
 
 # Notifications
@@ -480,10 +480,10 @@ def test_of_two_sources_a_notification_is_the_better() -> None:
 
 
 def done(status: str | None, *, code: int | None = None, place: str | None = None, deleted: bool = True) -> Operation:
-    return operation_notified(None, told(status, code=code, place=place, deleted=deleted), NOON)
+    return operation_notified(None, operation_notification(status, code=code, place=place, deleted=deleted), NOON)
 
 
-def told(
+def operation_notification(
     status: str | None, *, code: int | None = None, place: str | None = None, deleted: bool = True
 ) -> OperationNotification:
     result = ResultInfo(code) if code else None
@@ -508,7 +508,7 @@ def test_a_recording_that_was_asked_for_runs() -> None:
 
 
 def test_a_notification_that_comes_before_the_request_is_written_down_loses_nothing() -> None:
-    notification = told("completed", code=200, place="https://file.example.com/1")
+    notification = operation_notification("completed", code=200, place="https://file.example.com/1")
     early = operation_requested(operation_notified(None, notification, NOON), started(), "bot", NOON)
     late = operation_notified(operation_requested(None, started(), "bot", NOON), notification, NOON)
 
@@ -535,14 +535,17 @@ def test_the_first_request_of_an_operation_stays() -> None:
 @pytest.mark.parametrize("first", ["completed", "failed"])
 @pytest.mark.parametrize("late", ["notStarted", "running", "somethingNew", None])
 def test_a_finished_operation_does_not_run_again(first: str, late: str | None) -> None:
-    operation = operation_notified(done(first), told(late, deleted=False), NOON + MINUTE)
+    operation = operation_notified(done(first), operation_notification(late, deleted=False), NOON + MINUTE)
 
     assert (operation.status, operation.finished_at) == (first, NOON)
 
 
 def test_an_operation_that_is_told_to_run_is_not_started_anew() -> None:
     assert (
-        operation_notified(done("running", deleted=False), told("notStarted", deleted=False), NOON).status == "running"
+        operation_notified(
+            done("running", deleted=False), operation_notification("notStarted", deleted=False), NOON
+        ).status
+        == "running"
     )
 
 
@@ -570,7 +573,10 @@ def test_an_operation_without_a_status_has_not_started() -> None:
 
 
 def test_of_two_ends_of_an_operation_success_counts_and_the_recording_of_either() -> None:
-    with_place, without = told("failed", place="https://file.example.com/1"), told("completed", code=200)
+    with_place, without = (
+        operation_notification("failed", place="https://file.example.com/1"),
+        operation_notification("completed", code=200),
+    )
 
     for one, two in ((with_place, without), (without, with_place)):
         operation = operation_notified(operation_notified(None, one, NOON), two, NOON + MINUTE)
@@ -581,9 +587,12 @@ def test_of_two_ends_of_an_operation_success_counts_and_the_recording_of_either(
 def test_a_recording_that_was_told_while_it_ran_outlives_an_end_that_tells_none() -> None:
     """Graph: the record page of 2018, streamWhileRecording."""
     running = replace(
-        told("running", place="https://file.example.com/1", deleted=False), recording_access_token="token-1"
+        operation_notification("running", place="https://file.example.com/1", deleted=False),
+        recording_access_token="token-1",
     )
-    for accounts in permutations((running, told("running", deleted=False), told("completed", code=200))):
+    for accounts in permutations(
+        (running, operation_notification("running", deleted=False), operation_notification("completed", code=200))
+    ):
         operation = None
         for account in accounts:
             operation = operation_notified(operation, account, NOON)
@@ -596,8 +605,10 @@ def test_a_recording_that_was_told_while_it_ran_outlives_an_end_that_tells_none(
 
 
 def test_a_place_and_a_token_of_two_accounts_are_never_mixed() -> None:
-    bare = told("running", place="https://file.example.com/1", deleted=False)
-    whole = replace(told("completed", place="https://file.example.com/2"), recording_access_token="token-2")
+    bare = operation_notification("running", place="https://file.example.com/1", deleted=False)
+    whole = replace(
+        operation_notification("completed", place="https://file.example.com/2"), recording_access_token="token-2"
+    )
     for one, two in ((bare, whole), (whole, bare)):
         operation = operation_notified(operation_notified(None, one, NOON), two, NOON)
         assert (operation.recording_location, operation.recording_access_token) == (
@@ -607,26 +618,30 @@ def test_a_place_and_a_token_of_two_accounts_are_never_mixed() -> None:
 
 
 def test_an_operation_is_known_since_its_first_notification_and_finished_since_its_first_end() -> None:
-    operation = operation_notified(done("running", deleted=False), told("completed"), NOON + MINUTE)
-    operation = operation_notified(operation, told("completed"), NOON + 2 * MINUTE)
+    operation = operation_notified(done("running", deleted=False), operation_notification("completed"), NOON + MINUTE)
+    operation = operation_notified(operation, operation_notification("completed"), NOON + 2 * MINUTE)
 
     assert (operation.known_at, operation.finished_at) == (NOON, NOON + MINUTE)
 
 
 def test_the_kind_of_an_operation_is_learned_late() -> None:
     unnamed = OperationNotification(CALL, "1", "commsOperation", deleted=False)
-    first = operation_notified(operation_notified(None, unnamed, NOON), told("running", deleted=False), NOON)
-    second = operation_notified(operation_notified(None, told("running", deleted=False), NOON), unnamed, NOON)
+    first = operation_notified(
+        operation_notified(None, unnamed, NOON), operation_notification("running", deleted=False), NOON
+    )
+    second = operation_notified(
+        operation_notified(None, operation_notification("running", deleted=False), NOON), unnamed, NOON
+    )
 
     assert first.kind == second.kind == "recordOperation"
     assert operation_notified(None, unnamed, NOON).kind == "commsOperation"
 
 
 def test_the_end_of_an_operation_is_not_the_end_of_the_call() -> None:
-    assert after(state("established"), told("completed")).status is Status.ACTIVE
+    assert after(state("established"), operation_notification("completed")).status is Status.ACTIVE
 
 
-# The story
+# The event log
 
 
 def test_a_story_tells_state_and_codes_and_keeps_the_message_to_itself() -> None:
@@ -643,7 +658,9 @@ def test_a_story_tells_state_and_codes_and_keeps_the_message_to_itself() -> None
 
 
 def test_a_story_tells_of_an_operation_without_its_place_and_token() -> None:
-    notification = replace(told("completed", code=200, place="secret"), recording_access_token="secret")
+    notification = replace(
+        operation_notification("completed", code=200, place="secret"), recording_access_token="secret"
+    )
     notification = replace(notification, completion_reason="stopToneDetected")
 
     assert notification_event(notification, NOON).detail == {
@@ -679,19 +696,19 @@ class TestToldWhileTerminating:
 
     def test_it_is_the_reason_if_the_end_tells_nothing_in_either_order(self) -> None:
         for items in ((self.EARLY, end()), (end(), self.EARLY)):
-            told = why(after(*items))
-            assert (told.code, told.subcode, told.category) == (200, 7000, "byBot")
+            termination = why(after(*items))
+            assert (termination.code, termination.subcode, termination.category) == (200, 7000, "byBot")
 
     @pytest.mark.parametrize("codes", [(408, 8537), (500, 99_999), (None, 8537)])
     def test_what_the_end_tells_goes_before_it_in_any_order(self, codes: tuple[int | None, int]) -> None:
         for items in permutations((self.EARLY, end(*codes), self.EARLY)):
-            told = why(after(*items))
-            assert (told.code, told.subcode) == codes
+            termination = why(after(*items))
+            assert (termination.code, termination.subcode) == codes
 
     def test_it_ends_no_call(self) -> None:
         call = after(self.EARLY)
         assert (call.status, call.state) == (Status.ACTIVE, "terminating")
 
     def test_it_is_the_reason_of_a_call_that_is_found_gone(self) -> None:
-        told = why(call_gone(after(self.EARLY), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON))
-        assert (told.code, told.subcode) == (200, 7000)
+        termination = why(call_gone(after(self.EARLY), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON))
+        assert (termination.code, termination.subcode) == (200, 7000)

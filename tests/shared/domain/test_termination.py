@@ -213,8 +213,8 @@ def test_no_name_stands_twice_in_the_file() -> None:
 )
 @pytest.mark.parametrize("code", [300, 403, 408, 480, 500, 503, 603])
 def test_a_success_never_explains_a_failure(entry: CodeEntry, code: int) -> None:
-    told = catalogue().lookup(code, entry.subcode)
-    assert told is None or not told.is_success
+    meaning = catalogue().lookup(code, entry.subcode)
+    assert meaning is None or not meaning.is_success
     assert explain(code, entry.subcode).category not in {"byBot", "empty"}
     assert explain(code, 9999, None, f"Failed. DiagCode: 0#{entry.subcode}.@").reason != entry.reason
 

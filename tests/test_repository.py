@@ -56,7 +56,7 @@ OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
 
 
 def _imports(path: Path, *, at_runtime: bool = False) -> set[str]:
-    """Return the names that a module imports, also in functions. `at_runtime` leaves out imports for type checkers."""
+    """Return the names that a module imports, also inside functions. `at_runtime` omits those for type checkers."""
     return set(_imported(ast.parse(path.read_text(encoding="utf-8")), at_runtime=at_runtime))
 
 

@@ -53,7 +53,7 @@ def ended(call: Call, at: datetime = NOW) -> Call:
     return replace(call, state="terminated", ended_at=at, termination=END)
 
 
-def notified_event(kind: str, at: datetime = NOW, **detail: str) -> Event:
+def told(kind: str, at: datetime = NOW, **detail: str) -> Event:
     return Event(kind, at, detail, from_notification=True)
 
 

@@ -83,7 +83,7 @@ def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCapt
     assert vars(record).items() >= {"event": "call.hung_up", "callId": "x", "tenantId": "y", "notFound": True}.items()
 
 
-def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_has_not_ended_is_not_logged_as_ended(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     telemetry.log_call_ended(CALL)
     assert caplog.records == []
@@ -101,7 +101,7 @@ def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptur
     ],
     ids=["known code", "unknown code", "no code"],
 )
-def test_an_end_is_told_and_an_unknown_code_beside_it(
+def test_an_end_is_logged_and_an_unknown_code_beside_it(
     termination: Termination, events: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -109,7 +109,7 @@ def test_an_end_is_told_and_an_unknown_code_beside_it(
     assert [vars(record)["event"] for record in caplog.records] == events
 
 
-def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
+def test_the_log_lines_that_strangers_cause_are_limited_per_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0

@@ -140,7 +140,7 @@ async def settled() -> None:
 
 
 @dataclass
-class Held:
+class PausedIssuer:
     """An issuer that does not answer until it is let go."""
 
     issuer: Issuer

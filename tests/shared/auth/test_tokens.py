@@ -40,7 +40,7 @@ async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> Non
     assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id=CALLER, kind="test")
 
 
-async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
+async def test_the_roles_of_an_entra_token_are_returned(verifier: TokenVerifier) -> None:
     payload = claims(appid=None, azp=APP.upper(), oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
 
     assert await verifier.verify(bearer(payload)) == Claims(
@@ -48,7 +48,7 @@ async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
     )
 
 
-async def test_a_users_token_tells_which_user(verifier: TokenVerifier) -> None:
+async def test_the_user_of_a_users_token_is_returned(verifier: TokenVerifier) -> None:
     payload = claims(scp="user_impersonation", oid=TENANT.upper(), sub="another-for-each-app")
 
     assert (await verifier.verify(bearer(payload))).user_id == TENANT
@@ -256,7 +256,7 @@ async def test_garbage_needs_no_keys_to_be_refused(verifier: TokenVerifier, issu
     assert "RS256" in await refused(verifier, f"Bearer {unsigned()}")
 
 
-async def test_the_audience_that_fits_is_told(
+async def test_the_audience_that_fits_is_returned(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     keys = SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock)

@@ -145,7 +145,7 @@ async def test_a_registration_is_new_all_the_same(world: World, loss: type[Excep
 
 
 @LOSSES
-async def test_an_end_by_notification_is_told_to_telemetry_once(
+async def test_an_end_by_notification_is_logged_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Call] = []
@@ -163,7 +163,7 @@ async def test_an_end_by_notification_is_told_to_telemetry_once(
 
 
 @LOSSES
-async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
+async def test_an_end_by_keep_alive_is_logged_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Call] = []
@@ -199,7 +199,7 @@ async def test_a_line_before_graph_is_asked_is_no_reason_not_to_ask(world: World
 
 
 @LOSSES
-async def test_a_recording_is_noted_and_told_as_begun(world: World, loss: type[Exception]) -> None:
+async def test_a_recording_is_stored_and_returned_as_begun(world: World, loss: type[Exception]) -> None:
     await world.register()
     world.table.lose(1, loss)
     _, operation = await world.management.record("call", RecordRequest(), "somebody")

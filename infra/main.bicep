@@ -180,13 +180,13 @@ var componentName = 'appi-${stem}-${suffix}'
 var networkName = 'vnet-${stem}-${suffix}'
 var packageContainer = 'packages'
 
-// What the parameter files hold for a variable that is unset, and what an empty one leaves: with either nobody gets in, so
-// the deployment is refused.
-var nobody = '00000000-0000-0000-0000-' // how such an id begins
+// The parameter files put zeros for a variable that is unset, and nothing for an empty one. No caller could get in with
+// either, so the deployment is refused.
+var zeros = '00000000-0000-0000-0000-' // how such an id begins
 // By default the audiences hold graphAppId, so with a hollow one the deployment is refused for that alone.
-var hollowAudiences = startsWith(graphAppId, nobody)
+var hollowAudiences = startsWith(graphAppId, zeros)
   ? []
-  : filter(managementAudiences, audience => empty(replace(audience, 'api://', '')) || contains(audience, nobody))
+  : filter(managementAudiences, audience => empty(replace(audience, 'api://', '')) || contains(audience, zeros))
 
 // With zones Flex Consumption refuses a scaling group that has one always-ready instance: none, or two and more. An error
 // of Azure's would come in the middle of the deployment, and would not name the parameter.
@@ -202,7 +202,7 @@ var alwaysReady = {
 // Call Keeper's settings, by the names of shared/config/settings.py. Those of identity and storage are added by the module.
 var settings = {
   GRAPH_CLOUD: graphCloud
-  GRAPH_APP_ID: startsWith(graphAppId, nobody) ? fail('graphAppId is all zeros: set GRAPH_APP_ID') : graphAppId
+  GRAPH_APP_ID: startsWith(graphAppId, zeros) ? fail('graphAppId is all zeros: set GRAPH_APP_ID') : graphAppId
   GRAPH_TENANT_ID: graphTenantId
   GRAPH_CREDENTIAL: graphCredential
   GRAPH_APPS: empty(graphApps) ? '' : string(graphApps)
@@ -223,7 +223,7 @@ var settings = {
   MANAGEMENT_AUDIENCE: empty(hollowAudiences)
     ? join(managementAudiences, ',')
     : fail('managementAudiences names no app registration: set MANAGEMENT_APP_ID')
-  MANAGEMENT_TENANT_ID: startsWith(managementTenantId, nobody)
+  MANAGEMENT_TENANT_ID: startsWith(managementTenantId, zeros)
     ? fail('managementTenantId is all zeros: set MANAGEMENT_TENANT_ID')
     : managementTenantId
   MANAGEMENT_ISSUERS: join(managementIssuers, ',')

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from local.demo.__main__ import TENANT
-from local.demo.story import Story
+from local.demo.console import Console
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 from local.stack.stack import APP_ID, Options, Ports, Stack, running
@@ -89,9 +89,9 @@ def _check_ports() -> None:
 
 
 def _welcome(stack: Stack, speed: float) -> None:
-    story, simulator = Story(), stack.simulator
+    console, simulator = Console(), stack.simulator
     clock = "in real time" if speed == 1 else f"time runs {speed:g} times as fast"
-    story.title("Call Keeper is running. Press Ctrl-C to stop it.")
+    console.title("Call Keeper is running. Press Ctrl-C to stop it.")
     print(f"""
   API            {stack.api}           (OpenAPI: {stack.api}/openapi.json)
   Graph          {simulator}               (simulated, {clock})

@@ -282,12 +282,14 @@ def _apps() -> str:
 
 def licence(name: str) -> str:
     """Return the licence that a package declares, as an SPDX expression or in an older field."""
-    told = metadata(name)
-    word = str(told.get("License-Expression") or told.get("License") or "").strip()
+    declared = metadata(name)
+    word = str(declared.get("License-Expression") or declared.get("License") or "").strip()
     if not word or len(word) > MAX_LICENCE_LENGTH:  # some packages have the whole text in this field
-        text, kinds = word, [each for each in told.get_all("Classifier", []) if each.startswith("License ::")]
+        text, kinds = word, [each for each in declared.get_all("Classifier", []) if each.startswith("License ::")]
         of_bsd = "BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause"
-        word = next(iter(kinds), of_bsd if "Redistribution and use in source and binary forms" in text else "none told")
+        word = next(
+            iter(kinds), of_bsd if "Redistribution and use in source and binary forms" in text else "none declared"
+        )
     return ALIASES.get(word, word.rpartition(" :: ")[2])
 
 

@@ -46,11 +46,11 @@ async def _write_all() -> Mapping[str, Mapping[str, object]]:
 
 async def _write(store: CallStore, table: MemoryTable) -> None:
     shard = shard_of(CALL_ID)
-    told = Event("callNotified", NOW + MINUTE, {"state": "established"}, from_notification=True)
+    notified = Event("callNotified", NOW + MINUTE, {"state": "established"}, from_notification=True)
     recording = Operation(
         "op-1", CALL_ID, "recordOperation", "completed", NOW + MINUTE, "greeting", code=200, subcode=0
     )
-    await store.commit(Change(None, _ended(), (told,), ((None, recording),)))
+    await store.commit(Change(None, _ended(), (notified,), ((None, recording),)))
     await store.commit(Change(None, replace(_active(), id=_neighbour(shard))))
     request = IdempotencyRecord("sha256 of the request", NOW, StoredResponse(202, '{"id": "op-1"}'), claim_id="random")
     await store.claim_idempotency_key(CALL_ID, "sha256-of-caller-and-key", request, None)

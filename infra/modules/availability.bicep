@@ -18,7 +18,7 @@ param healthUrl string
 @description('Application Insights component that the test belongs to.')
 param componentName string
 
-@description('Action group that is told.')
+@description('Action group that is notified.')
 param actionGroupId string
 
 resource component 'Microsoft.Insights/components@2020-02-02' existing = {

@@ -1,4 +1,4 @@
-// Where telemetry goes, who is told, the eight alerts, and the workbook. The queries stand in infra/queries.
+// The storage of telemetry, the people to notify, the eight alerts, and the workbook. The queries are in infra/queries.
 
 @description('Name of the Log Analytics workspace.')
 param workspaceName string
@@ -71,7 +71,7 @@ var alertRules = [
   }
   {
     key: 'other-tenant'
-    title: 'A tenant told of a call of another tenant'
+    title: 'A tenant sent a notification about a call of another tenant'
     severity: 1
     window: 'PT15M'
     lookBack: null

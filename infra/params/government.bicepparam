@@ -1,6 +1,6 @@
 // Azure Government. First: az cloud set --name AzureUSGovernment. Storage and login addresses follow from that cloud.
 // First of all see docs/regions.md, section Clouds: that cloud may not offer Flex Consumption yet.
-// Graph's cloud is to be told: usgov-l4 (GCC High) or usgov-l5 (DoD). Graph has no calls API in China.
+// Name Graph's cloud: usgov-l4 (GCC High) or usgov-l5 (DoD). Graph has no calls API in China.
 using '../main.bicep'
 
 // Zeros stand for what is not in the environment, so that the file compiles; a deployment with them is refused.

@@ -1,4 +1,4 @@
-// For real calls: zones, an instance always ready, private storage, locks, people who are told.
+// For real calls: zones, an instance always ready, private storage, locks, people to notify.
 using '../main.bicep'
 
 // Zeros stand for what is not in the environment, so that the file compiles; a deployment with them is refused.

@@ -1,1 +1,1 @@
-"""The demo: its scenario, its printed story and its report."""
+"""The demo: its scenario, its console output and its report."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from local.demo.console import GREEN, RED, Console
 from local.demo.report import (
     SPEED,
     DemoResult,
@@ -28,7 +29,6 @@ from local.demo.report import (
     print_summary,
     report_of,
 )
-from local.demo.story import GREEN, RED, Story
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 from local.stack.stack import APP_ID, LEASE_MINUTES, Options, Stack, running
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: Path | None = parser.parse_args(arguments).report
     try:
         _write(report, {"ok": False, "reason": "the demo has not ended"})  # fails now if it cannot be written
-        _write(report, _run(Story()))
+        _write(report, _run(Console()))
     except (AzuriteError, ProcessError, DemoFailed, httpx.HTTPError, OSError) as error:
         return _fail(report, error)
     except KeyboardInterrupt:
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(story: Story) -> Json:
-    story.title("Call Keeper: one call is kept alive, another one is not")
+def _run(console: Console) -> Json:
+    console.title("Call Keeper: one call is kept alive, another one is not")
     with running(Options(speed=SPEED)) as stack, httpx.Client(timeout=REQUEST_TIMEOUT.total_seconds()) as client:
-        result = Demo(stack, client, story).run()
-    print_summary(story, result)
-    return report_of(result, story.seconds)
+        result = Demo(stack, client, console).run()
+    print_summary(console, result)
+    return report_of(result, console.seconds)
 
 
 def _fail(report: Path | None, error: Exception) -> int:
@@ -85,10 +85,10 @@ def _fail(report: Path | None, error: Exception) -> int:
 class Demo:
     """The steps of the demo, in their order."""
 
-    def __init__(self, stack: Stack, client: httpx.Client, story: Story) -> None:
+    def __init__(self, stack: Stack, client: httpx.Client, console: Console) -> None:
         self._stack = stack
         self._client = client
-        self._story = story
+        self._console = console
         self._key = {"x-functions-key": stack.function_key}
         self._renewals = 0
 
@@ -121,9 +121,9 @@ class Demo:
         )
 
     def _introduce(self) -> None:
-        self._story.say("set-up", "Storage (Azurite), a simulated Graph and the Functions host are running:")
-        self._story.more(f"the host at {self._stack.address}, Graph at {self._stack.simulator}.")
-        self._story.more(
+        self._console.say("set-up", "Storage (Azurite), a simulated Graph and the Functions host are running:")
+        self._console.more(f"the host at {self._stack.address}, Graph at {self._stack.simulator}.")
+        self._console.more(
             f"Graph ends a call that gets no keepAlive for {LEASE_MINUTES} minutes. Here a minute takes a second, so"
             " Call Keeper's timer, which fires every 15 minutes in Azure, fires every 15 seconds."
         )
@@ -156,33 +156,33 @@ class Demo:
     def _register(self, kept: str) -> None:
         wanted = {"tenantId": TENANT, "startedAt": datetime.now(UTC).isoformat()}
         self._send("PUT", f"{self._stack.api}/calls/{kept}", (200, 201), json=wanted)
-        self._story.title("Two calls begin")
-        self._story.say("bot A", f"registers its call with Call Keeper: PUT /api/calls/{_short(kept)}")
-        self._story.say("bot B", "has crashed: it registers nothing, sends no keepAlive, receives no notification.")
+        self._console.title("Two calls begin")
+        self._console.say("bot A", f"registers its call with Call Keeper: PUT /api/calls/{_short(kept)}")
+        self._console.say("bot B", "has crashed: it registers nothing, sends no keepAlive, receives no notification.")
 
     def _record(self, kept: str) -> Json:
-        self._story.title("Bot A records an answer")
+        self._console.title("Bot A records an answer")
         wanted = {"maxRecordDurationInSeconds": 60, "playBeep": True, "stopTones": ["#"], "clientContext": "demo"}
         started = self._send("POST", f"{self._stack.api}/calls/{kept}/record", 202, json=wanted)
-        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/record: the operation is {started['status']}.")
+        self._console.say("bot A", f"POST /api/calls/{_short(kept)}/record: the operation is {started['status']}.")
         url = f"{self._stack.api}/calls/{kept}/operations/{started['id']}"
         finished = self._wait_until("the recording is finished", lambda: self._send("GET", url, 200), _is_finished)
         if finished["status"] != "completed" or not finished["recordingLocation"]:
             raise DemoFailed(f"the recording is {finished['status']}: {finished['message']}")
         reason = finished["completionReason"]
-        self._story.say("Graph", f"sends a notification: the recording is completed ({reason}).", GREEN)
+        self._console.say("Graph", f"sends a notification: the recording is completed ({reason}).", GREEN)
         token = {"Authorization": f"Bearer {finished['recordingAccessToken']}"}
         audio = self._request("GET", str(finished["recordingLocation"]), headers=token)
         if audio.status_code != httpx.codes.OK:
             raise DemoFailed(f"the download of the recording answered {audio.status_code}")
         size = f"{len(audio.content):,} bytes"
-        self._story.say("bot A", f"downloads {size} of audio with the access token of the recording.")
+        self._console.say("bot A", f"downloads {size} of audio with the access token of the recording.")
         return finished
 
     def _wait_for_lapse(self, kept: str, unkept: str) -> None:
-        self._story.title("Time passes")
+        self._console.title("Time passes")
         self._wait_until("B lapses", lambda: self._report_renewals(kept, unkept), lambda b: bool(b["over"]))
-        self._story.say("Graph", f"ends call B: no keepAlive for {LEASE_MINUTES} minutes.", RED)
+        self._console.say("Graph", f"ends call B: no keepAlive for {LEASE_MINUTES} minutes.", RED)
 
     def _wait_for_renewal(self, kept: str, unkept: str) -> None:
         """Wait for one more renewal of A after the end of B, so that A has outlived a lease."""
@@ -199,7 +199,7 @@ class Demo:
         if a["keepAlives"] > self._renewals:
             self._renewals = int(a["keepAlives"])
             left = "has ended" if b["over"] else f"has {b['lease']['remainingSeconds'] / 60:.0f} minutes left"
-            self._story.say("timer", f"sends keepAlive {self._renewals} for call A. Call B {left}.", GREEN)
+            self._console.say("timer", f"sends keepAlive {self._renewals} for call A. Call B {left}.", GREEN)
         return b
 
     def _explain_end(self, call_id: str, name: str) -> Json:
@@ -209,26 +209,28 @@ class Demo:
         end, (code, subcode) = call["termination"], _codes(call)
         if not end["reason"] or end["category"] == "unknown":
             raise DemoFailed(f"{name}'s end has no reason: {code}/{subcode}")
-        self._story.say("Call Keeper", f"knows why: GET /api/calls/{_short(call_id)}")
-        self._story.more(f"{code}/{subcode}, {end['category']}. {end['reason']}")
+        self._console.say("Call Keeper", f"knows why: GET /api/calls/{_short(call_id)}")
+        self._console.more(f"{code}/{subcode}, {end['category']}. {end['reason']}")
         if end["action"]:
-            self._story.more(f"What to do: {end['action']}")
+            self._console.more(f"What to do: {end['action']}")
         return call
 
     def _change_tokens(self) -> None:
         """Let the simulator sign with Entra tokens, as Graph will from an unpublished date on."""
-        self._story.title("Graph changes its tokens")
+        self._console.title("Graph changes its tokens")
         self._send("PUT", f"{self._stack.simulator}/control/delivery", 200, json={"token": "entra"})
-        self._story.say("Graph", "signs notifications with Entra tokens from now on; so far they were the legacy kind.")
+        self._console.say(
+            "Graph", "signs notifications with Entra tokens from now on; so far they were the legacy kind."
+        )
 
     def _hang_up(self, kept: str) -> None:
         age = minutes_alive(self._simulated(kept))
         if age <= LEASE_MINUTES:
             raise DemoFailed(f"A was renewed for {age:.0f} minutes, not longer than a lease, which proves nothing")
-        self._story.title("Bot A hangs up")
+        self._console.title("Bot A hangs up")
         # 200 if its end is known already, 202 otherwise.
         self._send("POST", f"{self._stack.api}/calls/{kept}/hangup", (200, 202))
-        self._story.say("bot A", f"POST /api/calls/{_short(kept)}/hangup, after more than {age:.0f} minutes.")
+        self._console.say("bot A", f"POST /api/calls/{_short(kept)}/hangup, after more than {age:.0f} minutes.")
 
     def _token_kinds(self) -> list[str]:
         """Return the kinds of tokens in the order of their first notification, as the host's log has them."""

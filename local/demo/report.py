@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from local.demo.story import Story
+from local.demo.console import Console
 from local.stack.stack import LEASE_MINUTES
 
 SPEED = 60  # a minute takes a second
@@ -73,13 +73,13 @@ def _reported(role: str, call: FinishedCall) -> Json:
     }
 
 
-def print_summary(story: Story, result: DemoResult) -> None:
+def print_summary(console: Console, result: DemoResult) -> None:
     """Print the four lines at the end."""
-    story.title("Summary")
-    story.fact("call A", f"kept alive by the timer only: {_ended(result.kept)}")
-    story.fact("call B", f"not registered: {_ended(result.unkept)}")
-    story.fact("tokens", f"notifications came with both kinds of tokens: {', then '.join(result.token_kinds)}.")
-    story.fact("recording", f"{result.recording['status']} ({result.recording['completionReason']}).")
+    console.title("Summary")
+    console.fact("call A", f"kept alive by the timer only: {_ended(result.kept)}")
+    console.fact("call B", f"not registered: {_ended(result.unkept)}")
+    console.fact("tokens", f"notifications came with both kinds of tokens: {', then '.join(result.token_kinds)}.")
+    console.fact("recording", f"{result.recording['status']} ({result.recording['completionReason']}).")
 
 
 def _ended(call: FinishedCall) -> str:

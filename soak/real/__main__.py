@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from local.demo.story import GREEN, RED, Story
+from local.demo.console import GREEN, RED, Console
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 from local.stack.stack import Options
@@ -75,7 +75,7 @@ class Run:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._seed = seed
-        self._story = Story()
+        self._console = Console()
         self._context = Context(world, Random(f"troubles {seed}"))  # the name is part of what a seed means
         self._faults: list[FaultInterval] = []
         self._counts: Counter[str] = Counter()
@@ -83,10 +83,12 @@ class Run:
 
     def execute(self, seconds: float) -> Findings:
         """Run with faults for so many real seconds, then without faults for a lease at most, and check all calls."""
-        self._story.title(f"Seed {self._seed}, {SPEED} times as fast: a minute takes a second, a lease {LEASE} seconds")
+        self._console.title(
+            f"Seed {self._seed}, {SPEED} times as fast: a minute takes a second, a lease {LEASE} seconds"
+        )
         self._world.stack.add_host()
         self._world.set_delivery(**DELIVERY)
-        self._story.say("set-up", "Two hosts share one storage, and both timers fire. Bots start and end calls.")
+        self._console.say("set-up", "Two hosts share one storage, and both timers fire. Bots start and end calls.")
         bots = Bots(self._world.stack, self._seed)
         self._calls = bots.calls
         ends, deck = time.monotonic() + seconds, FaultDeck(self._context)
@@ -105,8 +107,8 @@ class Run:
 
     def print_summary(self, findings: Findings, command: str, logs: Path | None) -> int:
         """Print the figures, the violations and the command that repeats the run. Return the exit code."""
-        fact, margin = self._story.fact, findings.margin / timedelta(minutes=1)
-        self._story.title("Summary")
+        fact, margin = self._console.fact, findings.margin / timedelta(minutes=1)
+        self._console.title("Summary")
         fact("faults", ", ".join(f"{count} x {name}" for name, count in self._counts.items()) or "none")
         fact("calls", f"{len(self._calls)}, of which {findings.ended} ended and were closed once")
         fact("reasons", f"{findings.with_reason} from Graph's notification; no notification of the others arrived")
@@ -116,22 +118,22 @@ class Run:
         for lapse in findings.excused:
             fact("not checked", lapse)
         for violation in findings.violations:
-            self._story.say("violation", violation, RED)
+            self._console.say("violation", violation, RED)
         if findings.violations:
             count = len(findings.violations)
-            self._story.last(f"soak-real: failed: {count} violations; logs in {logs}; to repeat it: {command}")
+            self._console.last(f"soak-real: failed: {count} violations; logs in {logs}; to repeat it: {command}")
             return 1
-        self._story.last("soak-real: ok")
+        self._console.last("soak-real: ok")
         return 0
 
     def _inflict(self, faults: tuple[Fault, ...]) -> None:
         """Begin and end these faults, and record when they were there."""
         self._counts.update(fault.name for fault in faults)
         start = self._world.simulated_now()
-        inflict(self._context, faults, lambda text: self._story.say("fault", text, RED))
+        inflict(self._context, faults, lambda text: self._console.say("fault", text, RED))
         end = self._world.simulated_now()
         self._faults.append(FaultInterval(start, end, "graph" if set(faults) <= set(GRAPH_FAULTS) else "ours"))
-        self._story.more(f"{start:%H:%M} to {end:%H:%M} by Graph's clock")
+        self._console.more(f"{start:%H:%M} to {end:%H:%M} by Graph's clock")
 
     def _wait_without_faults(self) -> None:
         """Wait for as long as the condition needs, then print the number of calls."""
@@ -142,7 +144,7 @@ class Run:
             self._faults.append(FaultInterval(start, self._world.simulated_now(), "timersDisabled"))
         calls = self._world.simulated_calls([call.id for call in self._calls])
         active = sum(not call.over for call in calls)
-        self._story.say("no fault", f"{len(calls)} calls so far, {active} of them active", GREEN)
+        self._console.say("no fault", f"{len(calls)} calls so far, {active} of them active", GREEN)
 
     def _check(self) -> Findings:
         """Wait until every end is found, for a lease at most, then check all calls."""
@@ -150,7 +152,7 @@ class Run:
         ends = time.monotonic() + LEASE * MINUTE
         while not checker.is_settled(self._calls) and time.monotonic() < ends:
             time.sleep(MINUTE)
-        self._story.say("checker", "The bots have stopped. Compare Graph's calls with Call Keeper's.")
+        self._console.say("checker", "The bots have stopped. Compare Graph's calls with Call Keeper's.")
         return checker.check(self._calls)
 
 

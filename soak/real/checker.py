@@ -37,7 +37,7 @@ class Findings:
     """The result of a run."""
 
     violations: list[str] = field(default_factory=list)
-    unknown: int = 0  # calls that lapsed before anybody reported them to Call Keeper
+    unknown: int = 0  # calls that lapsed before they were reported to Call Keeper
     excused: list[str] = field(default_factory=list)  # lapses while the condition did not hold
     ended: int = 0
     with_reason: int = 0  # of them: with the reason of Graph's notification

@@ -237,9 +237,9 @@ def test_the_continuation_shown_has_the_format_of_a_real_one() -> None:
     page = json.loads(next(block for block in JSON_BLOCKS if block.kind == "CallList").body)
     last = page["value"][-1]
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
-    place, _, seal = page["continuation"].partition(".")
-    assert place == paging._continuation(Status.ENDED, UNRESTRICTED, key)
-    assert len(seal) == len(continuation_tokens._mac(b"", place, "function key"))
+    position, _, signature = page["continuation"].partition(".")
+    assert position == paging._continuation(Status.ENDED, UNRESTRICTED, key)
+    assert len(signature) == len(continuation_tokens._mac(b"", position, "function key"))
 
 
 def _ends(documented: JsonValue) -> Iterator[dict[str, JsonValue]]:

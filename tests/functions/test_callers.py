@@ -218,13 +218,20 @@ async def test_a_continuation_is_valid_only_for_the_caller_that_received_it(boun
     await asyncio.gather(*(tell(bound, here, about_call(call_id, state="established")) for call_id in ids))
     mine, query = await as_bot(bound), f"calls?tenantId={bound.tenant}&limit=2"
     first: Any = await bound.asked("GET", query, headers=mine)
-    place, _, seal = first["continuation"].partition(".")
+    position, _, signature = first["continuation"].partition(".")
     following = f"{query}&continuation={first['continuation']}"
     second: Any = await bound.asked("GET", following, headers=mine)
     assert [call["id"] for page in (first, second) for call in page["value"]] == ids
 
     await bound.ask("GET", following, expect=400, headers=await as_bot(bound, OTHER_BOT))
-    for forged in (place, f"{place}.", f"{place}.{seal[::-1]}", f"{place[:-2]}AA.{seal}", f".{seal}", "é.é"):
+    for forged in (
+        position,
+        f"{position}.",
+        f"{position}.{signature[::-1]}",
+        f"{position[:-2]}AA.{signature}",
+        f".{signature}",
+        "é.é",
+    ):
         problem: Any = await bound.asked("GET", f"{query}&continuation={forged}", expect=400, headers=mine)
         assert [fault["pointer"] for fault in problem["errors"]] == ["continuation"]
 

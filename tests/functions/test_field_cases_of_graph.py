@@ -117,8 +117,8 @@ async def test_16_graph_error_in_json_text(app: App) -> None:
     assert message is not None
     call_id = await app.simulator.call(app.tenant, id=given["call"], quiet=True)
     await app.register(call_id)
-    told = json.loads(message[1])
-    await app.simulator.fault(operation="recordResponse", callId=call_id, status=403, count=1, message=told)
+    error = json.loads(message[1])
+    await app.simulator.fault(operation="recordResponse", callId=call_id, status=403, count=1, message=error)
     problem: Any = await app.asked("POST", f"calls/{call_id}/record", {}, expect=502)
     expect = given["expect"]
     assert problem["graphSubcode"] == expect["graphSubcode"]

@@ -168,7 +168,7 @@ async def test_a_damaged_seal_breaks_no_list(app: App, table: TableClient) -> No
     for _ in range(2):
         await app.register()
     await change(table, 0, "seal", key="no hex")
-    async with app.configured() as fresh:  # the seal is read once a process
+    async with app.configured() as fresh:  # the signing key is read once a process
         page = await fresh.asked("GET", "calls?limit=1")
         assert page["continuation"] is not None
         await fresh.ask("GET", f"calls?limit=1&continuation={page['continuation']}", expect=200)

@@ -113,7 +113,7 @@ def test_an_impossible_load_is_refused(wrong: list[str]) -> None:
 
 
 @pytest.mark.parametrize("calls", [100, 10_000])
-def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_shows_the_output_of_the_program(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(["--calls", str(calls)])
     printed = capsys.readouterr().out.split("\n\n")[1]
     shown = re.search(rf"python -m release\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
@@ -123,7 +123,7 @@ def test_the_document_shows_what_the_program_tells(calls: int, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("calls", ["100", "10000"])
-def test_the_example_with_prices_is_what_the_program_tells(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_with_prices_is_the_output_of_the_program(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = re.search(rf"release\.cost (--calls {calls} --price.*)\n```\n\n```text\n([^`]*)\n```", COST)
     assert shown
     cost.main(shown[1].split())

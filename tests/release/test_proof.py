@@ -165,7 +165,7 @@ class TestBuild:
         assert site.keys == set()
 
     @pytest.mark.usefixtures("az")
-    def test_a_package_without_an_id_is_proved_by_a_health_that_tells_none(
+    def test_a_package_without_an_id_is_proved_by_a_health_without_an_id(
         self, site: Site, stepped: SteppedClock
     ) -> None:
         proof.prove(site.app, NAMES, None, clock=stepped.clock)

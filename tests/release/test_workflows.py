@@ -323,7 +323,7 @@ def test_the_parameter_files_get_the_variables_that_they_read(place: str) -> Non
     assert given["RESOURCE_GROUP"] == "${{ vars.AZURE_RESOURCE_GROUP }}"
 
 
-def test_the_deployment_tells_its_script_which_cloud_it_is_in() -> None:
+def test_the_deployment_passes_its_cloud_to_its_script() -> None:
     """Otherwise the command of the summary would ask the global Graph for an app of the government cloud."""
     given = cast("Tree", jobs()["deploy-to.yml deploy"]["env"])
     script = (FOLDER / "scripts" / "infrastructure.sh").read_text(encoding="utf-8")

@@ -72,10 +72,10 @@ def test_what_no_url_or_key_can_hold_is_no_id(text: str) -> None:
 @example("\ufffe")
 @example("a\uffff")
 @example("\ufffd")
-def test_an_id_that_can_be_registered_can_be_told_of_and_no_other(text: str) -> None:
-    registered, told = None, None
+def test_an_id_can_be_registered_if_and_only_if_it_can_be_notified(text: str) -> None:
+    registered, notified = None, None
     with suppress(InvalidRequest):
         registered = canonical_id(text)
     url = f"/communications/calls/{quote(text, safe='', errors='surrogatepass')}"
-    (told,) = parse_notifications(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
-    assert registered == (told and told.call_id)
+    (notified,) = parse_notifications(json.dumps({"value": [{"resourceUrl": url}]}).encode()).notifications or (None,)
+    assert registered == (notified and notified.call_id)

@@ -83,14 +83,14 @@ def test_a_line_has_its_fields_in_the_text_and_as_columns(caplog: pytest.LogCapt
     assert vars(record).items() >= {"event": "call.hung_up", "callId": "x", "tenantId": "y", "notFound": True}.items()
 
 
-def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_has_not_ended_is_not_logged_as_ended(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     telemetry.log_call_ended(CALL)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize(
-    ("termination", "told"),
+    ("termination", "events"),
     [
         (Termination(TerminationSource.NOTIFICATION, "why", "keepAlive", 408, 8537), ["call.ended"]),
         (
@@ -101,31 +101,31 @@ def test_a_call_that_has_not_ended_is_not_told_as_ended(caplog: pytest.LogCaptur
     ],
     ids=["known code", "unknown code", "no code"],
 )
-def test_an_end_is_told_and_an_unknown_code_beside_it(
-    termination: Termination, told: list[str], caplog: pytest.LogCaptureFixture
+def test_an_end_is_logged_and_an_unknown_code_beside_it(
+    termination: Termination, events: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     telemetry.log_call_ended(replace(CALL, ended_at=NOON, termination=termination))
-    assert [vars(record)["event"] for record in caplog.records] == told
+    assert [vars(record)["event"] for record in caplog.records] == events
 
 
-def test_what_strangers_cause_is_told_so_often_a_minute_and_no_more(
+def test_the_log_lines_that_strangers_cause_are_limited_per_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("shared.telemetry.time.monotonic", lambda: now)
 
-    def told() -> list[int]:
+    def line_counts() -> list[int]:
         caplog.clear()
         for _ in range(100):
             telemetry.NOTIFICATIONS_REJECTED(reason="Unauthenticated", detail="x")
         return [record.suppressedCount for record in caplog.records]  # type: ignore[attr-defined] # by `extra`
 
-    assert told() == [0] * 30
+    assert line_counts() == [0] * 30
     telemetry.NOTIFICATIONS_REJECTED(reason="StoreUnavailable", detail="x")
     assert caplog.records[-1].suppressedCount == 0  # type: ignore[attr-defined] # as above
     now += 60
-    assert told() == [70, *[0] * 29]
+    assert line_counts() == [70, *[0] * 29]
 
 
 def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFixture) -> None:
@@ -134,8 +134,8 @@ def test_of_requests_that_fail_no_kind_hides_another(caplog: pytest.LogCaptureFi
         for route in routes:
             for _ in range(100):
                 telemetry.REQUEST_FAILED(route=route, error="StoreUnavailable: away", location=location)
-    told = Counter((record.route, record.location) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
-    assert told == {(route, location): 30 for route in routes for location in ("here", "there")}
+    counts = Counter((record.route, record.location) for record in caplog.records)  # type: ignore[attr-defined] # by `extra`
+    assert counts == {(route, location): 30 for route in routes for location in ("here", "there")}
 
 
 def test_what_is_kept_to_limit_lines_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -172,7 +172,7 @@ class BrokenStore(CallStore):
         """No shard can be read."""
         self.unreadable_shards = set(range(SHARDS))
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self.refuses_commits = False
         self.unreadable_shards = set()
 

@@ -134,13 +134,13 @@ async def refused(verifier: TokenVerifier, authorization: str | None) -> str:
 
 
 async def settled() -> None:
-    """Until no fetch is under way that nobody waits for."""
+    """Wait until no background fetch is under way."""
     while under_way := [task for task in asyncio.all_tasks() if task.get_name().startswith("signing keys of")]:
         await asyncio.wait(under_way)
 
 
 @dataclass
-class Held:
+class PausedIssuer:
     """An issuer that does not answer until it is let go."""
 
     issuer: Issuer

@@ -25,8 +25,8 @@ from tests.shared.auth.signed_tokens import (
     SMALL,
     START,
     TENANT,
-    Held,
     Issuer,
+    PausedIssuer,
     Serve,
     bearer,
     claims,
@@ -38,7 +38,7 @@ from tests.shared.auth.signed_tokens import (
 from tests.support.clocks import SteppedClock
 
 
-async def test_keys_are_fetched_once_an_hour_and_nobody_waits_for_it(
+async def test_keys_are_fetched_once_an_hour_in_the_background(
     verifier: TokenVerifier, issuer: Issuer, clock: SteppedClock
 ) -> None:
     later = claims(exp=int((START + 3 * REFRESH_AFTER).timestamp()))
@@ -93,10 +93,10 @@ async def test_keys_at_hand_last_through_an_outage(
         await verifier.verify(bearer(kid="second"))
 
 
-async def test_who_is_cancelled_takes_the_fetch_from_nobody(
+async def test_a_cancelled_request_does_not_cancel_the_fetch_of_others(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
-    held = Held(issuer)
+    held = PausedIssuer(issuer)
     keys = SigningKeys((await serve(held.answer) + "/metadata",), client, clock)
     verifier = verifier_of(keys, clock)
     first = asyncio.create_task(verifier.verify(bearer()))
@@ -109,10 +109,10 @@ async def test_who_is_cancelled_takes_the_fetch_from_nobody(
     assert issuer.fetched == 1
 
 
-async def test_a_document_that_does_not_answer_holds_up_nobody_whose_key_another_has(
+async def test_a_document_that_does_not_answer_delays_no_key_of_another_document(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
-    held = Held(Issuer(keys=[jwk("second", SECOND)], broken=500))
+    held = PausedIssuer(Issuer(keys=[jwk("second", SECOND)], broken=500))
     urls = (await serve(held.answer) + "/metadata", await serve(issuer.answer) + "/metadata")
     verifier = verifier_of(SigningKeys(urls, client, clock), clock)
 
@@ -201,7 +201,7 @@ async def test_keys_at_another_host_are_taken_only_if_a_setting_names_it(
     assert issuer.fetched == 0
 
 
-def test_a_host_that_is_not_named_is_told_with_the_setting() -> None:
+def test_a_host_that_is_not_named_is_reported_with_the_setting() -> None:
     with pytest.raises(ValueError, match=r"another host or port, at keys\.example, which SIGNING_KEY_HOSTS does not"):
         jwks_url({"jwks_uri": "https://keys.example/1"}, "https://metadata.example/1")
 
@@ -258,10 +258,10 @@ async def test_while_a_document_was_never_loaded_an_issuer_that_no_key_owns_is_u
     assert "not one of its issuer" in await refused(verifier, bearer(later))
 
 
-async def test_a_document_on_its_way_is_waited_for_before_an_issuer_counts_as_nobodys(
+async def test_an_issuer_counts_as_unknown_only_after_the_pending_documents(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
-    held = Held(Issuer(keys=[jwk("second", SECOND)], named="https://another.example"))
+    held = PausedIssuer(Issuer(keys=[jwk("second", SECOND)], named="https://another.example"))
     urls = (await serve(issuer.answer) + "/metadata", await serve(held.answer) + "/metadata")
     verifier = verifier_of(SigningKeys(urls, client, clock), clock, issuers=(ISSUER, GRAPH))
 
@@ -295,7 +295,7 @@ async def test_a_document_that_was_never_loaded_is_asked_for_again_soon_and_then
 async def test_a_fetch_that_is_cancelled_holds_up_no_later_one(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
-    held = Held(issuer)
+    held = PausedIssuer(issuer)
     keys = SigningKeys((await serve(held.answer) + "/metadata",), client, clock)
     await keys.load_missing(timedelta())
     await held.reached.wait()

@@ -40,7 +40,7 @@ async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> Non
     assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id=CALLER, kind="test")
 
 
-async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
+async def test_the_roles_of_an_entra_token_are_returned(verifier: TokenVerifier) -> None:
     payload = claims(appid=None, azp=APP.upper(), oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
 
     assert await verifier.verify(bearer(payload)) == Claims(
@@ -48,7 +48,7 @@ async def test_an_entra_tokens_roles_are_told(verifier: TokenVerifier) -> None:
     )
 
 
-async def test_a_users_token_tells_which_user(verifier: TokenVerifier) -> None:
+async def test_the_user_of_a_users_token_is_returned(verifier: TokenVerifier) -> None:
     payload = claims(scp="user_impersonation", oid=TENANT.upper(), sub="another-for-each-app")
 
     assert (await verifier.verify(bearer(payload))).user_id == TENANT
@@ -100,10 +100,10 @@ async def test_what_differs_in_form_alone_is_taken(verifier: TokenVerifier, chan
     ],
 )
 async def test_what_is_no_token_is_refused(verifier: TokenVerifier, authorization: str | None, why: str) -> None:
-    told = await refused(verifier, authorization)
+    message = await refused(verifier, authorization)
 
-    assert why in told
-    assert "s3cret" not in told
+    assert why in message
+    assert "s3cret" not in message
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ async def test_each_claim_that_lacks_or_is_wrong_is_named(
 
 
 async def test_a_message_repeats_little_of_a_foreign_issuer(verifier: TokenVerifier) -> None:
-    told = await refused(verifier, bearer(claims(iss="\n" + "x" * 5000)))
+    message = await refused(verifier, bearer(claims(iss="\n" + "x" * 5000)))
 
-    assert len(told) < 2 * _MAX_QUOTED_LENGTH  # what it repeats, and words of our own that are shorter
-    assert "\n" not in told
+    assert len(message) < 2 * _MAX_QUOTED_LENGTH  # what it repeats, and words of our own that are shorter
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ async def test_garbage_needs_no_keys_to_be_refused(verifier: TokenVerifier, issu
     assert "RS256" in await refused(verifier, f"Bearer {unsigned()}")
 
 
-async def test_the_audience_that_fits_is_told(
+async def test_the_audience_that_fits_is_returned(
     serve: Serve, issuer: Issuer, client: HttpClient, clock: SteppedClock
 ) -> None:
     keys = SigningKeys((await serve(issuer.answer) + "/metadata",), client, clock)
     verifier = verifier_of(keys, clock, audiences=(APP, TENANT))
 
-    for named, told in ((APP.upper(), APP), (TENANT, TENANT), (["another", TENANT], TENANT)):
-        assert (await verifier.verify(bearer(claims(aud=named)))).audience == told
+    for named, expected in ((APP.upper(), APP), (TENANT, TENANT), (["another", TENANT], TENANT)):
+        assert (await verifier.verify(bearer(claims(aud=named)))).audience == expected
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_call_that_says_no_app_is_the_firsts() -> None:
         "audience of the first app",
     ],
 )
-def test_a_list_that_is_wrong_is_told_where_and_repeats_nothing(app: object, named: str) -> None:
+def test_the_message_about_a_wrong_list_names_the_member_and_repeats_no_value(app: object, named: str) -> None:
     with pytest.raises(SettingsInvalid) as caught:
         settings(app)
 

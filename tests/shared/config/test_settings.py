@@ -1,4 +1,4 @@
-"""Settings: what is read, what is refused, and that nothing of a value is told."""
+"""Settings: what is read, what is refused, and that no message repeats a value."""
 
 import re
 from datetime import timedelta
@@ -169,7 +169,7 @@ def test_a_simulator_may_be_http_on_this_machine_with_a_path() -> None:
         ("CALLS_STORAGE__clientId", "hush-hush"),
     ],
 )
-def test_a_wrong_value_is_named_but_not_told(name: str, value: str) -> None:
+def test_a_wrong_value_is_named_but_not_repeated(name: str, value: str) -> None:
     with pytest.raises(SettingsInvalid) as caught:
         load_settings({**LEAST, name: value})
 
@@ -179,15 +179,17 @@ def test_a_wrong_value_is_named_but_not_told(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("SWEEP_BUDGET", "PT10M", "SWEEP_BUDGET must be at most PT4M10S."),
         ("GRAPH_TIMEOUT", "PT0S", "GRAPH_TIMEOUT must be more than PT0S."),
         ("KEEP_ALIVE_CONCURRENCY", "0", "KEEP_ALIVE_CONCURRENCY must be at least 1."),
     ],
 )
-def test_a_value_out_of_bounds_is_told_the_bound_as_it_would_be_written(name: str, value: str, told: str) -> None:
-    with pytest.raises(SettingsInvalid, match=re.escape(told)):
+def test_the_message_about_a_value_out_of_bounds_has_the_bound_as_a_setting_has_it(
+    name: str, value: str, expected: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=re.escape(expected)):
         load_settings({**LEAST, name: value})
 
 
@@ -360,7 +362,7 @@ def test_callers_that_are_off_are_refused_and_not_repeated(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("audience", [{}, {"MANAGEMENT_AUDIENCE": ""}], ids=["missing", "empty"])
-def test_whoever_sets_a_guard_without_the_audience_that_puts_it_up_is_told(
+def test_a_guard_without_the_audience_that_enables_it_is_refused(
     name: str, value: str, audience: dict[str, str]
 ) -> None:
     with pytest.raises(SettingsInvalid, match=f"{name} needs MANAGEMENT_AUDIENCE") as refused:

@@ -73,10 +73,10 @@ def test_an_event_leaves_the_records_that_its_file_says(file: EventFile) -> None
 
 
 def record(call: Call) -> dict[str, object]:
-    told = {"status": call.status, "state": call.state, "everEstablished": call.ever_established}
+    summary = {"status": call.status, "state": call.state, "everEstablished": call.ever_established}
     if call.termination is None:
-        return told
-    return told | {"code": why(call).code, "subcode": why(call).subcode, "category": why(call).category}
+        return summary
+    return summary | {"code": why(call).code, "subcode": why(call).subcode, "category": why(call).category}
 
 
 # Notifications
@@ -224,7 +224,7 @@ def test_a_richer_reason_replaces_a_poorer_one_and_never_the_reverse(
     assert why(after(poorer_one)) != best
 
 
-def test_a_termination_reason_without_codes_is_told_without_codes() -> None:
+def test_a_termination_reason_without_codes_stays_without_codes() -> None:
     ending = why(after(NAMED))
 
     assert (ending.category, ending.code, ending.subcode) == ("transfer", None, None)
@@ -251,7 +251,7 @@ def test_an_end_after_our_own_hang_up_is_ours_and_keeps_graphs_code() -> None:
     assert (ending.code, ending.subcode, ending.action) == (200, 4097, "Nothing to do.")
 
 
-def test_an_end_that_is_told_before_graphs_answer_to_our_hang_up_is_ours_too() -> None:
+def test_an_end_notified_before_graphs_answer_to_our_hang_up_is_ours_too() -> None:
     told_first = hung_up(after(state("established"), end(200, 4097)), "bot A", NOON, not_found=False)
     told_last = after(end(200, 4097), call=hung_up(after(state("established")), "bot A", NOON, not_found=False))
 
@@ -294,7 +294,7 @@ def test_of_two_hang_ups_the_one_that_graph_accepted_counts() -> None:
     assert call.hangup == Hangup(NOON + MINUTE, "bot A", not_found=True, accepted=True)
 
 
-def test_the_direction_counts_even_if_it_is_told_after_the_end() -> None:
+def test_the_direction_counts_even_if_it_is_notified_after_the_end() -> None:
     late = CallNotification(CALL, deleted=False, state="incoming", direction="incoming")
 
     assert why(after(end(408, 8544), late)) == why(after(late, end(408, 8544)))
@@ -304,7 +304,7 @@ def test_the_direction_counts_even_if_it_is_told_after_the_end() -> None:
 # Registration
 
 
-def test_a_registered_call_is_active_from_the_start_that_the_bot_tells() -> None:
+def test_a_registered_call_is_active_from_the_start_that_the_bot_sends() -> None:
     call = registered(None, Registration(CALL, TENANT.upper(), NOON - 5 * MINUTE, {"room": "1"}), NOON)
 
     assert call == Call(CALL, TENANT, "unknown", NOON, NOON - 5 * MINUTE, registered_at=NOON, metadata={"room": "1"})
@@ -417,7 +417,7 @@ def test_a_call_that_is_gone_has_ended_without_a_reason(source: TerminationSourc
     assert (why(call).source, why(call).category, why(call).code) == (source, "unknown", None)
 
 
-def test_a_late_notification_tells_why_a_call_was_gone() -> None:
+def test_a_late_notification_gives_the_reason_of_a_lost_call() -> None:
     call = notified(
         call_gone(after(state("hold")), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON),
         end(200, 5010),
@@ -434,7 +434,7 @@ def test_a_late_404_takes_no_reason_away() -> None:
     assert call_gone(ended, TerminationSource.LOOKUP_NOT_FOUND, NOON + MINUTE) == ended
 
 
-def test_a_hang_up_is_under_way_until_the_end_is_told() -> None:
+def test_a_hang_up_is_under_way_until_the_end_is_notified() -> None:
     call = hung_up(after(state("established")), "bot", NOON, not_found=False)
 
     assert (call.status, call.state, call.hangup) == (Status.ACTIVE, "terminating", Hangup(NOON, "bot", accepted=True))
@@ -470,8 +470,8 @@ def test_of_two_sources_a_notification_is_the_better() -> None:
     sources = list(TerminationSource)
 
     assert sources[0] is TerminationSource.NOTIFICATION
-    for place, source in enumerate(sources):
-        for other in sources[place:]:
+    for index, source in enumerate(sources):
+        for other in sources[index:]:
             one, two = replace(poor, source=source), replace(poor, source=other)
             assert better_termination(one, two).source is better_termination(two, one).source is source
 
@@ -479,16 +479,18 @@ def test_of_two_sources_a_notification_is_the_better() -> None:
 # Operations
 
 
-def done(status: str | None, *, code: int | None = None, place: str | None = None, deleted: bool = True) -> Operation:
-    return operation_notified(None, told(status, code=code, place=place, deleted=deleted), NOON)
+def done(
+    status: str | None, *, code: int | None = None, location: str | None = None, deleted: bool = True
+) -> Operation:
+    return operation_notified(None, operation_notification(status, code=code, location=location, deleted=deleted), NOON)
 
 
-def told(
-    status: str | None, *, code: int | None = None, place: str | None = None, deleted: bool = True
+def operation_notification(
+    status: str | None, *, code: int | None = None, location: str | None = None, deleted: bool = True
 ) -> OperationNotification:
     result = ResultInfo(code) if code else None
     return OperationNotification(
-        CALL, "1", "recordOperation", deleted, status, result, recording_location=place, client_context="context"
+        CALL, "1", "recordOperation", deleted, status, result, recording_location=location, client_context="context"
     )
 
 
@@ -508,7 +510,7 @@ def test_a_recording_that_was_asked_for_runs() -> None:
 
 
 def test_a_notification_that_comes_before_the_request_is_written_down_loses_nothing() -> None:
-    notification = told("completed", code=200, place="https://file.example.com/1")
+    notification = operation_notification("completed", code=200, location="https://file.example.com/1")
     early = operation_requested(operation_notified(None, notification, NOON), started(), "bot", NOON)
     late = operation_notified(operation_requested(None, started(), "bot", NOON), notification, NOON)
 
@@ -535,14 +537,17 @@ def test_the_first_request_of_an_operation_stays() -> None:
 @pytest.mark.parametrize("first", ["completed", "failed"])
 @pytest.mark.parametrize("late", ["notStarted", "running", "somethingNew", None])
 def test_a_finished_operation_does_not_run_again(first: str, late: str | None) -> None:
-    operation = operation_notified(done(first), told(late, deleted=False), NOON + MINUTE)
+    operation = operation_notified(done(first), operation_notification(late, deleted=False), NOON + MINUTE)
 
     assert (operation.status, operation.finished_at) == (first, NOON)
 
 
-def test_an_operation_that_is_told_to_run_is_not_started_anew() -> None:
+def test_an_operation_notified_as_running_is_not_started_anew() -> None:
     assert (
-        operation_notified(done("running", deleted=False), told("notStarted", deleted=False), NOON).status == "running"
+        operation_notified(
+            done("running", deleted=False), operation_notification("notStarted", deleted=False), NOON
+        ).status
+        == "running"
     )
 
 
@@ -570,7 +575,10 @@ def test_an_operation_without_a_status_has_not_started() -> None:
 
 
 def test_of_two_ends_of_an_operation_success_counts_and_the_recording_of_either() -> None:
-    with_place, without = told("failed", place="https://file.example.com/1"), told("completed", code=200)
+    with_place, without = (
+        operation_notification("failed", location="https://file.example.com/1"),
+        operation_notification("completed", code=200),
+    )
 
     for one, two in ((with_place, without), (without, with_place)):
         operation = operation_notified(operation_notified(None, one, NOON), two, NOON + MINUTE)
@@ -578,12 +586,15 @@ def test_of_two_ends_of_an_operation_success_counts_and_the_recording_of_either(
         assert operation.finished_at == NOON
 
 
-def test_a_recording_that_was_told_while_it_ran_outlives_an_end_that_tells_none() -> None:
+def test_the_recording_of_a_running_operation_stays_if_its_end_has_none() -> None:
     """Graph: the record page of 2018, streamWhileRecording."""
     running = replace(
-        told("running", place="https://file.example.com/1", deleted=False), recording_access_token="token-1"
+        operation_notification("running", location="https://file.example.com/1", deleted=False),
+        recording_access_token="token-1",
     )
-    for accounts in permutations((running, told("running", deleted=False), told("completed", code=200))):
+    for accounts in permutations(
+        (running, operation_notification("running", deleted=False), operation_notification("completed", code=200))
+    ):
         operation = None
         for account in accounts:
             operation = operation_notified(operation, account, NOON)
@@ -596,8 +607,10 @@ def test_a_recording_that_was_told_while_it_ran_outlives_an_end_that_tells_none(
 
 
 def test_a_place_and_a_token_of_two_accounts_are_never_mixed() -> None:
-    bare = told("running", place="https://file.example.com/1", deleted=False)
-    whole = replace(told("completed", place="https://file.example.com/2"), recording_access_token="token-2")
+    bare = operation_notification("running", location="https://file.example.com/1", deleted=False)
+    whole = replace(
+        operation_notification("completed", location="https://file.example.com/2"), recording_access_token="token-2"
+    )
     for one, two in ((bare, whole), (whole, bare)):
         operation = operation_notified(operation_notified(None, one, NOON), two, NOON)
         assert (operation.recording_location, operation.recording_access_token) == (
@@ -607,29 +620,33 @@ def test_a_place_and_a_token_of_two_accounts_are_never_mixed() -> None:
 
 
 def test_an_operation_is_known_since_its_first_notification_and_finished_since_its_first_end() -> None:
-    operation = operation_notified(done("running", deleted=False), told("completed"), NOON + MINUTE)
-    operation = operation_notified(operation, told("completed"), NOON + 2 * MINUTE)
+    operation = operation_notified(done("running", deleted=False), operation_notification("completed"), NOON + MINUTE)
+    operation = operation_notified(operation, operation_notification("completed"), NOON + 2 * MINUTE)
 
     assert (operation.known_at, operation.finished_at) == (NOON, NOON + MINUTE)
 
 
 def test_the_kind_of_an_operation_is_learned_late() -> None:
     unnamed = OperationNotification(CALL, "1", "commsOperation", deleted=False)
-    first = operation_notified(operation_notified(None, unnamed, NOON), told("running", deleted=False), NOON)
-    second = operation_notified(operation_notified(None, told("running", deleted=False), NOON), unnamed, NOON)
+    first = operation_notified(
+        operation_notified(None, unnamed, NOON), operation_notification("running", deleted=False), NOON
+    )
+    second = operation_notified(
+        operation_notified(None, operation_notification("running", deleted=False), NOON), unnamed, NOON
+    )
 
     assert first.kind == second.kind == "recordOperation"
     assert operation_notified(None, unnamed, NOON).kind == "commsOperation"
 
 
 def test_the_end_of_an_operation_is_not_the_end_of_the_call() -> None:
-    assert after(state("established"), told("completed")).status is Status.ACTIVE
+    assert after(state("established"), operation_notification("completed")).status is Status.ACTIVE
 
 
-# The story
+# The event log
 
 
-def test_a_story_tells_state_and_codes_and_keeps_the_message_to_itself() -> None:
+def test_an_event_has_state_and_codes_without_the_message() -> None:
     event = notification_event(end(200, 5010, message="secret", raw_code="x"), NOON)
 
     assert (event.kind, event.at, event.from_notification) == ("callNotified", NOON, True)
@@ -642,8 +659,10 @@ def test_a_story_tells_state_and_codes_and_keeps_the_message_to_itself() -> None
     }
 
 
-def test_a_story_tells_of_an_operation_without_its_place_and_token() -> None:
-    notification = replace(told("completed", code=200, place="secret"), recording_access_token="secret")
+def test_an_event_names_an_operation_without_location_and_token() -> None:
+    notification = replace(
+        operation_notification("completed", code=200, location="secret"), recording_access_token="secret"
+    )
     notification = replace(notification, completion_reason="stopToneDetected")
 
     assert notification_event(notification, NOON).detail == {
@@ -656,13 +675,13 @@ def test_a_story_tells_of_an_operation_without_its_place_and_token() -> None:
     }
 
 
-def test_a_story_tells_of_other_resources_by_name() -> None:
+def test_an_event_names_other_resources() -> None:
     event = notification_event(OtherNotification(CALL, "participants", "updated"), NOON)
 
     assert (event.kind, event.detail) == ("otherNotified", {"resource": "participants", "changeType": "updated"})
 
 
-def test_a_notification_told_twice_is_one_line_of_the_story() -> None:
+def test_a_repeated_notification_is_one_event() -> None:
     assert notification_event(IN_CATALOGUE, NOON).digest == notification_event(IN_CATALOGUE, NOON + MINUTE).digest
     assert notification_event(IN_CATALOGUE, NOON).digest != notification_event(NOTHING, NOON).digest
 
@@ -677,21 +696,21 @@ class TestToldWhileTerminating:
 
     EARLY = CallNotification(CALL, deleted=False, state="terminating", result=ResultInfo(200, 7000))
 
-    def test_it_is_the_reason_if_the_end_tells_nothing_in_either_order(self) -> None:
+    def test_it_is_the_reason_if_the_end_has_none_in_either_order(self) -> None:
         for items in ((self.EARLY, end()), (end(), self.EARLY)):
-            told = why(after(*items))
-            assert (told.code, told.subcode, told.category) == (200, 7000, "byBot")
+            termination = why(after(*items))
+            assert (termination.code, termination.subcode, termination.category) == (200, 7000, "byBot")
 
     @pytest.mark.parametrize("codes", [(408, 8537), (500, 99_999), (None, 8537)])
-    def test_what_the_end_tells_goes_before_it_in_any_order(self, codes: tuple[int | None, int]) -> None:
+    def test_the_codes_of_the_end_go_before_it_in_any_order(self, codes: tuple[int | None, int]) -> None:
         for items in permutations((self.EARLY, end(*codes), self.EARLY)):
-            told = why(after(*items))
-            assert (told.code, told.subcode) == codes
+            termination = why(after(*items))
+            assert (termination.code, termination.subcode) == codes
 
     def test_it_ends_no_call(self) -> None:
         call = after(self.EARLY)
         assert (call.status, call.state) == (Status.ACTIVE, "terminating")
 
     def test_it_is_the_reason_of_a_call_that_is_found_gone(self) -> None:
-        told = why(call_gone(after(self.EARLY), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON))
-        assert (told.code, told.subcode) == (200, 7000)
+        termination = why(call_gone(after(self.EARLY), TerminationSource.KEEP_ALIVE_NOT_FOUND, NOON))
+        assert (termination.code, termination.subcode) == (200, 7000)

@@ -114,10 +114,10 @@ ends: st.SearchStrategy[Item] = st.fixed_dictionaries(
 
 
 def test_the_event_files_give_many_notifications_of_one_call() -> None:
-    told = [notification for item in EVENTS for notification in parse_notifications(body([item])).notifications]
+    sent = [notification for item in EVENTS for notification in parse_notifications(body([item])).notifications]
 
-    assert len(told) > 60  # enough for thousands of different orders; the files may grow
-    assert {notification.call_id for notification in told} == {CALL}
+    assert len(sent) > 60  # enough for thousands of different orders; the files may grow
+    assert {notification.call_id for notification in sent} == {CALL}
 
 
 # What is on record, in whatever order it came
@@ -151,17 +151,17 @@ class OnRecord:
         return OnRecord(call, operation)
 
 
-def at_once(told: Sequence[Item], *, register: bool) -> OnRecord:
-    record = OnRecord().posted(told, NOON)
+def at_once(sent: Sequence[Item], *, register: bool) -> OnRecord:
+    record = OnRecord().posted(sent, NOON)
     return replace(record, call=registered(record.call, REGISTRATION, NOON)) if register else record
 
 
-@given(data=st.data(), told=st.lists(items, min_size=1, max_size=7), register=st.booleans())
+@given(data=st.data(), sent=st.lists(items, min_size=1, max_size=7), register=st.booleans())
 def test_any_order_repetition_and_batching_gives_one_record(
-    data: st.DataObject, told: list[Item], register: bool
+    data: st.DataObject, sent: list[Item], register: bool
 ) -> None:
-    again = data.draw(st.lists(st.sampled_from(told), max_size=4), "repeated")
-    order = data.draw(st.permutations(told + again), "order")
+    again = data.draw(st.lists(st.sampled_from(sent), max_size=4), "repeated")
+    order = data.draw(st.permutations(sent + again), "order")
     cuts = data.draw(st.sets(st.integers(1, len(order))), "cuts")
     batches = [order[start:stop] for start, stop in pairwise([0, *sorted(cuts | {len(order)})])]
     when = data.draw(st.integers(0, len(batches)), "registered before batch") if register else None
@@ -172,7 +172,7 @@ def test_any_order_repetition_and_batching_gives_one_record(
             record = replace(record, call=registered(record.call, REGISTRATION, NOON + number * MINUTE))
         record = record.posted(batch, NOON + number * MINUTE)
 
-    assert record.settled() == at_once(told, register=register).settled()
+    assert record.settled() == at_once(sent, register=register).settled()
 
 
 LIFE: list[Item] = [
@@ -191,15 +191,15 @@ def test_every_order_of_a_whole_life_gives_one_record() -> None:
     assert len(records) == 1
 
 
-@given(told=st.lists(items, min_size=1, max_size=6), place=st.integers(0, 6))
-def test_our_own_hang_up_explains_the_end_in_any_order(told: list[Item], place: int) -> None:
+@given(sent=st.lists(items, min_size=1, max_size=6), place=st.integers(0, 6))
+def test_our_own_hang_up_explains_the_end_in_any_order(sent: list[Item], place: int) -> None:
     """Graph's answer to DELETE and its notifications come in any order."""
 
     def hung_up_after(count: int) -> Call | None:
-        record = OnRecord(registered(None, REGISTRATION, NOON)).posted(told[:count], NOON)
+        record = OnRecord(registered(None, REGISTRATION, NOON)).posted(sent[:count], NOON)
         assert record.call
         record = replace(record, call=hung_up(record.call, "bot", NOON, not_found=False))
-        return record.posted(told[count:], NOON).settled().call
+        return record.posted(sent[count:], NOON).settled().call
 
     one, other = hung_up_after(place), hung_up_after(0)
     assert one == other
@@ -218,10 +218,10 @@ def test_every_pair_of_events_agrees_in_both_orders(first: Item) -> None:
 # The merge of two ends is a semilattice
 
 
-def terminations(told: Iterable[Item]) -> list[Termination]:
+def terminations(sent: Iterable[Item]) -> list[Termination]:
     found = [
         notified(None, note, TENANT, NOON).termination
-        for item in told
+        for item in sent
         for note in parse_notifications(body([item])).notifications
     ]
     return [termination for termination in found if termination]
@@ -299,8 +299,8 @@ class LifeOfACall(RuleBasedStateMachine):
         self.registered = False
         self.established = False
         self.ended_at: datetime | None = None
-        self.told: list[Termination] = []
-        self.told_early = False  # a reason came while the call was terminating
+        self.notified_ends: list[Termination] = []
+        self.notified_early = False  # a reason came while the call was terminating
         self.found_gone = False
         self.hung_up_by: str | None = None
         self.accepted_at: datetime | None = None
@@ -337,9 +337,9 @@ class LifeOfACall(RuleBasedStateMachine):
             if notification.deleted or notification.state == "terminated":
                 self.end()
                 assert alone
-                self.told.append(alone)
+                self.notified_ends.append(alone)
             else:
-                self.told_early |= alone is not None
+                self.notified_early |= alone is not None
 
     @rule()
     def everything_is_told_again(self) -> None:
@@ -414,23 +414,23 @@ class LifeOfACall(RuleBasedStateMachine):
         assert self.call.ended_at == self.ended_at
         assert (self.call.status is Status.ENDED) == (self.ended_at is not None)
         assert (self.call.state == "terminated") == (self.ended_at is not None)
-        assert (self.call.termination is None) == (self.ended_at is None and not self.told_early)
+        assert (self.call.termination is None) == (self.ended_at is None and not self.notified_early)
         assert self.ended_at is None or self.call.failing is None
 
     @invariant()
     def the_best_reason_told_is_the_one_on_record(self) -> None:
         if self.call is None or self.call.termination is None:
             return
-        known = {(end.code, end.subcode) for end in self.told if _is_precise(end)}
+        known = {(end.code, end.subcode) for end in self.notified_ends if _is_precise(end)}
         if known:
             assert (self.call.termination.code, self.call.termination.subcode) == min(
                 known, key=lambda pair: (pair[0] is None, pair[0] or 0, pair[1])
             )
         if self.accepted_at is not None:
             assert self.call.termination.reason == f"Hung up through Call Keeper by {self.hung_up_by}."
-        is_told = bool(self.told) or self.told_early
-        assert (self.call.termination.source is TerminationSource.NOTIFICATION) == is_told
-        assert is_told or self.found_gone
+        is_notified = bool(self.notified_ends) or self.notified_early
+        assert (self.call.termination.source is TerminationSource.NOTIFICATION) == is_notified
+        assert is_notified or self.found_gone
 
     @invariant()
     def what_was_once_true_stays_true(self) -> None:

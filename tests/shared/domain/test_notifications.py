@@ -73,11 +73,11 @@ def test_no_secret_and_no_personal_data_survives(file: EventFile) -> None:
 
 
 @pytest.mark.parametrize("file", readable(), ids=lambda file: file.name)
-def test_no_recordings_place_or_token_is_in_a_repr_or_in_a_story(file: EventFile) -> None:
+def test_no_location_or_token_of_a_recording_is_in_a_repr_or_in_an_event(file: EventFile) -> None:
     for notification in file.parsed().notifications:
-        told = repr(notification) + repr(notification_event(notification, NOON))
-        assert "token-1" not in told
-        assert "file.example.com" not in told
+        text = repr(notification) + repr(notification_event(notification, NOON))
+        assert "token-1" not in text
+        assert "file.example.com" not in text
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_place_or_token_that_is_too_long_is_dropped_as_half_of_it_is_good_for_
 
 
 @pytest.mark.parametrize("code", range(8508, 8516))
-def test_why_a_recording_ended_is_told_by_the_subcode_where_no_field_tells(code: int) -> None:
+def test_the_subcode_says_why_a_recording_ended_if_no_field_does(code: int) -> None:
     reasons = "operationCanceled maxSilenceTimeout initialSilenceTimeout playPromptFailed playBeepFailed"
     reasons += " mediaReceiveTimeout stopToneDetected maxRecordDurationReached"
     item: dict[str, object] = {"resourceUrl": f"{URL}/operations/1", "resourceData": {"resultInfo": {"subcode": code}}}
@@ -290,8 +290,8 @@ def test_a_list_of_several_states_is_taken_in_its_order() -> None:
     data: list[object] = [{"state": state} for state in states]
     parsed = parse_notifications(body({"resourceUrl": URL, "resourceData": [*data, 5]}))
 
-    told = [item.state for item in parsed.notifications if isinstance(item, CallNotification)]
-    assert told == ["established", "hold", "established"]
+    parsed_states = [item.state for item in parsed.notifications if isinstance(item, CallNotification)]
+    assert parsed_states == ["established", "hold", "established"]
 
 
 def test_what_is_said_a_hundred_thousand_times_on_end_counts_once() -> None:

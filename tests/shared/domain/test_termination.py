@@ -167,7 +167,7 @@ def test_codes_that_are_text_pass_through_too() -> None:
     assert explain(None, "5010").category == UNKNOWN  # text is what a number could not be made of
 
 
-def test_no_word_at_all_is_told_as_such() -> None:
+def test_an_end_without_any_reason_is_explained_as_such() -> None:
     assert explain(None, None).reason == NO_REASON_GIVEN
     assert explain(None, None).category == UNKNOWN
 
@@ -213,8 +213,8 @@ def test_no_name_stands_twice_in_the_file() -> None:
 )
 @pytest.mark.parametrize("code", [300, 403, 408, 480, 500, 503, 603])
 def test_a_success_never_explains_a_failure(entry: CodeEntry, code: int) -> None:
-    told = catalogue().lookup(code, entry.subcode)
-    assert told is None or not told.is_success
+    meaning = catalogue().lookup(code, entry.subcode)
+    assert meaning is None or not meaning.is_success
     assert explain(code, entry.subcode).category not in {"byBot", "empty"}
     assert explain(code, 9999, None, f"Failed. DiagCode: 0#{entry.subcode}.@").reason != entry.reason
 
@@ -264,11 +264,11 @@ def test_a_subcode_whose_meaning_depends_on_its_code_needs_that_code() -> None:
 
 @pytest.mark.parametrize("message", ["DiagCode: 480#10037.@", "x diagcode:480#10037", "DiagCode: 3003#10037"])
 @pytest.mark.parametrize("subcode", [9999, 8518, 987654])
-def test_the_diag_code_tells_more_than_a_subcode_that_says_nothing(subcode: int, message: str) -> None:
+def test_the_diag_code_replaces_a_subcode_without_meaning(subcode: int, message: str) -> None:
     assert explain(500, subcode, None, message) == explain(480, 10037)
 
 
-def test_an_unknown_diag_code_tells_at_least_its_class() -> None:
+def test_an_unknown_diag_code_gives_at_least_its_class() -> None:
     assert explain(500, 9999, None, "DiagCode: 403#10151.@") == explain(403, None)
     assert explain(500, 9999, None, "DiagCode: 500#1.@") == explain(500, 9999)
 
@@ -285,14 +285,14 @@ def test_a_word_for_a_success_does_not_explain_a_failure() -> None:
 @pytest.mark.parametrize(
     "entry", [row for row in catalogue().entries if row.category == "notReached"], ids=lambda row: str(row.subcode)
 )
-def test_no_one_is_told_to_call_a_bot_that_is_the_callee(entry: CodeEntry) -> None:
+def test_no_advice_is_to_call_a_bot_that_is_the_callee(entry: CodeEntry) -> None:
     incoming = explain(entry.code, entry.subcode, context=Context(incoming=True))
     if entry.subcode is None or entry.subcode < 500_000:
         assert incoming.action in {BOT_IS_CALLEE, "Nothing to do."}
     assert explain(entry.code, entry.subcode).action == entry.action
 
 
-def test_of_an_incoming_call_without_codes_it_is_told_what_may_have_been() -> None:
+def test_an_incoming_call_without_codes_gets_the_possible_reasons() -> None:
     why = explain(None, None, context=Context(incoming=True))
     assert why.reason == "The incoming call was rejected, redirected or not answered in time; Graph gave no reason."
     assert explain(None, None, context=Context(incoming=True, ever_established=True)).reason == NO_REASON_GIVEN

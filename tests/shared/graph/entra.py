@@ -82,7 +82,7 @@ def refusal(code: str = "AADSTS7000215") -> web.Response:
 
 
 def verified(assertion: str, certificate: Path, audience: str) -> dict[str, Any]:
-    """The claims of an assertion, once its signature, its times and its audience are right, as Entra sees to it."""
+    """Return the claims of an assertion after the checks that Entra makes: signature, times, audience."""
     public = load_pem_x509_certificate(certificate.read_bytes()).public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     claims: dict[str, Any] = jwt.decode(

@@ -272,10 +272,10 @@ async def test_messages_hold_no_secret_and_stay_short(
     with pytest.raises(errors.GraphRejected) as caught:
         await graph.keep_alive(CALL, TENANT)
 
-    told = str(caught.value)
-    assert "Bad prompt … and … word" in told
-    assert len(told) < 100 + _MAX_MESSAGE_LENGTH  # words of our own, then Graph's
-    assert "first-token" not in told + caplog.text
+    message = str(caught.value)
+    assert "Bad prompt … and … word" in message
+    assert len(message) < 100 + _MAX_MESSAGE_LENGTH  # words of our own, then Graph's
+    assert "first-token" not in message + caplog.text
 
 
 @pytest.mark.parametrize(

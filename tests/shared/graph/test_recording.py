@@ -67,16 +67,16 @@ def test_the_old_example_is_refused_by_the_new_action_with_each_reason() -> None
     with pytest.raises(InvalidRequest) as caught:
         read(OLD)
 
-    told = dict(caught.value.errors)
-    assert set(told) == {
+    faults = dict(caught.value.errors)
+    assert set(faults) == {
         "/prompts/0/loop",
         "/maxRecordDurationInSeconds",
         "/recordingFormat",
         "/streamWhileRecording",
         "/stopTones/1",
     }
-    assert "GRAPH_RECORD_API=record" in told["/streamWhileRecording"]
-    assert "1 to 120 seconds" in told["/maxRecordDurationInSeconds"]
+    assert "GRAPH_RECORD_API=record" in faults["/streamWhileRecording"]
+    assert "1 to 120 seconds" in faults["/maxRecordDurationInSeconds"]
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"prompts": null, "playBeep": null}'])

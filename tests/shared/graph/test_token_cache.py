@@ -135,7 +135,7 @@ async def test_a_hundred_calls_at_once_ask_once(make: Make, entra: Entra) -> Non
     assert len(entra.asked) == 1
 
 
-async def test_a_token_is_renewed_before_it_expires_and_nobody_waits_for_it(
+async def test_a_token_is_renewed_in_the_background_before_it_expires(
     make: Make, entra: Entra, clock: SteppedClock
 ) -> None:
     entra.lifetime = 290  # to be renewed at once, and still good
@@ -260,7 +260,7 @@ class TestManyTenants:
         await tokens.get(tenant(3))
         assert len(tokens._cache) == 1
 
-    async def test_those_that_nobody_asks_for_any_more_are_forgotten(
+    async def test_tokens_that_are_no_longer_used_are_forgotten(
         self, make: Make, entra: Entra, clock: SteppedClock
     ) -> None:
         tokens = make(**SECRET)
@@ -305,7 +305,7 @@ class TestManyTenants:
         assert len(entra.asked) == 50
 
 
-async def test_a_failure_is_told_again_without_asking(make: Make, entra: Entra, clock: SteppedClock) -> None:
+async def test_a_failure_is_raised_again_without_a_request(make: Make, entra: Entra, clock: SteppedClock) -> None:
     entra.broken = refusal
     tokens = make(**SECRET)
 

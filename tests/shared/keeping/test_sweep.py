@@ -360,7 +360,7 @@ class TestStoreFailures:
         assert watermark.unwritten == {failed}
         assert lease.last_renewal(watermark, Timing()) == lease.started_at
 
-        store.mend()
+        store.repair()
         await world.advance(MINUTE)
         await world.drain()
         assert set(world.keep_alives()) == {1}
@@ -373,7 +373,7 @@ class TestStoreFailures:
         store.refuses_commits = True
         await world.sweep()
         assert await store.get_watermark(7) is None
-        store.mend()
+        store.repair()
         await world.live(15, timer=False)
         assert await store.get_watermark(7) is not None
         assert all(world.keep_alives(*ids))
@@ -401,7 +401,7 @@ class TestStoreFailures:
         await world.sweep()
         missed = [call_id for call_id, call in world.graph.calls.items() if not call.keep_alives]
         assert {shard_of(call_id) for call_id in missed} == {0}
-        store.mend()
+        store.repair()
         await world.advance(MINUTE)
         await world.drain()
         assert all(world.keep_alives())

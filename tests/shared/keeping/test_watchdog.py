@@ -65,12 +65,12 @@ class TestArm:
         assert "keep_alive.state_access.failed" in caplog.text
 
     async def test_is_tried_again_as_a_sweep_ends(self, world: World) -> None:
-        async def mend(_operation: str, _call_id: str) -> None:
+        async def repair(_operation: str, _call_id: str) -> None:
             await world.clock.sleep(31)  # the circuit breaker is open for half a minute
             world.queue.broken = False
 
         await world.add_call()
-        world.graph.faults["call"] = mend
+        world.graph.faults["call"] = repair
         world.queue.broken = True
         await world.sweep("timer")
         message = world.queue.due(world.clock.now() + HOUR)
@@ -113,7 +113,7 @@ class TestDeadTimer:
         store.break_all()
         with pytest.raises(StoreUnavailable):
             await world.sweep("timer")
-        store.mend()
+        store.repair()
         await world.live(180, timer=False)
         assert not world.graph.lapsed()
 

@@ -1,4 +1,4 @@
-"""Writes that storage takes, and whose answer is lost. Nothing is done twice, told twice, or taken for another's.
+"""Writes whose answer is lost. Each takes effect once, is reported once, and is not taken for the write of another.
 
 Two things come of a lost answer: the storage client repeats the write and meets its own (a conflict), or it gives up.
 """
@@ -122,7 +122,7 @@ class World:
         self.clock.set(self.clock.now() + SECOND)
         return shown.call, new
 
-    async def story(self, beginning: str = "") -> list[str]:
+    async def event_kinds(self, beginning: str = "") -> list[str]:
         return [event.kind for event in await self.store.list_events("call") if event.kind.startswith(beginning)]
 
     async def call(self) -> Call:
@@ -141,15 +141,15 @@ async def test_a_registration_is_new_all_the_same(world: World, loss: type[Excep
     world.table.lose(0, loss)
     _, new = await world.register()
     assert new
-    assert sorted(await world.story()) == ["firstSeen", "registered"]
+    assert sorted(await world.event_kinds()) == ["firstSeen", "registered"]
 
 
 @LOSSES
-async def test_an_end_by_notification_is_told_to_telemetry_once(
+async def test_an_end_by_notification_is_logged_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Call] = []
-    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
+    logged: list[Call] = []
+    monkeypatch.setattr(telemetry, "log_call_ended", logged.append)
     await world.register()
     body = (
         b'{"value": [{"changeType": "deleted", "resourceUrl": "/communications/calls/call", "resourceData": '
@@ -158,22 +158,22 @@ async def test_an_end_by_notification_is_told_to_telemetry_once(
     world.table.lose(0, loss)
     await world.webhook.receive("Bearer x", body)
     await world.webhook.receive("Bearer x", body)
-    assert [(call.id, call.ended_at is not None) for call in told] == [("call", True)]
-    assert await world.story("callNotified") == ["callNotified"]
+    assert [(call.id, call.ended_at is not None) for call in logged] == [("call", True)]
+    assert await world.event_kinds("callNotified") == ["callNotified"]
 
 
 @LOSSES
-async def test_an_end_by_keep_alive_is_told_to_telemetry_once(
+async def test_an_end_by_keep_alive_is_logged_once(
     world: World, loss: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Call] = []
-    monkeypatch.setattr(telemetry, "log_call_ended", told.append)
+    logged: list[Call] = []
+    monkeypatch.setattr(telemetry, "log_call_ended", logged.append)
     call, _ = await world.register()
     world.graph.calls["call"].ended = True
     world.table.lose(0, loss)
     assert await world.renewer.renew_in_sweep(call.lease, None) is Outcome.ENDED
-    assert [call.id for call in told] == ["call"]
-    assert await world.story("ended") == ["ended"]
+    assert [call.id for call in logged] == ["call"]
+    assert await world.event_kinds("ended") == ["ended"]
 
 
 @LOSSES
@@ -182,7 +182,7 @@ async def test_a_hang_up_is_on_record_with_one_line(world: World, loss: type[Exc
     world.table.lose(1, loss)  # after the line of the request
     shown = await world.management.hang_up("call", "somebody")
     assert shown.call.state == "terminating"
-    assert await world.story("hangup") == ["hangupRequested", "hangupAnswered"]
+    assert await world.event_kinds("hangup") == ["hangupRequested", "hangupAnswered"]
     assert world.graph.requests["delete"] == 1
 
 
@@ -190,7 +190,7 @@ async def test_a_line_before_graph_is_asked_is_no_reason_not_to_ask(world: World
     await world.register()
     world.table.lose(0, StoreConflict)
     await world.management.hang_up("call", "somebody")
-    assert await world.story("hangup") == ["hangupRequested", "hangupAnswered"]
+    assert await world.event_kinds("hangup") == ["hangupRequested", "hangupAnswered"]
     world.clock.set(world.clock.now() + SECOND)
     world.table.lose(0, StoreUnavailable)  # then Graph is not asked, which does no harm: the caller repeats it
     with pytest.raises(StoreUnavailable):
@@ -199,12 +199,12 @@ async def test_a_line_before_graph_is_asked_is_no_reason_not_to_ask(world: World
 
 
 @LOSSES
-async def test_a_recording_is_noted_and_told_as_begun(world: World, loss: type[Exception]) -> None:
+async def test_a_recording_is_stored_and_returned_as_begun(world: World, loss: type[Exception]) -> None:
     await world.register()
     world.table.lose(1, loss)
     _, operation = await world.management.record("call", RecordRequest(), "somebody")
     assert [known.id for known in await world.store.list_operations("call")] == [operation.id]
-    assert await world.story("record") == ["recordRequested", "recordAnswered"]
+    assert await world.event_kinds("record") == ["recordRequested", "recordAnswered"]
     assert world.graph.recordings == 1
 
 
@@ -227,7 +227,7 @@ async def test_a_failure_is_one_failure_and_a_recovery_one(world: World, loss: t
     world.table.lose(0, loss)
     assert await world.renewer.renew_now((await world.call()).lease, None) is Outcome.RENEWED
     assert (await world.call()).failing is None
-    assert await world.story("keepAlive") == ["keepAliveFailing", "keepAliveRecovered"]
+    assert await world.event_kinds("keepAlive") == ["keepAliveFailing", "keepAliveRecovered"]
 
 
 async def test_a_retry_that_lies_on_the_queue_twice_is_done_once(world: World) -> None:

@@ -131,7 +131,7 @@ class TestDamage:
         with pytest.raises(RowUnreadable, match="idempotency"):
             row_codec.to_idempotency_record(row | {name: "{" if name == "answered" else None})
 
-    def test_the_end_of_a_call_is_told_by_the_key_of_its_row_in_the_list(self) -> None:
+    def test_the_key_of_the_row_in_the_list_gives_the_end_of_a_call(self) -> None:
         row = row_of(ENDED) | {"endedAt": "soon"}
         with pytest.raises(RowUnreadable):
             to_call(row)

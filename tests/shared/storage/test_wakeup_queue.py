@@ -65,7 +65,7 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fault"),
     [
         ("", "it is no JSON"),
         ("\x00", "it is no JSON"),
@@ -77,10 +77,10 @@ def test_members_that_a_newer_version_added_are_ignored() -> None:
     ],
     ids=["empty", "no JSON", "no kind", "unknown kind", "no object", "shard below 0", "no call"],
 )
-def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_content(text: str, told: str) -> None:
+def test_what_is_no_message_of_ours_is_refused_with_the_fault_and_without_its_content(text: str, fault: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_wake_up(text)
-    assert str(caught.value) == f"Not a wake-up message: {told}."
+    assert str(caught.value) == f"Not a wake-up message: {fault}."
     assert caught.value.__cause__ is None
     assert "dance" not in "".join(traceback.format_exception(caught.value))
 
@@ -129,9 +129,9 @@ async def test_a_queue_that_cannot_be_reached_is_unavailable_soon() -> None:
     }
     queue = Services(load_settings(env), SystemClock()).queue
     async with asyncio.timeout(30):  # the SDK by itself tries for more than a minute
-        with pytest.raises(StoreUnavailable, match="Queue Storage") as told:
+        with pytest.raises(StoreUnavailable, match="Queue Storage") as caught:
             await queue.send(Sweep())
-    assert "c2VjcmV0" not in str(told.value)
+    assert "c2VjcmV0" not in str(caught.value)
     await queue._client.close()
 
 

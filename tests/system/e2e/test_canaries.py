@@ -176,7 +176,7 @@ class _Run:
 
     def _notify(self) -> None:
         people = [{"info": {"identity": {"user": {"displayName": CANARIES["DISPLAY_NAME"], "id": "a"}}}}]
-        told = [
+        notifications = [
             about_call(
                 self._call,
                 state="established",
@@ -193,8 +193,10 @@ class _Run:
             ),
         ]
         graph = {"Authorization": f"Bearer {self._signature}"}
-        self.ask("POST", "notifications", 202, graph, {"value": told})
-        self.ask("POST", "notifications", 401, {"Authorization": f"Bearer {CANARIES['BEARER']}"}, {"value": told})
+        self.ask("POST", "notifications", 202, graph, {"value": notifications})
+        self.ask(
+            "POST", "notifications", 401, {"Authorization": f"Bearer {CANARIES['BEARER']}"}, {"value": notifications}
+        )
         self.ask("POST", "notifications", 400, graph, {"value": [{"resource": CANARIES["CHAT"]}]})
 
     def _record(self) -> None:
@@ -218,8 +220,8 @@ class _Run:
             call_id = str(uuid.uuid4())
             self.control("POST", "/calls", {"id": call_id, "tenantId": self._tenant, "appId": app_id})
             wish = {"tenantId": self._tenant, "appId": app_id, "startedAt": LONG_AGO}
-            told = self.ask("PUT", f"calls/{call_id}", 201, body=wish)
-            assert ('"failing":null' in told) == (name in {"identity", "certificate"}), told
+            shown = self.ask("PUT", f"calls/{call_id}", 201, body=wish)
+            assert ('"failing":null' in shown) == (name in {"identity", "certificate"}), shown
 
     def end(self, sent: Ingestion, graph: GraphProxy) -> Written:
         """Wait for a sweep, read the storage, stop the host, and return all that was written."""

@@ -30,10 +30,10 @@ def test_each_end_gets_a_reason_and_none_is_undone(world: World) -> None:
     world.wait_until(lambda: not any(_on_the_way(world, call_id) for call_id in ended))
 
     for call_id, codes in ended.items():
-        end, told = world.termination(call_id), world.simulated_call(call_id).notifications[-1]
+        end, last = world.termination(call_id), world.simulated_call(call_id).notifications[-1]
         assert end is not None
         assert end.reason
-        if told.acknowledged:
+        if last.acknowledged:
             assert (end.code, end.subcode) == codes
         else:
             assert (end.source, end.code) == ("keepAliveNotFound", None)

@@ -1,4 +1,4 @@
-"""`make demo`: its story, its errors, and the end of all its processes."""
+"""`make demo`: its output, its errors, and the end of all its processes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from local.demo.story import MAX_WIDTH
+from local.demo.console import MAX_WIDTH
 from local.stack.processes import Child, Children
 from local.stack.stack import ROOT
 from soak.real.world import alive, command_of, descendants

@@ -187,8 +187,8 @@ class TestSilence:
         assert silence(workspace, START + 2 * DAY + MINUTE, created=START)
 
     def test_it_waits_half_an_hour_from_the_first_line(self, items: list[Item]) -> None:
-        told = of(items, "silence")
-        workspace = Workspace([item for item in told if item.event == "call.registered"])
+        received = of(items, "silence")
+        workspace = Workspace([item for item in received if item.event == "call.registered"])
         deployed = start_of("silence")
         assert not silence(workspace, deployed + 29 * MINUTE, created=deployed - HOUR)
         assert silence(workspace, deployed + 31 * MINUTE, created=deployed - HOUR)

@@ -1,4 +1,4 @@
-"""Printer of the demo's story: lines with time and actor, in colour on a terminal."""
+"""Console output of the demo: lines with time and actor, in colour on a terminal."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ MAX_WIDTH = 110  # columns
 _TIME_WIDTH, _ACTOR_WIDTH = 10, 12  # columns before the text
 
 
-class Story:
+class Console:
     """Prints lines, each with the seconds since the start."""
 
     def __init__(self, out: TextIO | None = None) -> None:

@@ -220,7 +220,7 @@ class GraphUnavailable(GraphError):
 
 
 class GraphNotReached(GraphUnavailable):
-    """There was no connection, or something on the way answered in Graph's place: Graph did nothing."""
+    """There was no connection, or something on the way answered instead of Graph: Graph did nothing."""
 
 
 def safe_message(error: BaseException) -> str:

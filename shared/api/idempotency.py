@@ -197,7 +197,7 @@ class IdempotencyHandler:
     async def _was_begun(self, call_id: str, request: IdempotencyRecord) -> bool:
         """Return True if Graph may have been asked, because the event log has the event that is added before.
 
-        Events of other requests count too: they cannot be told apart.
+        Events of other requests count too: they look the same.
         """
         events = await self.store.list_events(call_id)
         return any(event.kind == self.event_kind and event.at >= request.began_at for event in events)

@@ -100,7 +100,7 @@ def credible(watermark: Watermark | None, now: datetime, timing: Timing) -> Wate
 
 
 type SweepPosition = tuple[datetime, datetime, str]
-"""A call's place in the order of a sweep: the proved end of its lease; the begin of its lease by its own row; its id.
+"""A call's position in a sweep: the proved end of its lease; the begin of its lease by its own row; its id.
 
 One sweep may take several ticks of the timer, and its watermark gives all its calls the same end. The second part
 orders calls of an earlier tick before those of a later one.
@@ -109,7 +109,7 @@ orders calls of an earlier tick before those of a later one.
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The position of a sweep that ran out of time: the place of the last call that it processed (`cursor`).
+    """The position of a sweep that ran out of time: the position of the last call that it processed (`cursor`).
 
     It is valid only for the watermark that the sweep saw (`base_watermark_at`): another watermark changes the order.
     """
@@ -190,7 +190,7 @@ class Lease:
         return self.last_renewal(watermark, timing) + timing.lease
 
     def sweep_position(self, watermark: Watermark | None, timing: Timing) -> SweepPosition:
-        """Return the call's place in a sweep. It does not change until the watermark does.
+        """Return the call's position in a sweep. It does not change until the watermark does.
 
         Clocks differ, so a call that came around the time of the last sweep may or may not have been in it. For the
         order only, assume that it was. Otherwise it would be first in this sweep and last in the next: 45 minutes

@@ -9,29 +9,8 @@ from shared.errors import StoreUnavailable
 from shared.services import Services
 from shared.storage.store import CallStore, Change
 from tests.functions.harness import KEY, App, about_call, about_operation, with_store
+from tests.support.recording_examples import RECORD_OF_2018
 
-# Graph: the record page of 2018, its example.
-OLD_EXAMPLE = {
-    "bargeInAllowed": True,
-    "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
-    "prompts": [
-        {
-            "@odata.type": "#microsoft.graph.mediaPrompt",
-            "mediaInfo": {
-                "uri": "https://cdn.contoso.com/beep.wav",
-                "resourceId": "1D6DE2D4-CD51-4309-8DAA-70768651088E",
-            },
-            "loop": 5,
-        }
-    ],
-    "maxRecordDurationInSeconds": 1800,
-    "initialSilenceTimeoutInSeconds": 10,
-    "maxSilenceTimeoutInSeconds": 2,
-    "recordingFormat": "wav",
-    "playBeep": True,
-    "streamWhileRecording": True,
-    "stopTones": ["#", "11", "*"],
-}
 NEW_EXAMPLE = {
     "bargeInAllowed": True,
     "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
@@ -51,7 +30,7 @@ async def test_a_recording_is_started_and_its_location_is_returned(app: App) -> 
     place = f"/api/calls/{call_id}/operations/{operation['id']}"
     assert answer.headers["location"] == place
     assert (operation["status"], operation["kind"]) == ("running", "recordOperation")
-    assert operation["clientContext"] == OLD_EXAMPLE["clientContext"]
+    assert operation["clientContext"] == RECORD_OF_2018["clientContext"]
     assert (operation["requestedBy"], operation["recordingLocation"]) == ("function key", None)
     assert (await app.http.get(place, headers=KEY)).json() == operation
     assert await app.lines(call_id, "record") == [
@@ -100,7 +79,7 @@ async def test_a_recording_is_completed_by_its_notification(app: App) -> None:
 async def test_the_older_record_takes_the_example_of_its_page(app: App) -> None:
     async with app.configured(GRAPH_RECORD_API="record") as old:
         call_id = await old.register()
-        answer = await old.ask("POST", f"calls/{call_id}/record", OLD_EXAMPLE, expect=202)  # type: ignore[arg-type] # JSON
+        answer = await old.ask("POST", f"calls/{call_id}/record", RECORD_OF_2018, expect=202)  # type: ignore[arg-type] # JSON
         operation = answer.json()
         assert answer.headers["location"].endswith(f"/operations/{operation['id']}")
         assert operation["status"] == "running"
@@ -110,7 +89,7 @@ async def test_the_older_record_takes_the_example_of_its_page(app: App) -> None:
 
 async def test_the_newer_action_refuses_the_older_values(app: App) -> None:
     call_id = await app.register()
-    problem: Any = await app.asked("POST", f"calls/{call_id}/record", OLD_EXAMPLE, expect=400)  # type: ignore[arg-type] # JSON
+    problem: Any = await app.asked("POST", f"calls/{call_id}/record", RECORD_OF_2018, expect=400)  # type: ignore[arg-type] # JSON
     assert {error["pointer"] for error in problem["errors"]} == {
         "/prompts/0/loop",
         "/maxRecordDurationInSeconds",

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from shared.api.validation import read_json
 from shared.errors import InvalidRequest
 from shared.graph.recording import RecordRequest
+from tests.support.recording_examples import RECORD_OF_2018
 
 # The example of Graph's call-record page, v1.0.
 NEW = {
@@ -29,28 +30,6 @@ NEW = {
     "playBeep": True,
     "stopTones": ["#", "1", "*"],
 }
-# The example of the page of 2018, whose action was `record`.
-OLD = {
-    "bargeInAllowed": True,
-    "clientContext": "d45324c1-fcb5-430a-902c-f20af696537c",
-    "prompts": [
-        {
-            "@odata.type": "#microsoft.graph.mediaPrompt",
-            "mediaInfo": {
-                "uri": "https://cdn.contoso.com/beep.wav",
-                "resourceId": "1D6DE2D4-CD51-4309-8DAA-70768651088E",
-            },
-            "loop": 5,
-        }
-    ],
-    "maxRecordDurationInSeconds": 1800,
-    "initialSilenceTimeoutInSeconds": 10,
-    "maxSilenceTimeoutInSeconds": 2,
-    "recordingFormat": "wav",
-    "playBeep": True,
-    "streamWhileRecording": True,
-    "stopTones": ["#", "11", "*"],
-}
 
 
 def read(body: object, api: str = "recordResponse") -> RecordRequest:
@@ -60,12 +39,12 @@ def read(body: object, api: str = "recordResponse") -> RecordRequest:
 def test_the_documents_examples_are_sent_as_they_are() -> None:
     assert read(NEW).graph_body() == NEW
     assert read(NEW, "record").graph_body() == NEW
-    assert read(OLD, "record").graph_body() == OLD
+    assert read(RECORD_OF_2018, "record").graph_body() == RECORD_OF_2018
 
 
 def test_the_old_example_is_refused_by_the_new_action_with_each_reason() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read(OLD)
+        read(RECORD_OF_2018)
 
     faults = dict(caught.value.errors)
     assert set(faults) == {

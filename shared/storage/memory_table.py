@@ -111,8 +111,8 @@ class MemoryTable:
             return
         if write.key not in partition.rows:
             insort(partition.keys, _sortable(write.key))
-        keys = {"PartitionKey": partition_key(shard), "RowKey": write.key}
-        partition.rows[write.key] = TableRow(keys | dict(write.cells), str(next(self._etags)))
+        columns = {"PartitionKey": partition_key(shard), "RowKey": write.key, **write.cells}
+        partition.rows[write.key] = TableRow(columns, str(next(self._etags)))
 
 
 def _sortable(key: str) -> tuple[bytes, str]:

@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from shared.domain.calls import Call, Event, Operation, Status
-from shared.storage.row_codec import to_row
+from shared.storage.row_codec import to_row, update_row
 from shared.storage.rows import (
     active_key,
     call_key,
@@ -14,7 +14,7 @@ from shared.storage.rows import (
     operation_key,
     recent_key,
 )
-from shared.storage.table import MAX_TRANSACTION_ROWS, Create, Delete, Put, Replace, Row, Write
+from shared.storage.table import MAX_TRANSACTION_ROWS, Cells, Create, Delete, Put, Replace, Row, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,19 @@ def plan_writes(change: Change, existing: AbstractSet[str]) -> tuple[Write, ...]
 
 def _write_operation(before: Stored[Operation] | None, after: Operation) -> Write:
     key = operation_key(after.call_id, after.id)
-    return Replace(key, to_row(after, before.row), before.etag) if before else Create(key, to_row(after))
+    return Replace(key, _updated_row(before, after), before.etag) if before else Create(key, to_row(after))
 
 
 def _write_call(change: Change) -> tuple[Write, ...]:
     before, after = change.before, change.after
     if before is None:
         first = Create(first_event_key(after.id), to_row(_known_event(after)))
-        return (first, Create(call_key(after), to_row(after)), *_put_recent(after))
+        cells = to_row(after)
+        return (first, Create(call_key(after), cells), *_put_recent(after, cells))
     if before.value.status is after.status:
         gone = _delete_recent(before.value) if after.ended_at != before.value.ended_at else ()
-        cells = to_row(after, before.row)
-        return (Replace(call_key(after), cells, before.etag), *gone, *_put_recent(after, before.row))
+        cells = _updated_row(before, after)
+        return (Replace(call_key(after), cells, before.etag), *gone, *_put_recent(after, cells))
     if after.status is Status.ACTIVE:
         if before.value.registered_at or before.value.tenant_id == after.tenant_id:
             raise ValueError(f"Call {after.id} has ended: nothing brings it back.")
@@ -111,12 +112,17 @@ def _write_call(change: Change) -> tuple[Write, ...]:
             *_delete_recent(before.value),
             Create(active_key(after.id), to_row(after)),
         )
-    ended = Create(ended_key(after.id), to_row(after, before.row))
-    return (Delete(active_key(after.id), before.etag), ended, *_put_recent(after, before.row))
+    cells = _updated_row(before, after)
+    ended = Create(ended_key(after.id), cells)
+    return (Delete(active_key(after.id), before.etag), ended, *_put_recent(after, cells))
 
 
-def _put_recent(call: Call, base: Row | None = None) -> tuple[Write, ...]:
-    return (Put(recent_key(call.ended_at, call.id), to_row(call, base)),) if call.ended_at else ()
+def _updated_row[T: Call | Operation](before: Stored[T], after: T) -> dict[str, object]:
+    return to_row(after) if before.row is None else update_row(before.row, before.value, after)
+
+
+def _put_recent(call: Call, cells: Cells) -> tuple[Write, ...]:
+    return (Put(recent_key(call.ended_at, call.id), cells),) if call.ended_at else ()
 
 
 def _delete_recent(call: Call) -> tuple[Write, ...]:

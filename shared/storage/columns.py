@@ -16,6 +16,7 @@ from shared.storage.table import MAX_TEXT_LENGTH, Row
 
 MAX_YEAR = 9000  # durations are added to times, and `datetime` ends with the year 9999
 _MAX_COLUMN_LENGTH = MAX_TEXT_LENGTH // 2  # characters: one may be two UTF-16 units
+_JSON = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` makes a new one for each value
 
 type Cell = str | bool | int | datetime | None
 
@@ -116,7 +117,7 @@ def check_moment(value: datetime) -> None:
 
 def to_json(value: object) -> str:
     """Return JSON in which all characters stand for themselves."""
-    return json.dumps(value, ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def json_type[T](adapter: TypeAdapter[T], dump: Callable[[T], object] | None = None) -> ColumnType:

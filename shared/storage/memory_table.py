@@ -1,6 +1,6 @@
 """A table in memory, with the rules of Table Storage: ETags, conditional writes, limits of a transaction."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ from shared.storage.table import (
 
 @dataclass(slots=True)
 class _Partition:
-    """The rows of one partition, by key and in the order of their keys."""
+    """The rows of one partition by key, and their keys in order. Each key follows its sort key, so search is plain."""
 
-    keys: list[str] = field(default_factory=list)
+    keys: list[tuple[bytes, str]] = field(default_factory=list)
     rows: dict[str, TableRow] = field(default_factory=dict)
 
 
@@ -88,9 +88,9 @@ class MemoryTable:
 
     def _rows_in(self, shard: int, key_range: KeyRange, matching: Mapping[str, Collection[str]]) -> Iterator[TableRow]:
         partition = self._partitions[shard]
-        first = bisect_right(partition.keys, sort_key(key_range.above), key=sort_key)
-        last = bisect_left(partition.keys, sort_key(key_range.below), key=sort_key)
-        rows = (partition.rows[key] for key in partition.keys[first:last])
+        first = bisect_right(partition.keys, _sortable(key_range.above))
+        last = bisect_left(partition.keys, _sortable(key_range.below))
+        rows = (partition.rows[key] for _, key in partition.keys[first:last])
         return (row for row in rows if all(row.columns.get(name) in values for name, values in matching.items()))
 
     def _can_apply(self, shard: int, write: Write) -> bool:
@@ -107,12 +107,16 @@ class MemoryTable:
         partition = self._partitions[shard]
         if isinstance(write, Delete):
             del partition.rows[write.key]
-            del partition.keys[bisect_left(partition.keys, sort_key(write.key), key=sort_key)]
+            del partition.keys[bisect_left(partition.keys, _sortable(write.key))]
             return
         if write.key not in partition.rows:
-            partition.keys.insert(bisect_left(partition.keys, sort_key(write.key), key=sort_key), write.key)
-        keys = {"PartitionKey": partition_key(shard), "RowKey": write.key}
-        partition.rows[write.key] = TableRow(keys | dict(write.cells), str(next(self._etags)))
+            insort(partition.keys, _sortable(write.key))
+        columns = {"PartitionKey": partition_key(shard), "RowKey": write.key, **write.cells}
+        partition.rows[write.key] = TableRow(columns, str(next(self._etags)))
+
+
+def _sortable(key: str) -> tuple[bytes, str]:
+    return sort_key(key), key
 
 
 def _is_valid_transaction(writes: Sequence[Write]) -> bool:

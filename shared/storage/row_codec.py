@@ -158,20 +158,25 @@ SWEEP_COLUMNS = tuple(
 _REWRITTEN_COLUMNS = {"lease", "failing", "renewedAt"}  # the state of renewals: each renewal writes it again
 
 
-def to_row(record: Record, base: Row | None = None) -> dict[str, object]:
-    """Return the columns of a record, without its keys.
+def to_row(record: Record) -> dict[str, object]:
+    """Return the columns of a record, without its keys."""
+    return dict(_columns_of(record))
+
+
+def update_row[T: Call | Operation](row: Row, before: T, after: T) -> dict[str, object]:
+    """Return the columns of a record that replaces another, without its keys.
 
     Parameters
     ----------
-    base
-        The row that the record was read from. Its columns that this version does not know, or cannot read, are kept.
+    row
+        The row that `before` was read from. Its columns that this version does not know, or cannot read, are kept.
+    before
+        The record as it was read.
+    after
+        The record to write.
     """
-    cells = split_long_columns(_cells_of(record))
-    if base is None or not isinstance(record, Call | Operation):
-        return dict(cells)
-    before = _load_call(base) if isinstance(record, Call) else _load_operation(base)
     fixed = [name for name in before.unreadable if name not in _REWRITTEN_COLUMNS]
-    return merge_unknown_columns(base, split_long_columns(_cells_of(before)), cells, fixed)
+    return merge_unknown_columns(row, _columns_of(before), _columns_of(after), fixed)
 
 
 def to_call(row: Row) -> Call:
@@ -296,6 +301,10 @@ def to_signing_key(row: Row) -> bytes:
     if len(key) < _MIN_KEY_BYTES:
         raise ValueError("The key that signs continuations is too short.")
     return key
+
+
+def _columns_of(record: Record) -> dict[str, Cell]:
+    return split_long_columns(_cells_of(record))
 
 
 def _cells_of(record: Record) -> dict[str, Cell]:

@@ -1,12 +1,14 @@
 """The keys of all rows: partitions, row keys, and ranges of them. docs/storage.md shows a row of each kind."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 from shared.domain.calls import Call, Status
 from shared.storage.table import KeyRange
 
 SHARDS = 16  # fixed: it is part of every key
+MAX_CACHED_SHARDS = 4_096  # calls; one request asks for the shard of its call several times
 PROGRESS_ROW = "active-progress"  # these two sort just before the `active|` rows: one scan reads all that a sweep needs
 WATERMARK_ROW = "active-watermark"
 WATCHDOG_ROW = "watchdog"  # in shard 0
@@ -15,6 +17,7 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+@lru_cache(MAX_CACHED_SHARDS)
 def shard_of(call_id: str) -> int:
     """Return the shard of a call, the same in all processes and versions. Expects the canonical id."""
     return int.from_bytes(sha256(call_id.encode()).digest()[:4]) % SHARDS

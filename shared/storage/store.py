@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import datetime
 from itertools import batched
@@ -260,12 +260,11 @@ class CallStore:
 
     async def _write_change(self, change: Change) -> None:
         """Write a change. If the call changed, its events are most likely new: read them only after a conflict."""
-        shard, events = shard_of(change.after.id), new_events(change)
-        existing = frozenset[str]() if change.changes_call else await self._existing(shard, events)
+        existing = frozenset[str]() if change.changes_call else await self._existing_events(change)
         try:
             await self._write(change, existing)
         except StoreConflict:
-            existing = await self._existing(shard, events) if change.changes_call and change.before else frozenset()
+            existing = await self._existing_events(change) if change.changes_call and change.before else frozenset()
             if not existing:
                 raise
             await self._write(change, existing)
@@ -285,12 +284,13 @@ class CallStore:
             written = await self.get_operation(operation.call_id, operation.id)
             if written is None or written.value != operation:
                 return False
-        events = new_events(change)  # another writer may have written the same call with other events
-        return len(await self._existing(shard_of(change.after.id), events)) == len(events)
+        # Another writer may have written the same call with other events.
+        return await self._existing_events(change) == new_events(change).keys()
 
-    async def _existing(self, shard: int, keys: Iterable[str]) -> frozenset[str]:
-        """Return those of the keys that have a row."""
-        found = await asyncio.gather(*(self._table.read(shard, key) for key in keys))
+    async def _existing_events(self, change: Change) -> frozenset[str]:
+        """Return the keys of those events of a change that are on record already."""
+        shard = shard_of(change.after.id)
+        found = await asyncio.gather(*(self._table.read(shard, key) for key in new_events(change)))
         return frozenset(row.key for row in found if row)
 
     async def _keys(self, shard: int, key_range: KeyRange, limit: int | None = None) -> list[str]:

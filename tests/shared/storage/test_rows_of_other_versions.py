@@ -15,7 +15,7 @@ from shared.domain.calls import Call, Event, Hangup, Operation, Termination, Ter
 from shared.domain.leases import RenewalFailure, Timing, Watermark
 from shared.errors import RowUnreadable
 from shared.storage import row_codec
-from shared.storage.row_codec import SWEEP_COLUMNS, readable_lease, to_call, to_event, to_operation, to_row
+from shared.storage.row_codec import SWEEP_COLUMNS, readable_lease, to_call, to_event, to_operation, to_row, update_row
 from shared.storage.rows import call_key, recent_key
 from shared.storage.table import Row
 
@@ -163,7 +163,7 @@ class TestNewerVersion:
     def test_what_is_not_known_is_written_back_as_it_was(self) -> None:
         row = row_of(ACTIVE) | {"region": "weu", "rank": 7, "seenAt": NOW, "rowVersion": 2}
         row["failing"] = str(row["failing"])[:-1] + ', "action": "wait"}'
-        written = to_row(replace(to_call(row), state="hold"), row)
+        written = update_row(row, to_call(row), replace(to_call(row), state="hold"))
         assert written == {
             **{name: row[name] for name in row if name not in {"PartitionKey", "RowKey"}},
             "state": "hold",
@@ -178,7 +178,7 @@ class TestNewerVersion:
         changed = replace(
             call, failing=None, renewed_at=NOW + timedelta(hours=1), hangup=replace(call.hangup, not_found=True)
         )
-        written = to_row(changed, row)
+        written = update_row(row, call, changed)
         lease, hangup = (json.loads(str(written[name])) for name in ("lease", "hangup"))
         assert (lease["rank"], lease["renewed_at"], "failing" in lease) == (7, "2026-03-02T09:00:00Z", False)
         assert (hangup["rank"], hangup["not_found"], hangup["requested_by"]) == (7, True, "somebody")
@@ -190,17 +190,16 @@ class TestNewerVersion:
         call = to_call(row)
         assert call.unreadable == ("metadata", "hangup")
         end = replace(ENDED, metadata={"new": "x" * 40_000}, hangup=Hangup(NOW, "other"), unreadable=call.unreadable)
-        written = to_row(end, row)
+        written = update_row(row, call, end)
         assert (written["metadata"], written["metadata2"], "metadata3" in written) == (metadata, "more", False)
         assert (written["hangup"], written["plan"]) == ('{"by": "two"}', "b")
         assert (written["endedAt"], written["state"], "lease" in written) == (NOW, "terminated", False)
 
     def test_an_account_of_the_end_that_cannot_be_read_is_not_replaced_by_a_later_one(self) -> None:
         row = row_of(ENDED) | {"termination": self.NEWER_END}
-        later = replace(
-            to_call(row), termination=Termination(TerminationSource.NOTIFICATION, "Other.", "network", 500, 1)
-        )
-        assert to_row(later, row)["termination"] == self.NEWER_END
+        found = to_call(row)
+        later = replace(found, termination=Termination(TerminationSource.NOTIFICATION, "Other.", "network", 500, 1))
+        assert update_row(row, found, later)["termination"] == self.NEWER_END
 
     @pytest.mark.parametrize(
         "failing", ["{", '{"since": "2026-03-02T08:00:00"}'], ids=["half an object", "a time without offset"]
@@ -209,7 +208,7 @@ class TestNewerVersion:
         row = row_of(ACTIVE) | {"failing": failing, "lease": "{", "renewedAt": "soon"}
         found = to_call(row)
         again = replace(found, failing=RenewalFailure(NOW, 1, NOW, "throttled"), renewed_at=NOW)
-        written = {**to_row(again, row), "RowKey": row["RowKey"]}
+        written = {**update_row(row, found, again), "RowKey": row["RowKey"]}
         assert to_call(written) == replace(again, unreadable=())
         assert readable_lease(written) == again.lease
 
@@ -220,11 +219,11 @@ class TestNewerVersion:
     ) -> None:
         after = replace(after, metadata={} if drop else {"long": "x" * 40_000})
         before = replace(before, metadata={} if not drop else {"long": "x" * 40_000})
-        assert to_row(after, row_of(before)) == to_row(after)
+        assert update_row(row_of(before), before, after) == to_row(after)
 
     def test_an_operation_keeps_what_is_not_known_too(self) -> None:
         row = row_of(OPERATION) | {"quality": "hd", "code": "abc"}
         operation = to_operation(row)
         assert operation.unreadable == ("code",)
-        written = to_row(replace(operation, status="completed", code=500, finished_at=NOW), row)
+        written = update_row(row, operation, replace(operation, status="completed", code=500, finished_at=NOW))
         assert (written["quality"], written["code"], written["status"]) == ("hd", "abc", "completed")

@@ -1,4 +1,4 @@
-// What the app's identity may do, and nothing more. Every role of this deployment is in the one table below.
+// The rights of the app's identity, all of them. Every role of this deployment is in the one table below.
 
 @description('Object id of the identity.')
 param principalId string

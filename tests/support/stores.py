@@ -50,7 +50,7 @@ def ended(call: Call, at: datetime = NOW) -> Call:
     return replace(call, state="terminated", ended_at=at, termination=END)
 
 
-def told(kind: str, at: datetime = NOW, **detail: str) -> Event:
+def notified(kind: str, at: datetime = NOW, **detail: str) -> Event:
     return Event(kind, at, detail, from_notification=True)
 
 

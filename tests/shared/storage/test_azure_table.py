@@ -31,7 +31,7 @@ from shared.storage.row_codec import to_row
 from shared.storage.rows import SIGNING_KEY_ROW, active_key
 from shared.storage.store import SHARDS, CallStore, Change, shard_of, update
 from shared.storage.table import Create
-from tests.support.stores import NOW, SECOND, create, ended, leases, make_call, read, some_ids, told, where
+from tests.support.stores import NOW, SECOND, create, ended, leases, make_call, notified, read, some_ids, where
 
 ONE_TRY: ClientOptions = {**CLIENT_OPTIONS, "retry_total": 0, "retry_backoff_factor": 0}
 
@@ -202,9 +202,9 @@ async def test_what_healthy_traffic_asks_is_no_failure(
     with pytest.raises(StoreConflict):
         await store.commit(Change(before, make_call(ticket="2")))
     found = spans.get_finished_spans()
-    told = [span.name.removesuffix(f" {client.table_name}") for span in found]
+    operations = [span.name.removesuffix(f" {client.table_name}") for span in found]
     # The last query reads back whether the write that was refused is on record all the same.
-    assert told == ["query", "query", "write", "query", "write", "write", "query"]
+    assert operations == ["query", "query", "write", "query", "write", "write", "query"]
     assert {span.status.status_code for span in found} == {StatusCode.UNSET}
     attributes = found[0].attributes or {}
     assert attributes["db.system.name"] == "azure.tables"
@@ -233,17 +233,17 @@ async def test_an_end_whose_answer_was_lost_is_done_once(store: CallStore, clien
     await create(store, make_call())
     client.transactions, client.fail_at, client.answer_lost = 0, 0, True
     for _ in range(2):
-        after = await update(store, "call", lambda call: (ended(call or make_call()), (told("ended"),)))
+        after = await update(store, "call", lambda call: (ended(call or make_call()), (notified("ended"),)))
         assert after == ended(make_call())
     assert await where(store, "call") == [Status.ENDED]
-    assert [event.kind for event in await store.list_events("call")] == ["firstSeen", told("ended").kind]
+    assert [event.kind for event in await store.list_events("call")] == ["firstSeen", notified("ended").kind]
 
 
 async def test_news_are_written_by_one_request(store: CallStore, client: Faulty) -> None:
     await create(store, make_call())
     before = await read(store)
     client.transactions = client.reads = 0
-    await store.commit(Change(before, make_call(ticket="1"), (told("state"),)))
+    await store.commit(Change(before, make_call(ticket="1"), (notified("state"),)))
     assert (client.transactions, client.reads) == (1, 0)
 
 
@@ -283,10 +283,10 @@ async def test_a_row_alone_in_a_table_that_was_deleted_is_no_conflict(store: Cal
 
 
 async def test_what_was_told_before_is_read_and_not_written(store: CallStore, client: Faulty) -> None:
-    await store.commit(Change(None, make_call(), (told("state"),)))
+    await store.commit(Change(None, make_call(), (notified("state"),)))
     before = await read(store)
     client.transactions = client.reads = 0
-    await store.commit(Change(before, make_call(), (told("state", NOW + SECOND),)))
+    await store.commit(Change(before, make_call(), (notified("state", NOW + SECOND),)))
     assert (client.transactions, client.reads) == (0, 1)
 
 
@@ -325,9 +325,9 @@ async def test_a_purge_that_dies_anywhere_is_finished_by_the_next(
     operations = tuple((None, Operation(f"o-{number}", "call", "record", "completed", NOW)) for number in range(60))
     for dies_at in range(3):  # two batches of events and operations, then the state
         client.fail_at = None
-        await store.commit(Change(None, make_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
+        await store.commit(Change(None, make_call(), tuple(notified("state", n=str(n)) for n in range(30)), operations))
         await store.commit(
-            Change(await read(store), ended(make_call()), tuple(told("more", n=str(n)) for n in range(60)))
+            Change(await read(store), ended(make_call()), tuple(notified("more", n=str(n)) for n in range(60)))
         )
         client.transactions, client.fail_at = 0, dies_at
         with pytest.raises(StoreUnavailable):
@@ -341,13 +341,13 @@ async def test_a_purge_that_dies_anywhere_is_finished_by_the_next(
 
 
 async def test_a_call_that_is_told_of_while_it_is_purged_stays_until_the_next(store: CallStore, client: Faulty) -> None:
-    await store.commit(Change(None, ended(make_call()), (told("state"),)))
+    await store.commit(Change(None, ended(make_call()), (notified("state"),)))
     late = await read(store)
 
     async def notify(number: int) -> None:
         if number == 1:  # the events are gone, the state is not
             client.before_each = None
-            await store.commit(Change(late, late.value, (told("late"),)))
+            await store.commit(Change(late, late.value, (notified("late"),)))
 
     client.transactions, client.before_each = 0, notify
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 0

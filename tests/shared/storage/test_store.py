@@ -28,10 +28,10 @@ from tests.support.stores import (
     leases,
     listed,
     make_call,
+    notified,
     one_by_one,
     read,
     some_ids,
-    told,
     where,
 )
 
@@ -66,7 +66,7 @@ async def test_a_call_is_read_as_it_was_written_before_and_after_its_end(store: 
     failing = RenewalFailure(NOW, 2, NOW + SECOND, "503 o'clock \U0001f600", 503, None)
     call = replace(make_call(call_id, one="1", quote="'\"|"), failing=failing, call_chain_id="", renewed_at=NOW)
     operation = Operation(ODD, call_id, "record", "running", NOW, recording_access_token="secret")
-    await store.commit(Change(None, call, (told("state", state="established"),), ((None, operation),)))
+    await store.commit(Change(None, call, (notified("state", state="established"),), ((None, operation),)))
     stored = await read(store, call_id)
     assert stored.value == call
     assert await leases(store, shard_of(call_id)) == [call.lease]
@@ -96,7 +96,7 @@ async def test_a_call_that_ended_before_it_was_known_is_a_tombstone(store: CallS
 
 
 async def test_how_a_call_became_known_begins_its_story(store: CallStore) -> None:
-    await store.commit(Change(None, replace(make_call(), registered_at=NOW), (told("state", NOW + SECOND),)))
+    await store.commit(Change(None, replace(make_call(), registered_at=NOW), (notified("state", NOW + SECOND),)))
     assert [event.kind for event in await store.list_events("call")] == ["firstSeen", "state"]
     assert (await store.list_events("call"))[0] == Event("firstSeen", NOW, {"by": "registration"})
     await create(store, make_call("other"))
@@ -109,7 +109,7 @@ async def test_a_write_over_a_newer_one_is_refused_and_changes_nothing(store: Ca
     await store.commit(Change(stale, make_call(mine="1")))
     operation = Operation("o", "call", "record", "running", NOW)
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, make_call(theirs="1"), (told("late"),), ((None, operation),)))
+        await store.commit(Change(stale, make_call(theirs="1"), (notified("late"),), ((None, operation),)))
     assert (await read(store)).value == make_call(mine="1")
     assert [event.kind for event in await store.list_events("call")] == ["firstSeen"]
     assert await store.list_operations("call") == []
@@ -139,7 +139,7 @@ async def test_a_call_that_ended_since_it_was_read_is_not_written(store: CallSto
         with pytest.raises(StoreConflict):
             await store.commit(Change(stale, after))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, make_call(), (told("only an event"),)))
+        await store.commit(Change(stale, make_call(), (notified("only an event"),)))
     assert (await read(store)).value == ended(make_call())
 
 
@@ -166,7 +166,7 @@ async def test_a_tombstone_of_another_tenant_makes_room_for_the_call(store: Call
 
 
 async def test_of_twenty_who_create_a_call_one_does(store: CallStore) -> None:
-    changes = [Change(None, make_call(who=str(number)), (told("by", who=str(number)),)) for number in range(20)]
+    changes = [Change(None, make_call(who=str(number)), (notified("by", who=str(number)),)) for number in range(20)]
     stand = await one_by_one(store, *changes)
     assert stand.count(True) == 1
     winner = str(stand.index(True))
@@ -185,10 +185,10 @@ async def test_a_call_is_never_both_active_and_ended_however_its_creators_race(s
 
 async def test_a_registration_and_an_end_at_once_leave_an_ended_registered_call(store: CallStore) -> None:
     def register(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
-        return replace(call or make_call(), registered_at=NOW), (told("registered"),)
+        return replace(call or make_call(), registered_at=NOW), (notified("registered"),)
 
     def end(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
-        return ended(call or make_call()), (told("ended"),)
+        return ended(call or make_call()), (notified("ended"),)
 
     def for_one(call_id: str) -> list[asyncio.Task[Call | None]]:
         def named(call: Call | None) -> Call:
@@ -212,7 +212,7 @@ async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]]:
             call = call or make_call()
             added = {**call.metadata, str(number): "here"}
-            return replace(call, metadata=added), (told("added", number=str(number)),)
+            return replace(call, metadata=added), (notified("added", number=str(number)),)
 
         return asyncio.create_task(update(store, "call", decide))
 
@@ -222,33 +222,33 @@ async def test_twenty_updates_at_once_lose_nothing(store: CallStore) -> None:
 
 
 async def test_an_event_told_twice_is_one_line_and_keeps_its_first_time(store: CallStore) -> None:
-    await store.commit(Change(None, make_call(), (told("state", NOW, state="ringing"),)))
-    again = told("state", NOW + SECOND, state="ringing")
-    other = told("state", NOW + SECOND, state="established")
+    await store.commit(Change(None, make_call(), (notified("state", NOW, state="ringing"),)))
+    again = notified("state", NOW + SECOND, state="ringing")
+    other = notified("state", NOW + SECOND, state="established")
     await store.commit(Change(await read(store), make_call(), (again, other, other)))
-    assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), other]
+    assert (await store.list_events("call"))[1:] == [notified("state", NOW, state="ringing"), other]
 
 
 async def test_news_beside_what_was_told_before_is_written_and_the_first_time_stays(store: CallStore) -> None:
-    await store.commit(Change(None, make_call(), (told("state", NOW, state="ringing"),)))
-    again = told("state", NOW + SECOND, state="ringing")
-    news = told("state", NOW + SECOND, state="terminated")
+    await store.commit(Change(None, make_call(), (notified("state", NOW, state="ringing"),)))
+    again = notified("state", NOW + SECOND, state="ringing")
+    news = notified("state", NOW + SECOND, state="terminated")
     late = await read(store)
     await store.commit(Change(late, ended(make_call()), (again, news)))
     assert (await read(store)).value == ended(make_call())
-    assert (await store.list_events("call"))[1:] == [told("state", NOW, state="ringing"), news]
+    assert (await store.list_events("call"))[1:] == [notified("state", NOW, state="ringing"), news]
     with pytest.raises(StoreConflict):
-        await store.commit(Change(late, ended(make_call()), (again, told("other"))))
+        await store.commit(Change(late, ended(make_call()), (again, notified("other"))))
     assert len(await store.list_events("call")) == 3
 
 
 async def test_a_writer_that_lost_the_race_to_the_same_state_still_adds_its_event(store: CallStore) -> None:
     await create(store, make_call())
     stale = await read(store)
-    await store.commit(Change(stale, ended(make_call()), (told("winner"),)))
+    await store.commit(Change(stale, ended(make_call()), (notified("winner"),)))
     with pytest.raises(StoreConflict):
-        await store.commit(Change(stale, ended(make_call()), (told("loser"),)))
-    await update(store, "call", lambda call: (call or make_call(), (told("loser"),)))
+        await store.commit(Change(stale, ended(make_call()), (notified("loser"),)))
+    await update(store, "call", lambda call: (call or make_call(), (notified("loser"),)))
     assert {event.kind for event in await store.list_events("call")} == {"firstSeen", "winner", "loser"}
 
 
@@ -260,10 +260,10 @@ async def test_what_we_did_twice_is_two_lines(store: CallStore) -> None:
 
 async def test_a_change_with_nothing_new_writes_nothing(store: CallStore) -> None:
     operation = Operation("o", "call", "record", "running", NOW)
-    await store.commit(Change(None, make_call(), (told("state"),), ((None, operation),)))
+    await store.commit(Change(None, make_call(), (notified("state"),), ((None, operation),)))
     before = await read(store)
     stored = await store.get_operation("call", "o")
-    await store.commit(Change(before, before.value, (told("state", NOW + SECOND),), ((stored, operation),)))
+    await store.commit(Change(before, before.value, (notified("state", NOW + SECOND),), ((stored, operation),)))
     assert await store.get("call") == before
     assert await store.get_operation("call", "o") == stored
 
@@ -282,7 +282,7 @@ async def test_an_operation_is_replaced_only_as_it_was_read(store: CallStore) ->
 
 async def test_a_change_is_at_most_one_transaction_of_100_rows(store: CallStore) -> None:
     most = MAX_TRANSACTION_ROWS - 2  # beside the row of the call and the event `firstSeen`
-    events = tuple(told("state", number=str(number)) for number in range(most + 1))
+    events = tuple(notified("state", number=str(number)) for number in range(most + 1))
     with pytest.raises(ValueError, match=f"{MAX_TRANSACTION_ROWS + 1} rows"):
         await store.commit(Change(None, make_call(), events))
     assert await store.get("call") is None
@@ -310,7 +310,7 @@ async def test_the_rows_of_a_call_are_not_those_of_one_whose_id_begins_alike(sto
     assert len({shard_of(call_id) for call_id in ids}) == 1
     for call_id in ids:
         operation = Operation("o", call_id, "record", "running", NOW)
-        await store.commit(Change(None, make_call(call_id), (told(call_id),), ((None, operation),)))
+        await store.commit(Change(None, make_call(call_id), (notified(call_id),), ((None, operation),)))
     for call_id in ids:
         assert {event.kind for event in await store.list_events(call_id)} == {"firstSeen", call_id}
         assert [operation.call_id for operation in await store.list_operations(call_id)] == [call_id]
@@ -580,8 +580,10 @@ async def test_the_last_switch_stands(store: CallStore) -> None:
 
 async def test_purging_deletes_all_of_a_call_and_it_can_come_again(store: CallStore) -> None:
     operations = tuple((None, Operation(f"o-{number}", "call", "record", "completed", NOW)) for number in range(60))
-    await store.commit(Change(None, make_call(), tuple(told("state", n=str(n)) for n in range(30)), operations))
-    await store.commit(Change(await read(store), ended(make_call()), tuple(told("more", n=str(n)) for n in range(60))))
+    await store.commit(Change(None, make_call(), tuple(notified("state", n=str(n)) for n in range(30)), operations))
+    await store.commit(
+        Change(await read(store), ended(make_call()), tuple(notified("more", n=str(n)) for n in range(60)))
+    )
     assert await store.purge(shard_of("call"), NOW + SECOND, 10) == 1
     assert await store.get("call") is None
     assert await store.list_events("call") == []

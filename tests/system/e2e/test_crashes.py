@@ -41,7 +41,7 @@ def test_a_host_killed_in_a_sweep_loses_no_call_and_no_failure(world: World) -> 
     began = world.simulated_now()
     slow = world.fault(operation="keepAlive", callId=kept[-1], delaySeconds=6 * REAL_SECOND)
     world.wait_until(lambda: world.count_hits(slow) and world.termination(gone) and world.failing(failing))
-    told, noted = world.termination(gone), {event.kind for event in world.events(failing)}
+    end, noted = world.termination(gone), {event.kind for event in world.events(failing)}
 
     world.stack.host.kill()
     at, simulated_at = datetime.now(UTC), world.simulated_now()
@@ -49,9 +49,9 @@ def test_a_host_killed_in_a_sweep_loses_no_call_and_no_failure(world: World) -> 
     world.clear_faults()
     world.stack.start_host()
 
-    assert told is not None
-    assert told.source == "keepAliveNotFound"
-    assert world.termination(gone) == told
+    assert end is not None
+    assert end.source == "keepAliveNotFound"
+    assert world.termination(gone) == end
     assert {"keepAliveFailing"} <= noted <= {event.kind for event in world.events(failing)}
     world.wait_until(lambda: all(_renewed_at(world, call_id) > at for call_id in kept))  # proved by new watermarks
     world.wait_until(lambda: not world.failing(failing))
@@ -61,26 +61,26 @@ def test_a_host_killed_in_a_sweep_loses_no_call_and_no_failure(world: World) -> 
 
 
 def test_a_host_killed_in_a_hang_up_still_learns_of_the_end(world: World) -> None:
-    told, untold = world.begin_and_register(), world.begin_and_register()
-    world.set_delivery(callId=told, attempts=10, retrySeconds=REAL_SECOND)
-    world.set_delivery(callId=untold, loss=1)
+    notified, unnotified = world.begin_and_register(), world.begin_and_register()
+    world.set_delivery(callId=notified, attempts=10, retrySeconds=REAL_SECOND)
+    world.set_delivery(callId=unnotified, loss=1)
     slow = world.fault(operation="delete", delaySeconds=1.5 * REAL_SECOND)
     with ThreadPoolExecutor() as pool:
-        requests = [pool.submit(_without_an_answer, world, f"/calls/{one}/hangup") for one in (told, untold)]
+        requests = [pool.submit(_without_an_answer, world, f"/calls/{one}/hangup") for one in (notified, unnotified)]
         world.wait_until(lambda: world.count_hits(slow) == 2)
         world.stack.host.kill()
         assert all(request.result(30) for request in requests)
-    world.wait_until(lambda: all(call.over for call in world.simulated_calls([told, untold])))
+    world.wait_until(lambda: all(call.over for call in world.simulated_calls([notified, unnotified])))
     world.stack.start_host()
-    assert "hangupRequested" in {event.kind for event in world.events(told)}
-    assert _asked_again(world, f"/calls/{told}/hangup") == (409, "request-in-progress")
-    _age_the_claim(world, told)
-    assert _asked_again(world, f"/calls/{told}/hangup")[0] in {200, 202}  # it does no harm to do it again
+    assert "hangupRequested" in {event.kind for event in world.events(notified)}
+    assert _asked_again(world, f"/calls/{notified}/hangup") == (409, "request-in-progress")
+    _age_the_claim(world, notified)
+    assert _asked_again(world, f"/calls/{notified}/hangup")[0] in {200, 202}  # it does no harm to do it again
 
     # A sweep may get a 404 before the notification arrives, which then adds the codes.
-    world.wait_until(lambda: world.ended_with(told) == (200, 5001))
-    world.wait_until(lambda: world.termination(untold))
-    end = world.termination(untold)
+    world.wait_until(lambda: world.ended_with(notified) == (200, 5001))
+    world.wait_until(lambda: world.termination(unnotified))
+    end = world.termination(unnotified)
     assert end is not None
     assert (end.source, end.code) == ("keepAliveNotFound", None)
     assert end.reason

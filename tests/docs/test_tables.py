@@ -107,13 +107,15 @@ def test_each_setting_has_a_description() -> None:
 
 
 def test_the_readmes_settings_exist_with_these_defaults() -> None:
-    told = {code(row[0])[0]: row[1] for row in rows(section(read("README.md"), "Deploy"))}
-    assert told == {name: default_of(SETTINGS[name]) if name in SETTINGS else "no such setting" for name in told}
+    documented = {code(row[0])[0]: row[1] for row in rows(section(read("README.md"), "Deploy"))}
+    assert documented == {
+        name: default_of(SETTINGS[name]) if name in SETTINGS else "no such setting" for name in documented
+    }
 
 
 def test_the_readme_names_every_setting_that_is_required() -> None:
-    told = {code(row[0])[0] for row in rows(section(read("README.md"), "Deploy"))}
-    assert {name for name, field in SETTINGS.items() if field.is_required()} <= told
+    documented = {code(row[0])[0] for row in rows(section(read("README.md"), "Deploy"))}
+    assert {name for name, field in SETTINGS.items() if field.is_required()} <= documented
 
 
 def test_the_example_of_local_settings_sets_what_exists() -> None:
@@ -154,11 +156,13 @@ def test_a_search_for_a_code_finds_its_whole_explanation() -> None:
 
 
 def test_the_lines_of_a_calls_story_are_in_the_architecture() -> None:
-    told = {code(row[0])[0] for row in rows(section(read("docs/architecture.md"), "The event log")) if code(row[0])}
+    documented = {
+        code(row[0])[0] for row in rows(section(read("docs/architecture.md"), "The event log")) if code(row[0])
+    }
     kinds = {kind for path in _modules("shared") for kind in _kinds(path)}
     kinds.remove("otherNotified")  # made, but not kept: participants come and go
     assert len(kinds) > 5
-    assert kinds == told
+    assert kinds == documented
 
 
 def test_the_example_of_the_watermark_is_right() -> None:
@@ -177,7 +181,7 @@ def test_the_example_of_the_watermark_is_right() -> None:
 
 def test_the_intervals_of_the_page_on_keeping_are_those_of_the_code() -> None:
     timing, minute = Timing(), Timing().minute
-    told = [row[1] for row in rows(section(read("docs/keeping.md"), "A sweep"))]
+    documented = [row[1] for row in rows(section(read("docs/keeping.md"), "A sweep"))]
     retries = ", ".join(f"{timing.retry_delay(attempt, timing.lease) // minute}" for attempt in range(1, 6))
     spans = (
         timing.sweep_fresh_for,
@@ -188,7 +192,7 @@ def test_the_intervals_of_the_page_on_keeping_are_those_of_the_code() -> None:
         timing.renew_at_once_below,
         timing.at_risk_after,
     )
-    assert told == [*(str(span // minute) for span in spans), f"{retries}, …"]
+    assert documented == [*(str(span // minute) for span in spans), f"{retries}, …"]
 
 
 def _failing(lease: Lease) -> Lease:

@@ -18,7 +18,7 @@ from shared.errors import (
 )
 from shared.graph.verdict import REQUEST_ID, GraphAction, Verdict, as_object, error_object, request_id, verdict_of
 from shared.http_client import Response, TransportError
-from shared.untrusted_json import Json, JsonObject, parse_code
+from shared.untrusted_json import Json, JsonObject
 
 MAX_RETRY_AFTER = timedelta(minutes=15)  # after a longer wait leases would lapse
 _MAX_MESSAGE_LENGTH = 200
@@ -29,6 +29,7 @@ _SERVICE_CODE = re.compile(
     r"(?:^|[.;] |#|\(|\b(?:sub|error)?code\b\W{1,3})([78]\d{3})(?=$|[\s:;,)]|\.(?:\W|$))", re.IGNORECASE
 )
 _DIAG_CODE = re.compile(r"DiagCode: *\d+#(\d+)")
+_INTEGER = re.compile(r"-?[0-9]{1,10}")
 _SECRET_LIKE = re.compile(r"\w+://\S+|[\w.~+/=-]{41,}")
 _REDIRECT = "a redirect, which is not followed; check GRAPH_BASE_URL"
 _NOT_GRAPH = "this is not an answer of Graph's calls API; check GRAPH_BASE_URL and every proxy"
@@ -133,12 +134,19 @@ def _json_object(text: object) -> JsonObject:
 def _subcode(error: JsonObject) -> int | None:
     """Return the first of: a code as a number at any depth, the DiagCode of the message, a code in its text."""
     for code in _codes(error):
-        number, _ = parse_code(code)
+        number = _parse_integer(code)
         if number is not None and number >= 1000:  # noqa: PLR2004 smaller codes are HTTP statuses
             return number
     message = str(error.get("message") or "")
     found = _DIAG_CODE.search(message) or _SERVICE_CODE.search(message) or _SERVICE_CODE.search(str(error.get("code")))
     return int(found[1]) if found else None
+
+
+def _parse_integer(value: Json) -> int | None:
+    """Return an integer that Graph wrote as a number or as its digits. A subcode can end a call, so this is strict."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _codes(error: JsonObject) -> Iterator[Json]:

@@ -214,6 +214,17 @@ async def test_a_number_that_is_no_code_is_no_subcode(serve: Serve, connect: Con
     assert caught.value.subcode is None
 
 
+@pytest.mark.parametrize("code", ["+8528", "8528.0", 8528.0, True])
+async def test_only_an_integer_is_a_subcode_that_ends_a_call(serve: Serve, connect: Connect, code: object) -> None:
+    error = {"code": code, "message": "Call terminated."}
+    graph = connect(await serve(answering(lambda: web.json_response({"error": error}, status=400, headers=MARK))))
+
+    with pytest.raises(errors.GraphRejected) as caught:
+        await graph.keep_alive(CALL, TENANT)
+
+    assert caught.value.subcode is None
+
+
 @pytest.mark.parametrize("body", ["[]", '"x"', '{"error": "x"}', '{"error": {"code": true, "message": 7}}', "\0"])
 async def test_a_strange_error_body_does_no_harm(serve: Serve, connect: Connect, body: str) -> None:
     graph = connect(await serve(answering(lambda: web.Response(status=403, text=body, headers=MARK))))

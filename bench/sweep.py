@@ -27,7 +27,8 @@ from shared.storage.wakeup_queue import QUEUE_NAME, Sweep, parse_wake_up
 
 PERIOD = timedelta(minutes=15)  # of KEEP_ALIVE_SCHEDULE
 MAX_MESSAGES = 4  # that an instance handles at once, by host.json
-MAX_WAIT = timedelta(minutes=1)  # for the first message
+# For the first message. It comes within a second of the signal, unless another instance handles all messages first.
+MAX_WAIT = timedelta(seconds=20)
 _POLL = timedelta(milliseconds=50)
 
 type RoundFigures = dict[str, object]

@@ -46,7 +46,7 @@ class ShiftedClock(SystemClock):
 
 
 async def sweep(*, sampled: bool = False) -> None:
-    """Sweep as the timer does, then handle the watchdog's message, in each round. The figures are those of the sweep.
+    """Sweep as the timer does, then handle the watchdog's message, in each round. The figures cover the sweep only.
 
     Parameters
     ----------

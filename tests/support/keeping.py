@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain.calls import Call
-from shared.domain.leases import Lease, Progress, Timing, WatchdogState, Watermark
+from shared.domain.leases import Lease, Progress, RenewalFailure, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, StoreUnavailable
 from shared.keeping.counts import SweepCounts
 from shared.keeping.keeper import Keeper
@@ -87,6 +87,12 @@ class World:
         stored = await self.store.get(call_id)
         assert stored is not None
         return stored.value
+
+    async def failing(self, call_id: str = "call") -> RenewalFailure:
+        """The failure of a call that is failing."""
+        failing = (await self.read(call_id)).failing
+        assert failing is not None
+        return failing
 
     async def watermark(self, call_id: str = "call") -> Watermark:
         """The watermark of the call's shard."""

@@ -16,8 +16,8 @@ from shared.domain.scopes import UNRESTRICTED, Scope
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.storage import row_codec, rows
 from shared.storage.changes import Change, Committed, new_events, new_lane, plan_writes
-from shared.storage.paging import Page, list_page, matching_scope
 from shared.storage.delivery_codec import to_lane
+from shared.storage.paging import Page, list_page, matching_scope
 from shared.storage.row_codec import to_row
 from shared.storage.rows import SHARDS, shard_of
 from shared.storage.stored import Stored

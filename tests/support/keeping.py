@@ -13,6 +13,7 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.changes import Committed
 from shared.storage.memory_table import MemoryTable
 from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard
@@ -182,10 +183,10 @@ class BrokenStore(CallStore):
         self.refuses_commits = False
         self.unreadable_shards = set()
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         if self.refuses_commits:
             raise StoreUnavailable("Table Storage does not answer (test).")
-        await super().commit(change)
+        return await super().commit(change)
 
     async def get_watermark(self, shard: int) -> Watermark | None:
         if shard in self.unreadable_shards:
@@ -204,9 +205,9 @@ class ReadOnlyStore(CallStore):
 
     read_only = False
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         self._refuse()
-        await super().commit(change)
+        return await super().commit(change)
 
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
         self._refuse()

@@ -1,0 +1,1 @@
+"""The relay: delivers Graph's notifications and our own events to bots."""

@@ -1,1 +1,1 @@
-"""The relay: delivers Graph's notifications and our own events to bots."""
+"""The relay: what Graph notified and what became of a call, delivered to bots."""

@@ -113,11 +113,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST to the bot: the status of its response, or the error if there was no response."""
+    """One POST to the bot: the status, headers and body of its response, or the error if there was no response."""
 
     at: datetime
     status: int | None
     error: str | None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
 
 
 @dataclass(slots=True)

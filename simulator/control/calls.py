@@ -1,14 +1,15 @@
-"""The control API's handlers for calls: create, list, end, forget, notify, finish an operation."""
+"""The control API's handlers for calls: create, list, end, forget, notify, let somebody join, finish an operation."""
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from simulator.calls import NewCall
 from simulator.control import models, views
 from simulator.control.responses import ProblemError, list_response, object_response, read_body
-from simulator.notifications import custom_notification
+from simulator.notifications import custom_notification, joining_notification
 from simulator.records import Call, CallDirection, CallEnd, CallState, Operation, OperationStatus, Outcome
 from simulator.wire import canonical_id, rfc3339
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from simulator.simulation import Simulation
+    from simulator.wire import JsonObject
 
 
 class CallHandlers:
@@ -82,6 +84,16 @@ class CallHandlers:
             item = items[0]
         return object_response(views.NotificationView.of(delivery.send(call, item)), 202)
 
+    async def participant_joins(self, request: Request) -> Response:
+        """Notify the bot that somebody under a recording policy joins. Respond when the bot has answered."""
+        call, body = self._active_call(request), await read_body(request, models.JoiningBody)
+        delivery = self._simulation.delivery
+        joining = body.joining or _somebody_who_joins()
+        shape = delivery.settings_of(call).shape
+        notification = delivery.send(call, joining_notification(call, joining, body.change_type, body.suffix, shape))
+        await delivery.settle()
+        return object_response(views.NotificationView.of(notification), 202)
+
     async def finish_operation(self, request: Request) -> Response:
         """Finish an operation now, with any outcome."""
         call, body = self._active_call(request), await read_body(request, models.FinishBody)
@@ -115,3 +127,21 @@ class CallHandlers:
         if operation.is_finished:
             raise ProblemError(409, f"The operation {operation.id} has finished already.")
         return operation
+
+
+def _somebody_who_joins() -> JsonObject:
+    """Return a participant who joins, as members of Graph's call."""
+    user = {"@odata.type": "#microsoft.graph.identity", "id": str(uuid.uuid4()), "displayName": "Somebody"}
+    return {
+        "state": "incoming",
+        "direction": "incoming",
+        "source": {
+            "@odata.type": "#microsoft.graph.participantInfo",
+            "identity": {"@odata.type": "#microsoft.graph.identitySet", "user": user},
+        },
+        "incomingContext": {
+            "@odata.type": "#microsoft.graph.incomingContext",
+            "observedParticipantId": str(uuid.uuid4()),
+            "sourceParticipantId": str(uuid.uuid4()),
+        },
+    }

@@ -78,6 +78,16 @@ class NotifyBody(ControlModel):
         return self
 
 
+class JoiningBody(ControlModel):
+    """The body of POST /control/calls/{id}/participantJoining."""
+
+    joining: dict[str, Json] = Field(
+        default_factory=dict, description="members of the call in the notification: who joins, as source"
+    )
+    change_type: Literal["created", "updated"] = "updated"
+    suffix: str = Field("", pattern=r"^(/.*)?$", description="follows the call in the URL, as /participants")
+
+
 class DeliveryBody(DeliverySettings):
     """The body of PUT /control/delivery, for all calls or for one. A missing setting gets its default."""
 

@@ -42,6 +42,7 @@ NEW_CALL: dict[str, Json] = {"tenantId": TENANT, "appId": APP}
         pytest.param("GET", "/calls/none", None, 404, id="unknown call"),
         pytest.param("POST", "/calls/none/end", {}, 404, id="end of an unknown call"),
         pytest.param("POST", "/calls/none/operations/none/finish", {}, 404, id="operation of an unknown call"),
+        pytest.param("POST", "/calls/none/participantJoining", {}, 404, id="participant of an unknown call"),
         pytest.param("GET", "/nothing", None, 404, id="unknown path"),
         pytest.param("PATCH", "/clock", {}, 405, id="unknown method"),
     ],

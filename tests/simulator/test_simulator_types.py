@@ -100,6 +100,7 @@ async def test_everything_that_is_sent_agrees_with_the_published_types(sim: Sim,
         await _post(sim, f"{path}/cancelMediaProcessing", {}),
     ]
     calls.append((await sim.graph("GET", path)).json())
+    await sim.control("POST", f"/calls/{call_id}/participantJoining", {}, expect=202)
     await sim.graph("DELETE", path)
     incoming = await sim.create(state="incoming", details=_INCOMING)
     await sim.graph("POST", f"/v1.0/communications/calls/{incoming}/answer", _ANSWER)

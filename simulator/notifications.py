@@ -10,13 +10,14 @@ from simulator.records import CallDirection, CallState, OperationKind, Operation
 from simulator.wire import Json, JsonObject, notification_id
 
 if TYPE_CHECKING:
-    from simulator.records import Call, CallEnd, Operation
+    from simulator.records import Call, CallEnd, Operation, Tone
 
 OPERATION_TYPES = {
     OperationKind.RECORD_RESPONSE: "#microsoft.graph.recordOperation",
     OperationKind.RECORD: "#microsoft.graph.recordOperation",
     OperationKind.PLAY_PROMPT: "#microsoft.graph.playPromptOperation",
     OperationKind.CANCEL: "#microsoft.graph.cancelMediaProcessingOperation",
+    OperationKind.SUBSCRIBE_TO_TONE: "#microsoft.graph.subscribeToToneOperation",
 }
 _CALL_TYPE = "#microsoft.graph.call"
 _JOINING_TYPE = "#microsoft.graph.participantJoiningNotification"
@@ -75,6 +76,13 @@ def custom_notification(call: Call, change_type: str, suffix: str, data: Json, s
     old_path = {"resource": f"/app/calls/{call.id}{suffix}"} if shape is Shape.OBSERVED else {}
     url = f"/communications/calls/{call.id}{suffix}"
     return {"@odata.type": _ITEM_TYPE, "changeType": change_type, **old_path, "resourceUrl": url, "resourceData": data}
+
+
+def tone_notification(call: Call, tone: Tone, sequence_id: int, shape: Shape) -> JsonObject:
+    """Return the notification of a key that the person pressed. Source: Graph's call-subscribeToTone page."""
+    info: JsonObject = {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": sequence_id, "tone": tone}
+    data: JsonObject = {"@odata.type": _CALL_TYPE, "state": call.state, "toneInfo": info}
+    return custom_notification(call, "updated", "", data, shape)
 
 
 def joining_notification(call: Call, joining: JsonObject, change_type: str, suffix: str, shape: Shape) -> JsonObject:

@@ -32,10 +32,10 @@ class YieldingTable(MemoryTable):
         await asyncio.sleep(0)
         return await super().read(shard, key)
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
         await asyncio.sleep(0)
         try:
-            await super().write(shard, writes)
+            return await super().write(shard, writes)
         except StoreConflict:
             for _ in range(self._random.randrange(20)):  # as in `AzureTable`: not in step with the other losers
                 await asyncio.sleep(0)
@@ -90,7 +90,7 @@ async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scop
     pages, continuation = [], None
     while True:
         page = await store.list_calls(status, scope, limit=limit, continuation=continuation)
-        pages.append(list(page.calls))
+        pages.append(list(page.records))
         continuation = page.continuation
         if continuation is None:
             return pages

@@ -168,7 +168,6 @@ async def with_store(app: App, kind: type[CallStore]) -> AsyncIterator[App]:
     """The app with a store of another kind, on the same table."""
     store = kind.__new__(kind)
     store._table = app.parts.store._table
-    store._planner = None
     async with app.configured() as changed:
         vars(changed.parts)["store"] = store
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, TypeAdapter
+from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
@@ -34,6 +34,7 @@ from bench.table import (
 )
 from release import cost
 from shared.config.apps import BotApp
+from shared.config.relay_targets import RelayTarget
 from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
 from shared.domain.deliveries import EVENT_TYPES
@@ -290,8 +291,8 @@ def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-def _apps() -> str:
-    fields = {field.alias: field for field in BotApp.model_fields.values() if field.description}
+def _members(entry: type[BaseModel]) -> str:
+    fields = {field.alias: field for field in entry.model_fields.values() if field.description}
     rows = ((f"`{name}`", default_of(field), field.description or "") for name, field in fields.items())
     return _markdown(("member", "default", "meaning"), rows)
 
@@ -416,17 +417,17 @@ def _value(value: object) -> str:
 
 def _event_envelope() -> str:
     properties = event_schema(EVENT_TYPES[0])["properties"]
-    return _members({name: properties[name] for name in properties if name != "data"})
+    return _json_members({name: properties[name] for name in properties if name != "data"})
 
 
 def _event(event_type: str) -> str:
     """Return the members of an event's data, and an example of the event."""
     [data] = event_schema(event_type)["$defs"].values()
     example = json.dumps(json.loads(event_examples()[EVENT_EXAMPLES[event_type]]), indent=2)
-    return f"{_members(data['properties'])}\n```json {event_type}\n{example}\n```\n"
+    return f"{_json_members(data['properties'])}\n```json {event_type}\n{example}\n```\n"
 
 
-def _members(properties: dict[str, dict[str, Any]]) -> str:
+def _json_members(properties: dict[str, dict[str, Any]]) -> str:
     rows = ((f"`{name}`", _json_type(schema), schema["description"]) for name, schema in properties.items())
     return _markdown(("member", "type", "meaning"), rows)
 
@@ -459,7 +460,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "performance-sharing-goals": partial(_performance_goals, SHARING),
     "performance-tenants": _performance_tenants,
     "performance-hang-up": _performance_hang_up,
-    "apps": _apps,
+    "apps": partial(_members, BotApp),
+    "relay-targets": partial(_members, RelayTarget),
     "dependencies": _dependencies,
     "entra-errors": lambda: _entra_errors(ADVICE),
     "entra-errors-for-audience": lambda: _entra_errors(ADVICE_FOR_AUDIENCE),

@@ -153,6 +153,12 @@ class TestEnded:
         [ended] = line.notify(terminated(200, 5001))
         assert data_of(ended).items() >= {"hungUpBy": "function key", "category": "byBot", "faultOwner": "bot"}.items()
 
+    def test_of_a_hang_up_that_graph_did_not_accept_names_nobody(self) -> None:
+        line = Line(ESTABLISHED)
+        line.change(lifecycle.hung_up(line.known, "function key", NOON, not_found=True))
+        [ended] = line.notify(terminated(200, 5010))
+        assert data_of(ended)["hungUpBy"] is None
+
     def test_with_a_reason_that_was_given_before_is_published_at_the_end_only(self) -> None:
         terminating = replace(terminated(200, 5010), deleted=False, state="terminating")
         line = Line(terminating)

@@ -1,0 +1,1 @@
+"""The relay: it delivers Graph's notifications and events of Call Keeper to bots."""

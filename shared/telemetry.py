@@ -372,6 +372,69 @@ def REQUEST_FAILED(*, route: str, error: str, location: str) -> None:
     """
 
 
+@log_event("relay.delivery.failed", logging.WARNING, max_per_minute=30, per=("target", "error"))
+def RELAY_FAILED(
+    *,
+    target: str,
+    callId: str,
+    type: str,  # noqa: A002 (the name of the field in docs/api.md)
+    status: int | None,
+    error: str | None,
+    attempts: int,
+) -> None:
+    """An attempt to deliver to a bot failed: the bot answered `status`, or there was no answer and `error` says why.
+
+    The delivery is attempted again. Each instance writes at most 30 lines a minute for each `target` and `error`.
+    """
+
+
+@log_event("relay.delivery.dead", logging.ERROR, max_per_minute=30, per=("target", "error"))
+def RELAY_DEAD(
+    *,
+    target: str,
+    callId: str,
+    type: str,  # noqa: A002 (as above)
+    deliveryId: str,
+    error: str | None,
+    attempts: int,
+) -> None:
+    """A delivery is dead: the bot did not accept it, and nobody attempts it again unless an operator replays it.
+
+    Each instance writes at most 30 lines a minute for each `target` and `error`.
+    """
+
+
+@log_event("relay.target.disabled", logging.ERROR)
+def RELAY_DISABLED(*, target: str, to: str | None) -> None:
+    """A destination answered 410 and is switched off. Its deliveries wait until it is enabled."""
+
+
+@log_event("relay.target.down", logging.ERROR)
+def RELAY_DOWN(*, target: str, to: str | None, failures: int) -> None:
+    """The breaker of a destination opened after `failures` failed attempts in a row.
+
+    From now on one probe at a time goes through.
+    """
+
+
+@log_event("relay.target.up", logging.INFO)
+def RELAY_UP(*, target: str, to: str | None) -> None:
+    """A destination accepted a probe: its breaker closed, and what waited is delivered."""
+
+
+@log_event("relay.outbox.age", logging.INFO)
+def RELAY_BACKLOG(*, lanes: int, oldestSeconds: float) -> None:
+    """A look at the outbox found `lanes` with pending deliveries; the oldest one was received `oldestSeconds` ago.
+
+    A look that finds nothing pending writes no line.
+    """
+
+
+@log_event("relay.settings.invalid", logging.ERROR)
+def RELAY_OFF(*, error: str) -> None:
+    """The settings of the relay are wrong. The relay is off, and everything else works."""
+
+
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")
 CODES_UNKNOWN = Metric(
     "call_keeper.termination.unknown", (), "Calls that ended with a code that is not in the catalogue.", "{call}"
@@ -392,6 +455,15 @@ ACTIVE = Metric(
     "call_keeper.calls.active", ("shard",), "Active calls of a shard after its sweep.", "{call}", "histogram"
 )
 NOTIFICATIONS = Metric("call_keeper.notifications", ("outcome",), "Notifications, by result.", "{notification}")
+RELAY_DELIVERIES = Metric(
+    "call_keeper.relay.deliveries",
+    ("outcome", "target", "kind"),
+    "Attempts to deliver to bots, by result.",
+    "{attempt}",
+)
+RELAY_LATENCY = Metric(
+    "call_keeper.relay.latency", ("outcome",), "Duration of one attempt to deliver to a bot.", "s", "histogram"
+)
 
 
 def log_call_ended(call: "Call") -> None:

@@ -1,1 +1,1 @@
-"""The relay: it delivers Graph's notifications and events of Call Keeper to bots."""
+"""The relay: what Graph notified and what became of a call, delivered to bots."""

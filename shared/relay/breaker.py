@@ -144,7 +144,9 @@ class Destinations:
     async def record_rest(self, destination: Destination, wait: timedelta) -> None:
         """Record a `Retry-After`, which counts at most an hour: nothing is sent to the destination before."""
         until = self._clock.now() + min(wait, MAX_RETRY_AFTER)
-        await self._change(destination, lambda state: replace(state, rests_until=max(until, state.rests_until or until)))
+        await self._change(
+            destination, lambda state: replace(state, rests_until=max(until, state.rests_until or until))
+        )
 
     async def record_gone(self, destination: Destination) -> None:
         """Record a 410: the destination is switched off until an operator enables it."""

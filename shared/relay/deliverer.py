@@ -449,9 +449,7 @@ class Deliverer:
             if rest:
                 self._spawn(self._drain(rest))
 
-    async def _close_barrier(
-        self, barrier: Barrier, lane: Stored[Lane], *, is_last: bool
-    ) -> Stored[Lane] | None:
+    async def _close_barrier(self, barrier: Barrier, lane: Stored[Lane], *, is_last: bool) -> Stored[Lane] | None:
         for _ in range(MAX_CONFLICTS):
             after = None if is_last else replace(lane.value, claimed_until=self.clock.now() + CLAIM)
             try:
@@ -497,7 +495,14 @@ class Deliverer:
             error = f"noToken: {failure}"
         now = self.clock.now()
         latency = now - began if error is None or not error.startswith(("noToken", "noTarget")) else timedelta()
-        if answer and is_late and target and target.secret and "Authorization" not in headers and answer.status in {401, 403}:
+        if (
+            answer
+            and is_late
+            and target
+            and target.secret
+            and "Authorization" not in headers
+            and answer.status in {401, 403}
+        ):
             error, status = "noToken: the bot refused the signature alone, and no token could be obtained", None
             answer = None
         status = answer.status if answer else None

@@ -57,9 +57,9 @@ class NotSent(Exception):
         The answer should be read and has more than 256 KiB.
     """
 
-    def __init__(self, error: SendError) -> None:
+    def __init__(self, error: str) -> None:
         super().__init__(error)
-        self.error: SendError = error
+        self.error = error
 
 
 class RelaySender:

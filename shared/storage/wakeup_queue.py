@@ -71,7 +71,9 @@ def parse_wake_up(text: str) -> WakeUp:
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest(f"Not a wake-up message: {describe_fault(error, 'sweep, sweepShard, renew')}.") from None  # the cause has its text
+        raise InvalidRequest(
+            f"Not a wake-up message: {describe_fault(error, 'sweep, sweepShard, renew')}."
+        ) from None  # the cause has its text
 
 
 def describe_fault(error: ValidationError, kinds: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from secrets import token_hex
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from shared import telemetry
 from shared.clock import Clock
@@ -21,20 +21,17 @@ from shared.domain.deliveries import (
 )
 from shared.errors import StoreConflict, StoreUnavailable, TokenUnavailable, safe_message
 from shared.relay.breaker import Blocked, Destinations, Obstacle
-from shared.relay.judgement import Effect, Verdict, give_up, is_expired, judge, with_attempt
+from shared.relay.judgement import NO_TARGET, NO_TOKEN, Effect, Verdict, give_up, is_expired, judge, with_attempt
 from shared.relay.schedule import MAX_RETRY_DELAY, Schedule
 from shared.relay.sender import Answer, NotSent
 from shared.relay.signing import webhook_headers
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Claim
 from shared.storage.delivery_codec import Barrier
-from shared.storage.outbox import LaneEntry, OutboxStore
+from shared.storage.outbox import MAX_LANE_BATCH, LaneEntry, OutboxStore
 from shared.storage.relay_queue import Deliver, Look, RelayMessage, deliver_message
 from shared.storage.rows import SHARDS
 from shared.storage.stored import Stored
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 LATE_TIMEOUT = timedelta(seconds=15)  # Standard Webhooks: 15 to 30 seconds
 CLAIM = timedelta(seconds=45)  # of a lane: an attempt of 15 s, and the writes around it of 10 s each
@@ -43,6 +40,7 @@ SUCCESSOR_WAIT = timedelta(seconds=1)  # until a delivery about several calls lo
 MAX_CONFLICTS = 10  # of one write: each means that a notification was added to the lane
 MAX_CONCURRENT_LANES = 32  # that a look attempts at the same time
 REPEAT_AFTER_401 = timedelta(seconds=1)  # the bot may have fetched new signing keys by then: facts of Microsoft's SDK
+UNAUTHORIZED, FORBIDDEN = 401, 403
 MIN_BEARER_LIFE = timedelta(seconds=30)  # that Graph's bearer must have left when it is sent
 
 
@@ -111,7 +109,14 @@ class Deliverer:
     # First attempts, in the webhook
 
     async def attempt_first(
-        self, stored: Stored[Delivery], lanes: Iterable[Stored[Lane]], bearer: Bearer, budget: timedelta
+        self,
+        stored: Stored[Delivery],
+        lanes: Iterable[Stored[Lane]],
+        body: bytes | None,
+        bearer: Bearer | None,
+        budget: timedelta,
+        *,
+        is_alone: bool = True,
     ) -> FirstAttempt:
         """Make the first attempt of a delivery whose lanes this process has opened, and store the result.
 
@@ -119,34 +124,58 @@ class Deliverer:
         ----------
         lanes
             The lane of the delivery first, then those of its other calls.
+        body
+            What is sent, if it is not the body of the row: a row may be too small for it.
+        bearer
+            None for an event.
         budget
             The time of one attempt, with connecting and reading.
+        is_alone
+            False if its change put further deliveries into the lane: they follow.
         """
         own, *others = lanes
         blocked = self.destinations.blocked(stored.value.destination)
         if blocked:
             await self._postpone(stored, own, blocked.until)
             return FirstAttempt(stored.value)
-        verdict, answer = await self._attempt(stored.value, bearer, budget)
-        if answer and answer.status == 401 and bearer.is_usable(self.clock.now() + REPEAT_AFTER_401):  # noqa: PLR2004
+        verdict, answer = await self._attempt(stored.value, bearer, budget, body=body)
+        if (
+            bearer
+            and answer
+            and answer.status == UNAUTHORIZED
+            and bearer.is_usable(self.clock.now() + REPEAT_AFTER_401)
+        ):
             await self.clock.sleep(REPEAT_AFTER_401.total_seconds())
-            verdict, answer = await self._attempt(verdict.delivery, bearer, budget)
+            verdict, answer = await self._attempt(verdict.delivery, bearer, budget, body=body)
         try:
-            await self._apply(verdict)
-            await self._settle(stored, own, verdict.delivery, is_last=True)
+            rest = await self._settle(stored, own, verdict.delivery, is_last=is_alone)
+            if rest:
+                self._spawn(rest)
             if verdict.delivery.status is not DeliveryStatus.PENDING:
                 await self._close_barriers(verdict.delivery, {lane.value.key: lane for lane in others})
+            await self._apply(verdict)
         except StoreUnavailable as error:  # a look finds the lane when its claim has ended
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
         return FirstAttempt(verdict.delivery, answer)
 
-    async def ask(self, stored: Stored[Delivery], body: bytes, bearer: Bearer, budget: timedelta) -> FirstAttempt:
+    async def ask(
+        self,
+        stored: Stored[Delivery],
+        body: bytes,
+        bearer: Bearer,
+        budget: timedelta,
+        *,
+        beside: Iterable[tuple[Stored[Delivery], list[Stored[Lane]]]] = (),
+    ) -> FirstAttempt:
         """Attempt, once, a notification that wants its answer in the response, and store the result.
 
         Parameters
         ----------
         body
             What is sent: the notification may have come with others.
+        beside
+            The deliveries of those others, with their lanes. The same answer counts for them; what it does not deliver
+            is retried.
         """
         blocked = self.destinations.blocked(stored.value.destination)
         if blocked:
@@ -156,11 +185,26 @@ class Deliverer:
             pending = replace(stored.value, status=DeliveryStatus.PENDING)
             verdict, answer = await self._attempt(pending, bearer, budget, body=body, read_body=True)
         try:
-            await self._apply(verdict)
             await self.outbox.save(stored, verdict.delivery)
+            for other, lanes in beside:
+                await self._conclude(other, lanes, verdict.delivery.attempts[-1], answer)
+            await self._apply(verdict)
         except (StoreUnavailable, StoreConflict) as error:
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
         return FirstAttempt(verdict.delivery, answer)
+
+    async def _conclude(
+        self, stored: Stored[Delivery], lanes: list[Stored[Lane]], attempt: Attempt, answer: Answer | None
+    ) -> None:
+        """Store an attempt that was made with another delivery."""
+        own, *others = lanes
+        headers = answer.headers if answer else {}
+        after = judge(stored.value, attempt, headers, self.clock.now(), self.schedule).delivery
+        rest = await self._settle(stored, own, after, is_last=True)
+        if rest:
+            self._spawn(rest)
+        if after.status is not DeliveryStatus.PENDING:
+            await self._close_barriers(after, {lane.value.key: lane for lane in others})
 
     async def notice_overdue(self, lanes: Iterable[Lane]) -> None:
         """Send messages for lanes that a notification joined, if the queue has forgotten them."""
@@ -208,7 +252,7 @@ class Deliverer:
                 async for stored in self.outbox.scan_lanes(shard):
                     lane = stored.value
                     lanes += 1
-                    oldest = min(oldest, lane.opened_at or began)
+                    oldest = min(oldest, lane.oldest_received_at or began)
                     if lane.key.destination.target == target or (target is None and self._is_overdue(lane)):
                         due.append(lane.key)
             except StoreUnavailable as error:
@@ -283,7 +327,8 @@ class Deliverer:
                 if self.clock.now() >= until:
                     await self._release(claimed, self.clock.now())
                     return
-                claimed = await self._advance(entry, claimed, is_last=number == len(entries))
+                is_last = number == len(entries) < MAX_LANE_BATCH
+                claimed = await self._advance(entry, claimed, is_last=is_last)
                 if claimed is None:
                     return
 
@@ -293,14 +338,15 @@ class Deliverer:
             return await self._pass_barrier(entry.value, lane, is_last=is_last)
         stored = Stored(entry.value, entry.etag)
         before = stored.value
-        after, effect = await self._attempt_late(before, lane)
+        after, verdict = await self._attempt_late(before, lane)
         if after is None:
             return None
-        if effect:
-            await self._apply(effect)
+        rest = await self._settle(stored, lane, after, is_last=is_last)
         if after.status is not DeliveryStatus.PENDING:
             await self._close_barriers(after, {})
-        return await self._settle(stored, lane, after, is_last=is_last)
+        if verdict:
+            await self._apply(verdict)
+        return rest
 
     async def _attempt_late(self, before: Delivery, lane: Stored[Lane]) -> tuple[Delivery | None, Verdict | None]:
         """Attempt a pending delivery with our own token. None instead of a delivery: the lane was left to wait."""
@@ -309,15 +355,14 @@ class Deliverer:
             return give_up(before, "bodyTooLarge", now), None
         target = self.targets.get(before.destination.target)
         if is_expired(before, now, self.schedule):
-            return give_up(before, "expired" if target else "noTarget", now), None
+            return give_up(before, "expired" if target else NO_TARGET, now), None
         if target is None:
             await self._release(lane, now + MAX_RETRY_DELAY)
             return None, None
         if await self._waits_for_another_call(before):
             await self._release(lane, now + SUCCESSOR_WAIT)
             return None, None
-        blocked = None if before.is_replay and self._is_disabled(before.destination) else None
-        blocked = blocked or await self._admit(before)
+        blocked = await self._admit(before)
         if blocked and blocked.obstacle is Obstacle.DISABLED:
             return replace(before, status=DeliveryStatus.DISABLED, next_attempt_at=None), None
         if blocked:
@@ -358,15 +403,18 @@ class Deliverer:
                     return None
                 lane, is_last = found, False
                 continue
-            if not is_done:
-                await self._wake(lane.value.key, after.next_attempt_at)
-                return None
-            return saved
+            if is_done:
+                _log_done(after)
+                return saved
+            await self._wake(lane.value.key, after.next_attempt_at)
+            return None
         return None
 
     def _next_lane(self, lane: Lane, after: Delivery, *, is_last: bool) -> Lane | None:
         if after.status is DeliveryStatus.PENDING:
-            return replace(lane, claim_id="", claimed_until=None, next_attempt_at=after.next_attempt_at)
+            next_attempt_at, received_at = after.next_attempt_at, after.received_at
+            idle = replace(lane, claim_id="", claimed_until=None)
+            return replace(idle, next_attempt_at=next_attempt_at, oldest_received_at=received_at)
         return None if is_last else replace(lane, claimed_until=self.clock.now() + CLAIM)
 
     async def _save_alone(self, stored: Stored[Delivery], after: Delivery) -> None:
@@ -447,7 +495,7 @@ class Deliverer:
                 continue
             rest = await self._close_barrier(barrier, lane, is_last=True)
             if rest:
-                self._spawn(self._drain(rest))
+                self._spawn(rest)
 
     async def _close_barrier(self, barrier: Barrier, lane: Stored[Lane], *, is_last: bool) -> Stored[Lane] | None:
         for _ in range(MAX_CONFLICTS):
@@ -474,42 +522,50 @@ class Deliverer:
     ) -> tuple[Verdict, Answer | None]:
         """Send a delivery once, with Graph's bearer while it is usable, else with our own token."""
         began = self.clock.now()
-        target = self.targets.get(delivery.destination.target)
-        answer: Answer | None = None
-        error: str | None = None
         is_late = bearer is None or not bearer.is_usable(began)
-        headers = {**delivery.headers, "webhook-id": delivery.id}
+        own = None if is_late else bearer
         sent = body if body is not None else delivery.body or b""
+        answer: Answer | None = None
+        target = self.targets.get(delivery.destination.target)
+        assert target is not None  # noqa: S101 (a delivery of a target that is not configured is not attempted)
         try:
-            if target is None:
-                raise NotSent("noTarget")
-            if bearer is not None and not is_late:
-                headers["Authorization"] = bearer.header
-            else:
-                headers |= await self._proof(delivery, target, sent)
-            url = target.url_for(delivery.destination.to)
-            answer = await self.sender.post(url, headers, sent, timeout, read_body=read_body)
+            answer = await self._send(delivery, target, own, sent, timeout, read_body=read_body)
+            attempt = Attempt(began, answer.status, latency=self.clock.now() - began)
         except NotSent as failure:
-            error = failure.error
+            attempt = Attempt(began, error=failure.error, latency=self.clock.now() - began)
         except TokenUnavailable as failure:
-            error = f"noToken: {failure}"
-        now = self.clock.now()
-        latency = now - began if error is None or not error.startswith(("noToken", "noTarget")) else timedelta()
-        if (
-            answer
-            and is_late
-            and target
-            and target.secret
-            and "Authorization" not in headers
-            and answer.status in {401, 403}
-        ):
-            error, status = "noToken: the bot refused the signature alone, and no token could be obtained", None
-            answer = None
-        status = answer.status if answer else None
-        attempt = Attempt(began, status, error, latency)
-        verdict = judge(delivery, attempt, answer.headers if answer else {}, now, self.schedule)
-        _log(verdict.delivery, attempt, is_late=is_late)
+            attempt = Attempt(began, error=f"{NO_TOKEN}: {failure}")
+        headers = answer.headers if answer else {}
+        verdict = judge(delivery, attempt, headers, self.clock.now(), self.schedule)
+        _log_attempt(verdict.delivery, attempt, is_late=is_late)
         return verdict, answer
+
+    async def _send(
+        self,
+        delivery: Delivery,
+        target: RelayTarget,
+        bearer: Bearer | None,
+        body: bytes,
+        timeout: timedelta,  # noqa: ASYNC109 (as above)
+        *,
+        read_body: bool,
+    ) -> Answer:
+        """Send a body with Graph's bearer, or with our own proof.
+
+        Raises
+        ------
+        NotSent
+            There was no answer.
+        TokenUnavailable
+            There is no token, and the bot does not accept the signature alone.
+        """
+        proof = {"Authorization": bearer.header} if bearer else await self._proof(delivery, target, body)
+        headers = {**delivery.headers, "webhook-id": delivery.id, **proof}
+        url = target.url_for(delivery.destination.to)
+        answer = await self.sender.post(url, headers, body, timeout, read_body=read_body)
+        if target.audience and "Authorization" not in proof and answer.status in {UNAUTHORIZED, FORBIDDEN}:
+            raise TokenUnavailable("no token could be obtained, and the bot does not accept the signature alone.")
+        return answer
 
     async def _proof(self, delivery: Delivery, target: RelayTarget, body: bytes) -> dict[str, str]:
         """Return the headers that prove a late delivery or an event to be ours: our token, a signature, or both.
@@ -546,19 +602,25 @@ class Deliverer:
             case Effect.NONE:
                 pass
 
-    def _spawn(self, work: "Coroutine[None, None, None]") -> None:
+    def _spawn(self, lane: Stored[Lane]) -> None:
         """Go on with a lane after the answer to Graph. If the process dies, a look finds the lane by its claim."""
-        task = asyncio.create_task(work)
+
+        async def drain() -> None:
+            try:
+                await self._drain(lane)
+            except StoreUnavailable as error:
+                telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
+
+        task = asyncio.create_task(drain())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
 
-def _log(delivery: Delivery, attempt: Attempt, *, is_late: bool) -> None:
+def _log_attempt(delivery: Delivery, attempt: Attempt, *, is_late: bool) -> None:
     kind = "event" if delivery.type != NOTIFICATION_TYPE else "late" if is_late else "passThrough"
     outcome = str(attempt.status) if attempt.status else (attempt.error or "").partition(":")[0]
     telemetry.RELAY_DELIVERIES.add(outcome=outcome, target=delivery.destination.target, kind=kind)
     telemetry.RELAY_LATENCY.add(attempt.latency.total_seconds(), outcome=outcome)
-    count = len(delivery.attempts)
     if delivery.status is DeliveryStatus.PENDING:
         telemetry.RELAY_FAILED(
             target=delivery.destination.target,
@@ -566,5 +628,18 @@ def _log(delivery: Delivery, attempt: Attempt, *, is_late: bool) -> None:
             type=delivery.type,
             status=attempt.status,
             error=attempt.error,
-            attempts=count,
+            attempts=len(delivery.attempts),
+        )
+
+
+def _log_done(delivery: Delivery) -> None:
+    if delivery.status is DeliveryStatus.DEAD:
+        last = delivery.attempts[-1] if delivery.attempts else None
+        telemetry.RELAY_DEAD(
+            target=delivery.destination.target,
+            callId=delivery.call_id,
+            type=delivery.type,
+            deliveryId=delivery.id,
+            error=(last.error or str(last.status)) if last else None,
+            attempts=len(delivery.attempts),
         )

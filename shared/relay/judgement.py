@@ -11,7 +11,7 @@ from shared.relay.schedule import MAX_REFUSALS, MAX_RETRY_AFTER, Schedule
 
 GONE = 410
 SLOW_DOWN = frozenset({429, 502, 503, 504})  # Standard Webhooks: their `Retry-After` holds for the destination
-ERRORS_BEFORE_SENDING = frozenset({"noToken", "noTarget", "addressRefused"})
+NO_TOKEN, NO_TARGET = "noToken", "noTarget"
 _SUCCESS, _REFUSALS, _SERVER_ERRORS = range(200, 300), range(300, 500), 500
 
 
@@ -74,6 +74,11 @@ def with_attempt(delivery: Delivery, attempt: Attempt) -> Delivery:
     return replace(delivery, attempts=attempts)
 
 
+def is_not_sent(attempt: Attempt) -> bool:
+    """True if the destination was not asked, because there was no token or no target: it says nothing about it."""
+    return (attempt.error or "").partition(":")[0] in {NO_TOKEN, NO_TARGET}
+
+
 def give_up(delivery: Delivery, error: str, now: datetime) -> Delivery:
     """Return the delivery as dead, with an error that is no attempt."""
     return _dead(with_attempt(delivery, Attempt(now, error=error)))
@@ -108,7 +113,7 @@ def _effect(attempt: Attempt, rest: timedelta | None) -> Effect:
     if rest is not None:
         return Effect.RESTS
     if attempt.status is None:
-        return Effect.NONE if attempt.error in {"noToken", "noTarget"} else Effect.FAILED
+        return Effect.NONE if is_not_sent(attempt) else Effect.FAILED
     return Effect.FAILED if attempt.status >= _SERVER_ERRORS else Effect.WELL
 
 

@@ -76,7 +76,7 @@ class OutboxPlanner:
         placed = self._in_order(drafts, before, now)
         last = [each.sequence for each in placed] + [each.sequence for each in change.outgoing.barriers]
         after = replace(after, relay_sequence=max(last))
-        outgoing = replace(change.outgoing, deliveries=placed, next_attempt_at=now)
+        outgoing = replace(change.outgoing, deliveries=placed, at=now)
         return replace(change, after=after, outgoing=outgoing)
 
     async def announce(self, committed: Committed) -> None:

@@ -57,9 +57,9 @@ class NotSent(Exception):
         The answer should be read and has more than 256 KiB.
     """
 
-    def __init__(self, error: str) -> None:
+    def __init__(self, error: SendError) -> None:
         super().__init__(error)
-        self.error = error
+        self.error: SendError = error
 
 
 class RelaySender:

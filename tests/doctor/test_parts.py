@@ -42,6 +42,7 @@ BAD = Fault("bad", "It is bad.", "Correct it.")
         ),
         pytest.param("LOCAL_FUNCTION_KEY", "hush-hush", "hush-hush", id="function key"),
         pytest.param("ANYTHING", TOKEN, TOKEN, id="token in any setting"),
+        pytest.param("ANYTHING", "whsec_aHVzaC+hush/==", "whsec_aHVzaC+hush/==", id="secret for signatures"),
     ],
 )
 def test_a_value_that_may_be_secret_is_redacted(name: str, value: str, hidden: str) -> None:

@@ -274,6 +274,9 @@ async def close(parts: Services) -> None:
         await parts.store.close()
     if "queue" in built:
         await parts.queue._client.close()
-    if "graph" in built:
-        tokens = parts.graph._tokens
-        await tokens.close()  # type: ignore[attr-defined] # GraphTokens: the protocol has no close
+    if "tokens" in built:
+        await parts.tokens.close()
+    if "sender" in built:
+        await parts.sender.close()
+    if "relay_queue" in built:
+        await parts.relay_queue._queue._client.close()  # type: ignore[attr-defined] # StorageQueue

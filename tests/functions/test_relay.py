@@ -37,7 +37,8 @@ class Bot:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.received.append(Received(request.headers, await request.read()))
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 202, headers=self.headers, body=self.answer)
+        status = self.statuses.pop(0) if self.statuses else 202
+        return web.Response(status=status, headers=self.headers, body=self.answer)
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ async def test_an_event_explains_the_end(app: App, bot: Bot) -> None:
     events = {"name": "events", "url": bot.url, "format": "events", "audience": APP_ID, "types": ["call.ended"]}
     async with app.configured(RELAY_TARGETS=json.dumps([events])) as relaying:
         call_id = await relaying.register()
-        result = {"code": 200, "subcode": 5010}
+        result: JsonValue = {"code": 200, "subcode": 5010}
         await relaying.notify(about_call(call_id, "deleted", state="terminated", resultInfo=result))
         (received,) = bot.received
         event = json.loads(received.body)

@@ -133,7 +133,8 @@ def _module(name: str) -> Declaration:
 
 
 def test_the_tables_and_queues_of_the_app_are_deployed() -> None:
-    for param, expected in (("tables", {TABLE_NAME}), ("queues", {QUEUE_NAME, f"{QUEUE_NAME}-poison"})):
+    queues = {queue for name in (QUEUE_NAME, "relay") for queue in (name, f"{name}-poison")}
+    for param, expected in (("tables", {TABLE_NAME}), ("queues", queues)):
         deployed_names = value_at(MAIN, _module("callsStorage").body, f"params.{param}")
         assert {literal_value(item) for item in walk(deployed_names) if isinstance(item, String)} == expected
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from azure_functions_runtime.otel import initialize_azure_monitor
 from opentelemetry import _logs
 
+from shared import telemetry
 from shared.errors import GraphForbidden, GraphUnavailable
 from shared.storage.store import shard_of
 from soak.loop import run
@@ -38,6 +39,8 @@ async def health(app: VirtualApp) -> None:
     app.store.shard_away = shard_of(calls[3])
     await app.until(HOUR + MINUTE)  # one sweep fails at one shard
     app.store.shard_away = None
+    fail(1, error="timeout")  # the bot takes the second attempt
+    telemetry.RELAY_BACKLOG(lanes=1, oldestSeconds=5.0)
     await app.until(3 * HOUR)
     assert not app.graph.lapsed() - {calls[0], calls[1]}
 
@@ -111,6 +114,52 @@ async def four_tries(app: VirtualApp) -> None:
     await app.until(2 * HOUR)
 
 
+async def relay_down(app: VirtualApp) -> None:
+    """A bot fails until its breaker opens, and works again after half an hour."""
+    await app.until(FAULT_AT)
+    for attempt in range(1, 6):
+        fail(attempt, error="timeout")
+    telemetry.RELAY_DOWN(target="bot", to="pod-1", failures=5)
+    for _ in range(4):
+        await app.clock.advance(MINUTE)
+        telemetry.RELAY_BACKLOG(lanes=1, oldestSeconds=(app.clock.now() - app.start - FAULT_AT).total_seconds())
+    await app.until(FAULT_AT + HOUR / 2)
+    telemetry.RELAY_UP(target="bot", to="pod-1")
+    await app.until(3 * HOUR)
+
+
+async def relay_disabled(app: VirtualApp) -> None:
+    """A bot answers 410 and is switched off. Nobody enables it."""
+    await app.until(FAULT_AT)
+    telemetry.RELAY_DISABLED(target="bot", to=None)
+    await app.until(2 * HOUR)
+
+
+async def relay_off(app: VirtualApp) -> None:
+    """The app starts with wrong settings of the relay."""
+    await app.until(FAULT_AT)
+    telemetry.RELAY_OFF(error="RELAY_TARGETS is wrong")
+    await app.until(2 * HOUR)
+
+
+async def relay_dead(app: VirtualApp) -> None:
+    """A bot answers 404 to each of five attempts, so its delivery is dead."""
+    await app.until(FAULT_AT)
+    for attempt in range(1, 5):
+        fail(attempt, status=404)
+    telemetry.RELAY_DEAD(target="bot", callId="call", type="notification", deliveryId="1", error=None, attempts=5)
+    await app.until(2 * HOUR)
+
+
+async def relay_backlog(app: VirtualApp) -> None:
+    """A bot asks for patience for ten minutes."""
+    await app.until(FAULT_AT)
+    for age in range(11):
+        telemetry.RELAY_BACKLOG(lanes=2, oldestSeconds=60.0 * age)
+        await app.clock.advance(MINUTE)
+    await app.until(2 * HOUR)
+
+
 async def timer(app: VirtualApp) -> None:
     """The timer stops. The watchdog starts the sweeps."""
     await app.register(str(uuid.uuid4()))
@@ -126,9 +175,19 @@ async def silence(app: VirtualApp) -> None:
     await app.until(FAULT_AT)
 
 
+def fail(attempt: int, status: int | None = None, error: str | None = None) -> None:
+    """Log an attempt of the relay that failed."""
+    telemetry.RELAY_FAILED(
+        target="bot", callId="call", type="notification", status=status, error=error, attempts=attempt
+    )
+
+
 SCENARIOS: dict[str, Callable[[VirtualApp], Awaitable[None]]] = {
     scenario.__name__: scenario
-    for scenario in (health, forbidden, shard, other_tenant, damaged, webhook, poison, four_tries, timer, silence)
+    for scenario in (
+        *(health, forbidden, shard, other_tenant, damaged, webhook, poison, four_tries, timer, silence),
+        *(relay_down, relay_disabled, relay_off, relay_dead, relay_backlog),
+    )
 }
 
 

@@ -37,6 +37,12 @@ EXPECTED = {
     "damaged": {"row-unreadable": 25 * MINUTE},
     "poison": {"poison": 15 * MINUTE},
     "four_tries": {},
+    # Its backlog grows to 4 minutes only.
+    "relay_down": {"relay-down": 10 * MINUTE},
+    "relay_disabled": {"relay-down": 10 * MINUTE},
+    "relay_off": {"relay-down": 10 * MINUTE},
+    "relay_dead": {"relay-dead": 10 * MINUTE},
+    "relay_backlog": {"relay-backlog": 20 * MINUTE},
     "timer": {"timer-silent": 75 * MINUTE},
     "silence": {"no-sweep": 45 * MINUTE},
 }
@@ -107,6 +113,45 @@ def test_an_app_that_is_gone_raises_no_sweep_not_timer_silent(items: list[Item])
     assert [key for key, rule in RULES.items() if rule.fires(workspace, later)] == ["no-sweep"]
 
 
+def test_a_target_is_down_until_it_is_up_again(items: list[Item]) -> None:
+    workspace, down = Workspace(of(items, "relay_down")), start_of("relay_down") + FAULT_AT
+    fired = [now - down for now in RULES["relay-down"].moments(down, down + 2 * HOUR) if _is_down(workspace, now)]
+    assert fired == [minutes * MINUTE for minutes in range(0, 30, 5)]
+
+
+def test_a_target_that_is_switched_off_stays_so_and_wrong_settings_are_news_for_15_minutes(items: list[Item]) -> None:
+    disabled, at = Workspace(of(items, "relay_disabled")), start_of("relay_disabled") + FAULT_AT
+    assert {row["what"] for row in RULES["relay-down"].rows(disabled, at + 20 * HOUR)} == {"switched off"}
+    off, at = Workspace(of(items, "relay_off")), start_of("relay_off") + FAULT_AT
+    (row,) = RULES["relay-down"].rows(off, at + 10 * MINUTE)
+    assert (row["what"], row["error"]) == ("wrong settings", "RELAY_TARGETS is wrong")
+    assert not _is_down(off, at + 16 * MINUTE)
+
+
+def test_each_instance_of_a_bot_is_down_by_itself(items: list[Item]) -> None:
+    lines = of(items, "relay_down")
+    other = [replace(item, properties={**item.properties, "to": "pod-2"}) for item in lines if "down" in item.event]
+    workspace, down = Workspace([*lines, *other]), start_of("relay_down") + FAULT_AT
+    (row,) = RULES["relay-down"].rows(workspace, down + HOUR)  # pod-1 is up again
+    assert (row["target"], row["instance"], row["failures"]) == ("bot", "pod-2", 5)
+
+
+def test_a_dead_delivery_counts_also_if_its_line_was_left_out(items: list[Item]) -> None:
+    (dead,) = [item for item in of(items, "relay_dead") if item.event == "relay.delivery.dead"]
+    workspace = Workspace([replace(dead, properties={**dead.properties, "suppressedCount": "70"})])
+    (row,) = RULES["relay-dead"].rows(workspace, dead.time + 5 * MINUTE)
+    assert (row["target"], row["deliveries"], row["deliveryId"]) == ("bot", 71, "1")
+
+
+def test_a_delivery_that_waits_for_5_minutes_raises_no_alert(items: list[Item]) -> None:
+    lines = [item for item in of(items, "relay_backlog") if item.event == "relay.outbox.age"]
+    up_to_300 = [item for item in lines if float(item.properties["oldestSeconds"]) <= 300]
+    assert len(up_to_300) == 6  # each minute from 0 to 5
+    now = max(item.time for item in up_to_300) + MINUTE
+    assert RULES["relay-backlog"].rows(Workspace(up_to_300), now) == []
+    assert RULES["relay-backlog"].rows(Workspace(lines), now + MINUTE)[0]["lanes"] == 2
+
+
 def test_the_rows_of_a_call_at_risk_say_what_the_runbook_reads(items: list[Item]) -> None:
     workspace, start = Workspace(of(items, "forbidden")), start_of("forbidden")
     rows = RULES["call-at-risk"].rows(workspace, start + FAULT_AT + 50 * MINUTE)
@@ -158,9 +203,10 @@ def test_a_failed_request_that_only_the_host_logs_raises_an_alert(changes: Row, 
     assert RULES["webhook-errors"].fires(workspace, START + 5 * MINUTE) is fires
 
 
-def test_a_poison_message_that_only_the_host_logs_raises_an_alert() -> None:
+@pytest.mark.parametrize("queue", ["keep-alive-poison", "relay-poison"])
+def test_a_poison_message_that_only_the_host_logs_raises_an_alert(queue: str) -> None:
     """The line is that of the WebJobs SDK's queue extension in the host."""
-    line = "Message has reached MaxDequeueCount of 5. Moving message to queue 'keep-alive-poison'."
+    line = f"Message has reached MaxDequeueCount of 5. Moving message to queue '{queue}'."
     workspace = Workspace([])
     workspace.add("AppTraces", [{"TimeGenerated": START.replace(tzinfo=None), "Message": line, "Properties": {}}])
     (row,) = RULES["poison"].rows(workspace, START + 5 * MINUTE)
@@ -214,6 +260,10 @@ class TestSilence:
         for created in ("WORKSPACE_CREATED", "", "Mon, 02 Mar 2020 08:00:00 GMT"):
             replaced = text.replace("WORKSPACE_CREATED", created)
             assert Workspace([]).query(replaced, START, RULES["no-sweep"].look_back), created
+
+
+def _is_down(workspace: Workspace, now: datetime) -> bool:
+    return RULES["relay-down"].fires(workspace, now)
 
 
 def silence(workspace: Workspace, now: datetime, created: datetime | None = None) -> bool:

@@ -82,10 +82,10 @@ async def cloud(target: Target) -> AsyncIterator[Finding]:
 
 def _faults(target: Target) -> list[Finding]:
     try:
-        load_settings(target.raw)
+        faults = load_settings(target.raw).relay_faults
     except SettingsInvalid as error:
-        return [_fault(target, name, problem) for name, problem in error.faults if name != SCHEDULE]
-    return []
+        faults = error.faults
+    return [_fault(target, name, problem) for name, problem in faults if name != SCHEDULE]
 
 
 def _fault(target: Target, name: str, problem: str) -> Finding:

@@ -28,7 +28,8 @@ async def health(_req: func.HttpRequest, _caller: Caller) -> func.HttpResponse:
     """Report the health of Call Keeper.
 
     Open to everybody, and without secrets. degraded: it works, but sweeps are late, most calls could not be renewed,
-    or signing keys were never loaded. unhealthy: settings or storage fail. `checks` names the fault.
+    or signing keys were never loaded. unhealthy: settings or storage fail. If only settings of the relay are wrong,
+    the relay is off and everything else works. `checks` names the fault.
     """
     try:
         view = await services().health.run()

@@ -25,7 +25,8 @@ MOST_CALLS_FAILING = "most calls could not be renewed by the last sweep: see kee
 class HealthCheck:
     """Checks what Call Keeper needs. It does not ask Graph: watermarks show if Graph let calls be renewed.
 
-    The route needs no key, so all requests within 5 seconds share one check.
+    The route needs no key, so all requests within 5 seconds share one check. `relay_fault` names the wrong settings of
+    the relay, which is off then.
     """
 
     store: CallStore
@@ -33,6 +34,7 @@ class HealthCheck:
     token_kinds: "tuple[TokenKind, ...]"
     clock: Clock
     timing: Timing
+    relay_fault: str | None = None
     _began_at: datetime | None = field(default=None, init=False)
     _view: asyncio.Task[HealthView] | None = field(default=None, init=False)
 
@@ -44,14 +46,22 @@ class HealthCheck:
         return await asyncio.shield(self._view)  # one client that disconnects must not cancel what others await
 
     async def _check(self) -> HealthView:
+        settings = self.relay_fault or "ok"
         try:
             sweeps, calls = await self._check_sweeps()
             await self.queue.ping()
             keys = await self._check_keys()
         except StoreUnavailable as error:
-            return _view("unhealthy", settings="ok", storage=str(error))
+            return _view("unhealthy", settings=settings, storage=str(error))
         status: Literal["healthy", "degraded"] = "healthy" if sweeps == calls == keys == "ok" else "degraded"
-        return _view(status, settings="ok", storage="ok", keys=keys, sweeps=sweeps, calls=calls)
+        return _view(
+            "unhealthy" if self.relay_fault else status,
+            settings=settings,
+            storage="ok",
+            keys=keys,
+            sweeps=sweeps,
+            calls=calls,
+        )
 
     async def _check_keys(self) -> str:
         """Check that the keys of each kind of token were loaded once. Loaded keys serve through an outage."""

@@ -200,7 +200,7 @@ class Services:
     def health(self) -> HealthCheck:
         """The health check."""
         kinds = (*self.notification_token_kinds, *self.management_token_kinds)
-        return HealthCheck(self.store, self.queue, kinds, self.clock, self.settings.timing)
+        return HealthCheck(self.store, self.queue, kinds, self.clock, self.settings.timing, self.settings.relay_fault)
 
     @cached_property
     def _identity(self) -> "AsyncTokenCredential":

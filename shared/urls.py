@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})  # the names of this machine
 
 
 def trusted_url(text: str) -> str:
@@ -23,14 +23,14 @@ def trusted_url(text: str) -> str:
         raise ValueError("must be a URL such as https://host/path, without a user")
     if parts.query or parts.fragment:
         raise ValueError("must be a URL without a query and a fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise ValueError("must begin with https:// (http:// is only for 127.0.0.1, ::1 and localhost)")
     return text.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
     """True if a URL leads to this machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    return urlsplit(url).hostname in LOOPBACK
 
 
 def origin(url: str) -> str:

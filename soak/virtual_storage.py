@@ -42,14 +42,15 @@ class CheckedTable(MemoryTable):
         self._on_call = on_call
         self._on_watermark = on_watermark
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
         """Write all rows in one transaction, or none, and report them. Raises `StoreConflict`."""
-        await super().write(shard, writes)
+        etags = await super().write(shard, writes)
         if (written := _call_write(writes)) is not None:
             self._on_call(written)
         for write in writes:
             if write.key == WATERMARK_ROW and not isinstance(write, Delete):
                 self._on_watermark(shard, to_watermark(write.cells))
+        return etags
 
 
 class ProcessTable:
@@ -87,9 +88,9 @@ class ProcessTable:
                 return
             key_range = KeyRange(page[-1].key, key_range.below)
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
-        """Write all rows in one transaction, or none. Raises `StoreConflict`."""
-        await self._ask(lambda: at_once(self._table.write(shard, writes)))
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
+        """Write all rows in one transaction, or none, and return their ETags. Raises `StoreConflict`."""
+        return await self._ask(lambda: at_once(self._table.write(shard, writes)))
 
     async def _ask[T](self, effect: Callable[[], T]) -> T:
         return await through(

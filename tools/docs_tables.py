@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, TypeAdapter
+from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 import shared
@@ -31,6 +31,7 @@ from bench.table import (
 )
 from release import cost
 from shared.config.apps import BotApp
+from shared.config.relay_targets import RelayTarget
 from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
@@ -274,8 +275,8 @@ def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-def _apps() -> str:
-    fields = {field.alias: field for field in BotApp.model_fields.values() if field.description}
+def _members(entry: type[BaseModel]) -> str:
+    fields = {field.alias: field for field in entry.model_fields.values() if field.description}
     rows = ((f"`{name}`", default_of(field), field.description or "") for name, field in fields.items())
     return _markdown(("member", "default", "meaning"), rows)
 
@@ -421,7 +422,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "performance-sharing-goals": partial(_performance_goals, SHARING),
     "performance-tenants": _performance_tenants,
     "performance-hang-up": _performance_hang_up,
-    "apps": _apps,
+    "apps": partial(_members, BotApp),
+    "relay-targets": partial(_members, RelayTarget),
     "dependencies": _dependencies,
     "entra-errors": _entra_errors,
     "categories": _categories,

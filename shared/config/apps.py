@@ -15,7 +15,7 @@ from shared.identifiers import lower_guids
 type CredentialKind = Literal["managedIdentity", "federated", "certificate", "secret"]
 
 _SECRET_REFERENCES = {"clientSecretSetting": "clientSecret", "certificatePasswordSetting": "certificatePassword"}
-_SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+type SettingName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 def _refuse_plain_secret(value: object) -> object:
@@ -24,7 +24,7 @@ def _refuse_plain_secret(value: object) -> object:
     return value
 
 
-_Secret = Annotated[SecretStr | None, BeforeValidator(_refuse_plain_secret)]
+type Secret = Annotated[SecretStr | None, BeforeValidator(_refuse_plain_secret)]
 
 
 class BotApp(BaseModel):
@@ -36,17 +36,17 @@ class BotApp(BaseModel):
     credential: CredentialKind = Field(description="As GRAPH_CREDENTIAL.")
     tenant_id: Guid | None = Field(None, description="As GRAPH_TENANT_ID, for calls registered for this app.")
     identity_client_id: Guid | None = Field(None, description="As AZURE_CLIENT_ID; AZURE_CLIENT_ID if absent.")
-    client_secret_setting: _SettingName | None = Field(
+    client_secret_setting: SettingName | None = Field(
         None, description="The name of the setting that holds the app's secret, for `secret`."
     )
-    client_secret: _Secret = Field(None, validate_default=True)
+    client_secret: Secret = Field(None, validate_default=True)
     certificate_path: str | None = Field(
         None, validate_default=True, description="As GRAPH_CERTIFICATE_PATH, for `certificate`."
     )
-    certificate_password_setting: _SettingName | None = Field(
+    certificate_password_setting: SettingName | None = Field(
         None, description="The name of the setting that holds the password of that file, if it has one."
     )
-    certificate_password: _Secret = Field(None, validate_default=True)
+    certificate_password: Secret = Field(None, validate_default=True)
     notification_audiences: tuple[str, ...] = Field((), description="As NOTIFICATION_AUDIENCES; appId if absent.")
 
     @field_validator("client_secret")

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.config.apps import BotApp, CredentialKind, check_apps, refuse_unparsed
 from shared.config.clouds import CLOUDS
+from shared.config.relay_targets import RelayTarget, complete_targets, refuse_unparsed_targets
 from shared.config.types import Authority, Callers, CloudName, CommaSeparated, Duration, Guid, Host, Schedule, Url
 from shared.domain.leases import LEASE
 from shared.domain.scopes import Scope
@@ -17,6 +18,8 @@ from shared.urls import is_loopback, origin
 
 # A sweep may exceed its budget by 25 s, and then write for 20 s. functionTimeout of host.json is 5 minutes.
 MAX_SWEEP_BUDGET = timedelta(minutes=4, seconds=10)
+MAX_RELAY_BUDGET = timedelta(seconds=10)
+MAX_RELAY_SYNC_BUDGET = timedelta(seconds=12)  # Graph lets 15 s pass for an answer (its page call: answer)
 
 
 def guards(kept_shut: str) -> dict[str, JsonValue]:
@@ -299,6 +302,53 @@ class BotSettings(SettingsGroup):
         if {"graph_app_id", "notification_audiences"} <= info.data.keys():
             check_apps(value, default_app(info.data))
         return value
+
+
+class RelaySettings(SettingsGroup):
+    """The relay of notifications and events to bots. If one of these settings is wrong, the relay alone is off."""
+
+    table: ClassVar[str] = "relay"
+
+    relay_allow_private_addresses: bool = Field(
+        False,
+        description="`true` allows targets with a private address, over https. Link-local addresses are never allowed.",
+        json_schema_extra=guards(
+            "notifications and tokens go to no address that is not globally routable, such as a host of the network "
+            "that the app runs in"
+        ),
+    )
+    relay_targets: Annotated[tuple[RelayTarget, ...], NoDecode, BeforeValidator(refuse_unparsed_targets)] = Field(
+        (),
+        description="JSON list of the bots that receive Graph's notifications or events through Call Keeper; see "
+        "[Relay targets](#relay-targets). If not set, the relay is off.",
+        json_schema_extra=guards("nothing is relayed, and no body of a notification is stored"),
+    )
+    relay_budget: Annotated[Duration, Field(gt=timedelta(0), le=MAX_RELAY_BUDGET)] = Field(
+        timedelta(seconds=1.5),
+        description="How long the first attempt to deliver a notification may take, connecting included, at most "
+        "PT10S. Graph is answered after it.",
+    )
+    relay_sync_budget: Annotated[Duration, Field(gt=timedelta(0), le=MAX_RELAY_SYNC_BUDGET)] = Field(
+        timedelta(seconds=10),
+        description="How long a bot may take to answer a notification whose answer Graph wants in the response, at "
+        "most PT12S.",
+    )
+    relay_body_retention: Annotated[Duration, Field(gt=timedelta(0))] = Field(
+        timedelta(days=7),
+        description="How long the body of a dead or disabled delivery is kept for a replay. The body of a delivered "
+        "one is deleted at once.",
+        json_schema_extra=guards("bodies of notifications, which may hold personal data, are not kept for ever"),
+    )
+
+    @field_validator("relay_targets")
+    @classmethod
+    def _targets_fit(cls, value: tuple[RelayTarget, ...], info: ValidationInfo) -> tuple[RelayTarget, ...]:
+        if not {"graph_app_id", "graph_apps"} <= info.data.keys():
+            return value
+        default: str = info.data["graph_app_id"]
+        app_ids = {default, *(app.app_id for app in info.data["graph_apps"])}
+        allow_private = info.data.get("relay_allow_private_addresses", True)
+        return complete_targets(value, default, app_ids, allow_private=allow_private)
 
 
 class ManagementSettings(SettingsGroup):

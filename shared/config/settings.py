@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from shared.config.apps import Apps, parse_apps
 from shared.config.clouds import CLOUDS, Cloud
+from shared.config.relay_targets import RelayTargets, parse_targets
 from shared.config.setting_groups import (
     BotSettings,
     CredentialSettings,
@@ -18,6 +19,7 @@ from shared.config.setting_groups import (
     KeepAliveSettings,
     ManagementSettings,
     NotificationSettings,
+    RelaySettings,
     StorageSettings,
     default_app,
 )
@@ -29,6 +31,7 @@ from shared.urls import origin
 
 class Settings(
     ManagementSettings,
+    RelaySettings,
     BotSettings,
     NotificationSettings,
     StorageSettings,
@@ -43,6 +46,7 @@ class Settings(
     """
 
     model_config = SettingsConfigDict(defer_build=False)
+    _relay_error: SettingsInvalid | None = PrivateAttr(None)
 
     @classmethod
     def settings_customise_sources(
@@ -91,6 +95,24 @@ class Settings(
         return Apps((default_app(dict(self)), *self.graph_apps))
 
     @property
+    def relay(self) -> RelayTargets:
+        """The targets of the relay, by name and by app."""
+        return RelayTargets(self.relay_targets, self.graph_app_id)
+
+    @property
+    def relay_fault(self) -> str | None:
+        """The text that names the relay's wrong settings, without their values. None if they are right.
+
+        If they are wrong, the relay is off and the settings of the relay have their defaults.
+        """
+        return str(self._relay_error) if self._relay_error else None
+
+    @property
+    def relay_faults(self) -> tuple[tuple[str, str], ...]:
+        """The names of the relay's wrong settings, each with what is wrong. Empty if they are right."""
+        return self._relay_error.faults if self._relay_error else ()
+
+    @property
     def timing(self) -> Timing:
         """The durations that follow from the lease."""
         return Timing(self.lease_duration)
@@ -104,9 +126,11 @@ class _Variables(EnvSettingsSource):
         self.env_vars = {name.lower(): value for name, value in variables.items() if value}
 
     def prepare_field_value(self, field_name: str, field: FieldInfo, value: object, value_is_complex: bool) -> object:
-        """Return the value of a field; the apps of GRAPH_APPS get the secrets of the variables that they name."""
+        """Return the value of a field; apps and relay targets get the secrets of the variables that they name."""
         if field_name == "graph_apps":
             return parse_apps(value, self.env_vars)
+        if field_name == "relay_targets":
+            return parse_targets(value, self.env_vars)
         return super().prepare_field_value(field_name, field, value, value_is_complex)
 
 
@@ -118,18 +142,34 @@ def setting_name(field: str) -> str:
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """Return the settings from `env`, or from the environment if it is None.
 
+    If settings of the relay alone are wrong, calls must be kept alive all the same: the relay is off then, and
+    `Settings.relay_fault` names them.
+
     Raises
     ------
     SettingsInvalid
         Names every setting that is missing or wrong and what to do, never a value.
     """
+    values = _Variables(os.environ if env is None else env)()
     try:
-        return Settings(**_Variables(os.environ if env is None else env)())
+        return Settings(**values)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        faults = tuple((_setting_of(fault["loc"]), _app_location(fault["loc"]) + _fault_text(fault)) for fault in found)
-        listed = "; ".join(f"{name} {fault}" for name, fault in faults)
-        raise SettingsInvalid(f"Settings to correct: {listed}.", faults) from None
+        invalid = _invalid(error)
+    if not all(name in _RELAY_SETTINGS for name, _ in invalid.faults):
+        raise invalid
+    settings = Settings(**{name: value for name, value in values.items() if name.upper() not in _RELAY_SETTINGS})
+    settings._relay_error = invalid  # noqa: SLF001 (a field would be a setting)
+    return settings
+
+
+_RELAY_SETTINGS = frozenset(map(setting_name, RelaySettings.model_fields))
+
+
+def _invalid(error: ValidationError) -> SettingsInvalid:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    faults = tuple((_setting_of(fault["loc"]), _entry_location(fault["loc"]) + _fault_text(fault)) for fault in found)
+    listed = "; ".join(f"{name} {fault}" for name, fault in faults)
+    return SettingsInvalid(f"Settings to correct: {listed}.", faults)
 
 
 def _setting_of(loc: tuple[int | str, ...]) -> str:
@@ -137,12 +177,15 @@ def _setting_of(loc: tuple[int | str, ...]) -> str:
     return setting_name(field) if field in Settings.model_fields else field
 
 
-def _app_location(loc: tuple[int | str, ...]) -> str:
-    """Return the number of the app in GRAPH_APPS and the name of its member. Empty for other settings."""
-    if loc[0] != "graph_apps" or len(loc) == 1:
+_ENTRIES = {"graph_apps": "app", "relay_targets": "target"}  # settings that are lists, and the word for an entry
+
+
+def _entry_location(loc: tuple[int | str, ...]) -> str:
+    """Return the number of the entry of a list and the name of its member. Empty for other settings."""
+    if loc[0] not in _ENTRIES or len(loc) == 1:
         return ""
     number, *words = loc[1:]
-    return f"app {int(number) + 1}: {''.join(f'{to_camel(str(word))} ' for word in words)}"
+    return f"{_ENTRIES[str(loc[0])]} {int(number) + 1}: {''.join(f'{to_camel(str(word))} ' for word in words)}"
 
 
 _BOUNDS = {

@@ -131,33 +131,34 @@ class AzureTable:
                 return
             yield rows
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
-        """Write all rows in one transaction, or none. Raises `StoreConflict`, after a pause."""
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
+        """Write all rows in one transaction, or none, and return their ETags. Raises `StoreConflict`, after a pause."""
         operations = [_operation(partition_key(shard), write) for write in writes]
         began = time.monotonic()
-        if await self._request("write", lambda: self._submit(operations)):
-            return
+        etags = await self._request("write", lambda: self._submit(operations))
+        if etags is not None:
+            return etags
         # Writers that lost a race together would meet again without a random pause.
         took = timedelta(seconds=time.monotonic() - began)
         pause = min(max(_MIN_CONFLICT_PAUSE, _CONFLICT_PAUSE_FACTOR * took), _MAX_CONFLICT_PAUSE)
         await asyncio.sleep(random.uniform(0, pause.total_seconds()))  # noqa: S311 (spreads requests; no secret)
         raise StoreConflict("The row was written since it was read.")
 
-    async def _submit(self, operations: Sequence[_Operation]) -> bool:
-        """Send the writes. Return False if a row changed since it was read."""
+    async def _submit(self, operations: Sequence[_Operation]) -> tuple[str, ...] | None:
+        """Send the writes and return the ETags of the rows. Return None if a row changed since it was read."""
         try:
             match operations:
                 case [("update", properties, options)]:  # cheaper than a transaction: a MIME message in a MIME message
-                    await self._client.update_entity(properties, **options, **_WITHOUT_TRACING)
+                    written = [await self._client.update_entity(properties, **options, **_WITHOUT_TRACING)]
                 case [("upsert", properties, options)]:
-                    await self._client.upsert_entity(properties, **options, **_WITHOUT_TRACING)
+                    written = [await self._client.upsert_entity(properties, **options, **_WITHOUT_TRACING)]
                 case _:
-                    await self._client.submit_transaction(operations, **_WITHOUT_TRACING)
+                    written = await self._client.submit_transaction(operations, **_WITHOUT_TRACING)
         except HttpResponseError as error:
             if error.status_code in _CONFLICT_STATUSES and _error_code(error) not in _TABLE_MISSING_CODES:
-                return False
+                return None
             raise
-        return True
+        return tuple(str(each.get("etag") or "") for each in written)
 
     async def _request[T](self, operation: str, send: Callable[[], Awaitable[T]]) -> T:
         """Send a request, as one span. If the table does not exist yet, create it and send the request again.

@@ -8,6 +8,7 @@ from itertools import count, islice
 
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.storage.table import (
+    MAX_BINARY_LENGTH,
     MAX_PAGE_ROWS,
     MAX_TEXT_LENGTH,
     MAX_TRANSACTION_ROWS,
@@ -77,14 +78,13 @@ class MemoryTable:
         found = islice(self._rows_in(shard, key_range, matching or {}), size)
         return [_select(row, select) for row in found] if select else list(found)
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
-        """Write all rows in one transaction, or none. Raises `StoreConflict`."""
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
+        """Write all rows in one transaction, or none, and return their ETags. Raises `StoreConflict`."""
         if not _is_valid_transaction(writes):
             raise StoreUnavailable("Table Storage refused a request (400).")
         if not all(self._can_apply(shard, write) for write in writes):
             raise StoreConflict("The row was written since it was read.")
-        for write in writes:
-            self._apply(shard, write)
+        return tuple([self._apply(shard, write) for write in writes])
 
     def _rows_in(self, shard: int, key_range: KeyRange, matching: Mapping[str, Collection[str]]) -> Iterator[TableRow]:
         partition = self._partitions[shard]
@@ -103,16 +103,17 @@ class MemoryTable:
             case Put():
                 return True
 
-    def _apply(self, shard: int, write: Write) -> None:
+    def _apply(self, shard: int, write: Write) -> str:
         partition = self._partitions[shard]
         if isinstance(write, Delete):
             del partition.rows[write.key]
             del partition.keys[bisect_left(partition.keys, _sortable(write.key))]
-            return
+            return ""
         if write.key not in partition.rows:
             insort(partition.keys, _sortable(write.key))
         columns = {"PartitionKey": partition_key(shard), "RowKey": write.key, **write.cells}
-        partition.rows[write.key] = TableRow(columns, str(next(self._etags)))
+        partition.rows[write.key] = TableRow(columns, etag := str(next(self._etags)))
+        return etag
 
 
 def _sortable(key: str) -> tuple[bytes, str]:
@@ -120,7 +121,7 @@ def _sortable(key: str) -> tuple[bytes, str]:
 
 
 def _is_valid_transaction(writes: Sequence[Write]) -> bool:
-    """True unless Table Storage would answer 400: too many rows, a row twice, or a text that is too long."""
+    """True unless Table Storage would answer 400: too many rows, a row twice, or a column that is too long."""
     return (
         0 < len(writes) <= MAX_TRANSACTION_ROWS
         and len({write.key for write in writes}) == len(writes)
@@ -129,7 +130,16 @@ def _is_valid_transaction(writes: Sequence[Write]) -> bool:
 
 
 def _fits(cells: Cells) -> bool:
-    return all(_utf16_length(cell) <= MAX_TEXT_LENGTH for cell in cells.values() if isinstance(cell, str))
+    return all(_is_short_enough(cell) for cell in cells.values())
+
+
+def _is_short_enough(cell: object) -> bool:
+    match cell:
+        case str():
+            return _utf16_length(cell) <= MAX_TEXT_LENGTH
+        case bytes():
+            return len(cell) <= MAX_BINARY_LENGTH
+    return True
 
 
 def _utf16_length(text: str) -> int:

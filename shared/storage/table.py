@@ -11,9 +11,13 @@ from typing import Protocol
 MAX_TRANSACTION_ROWS = 100  # Table Storage: rows in one transaction
 MAX_PAGE_ROWS = 1_000  # Table Storage: rows in one response
 MAX_TEXT_LENGTH = 32_768  # Table Storage: UTF-16 units in one text column
+MAX_BINARY_LENGTH = 65_536  # Table Storage: bytes in one binary column
 
 type Cells = Mapping[str, object]
-"""The columns of a row to write, without its keys: texts, booleans, 32-bit integers, aware times. None is no column."""
+"""The columns of a row to write, without its keys: texts, bytes, booleans, 32-bit integers, aware times.
+
+None is no column.
+"""
 
 type Row = Mapping[str, object]
 """The columns of a row as it was read, with PartitionKey and RowKey."""
@@ -109,8 +113,13 @@ class Table(Protocol):
         """
         ...
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
         """Write all rows in one transaction, or none. A transaction has 100 rows at most, and no row twice.
+
+        Returns
+        -------
+        tuple[str, ...]
+            The ETag of each row as it was written; empty text for a row that was deleted.
 
         Raises
         ------

@@ -20,6 +20,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 NO_GUARDS = {  # settings whose default neither opens nor shuts anything
     *("graph_app_id", "graph_apps", "graph_tenant_id", "azure_client_id", "graph_record_api", "graph_timeout"),
     *("graph_requests_per_second", "keep_alive_concurrency", "keep_alive_schedule", "lease_duration", "sweep_budget"),
+    *("relay_budget", "relay_sync_budget"),
     *("sweep_fan_out_threshold", "calls_storage_table_service_uri", "calls_storage_queue_service_uri"),
     *("calls_storage_credential", "calls_storage_client_id"),
 }
@@ -67,6 +68,7 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "performance-transactions",
             "performance-webhook",
             "posted-codes",
+            "relay-targets",
             "sources",
             "telephone-codes",
             "termination-reasons",

@@ -173,6 +173,27 @@ async def test_settings_that_are_missing_are_named(
     assert (notified.status_code, notified.json()["detail"]) == (500, RETRY_LATER_DETAIL)  # an open route
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        pytest.param({"RELAY_TARGETS": '[{"name": "bot", "url": "http://a-secret"}]'}, "RELAY_TARGETS", id="targets"),
+        pytest.param({"RELAY_BUDGET": "PT1M"}, "RELAY_BUDGET must be at most PT10S", id="another setting of the relay"),
+    ],
+)
+async def test_wrong_settings_of_the_relay_are_unhealthy_and_everything_else_works(
+    app: App, wrong: dict[str, str], named: str
+) -> None:
+    await app.ask("POST", "keep-alive", expect=200)
+    async with app.configured(Services, **wrong) as off:
+        health: Any = await off.asked("GET", "health", expect=503, headers={})
+        await off.ask("POST", "keep-alive", expect=200)
+        await off.ask("GET", "calls", expect=200)
+    assert health["status"] == "unhealthy"
+    assert health["checks"].pop("settings").startswith(f"Settings to correct: {named}")
+    assert health["checks"] == dict.fromkeys(CHECKS[1:], "ok")
+    assert "a-secret" not in str(health)
+
+
 async def test_the_process_composes_itself_from_its_environment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     from shared import services  # noqa: PLC0415 as above
 

@@ -32,10 +32,10 @@ class YieldingTable(MemoryTable):
         await asyncio.sleep(0)
         return await super().read(shard, key)
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
         await asyncio.sleep(0)
         try:
-            await super().write(shard, writes)
+            return await super().write(shard, writes)
         except StoreConflict:
             for _ in range(self._random.randrange(20)):  # as in `AzureTable`: not in step with the other losers
                 await asyncio.sleep(0)

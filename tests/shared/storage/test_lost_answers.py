@@ -55,13 +55,14 @@ class LosingTable(MemoryTable):
     def lose(self, number: int, loss: type[Exception]) -> None:
         self.left, self.loss = number, loss
 
-    async def write(self, shard: int, writes: Sequence[Write]) -> None:
-        await super().write(shard, writes)
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
+        etags = await super().write(shard, writes)
         loss = self._next_loss()
         if loss is StoreConflict and all(isinstance(write, Put) for write in writes):
-            return  # to repeat it is no conflict
+            return etags  # to repeat it is no conflict
         if loss:
             raise loss("The answer is lost (test).")
+        return etags
 
     def _next_loss(self) -> type[Exception] | None:
         if self.left is None:

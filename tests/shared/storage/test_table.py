@@ -11,6 +11,7 @@ from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable
 from shared.storage.memory_table import MemoryTable
 from shared.storage.rows import prefix_range
 from shared.storage.table import (
+    MAX_BINARY_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_TRANSACTION_ROWS,
     Create,
@@ -48,6 +49,21 @@ async def keys(table: Table, key_range: KeyRange = ALL, **query: object) -> list
 
 
 class TestRows:
+    async def test_a_write_returns_the_etag_of_each_row(self, table: Table) -> None:
+        first = await table.write(0, [Create("a", {"text": "1"}), Create("b", {}), Create("c", {})])
+        assert first == ((await read(table, "a")).etag, (await read(table, "b")).etag, (await read(table, "c")).etag)
+        second = await table.write(0, [Put("a", {"text": "2"}), Delete("b"), Replace("c", {}, first[2])])
+        assert second == ((await read(table, "a")).etag, "", (await read(table, "c")).etag)
+        assert await table.write(0, [Replace("a", {}, second[0])]) == ((await read(table, "a")).etag,)
+        assert await table.write(0, [Put("a", {})]) == ((await read(table, "a")).etag,)
+
+    async def test_bytes_are_read_as_they_were_written(self, table: Table) -> None:
+        body = bytes(range(256)) * (MAX_BINARY_LENGTH // 256)
+        await table.write(0, [Put("a", {"body": body})])
+        assert (await read(table, "a")).columns["body"] == body
+        with pytest.raises(StoreUnavailable):
+            await table.write(0, [Put("a", {"body": body + b"."})])
+
     async def test_a_row_that_was_never_written_is_none(self, table: Table) -> None:
         assert await table.read(0, "a") is None
         assert await keys(table) == []

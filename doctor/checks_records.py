@@ -92,7 +92,7 @@ async def _ended(store: CallStore) -> AsyncIterator[Call]:
     continuation, since = None, now() - DAY
     for _ in range(_MAX_PAGES):
         page = await store.list_calls(Status.ENDED, limit=_PAGE_SIZE, continuation=continuation)
-        for call in page.calls:
+        for call in page.records:
             if call.ended_at is None or call.ended_at < since:
                 return
             yield call

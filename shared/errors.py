@@ -144,7 +144,7 @@ class RowUnreadable(StoreUnavailable):
 
 
 class TokenUnavailable(Unavailable):
-    """No Graph token could be obtained for a tenant."""
+    """No token for Graph, or for a bot, could be obtained for a tenant."""
 
 
 class SigningKeysUnavailable(Unavailable):

@@ -4,7 +4,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import metadata
@@ -35,7 +35,7 @@ from shared.config.relay_targets import RelayTarget
 from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
-from shared.graph.entra_errors import ADVICE
+from shared.graph.entra_errors import ADVICE, ADVICE_FOR_AUDIENCE
 from shared.telemetry import LogEvent, Metric
 from tools.row_examples import row_examples
 
@@ -299,8 +299,8 @@ def _dependencies() -> str:
     return _markdown(("package", "version", "licence"), ((f"`{name}`", pin, licence(name)) for name, pin in pins))
 
 
-def _entra_errors() -> str:
-    return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in ADVICE.items()))
+def _entra_errors(advice: Mapping[str, str]) -> str:
+    return _markdown(("code", "what it means, and what to do"), ((f"`{code}`", text) for code, text in advice.items()))
 
 
 def measured(report: str = "performance") -> dict[str, Any]:
@@ -425,7 +425,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "apps": partial(_members, BotApp),
     "relay-targets": partial(_members, RelayTarget),
     "dependencies": _dependencies,
-    "entra-errors": _entra_errors,
+    "entra-errors": lambda: _entra_errors(ADVICE),
+    "entra-errors-for-audience": lambda: _entra_errors(ADVICE_FOR_AUDIENCE),
     "categories": _categories,
     "sources": _sources,
     "codes": _codes,

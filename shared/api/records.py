@@ -77,11 +77,11 @@ class Records:
         scope = self.scope.narrow_to(tenant_id)
         if scope.is_empty:
             return Listing([], None)
-        page: Page = await self.store.list_calls(status, scope, limit=limit, continuation=store_continuation)
-        shards = {shard_of(call.id) for call in page.calls if status is Status.ACTIVE}
+        page: Page[Call] = await self.store.list_calls(status, scope, limit=limit, continuation=store_continuation)
+        shards = {shard_of(call.id) for call in page.records if status is Status.ACTIVE}
         watermarks = {shard: await self.get_watermark(shard) for shard in shards}
         next_continuation = None if page.continuation is None else await self.signer.sign(page.continuation, by)
-        calls = [CallWithWatermark(call, watermarks.get(shard_of(call.id))) for call in page.calls]
+        calls = [CallWithWatermark(call, watermarks.get(shard_of(call.id))) for call in page.records]
         return Listing(calls, next_continuation, page.unreadable)
 
     async def check_exists(self, call_id: str) -> None:

@@ -86,6 +86,9 @@ class Call:
     `app_id` is the bot of the call, in lower case. None: the bot of GRAPH_APP_ID. An active call may have a
     `termination` already: an early one. `unreadable` has the columns of its row that could not be read. They count as
     missing, and no write changes them.
+
+    The relay writes three fields, and only if it has targets. `relay_to`: the instance of the bot, from the
+    registration. `relay_sequence`: the sequence of the last delivery. `end_revision`: how often the end was published.
     """
 
     id: str
@@ -105,6 +108,9 @@ class Call:
     termination: Termination | None = None
     app_id: str | None = None
     unreadable: tuple[str, ...] = ()
+    relay_to: str | None = None
+    relay_sequence: int | None = None
+    end_revision: int | None = None
 
     @property
     def status(self) -> Status:

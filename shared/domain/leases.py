@@ -133,7 +133,10 @@ class WatchdogState:
 
 @dataclass(frozen=True, slots=True)
 class RenewalFailure:
-    """The failure of a call's keepAlive: since when, how often, why, and when it is tried again."""
+    """The failure of a call's keepAlive: since when, how often, why, and when it is tried again.
+
+    `at_risk`: during these failures the call has gone 30 minutes without a renewal.
+    """
 
     since: datetime
     attempts: int
@@ -141,6 +144,7 @@ class RenewalFailure:
     reason: str
     status: int | None = None
     subcode: int | None = None
+    at_risk: bool = False
 
 
 class TenantApp(NamedTuple):

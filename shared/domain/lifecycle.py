@@ -134,14 +134,15 @@ def renewed(call: Call, at: datetime) -> Call:
 def renewal_failed(call: Call, failure: RenewalFailure, last_renewal: datetime) -> Call:
     """Record that a keepAlive failed. An ended call does not change.
 
-    The failure keeps its first `since`. `last_renewal` goes into the record, because the shard's watermark does not
-    prove the renewal of a failing call.
+    The failure keeps its first `since`, and stays `at_risk`: clocks of two instances differ, and one danger must not
+    be reported twice. `last_renewal` goes into the record, because the shard's watermark does not prove the renewal of
+    a failing call.
     """
     if call.ended_at is not None:
         return call
-    since = call.failing.since if call.failing else failure.since
-    renewed_at = max(call.renewed_at or last_renewal, last_renewal)
-    return replace(call, failing=replace(failure, since=since), renewed_at=renewed_at)
+    known = call.failing or failure
+    failing = replace(failure, since=known.since, at_risk=failure.at_risk or known.at_risk)
+    return replace(call, failing=failing, renewed_at=max(call.renewed_at or last_renewal, last_renewal))
 
 
 def call_gone(call: Call, source: TerminationSource, at: datetime, result: ResultInfo | None = None) -> Call:

@@ -1,4 +1,4 @@
-"""Requests for Graph tokens to Entra, by azure-identity over one transport for all bots and tenants."""
+"""Requests for tokens of bots to Entra, by azure-identity over one transport for all bots and tenants."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -37,8 +37,17 @@ class BotCredentials:
         self._certificates: dict[str, BotCertificate] = {}  # by app id: at most one for each bot
         self._assertion_sources: dict[str, _AssertionSource] = {}  # as above
 
-    async def request_token(self, app: BotApp, tenant_id: str) -> "AccessToken":
-        """Request a token of the app for Graph in this tenant, from Entra or from the identity endpoint.
+    async def request_token(self, app: BotApp, tenant_id: str, audience: str | None = None) -> "AccessToken":
+        """Request a token of the app in this tenant, from Entra or from the identity endpoint.
+
+        Parameters
+        ----------
+        app
+            The bot, as which the token is requested.
+        tenant_id
+            A GUID.
+        audience
+            An application id or an App ID URI. None: Graph.
 
         Raises
         ------
@@ -46,7 +55,7 @@ class BotCredentials:
             Any error of azure-identity. It raises not only its own errors, but also others such as KeyError.
         """
         credential = await self._credential(app, tenant_id)  # never closed: that would close the shared transport
-        return await credential.get_token(self._settings.graph_scope)
+        return await credential.get_token(f"{audience}/.default" if audience else self._settings.graph_scope)
 
     async def close(self) -> None:
         """Close the connections. A later request opens new ones."""

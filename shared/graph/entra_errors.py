@@ -32,6 +32,39 @@ ADVICE = {
     "AADSTS7000229": f"The app has no service principal in the tenant. {_CONSENT}",
 }
 
+NO_APP_REGISTRATION = (
+    "If the bot is a managed identity without an app registration, it is no audience: "
+    "set `secretSetting` of the relay target instead."
+)
+_ASSIGNMENT = (
+    "The audience requires assignment, and the bot is not assigned. In the audience's enterprise application set "
+    "`Assignment required?` to No, or grant the bot one of its app roles."
+)
+_AUDIENCE_UNKNOWN = (
+    "The tenant does not know the audience. Correct `audience` of the relay target, or let an administrator of the "
+    f"tenant consent to the app that it names. {NO_APP_REGISTRATION}"
+)
+_SCOPE_INVALID = (
+    "The audience has a wrong form. Set `audience` of the relay target to an application id or an App ID URI."
+)
+
+# The advice if the token is for another audience than Graph. A code that is not here has the same advice as for Graph.
+# Microsoft: the page above; for AADSTS501051 the page "Protected web API: App registration".
+ADVICE_FOR_AUDIENCE = {
+    "AADSTS50001": _AUDIENCE_UNKNOWN,
+    "AADSTS50105": _ASSIGNMENT,
+    "AADSTS65001": (
+        "The tenant has not consented to the bot's use of the audience. Ask an administrator of the tenant to consent."
+    ),
+    "AADSTS70011": _SCOPE_INVALID,
+    "AADSTS90009": (
+        "The bot requests a token for itself by its App ID URI. Set `audience` of the relay target to the bot's app id."
+    ),
+    "AADSTS500011": _AUDIENCE_UNKNOWN,
+    "AADSTS501051": _ASSIGNMENT,
+    "AADSTS1002012": _SCOPE_INVALID,
+}
+
 
 def entra_code_of(error: Exception) -> str | None:
     """Return Entra's code in an error of azure-identity, if it has one."""
@@ -39,6 +72,7 @@ def entra_code_of(error: Exception) -> str | None:
     return found[0] if found else None
 
 
-def advice_for(code: str) -> str:
-    """Return what the code means and what to do."""
-    return ADVICE.get(code, _DEFAULT_ADVICE)
+def advice_for(code: str, *, for_graph: bool = True) -> str:
+    """Return what the code means and what to do, for a token for Graph or for another audience."""
+    general = ADVICE.get(code, _DEFAULT_ADVICE)
+    return general if for_graph else ADVICE_FOR_AUDIENCE.get(code, general)

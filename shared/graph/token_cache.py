@@ -1,4 +1,4 @@
-"""The cache of tokens for Graph: one for each bot and tenant, in bounded memory."""
+"""The cache of tokens of bots: one for each bot, tenant and audience, in bounded memory. Most are for Graph."""
 
 import asyncio
 from collections import OrderedDict
@@ -28,13 +28,19 @@ RENEWAL_COOLDOWN = timedelta(seconds=30)  # between such requests: an identity e
 _MAX_EVICTION_SCAN = 8  # entries, for each eviction: nearly always the first one is not in use
 _REQUEST_TIMEOUT = timedelta(seconds=20)  # for one token, including the retries of azure-identity
 
+type _Key = tuple[str, str, str | None]  # app, tenant and audience
+
 
 @dataclass(slots=True)
 class _CachedToken:
-    """The token, or the failure, of an app in a tenant. Only the holder of the lock changes it."""
+    """The token, or the failure, of an app in a tenant. Only the holder of the lock changes it.
+
+    `audience` is None for Graph.
+    """
 
     app: BotApp
     tenant_id: str
+    audience: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     token: "AccessToken | None" = None
     requested_at: datetime | None = None  # of the token
@@ -44,7 +50,10 @@ class _CachedToken:
 
 
 class GraphTokens:
-    """Tokens for Graph, for each app with its own credential. Nothing is opened before the first `get`."""
+    """Tokens for Graph and other audiences, for each app with its own credential.
+
+    Nothing is opened before the first `get`.
+    """
 
     def __init__(self, settings: Settings, clock: Clock, *, max_cached_tokens: int = MAX_CACHED_TOKENS) -> None:
         self._apps = settings.apps
@@ -52,9 +61,11 @@ class GraphTokens:
         self._clock = clock
         self._max_backoff = max(settings.timing.minute, FAILURE_BACKOFF)
         self._max_cached_tokens = max_cached_tokens
-        self._cache: OrderedDict[tuple[str, str], _CachedToken] = OrderedDict()  # the last used is last
+        self._cache: OrderedDict[_Key, _CachedToken] = OrderedDict()  # the last used is last
 
-    async def get(self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False) -> str:
+    async def get(
+        self, tenant_id: str, app_id: str | None = None, *, refresh: bool = False, audience: str | None = None
+    ) -> str:
         """Return a token of the tenant, from memory while it is valid.
 
         Parameters
@@ -64,7 +75,10 @@ class GraphTokens:
         app_id
             The bot. None: that of GRAPH_APP_ID.
         refresh
-            True if Graph refused the last token: request a new one, unless the last is only a few seconds old.
+            True if the audience refused the last token: request a new one, unless the last is only a few seconds old.
+        audience
+            An application id or an App ID URI: the API that the token is for. None: Graph. It comes from settings,
+            never from a request, so that there are only a few.
 
         Raises
         ------
@@ -73,7 +87,7 @@ class GraphTokens:
             up to a minute, so that thousands of calls do not make thousands of requests. A token that is still valid
             is returned despite a failure.
         """
-        entry = self._entry(tenant_id, app_id)
+        entry = self._entry(tenant_id, app_id, audience)
         if not refresh and entry.token and self._remaining(entry.token) > self._min_remaining(entry):
             return entry.token.token
         async with entry.lock:  # calls that waited find the token
@@ -84,22 +98,22 @@ class GraphTokens:
         self._cache.clear()
         await self._credentials.close()
 
-    def _entry(self, tenant_id: str, app_id: str | None) -> _CachedToken:
-        key = (app_id or self._apps.default.app_id, tenant_id)
+    def _entry(self, tenant_id: str, app_id: str | None, audience: str | None) -> _CachedToken:
+        key = (app_id or self._apps.default.app_id, tenant_id, audience)
         entry = self._cache.get(key)  # keys are in lower case, as in leases: the fast path of sweeps
         if entry is None:
-            key, entry = self._find_or_add(tenant_id, app_id)
+            key, entry = self._find_or_add(tenant_id, app_id, audience)
         self._cache.move_to_end(key)
         return entry
 
-    def _find_or_add(self, tenant_id: str, app_id: str | None) -> tuple[tuple[str, str], _CachedToken]:
-        tenant, app = _canonical_tenant(tenant_id), self._apps.get(app_id)
+    def _find_or_add(self, tenant_id: str, app_id: str | None, audience: str | None) -> tuple[_Key, _CachedToken]:
+        tenant, app = _canonical_tenant(tenant_id, audience), self._apps.get(app_id)
         if app is None:
-            raise TokenUnavailable(f"No Graph token: app {app_id} of the call is not in GRAPH_APPS.")
-        key = (app.app_id, tenant)
+            raise TokenUnavailable(f"{_no_token(audience)}: app {app_id} of the call is not in GRAPH_APPS.")
+        key = (app.app_id, tenant, audience)
         if key not in self._cache:
             self._evict_unused(room_for=1)
-            self._cache[key] = _CachedToken(app, tenant)
+            self._cache[key] = _CachedToken(app, tenant, audience)
         return key, self._cache[key]
 
     def _evict_unused(self, room_for: int) -> None:
@@ -132,14 +146,13 @@ class GraphTokens:
         return entry.token.token
 
     async def _request(self, entry: _CachedToken) -> "AccessToken":
-        app, tenant_id = entry.app, entry.tenant_id
+        app, tenant_id, audience = entry.app, entry.tenant_id, entry.audience
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT.total_seconds()):
-                token = await self._credentials.request_token(app, tenant_id)
+                token = await self._credentials.request_token(app, tenant_id, audience)
         except Exception as error:  # azure-identity raises other errors too, such as KeyError
-            self._record_failure(
-                entry, f"No Graph token for app {app.app_id} in tenant {tenant_id}: {_describe_failure(app, error)}"
-            )
+            cause = _describe_failure(app, audience, error)
+            self._record_failure(entry, f"{_no_token(audience)} for app {app.app_id} in tenant {tenant_id}: {cause}")
             telemetry.TOKEN_FAILED(tenantId=tenant_id, appId=app.app_id, error=entry.failure)
             raise TokenUnavailable(entry.failure) from error
         entry.failures, entry.retry_at, entry.requested_at = 0, None, self._clock.now()
@@ -167,17 +180,25 @@ class GraphTokens:
         return datetime.fromtimestamp(token.expires_on, UTC) - self._clock.now()
 
 
-def _describe_failure(app: BotApp, error: Exception) -> str:
+def _no_token(audience: str | None) -> str:
+    return f"No token for {audience}" if audience else "No Graph token"
+
+
+def _describe_failure(app: BotApp, audience: str | None, error: Exception) -> str:
     """Return the credential, Entra's code and advice. Entra's message may hold what a caller must not see."""
     code = entra_errors.entra_code_of(error)
     if code:
-        return f"Entra refused the credential ({app.credential}) with {code}. {entra_errors.advice_for(code)}"
-    return f"the credential ({app.credential}) returned none ({type(error).__name__})."
+        advice = entra_errors.advice_for(code, for_graph=audience is None)
+        return f"Entra refused the credential ({app.credential}) with {code}. {advice}"
+    cause = f"the credential ({app.credential}) returned none ({type(error).__name__})."
+    if audience and app.credential == "managedIdentity":
+        return f"{cause} {entra_errors.NO_APP_REGISTRATION}"
+    return cause
 
 
-def _canonical_tenant(tenant_id: str) -> str:
+def _canonical_tenant(tenant_id: str, audience: str | None) -> str:
     """Return the tenant in lower case. Only a GUID may become part of a URL."""
     try:
         return canonical_guid(tenant_id)
     except ValueError as error:
-        raise TokenUnavailable(f"No Graph token: the tenant {error}.") from None
+        raise TokenUnavailable(f"{_no_token(audience)}: the tenant {error}.") from None

@@ -173,8 +173,10 @@ class Renewer:
         now = self._clock.now()
         last_renewal = lease.last_renewal(watermark, self._timing)
         attempts = lease.failing.attempts + 1 if lease.failing else 1
-        self._log_failure(lease, failure, attempts, now - last_renewal)
-        is_expired = now - last_renewal >= self._timing.lease and failure.reason not in REASONS_NOT_ASKED
+        since_renewal = now - last_renewal
+        is_at_risk = since_renewal >= self._timing.at_risk_after
+        _log_failure(lease, failure, attempts, since_renewal, is_at_risk=is_at_risk)
+        is_expired = since_renewal >= self._timing.lease and failure.reason not in REASONS_NOT_ASKED
         if is_expired and (result := await self._look_up(lease)):
             return await self._end_call(lease, TerminationSource.LOOKUP_NOT_FOUND, result)
         left = last_renewal + self._timing.lease - now
@@ -182,7 +184,7 @@ class Renewer:
         # A call with an early 404 is over, most likely: it is asked again as soon as the 404 counts, at each attempt.
         delay_attempts = 1 if failure.reason == "notFoundYet" else attempts
         retry_at = under_way or await self._schedule_retry(lease, delay_attempts, left, failure.retry_after)
-        failing = RenewalFailure(now, attempts, retry_at, failure.reason, failure.status, failure.subcode)
+        failing = RenewalFailure(now, attempts, retry_at, failure.reason, failure.status, failure.subcode, is_at_risk)
         await update(
             self._store, lease.call_id, lambda call: _with_failure(call, failing, last_renewal, new_retry=not under_way)
         )
@@ -298,23 +300,21 @@ class Renewer:
             telemetry.log_call_ended(call)
         return Outcome.ENDED
 
-    def _log_failure(self, lease: Lease, failure: FailureReason, attempts: int, since: timedelta) -> None:
-        is_at_risk = since >= self._timing.at_risk_after
-        for log in (telemetry.CALL_FAILING, telemetry.CALL_AT_RISK) if is_at_risk else (telemetry.CALL_FAILING,):
-            log(
-                callId=lease.call_id,
-                tenantId=lease.tenant_id,
-                reason=failure.reason,
-                status=failure.status,
-                subcode=failure.subcode,
-                requestId=failure.request_id,
-                attempts=attempts,
-                minutesSinceRenewal=round(since / timedelta(minutes=1), 1),
-            )
-        if failure.reason == "forbidden":
-            telemetry.FORBIDDEN(
-                tenantId=lease.tenant_id, status=403, subcode=failure.subcode, requestId=failure.request_id
-            )
+
+def _log_failure(lease: Lease, failure: FailureReason, attempts: int, since: timedelta, *, is_at_risk: bool) -> None:
+    for log in (telemetry.CALL_FAILING, telemetry.CALL_AT_RISK) if is_at_risk else (telemetry.CALL_FAILING,):
+        log(
+            callId=lease.call_id,
+            tenantId=lease.tenant_id,
+            reason=failure.reason,
+            status=failure.status,
+            subcode=failure.subcode,
+            requestId=failure.request_id,
+            attempts=attempts,
+            minutesSinceRenewal=round(since / timedelta(minutes=1), 1),
+        )
+    if failure.reason == "forbidden":
+        telemetry.FORBIDDEN(tenantId=lease.tenant_id, status=403, subcode=failure.subcode, requestId=failure.request_id)
 
 
 def _with_failure(

@@ -1,9 +1,14 @@
-"""A change of a call, and the writes of its one transaction."""
+"""A change of a call with its deliveries, and the writes of its one transaction."""
 
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from shared.domain.calls import Call, Event, Operation, Status
+from shared.domain.deliveries import Delivery, Lane, LaneKey
+from shared.storage.delivery_codec import Barrier
+from shared.storage.delivery_writes import append_to_lane, create_delivery, lanes_of, open_lane, put_barrier
 from shared.storage.row_codec import to_row, update_row
 from shared.storage.rows import (
     active_key,
@@ -14,19 +19,52 @@ from shared.storage.rows import (
     operation_key,
     recent_key,
 )
-from shared.storage.table import MAX_TRANSACTION_ROWS, Cells, Create, Delete, Put, Replace, Row, Write
+from shared.storage.stored import Stored
+from shared.storage.table import MAX_TRANSACTION_ROWS, Cells, Create, Delete, Put, Replace, Write
 
 
 @dataclass(frozen=True, slots=True)
-class Stored[T]:
-    """A value as it was read, with the ETag that a write of it must carry.
+class Claim:
+    """The claim on the lanes that a change opens: the writer makes the first attempts itself."""
 
-    `row` is the row that it was read from. A write of the value keeps its columns that this version does not know.
+    id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The deliveries of a change.
+
+    Parameters
+    ----------
+    deliveries
+        New ones. Pending ones join the lanes of the call.
+    barriers
+        The places of deliveries whose rows are in the shards of other calls.
+    claim
+        None: the queue makes the first attempts, from `next_attempt_at` on.
     """
 
-    value: T
-    etag: str
-    row: Row | None = field(default=None, repr=False, compare=False)
+    deliveries: tuple[Delivery, ...] = ()
+    barriers: tuple[Barrier, ...] = ()
+    claim: Claim | None = None
+    next_attempt_at: datetime | None = None
+
+    def __bool__(self) -> bool:
+        """True if anything is delivered."""
+        return bool(self.deliveries or self.barriers)
+
+    @property
+    def lanes(self) -> dict[LaneKey, int]:
+        """How many deliveries and barriers join each lane."""
+        counts = dict.fromkeys(lanes_of(self.deliveries), 0)
+        for delivery in self.deliveries:
+            if delivery.lane in counts:
+                counts[delivery.lane] += 1
+        for barrier in self.barriers:
+            key = LaneKey(barrier.call_id, barrier.destination)
+            counts[key] = counts.get(key, 0) + 1
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +79,37 @@ class Change:
     after: Call
     events: tuple[Event, ...] = ()
     operations: tuple[tuple[Stored[Operation] | None, Operation], ...] = ()
+    outgoing: Outgoing = Outgoing()
 
     @property
     def changes_call(self) -> bool:
         """True if the call itself differs from what was read."""
         return self.before is None or self.before.value != self.after
+
+    @property
+    def has_news(self) -> bool:
+        """True if the call differs in more than the sequence of its deliveries: its events are most likely new."""
+        known = self.before.value if self.before else None
+        return known is None or replace(known, relay_sequence=self.after.relay_sequence) != self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The deliveries of a change that is on record.
+
+    Parameters
+    ----------
+    deliveries
+        As they are on record.
+    opened
+        The lanes that the change opened: no delivery before was pending in them.
+    appended
+        The lanes that had pending deliveries, as they were read.
+    """
+
+    deliveries: tuple[Stored[Delivery], ...] = ()
+    opened: Mapping[LaneKey, Stored[Lane]] = field(default_factory=dict)
+    appended: tuple[Lane, ...] = ()
 
 
 def new_events(change: Change) -> dict[str, Event]:
@@ -56,7 +120,9 @@ def new_events(change: Change) -> dict[str, Event]:
     return by_key
 
 
-def plan_writes(change: Change, existing: AbstractSet[str]) -> tuple[Write, ...]:
+def plan_writes(
+    change: Change, existing: AbstractSet[str], lanes: Mapping[LaneKey, Stored[Lane]] | None = None
+) -> tuple[Write, ...]:
     """Return the writes of a change, for one transaction. They are empty if nothing differs from what is on record.
 
     The row of the call is always among them, with its ETag, even if only an event is new. So a writer cannot add to a
@@ -66,6 +132,8 @@ def plan_writes(change: Change, existing: AbstractSet[str]) -> tuple[Write, ...]
     ----------
     existing
         Keys of the events that are on record already. They keep their first time.
+    lanes
+        The lanes of its deliveries that have pending deliveries already.
 
     Raises
     ------
@@ -81,12 +149,28 @@ def plan_writes(change: Change, existing: AbstractSet[str]) -> tuple[Write, ...]
     ]
     if not (change.changes_call or events or operations):
         return ()
-    writes = (*_write_call(change), *events, *operations)
+    writes = (*_write_call(change), *events, *operations, *_write_outgoing(change.outgoing, lanes or {}))
     if len(writes) > MAX_TRANSACTION_ROWS:
         raise ValueError(f"A change of {len(writes)} rows exceeds one transaction of {MAX_TRANSACTION_ROWS}: split it.")
     if len({write.key for write in writes}) < len(writes):
         raise ValueError("A change has an operation twice.")
     return writes
+
+
+def _write_outgoing(outgoing: Outgoing, lanes: Mapping[LaneKey, Stored[Lane]]) -> Iterator[Write]:
+    for delivery in outgoing.deliveries:
+        yield from create_delivery(delivery)
+    yield from map(put_barrier, outgoing.barriers)
+    for key, added in outgoing.lanes.items():
+        yield append_to_lane(lanes[key], added) if key in lanes else open_lane(new_lane(key, outgoing))
+
+
+def new_lane(key: LaneKey, outgoing: Outgoing) -> Lane:
+    """Return a lane as a change opens it."""
+    claim = outgoing.claim
+    if claim is None:
+        return Lane(key, next_attempt_at=outgoing.next_attempt_at)
+    return Lane(key, claim.id, claim.until)
 
 
 def _write_operation(before: Stored[Operation] | None, after: Operation) -> Write:

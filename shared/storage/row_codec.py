@@ -84,6 +84,9 @@ _CALL = (
     Column("hangup", "hangup", json_type(TypeAdapter(Hangup))),
     Column("endedAt", "ended_at", MOMENT),
     Column("termination", "termination", json_type(_TERMINATION_ADAPTER)),
+    Column("relayTo", "relay_to", TEXT),
+    Column("relaySequence", "relay_sequence", INTEGER),  # microseconds since 1970: more than an Int32
+    Column("endRevision", "end_revision", COUNT),
 )
 _ACTIVE_CALL = tuple(column for column in _CALL if column.field != "ended_at")
 _OPERATION = (

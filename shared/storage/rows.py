@@ -5,6 +5,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from shared.domain.calls import Call, Status
+from shared.domain.deliveries import DeliveryStatus, Destination, LaneKey
 from shared.storage.table import KeyRange
 
 SHARDS = 16  # fixed: it is part of every key
@@ -15,6 +16,7 @@ WATCHDOG_ROW = "watchdog"  # in shard 0
 SIGNING_KEY_ROW = "signing-key"  # in shard 0
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MAX_SEQUENCE = 10**16 - 1  # microseconds: in the year 2286
 
 
 @lru_cache(MAX_CACHED_SHARDS)
@@ -68,6 +70,42 @@ def operation_key(call_id: str, operation_id: str) -> str:
 def idempotency_record_key(call_id: str, name: str) -> str:
     """Return the key of a request with an `Idempotency-Key`."""
     return f"idempotency|{call_id}|{name}"
+
+
+def delivery_key(call_id: str, sequence: int) -> str:
+    """Return the key of a delivery: those of a call sort in their order."""
+    return f"delivery|{call_id}|{sequence:016}"
+
+
+def delivery_status_key(status: DeliveryStatus, sequence: int, call_id: str) -> str:
+    """Return the key of the copy of a delivery that lists its status, newest first."""
+    return f"{status}|{_MAX_SEQUENCE - sequence:016}|{call_id}"
+
+
+def delivery_status_range(status: DeliveryStatus, sequence: int) -> KeyRange:
+    """Return the range of the copies with this status and sequence, nearly always one."""
+    return prefix_range(f"{status}|{_MAX_SEQUENCE - sequence:016}")
+
+
+def received_between_range(status: DeliveryStatus, first: int, last: int) -> KeyRange:
+    """Return the range of the copies with this status and sequences from `first` to `last`, ends included."""
+    return KeyRange(f"{status}|{_MAX_SEQUENCE - last:016}", f"{status}|{_MAX_SEQUENCE - first:016}}}")
+
+
+def lane_key(key: LaneKey) -> str:
+    """Return the key of a lane."""
+    return f"lane|{key.call_id}|{key.destination.target}|{key.destination.to or ''}"
+
+
+def parse_lane_key(key: str) -> LaneKey:
+    """Return the lane of its key. Raises `ValueError`."""
+    _, call_id, target, to = key.split("|")
+    return LaneKey(call_id, Destination(target, to or None))
+
+
+def destination_key(destination: Destination) -> str:
+    """Return the key of the state of a destination, in shard 0."""
+    return f"destination|{destination.target}|{destination.to or ''}"
 
 
 def call_key(call: Call) -> str:

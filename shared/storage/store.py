@@ -3,20 +3,24 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from datetime import datetime
 from itertools import batched
+from typing import Protocol
 
 from shared.domain.calls import Call, Event, IdempotencyRecord, Operation, Status
+from shared.domain.deliveries import DeliveryStatus, Lane, LaneKey
 from shared.domain.leases import Lease, Progress, WatchdogState, Watermark
 from shared.domain.scopes import UNRESTRICTED, Scope
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.storage import row_codec, rows
-from shared.storage.changes import Change, Stored, new_events, plan_writes
-from shared.storage.paging import Page, list_page
+from shared.storage.changes import Change, Committed, new_events, new_lane, plan_writes
+from shared.storage.delivery_codec import to_lane
+from shared.storage.paging import Page, list_page, matching_scope
 from shared.storage.row_codec import to_row
 from shared.storage.rows import SHARDS, shard_of
+from shared.storage.stored import Stored
 from shared.storage.table import (
     MAX_PAGE_ROWS,
     MAX_TRANSACTION_ROWS,
@@ -30,18 +34,38 @@ from shared.storage.table import (
     TableRow,
 )
 
-__all__ = ["SHARDS", "CallStore", "Change", "Page", "Stored", "retry_conflicts", "shard_of", "update"]
+__all__ = ["SHARDS", "CallStore", "Change", "ChangePlanner", "Page", "Stored", "retry_conflicts", "shard_of", "update"]
 
 MAX_WRITE_ATTEMPTS = 24  # each conflict means that another writer succeeded, so 24 suffice for 24 concurrent writers
 MAX_EXPIRED_KEYS = 5 * MAX_PAGE_ROWS  # keys of expired calls that one purge reads, to find the oldest
+_LIST_PREFIXES = {Status.ACTIVE: "active", Status.ENDED: "recent"}
 _SIGNING_KEY_BYTES = 32  # for HMAC-SHA-256
 
 
-class CallStore:
-    """The records of calls and of sweeps. Every method but `close` may raise `StoreUnavailable`."""
+class ChangePlanner(Protocol):
+    """Adds deliveries to the changes of calls, so that every writer of a call publishes its events."""
 
-    def __init__(self, table: Table) -> None:
+    async def plan(self, store: "CallStore", change: Change) -> Change:
+        """Return the change with the deliveries that it causes. It is called again if the write has a conflict."""
+        ...
+
+    async def announce(self, committed: Committed) -> None:
+        """Ask the queue to make the first attempts of deliveries that are on record. It never fails."""
+        ...
+
+
+class CallStore:
+    """The records of calls and of sweeps. Every method but `close` may raise `StoreUnavailable`.
+
+    Parameters
+    ----------
+    planner
+        Adds deliveries to each change. None: the relay is off.
+    """
+
+    def __init__(self, table: Table, planner: ChangePlanner | None = None) -> None:
         self._table = table
+        self._planner = planner
 
     async def close(self) -> None:
         """Close the connections of the table."""
@@ -65,12 +89,17 @@ class CallStore:
         row = await self._table.read(shard_of(call_id), rows.operation_key(call_id, operation_id))
         return Stored(row_codec.to_operation(row.columns), row.etag, row.columns) if row else None
 
-    async def commit(self, change: Change) -> None:
-        """Write a change, all or nothing. Events that are on record already keep their first time.
+    async def commit(self, change: Change) -> Committed:
+        """Write a change with its deliveries, all or nothing. Events that are on record already keep their first time.
 
         If the write fails, read back whether the change is on record all the same. The storage client repeats a write
         whose answer is lost, and then its own first write is the conflict. If the caller merged once more, it would
         take its own write for that of another: a new call for an old one, a new end for one that was reported.
+
+        Returns
+        -------
+        Committed
+            The deliveries of the change. If it has no claim on their lanes, the queue makes the first attempts.
 
         Raises
         ------
@@ -79,11 +108,22 @@ class CallStore:
         StoreUnavailable
             The store did not answer, and the change is not on record, or that cannot be read.
         """
+        if self._planner is None:
+            return await self._commit(change)
+        planned = await self._planner.plan(self, change)
+        committed = await self._commit(planned)
+        if committed.deliveries and planned.outgoing.claim is None:
+            await self._planner.announce(committed)
+        return committed
+
+    async def _commit(self, change: Change) -> Committed:
         try:
-            await self._write_change(change)
+            return await self._write_change(change)
         except (StoreConflict, StoreUnavailable):
             if not await self._is_committed(change):
                 raise
+        # The ETags are unknown, so that this writer cannot make the first attempts: another one finds the lanes.
+        return Committed(tuple(Stored(delivery, "") for delivery in change.outgoing.deliveries))
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         """Yield what a sweep of a shard reads: its progress and its watermark, if they exist, then its leases."""
@@ -101,7 +141,7 @@ class CallStore:
         *,
         limit: int = 100,
         continuation: str | None = None,
-    ) -> Page:
+    ) -> Page[Call]:
         """Return a page of the calls of all shards within the scope: active ones by id, ended ones newest first.
 
         Raises
@@ -113,7 +153,9 @@ class CallStore:
         async def fetch(shard: int, key_range: KeyRange, limit: int) -> list[tuple[str, Call | None]]:
             found: list[tuple[str, Call | None]] = []
             size = MAX_PAGE_ROWS if None in (scope.apps or ()) else limit
-            async with aclosing(self._table.pages(shard, key_range, size=size, matching=_scope_filter(scope))) as pages:
+            async with aclosing(
+                self._table.pages(shard, key_range, size=size, matching=matching_scope(scope))
+            ) as pages:
                 async for page in pages:
                     calls = ((row.key, row_codec.readable_call(row.columns)) for row in page)
                     # If a call cannot be read, its tenant is unknown: only callers of all calls see its id.
@@ -124,7 +166,7 @@ class CallStore:
                         break
             return found[:limit]
 
-        return await list_page(fetch, status, scope, limit, continuation)
+        return await list_page(fetch, _LIST_PREFIXES[status], scope, limit, continuation)
 
     async def list_events(self, call_id: str) -> list[Event]:
         """Return the event log of a call, oldest first."""
@@ -245,6 +287,8 @@ class CallStore:
         keys = list(events)
         for kind in ("operation", "idempotency"):
             keys += await self._keys(shard, rows.prefix_range(f"{kind}|{call_id}"))
+        if ended and ended.columns.get("relaySequence") is not None:  # without the relay this costs no request
+            keys += await self._delivery_keys(shard, call_id)
         last = [Delete(recent_key)]
         if first in events:
             last.append(Delete(first))
@@ -258,20 +302,41 @@ class CallStore:
             return False
         return True
 
-    async def _write_change(self, change: Change) -> None:
-        """Write a change. If the call changed, its events are most likely new: read them only after a conflict."""
-        existing = frozenset[str]() if change.changes_call else await self._existing_events(change)
-        try:
-            await self._write(change, existing)
-        except StoreConflict:
-            existing = await self._existing_events(change) if change.changes_call and change.before else frozenset()
-            if not existing:
-                raise
-            await self._write(change, existing)
+    async def _write_change(self, change: Change) -> Committed:
+        """Write a change. If the call changed, its events are most likely new: read them only after a conflict.
 
-    async def _write(self, change: Change, existing: frozenset[str]) -> None:
-        if writes := plan_writes(change, existing):
-            await self._table.write(shard_of(change.after.id), writes)
+        Likewise the lanes of its deliveries most likely do not exist: they do only while deliveries are pending.
+        """
+        existing = frozenset[str]() if change.has_news else await self._existing_events(change)
+        try:
+            return await self._write(change, existing, {})
+        except StoreConflict:
+            found = await self._existing_events(change) if change.has_news and change.before else existing
+            lanes = await self._existing_lanes(change)
+            if found == existing and not lanes:
+                raise
+            return await self._write(change, found, lanes)
+
+    async def _write(
+        self, change: Change, existing: frozenset[str], lanes: Mapping[LaneKey, Stored[Lane]]
+    ) -> Committed:
+        writes = plan_writes(change, existing, lanes)
+        if not writes:
+            return Committed()
+        etags = await self._table.write(shard_of(change.after.id), writes)
+        if not change.outgoing:
+            return Committed()
+        by_key = dict(zip((write.key for write in writes), etags, strict=True))
+        outgoing = change.outgoing
+        return Committed(
+            tuple(Stored(each, by_key[rows.delivery_key(each.call_id, each.sequence)]) for each in outgoing.deliveries),
+            {
+                key: Stored(new_lane(key, outgoing), by_key[rows.lane_key(key)])
+                for key in outgoing.lanes
+                if key not in lanes
+            },
+            tuple(lane.value for lane in lanes.values()),
+        )
 
     async def _is_committed(self, change: Change) -> bool:
         if not change.changes_call and not change.operations:
@@ -287,6 +352,12 @@ class CallStore:
         # Another writer may have written the same call with other events.
         return await self._existing_events(change) == new_events(change).keys()
 
+    async def _existing_lanes(self, change: Change) -> dict[LaneKey, Stored[Lane]]:
+        """Return those lanes of a change that have pending deliveries already."""
+        shard, keys = shard_of(change.after.id), tuple(change.outgoing.lanes)
+        found = await asyncio.gather(*(self._table.read(shard, rows.lane_key(key)) for key in keys))
+        return {key: Stored(to_lane(row.columns), row.etag) for key, row in zip(keys, found, strict=True) if row}
+
     async def _existing_events(self, change: Change) -> frozenset[str]:
         """Return the keys of those events of a change that are on record already."""
         shard = shard_of(change.after.id)
@@ -295,6 +366,18 @@ class CallStore:
 
     async def _keys(self, shard: int, key_range: KeyRange, limit: int | None = None) -> list[str]:
         return [row.key for row in await self._rows(shard, key_range, limit=limit, select=("RowKey",))]
+
+    async def _delivery_keys(self, shard: int, call_id: str) -> list[str]:
+        """Return the keys of all rows of a call's deliveries."""
+        found = await self._rows(
+            shard, rows.prefix_range(f"delivery|{call_id}"), select=("RowKey", "status", "barrierOf")
+        )
+        keys = [row.key for row in found]
+        for row in found:
+            if row.columns.get("barrierOf") is None:
+                status, sequence = DeliveryStatus(str(row.columns["status"])), int(rows.id_of_key(row.key))
+                keys.append(rows.delivery_status_key(status, sequence, call_id))
+        return keys + await self._keys(shard, rows.prefix_range(f"lane|{call_id}"))
 
     async def _rows(
         self, shard: int, key_range: KeyRange, *, limit: int | None = None, select: tuple[str, ...] | None = None
@@ -356,17 +439,6 @@ async def retry_conflicts[T](attempt: Callable[[], Awaitable[T]], what: str) -> 
         with suppress(StoreConflict):
             return await attempt()
     raise StoreUnavailable(f"{what} is being written by too many at once. Try again.")
-
-
-def _scope_filter(scope: Scope) -> dict[str, list[str]]:
-    """Return the part of a scope that Table Storage can filter by.
-
-    A query cannot ask for rows without an app. If the scope includes them, rows of all apps are read.
-    """
-    ids_by_column = {"tenantId": scope.tenants, "appId": scope.apps}
-    return {
-        column: sorted(map(str, ids)) for column, ids in ids_by_column.items() if ids is not None and None not in ids
-    }
 
 
 def _scan_record(row: TableRow) -> Progress | Stored[Watermark] | Lease | None:

@@ -49,6 +49,7 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "codes",
             "dependencies",
             "entra-errors",
+            "entra-errors-for-audience",
             "fault-owners",
             "guards",
             "keep-alive-failures",

@@ -26,6 +26,7 @@ from shared.config.settings import load_settings
 from shared.errors import StoreConflict
 from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
+from shared.storage.changes import Committed
 from shared.storage.store import CallStore, Change
 from tests.support.trust import trust_in_aiohttp
 
@@ -156,10 +157,10 @@ class App:
 class LosingStore(CallStore):
     """Refuses each change with an operation, so that a recording that has started cannot be stored."""
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         if change.operations:
             raise StoreConflict("Another writer was faster (test).")
-        await super().commit(change)
+        return await super().commit(change)
 
 
 @asynccontextmanager
@@ -167,6 +168,7 @@ async def with_store(app: App, kind: type[CallStore]) -> AsyncIterator[App]:
     """The app with a store of another kind, on the same table."""
     store = kind.__new__(kind)
     store._table = app.parts.store._table
+    store._planner = None
     async with app.configured() as changed:
         vars(changed.parts)["store"] = store
         try:

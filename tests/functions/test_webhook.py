@@ -16,6 +16,7 @@ from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
 from shared.auth.tokens import LEEWAY
 from shared.domain.calls import Call, Operation
 from shared.errors import StoreUnavailable
+from shared.storage.changes import Committed
 from shared.storage.store import CallStore, Change, Stored
 from shared.storage.wakeup_queue import Renew
 from tests.functions.harness import App, about_call, about_operation
@@ -349,9 +350,9 @@ class Dying(CallStore):
     async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
         return await self._maybe(super().get_operation(call_id, operation_id))
 
-    async def _write_change(self, change: Change) -> None:  # below `commit`, which reads back whether it was written
+    async def _write_change(self, change: Change) -> Committed:  # below `commit`, which reads back whether it was written
         self.commits.append(self.asked + 1)
-        await self._maybe(super()._write_change(change))
+        return await self._maybe(super()._write_change(change))
 
     async def _maybe[T](self, work: Awaitable[T]) -> T:
         self.asked += 1

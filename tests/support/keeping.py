@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain.calls import Call
-from shared.domain.leases import Lease, Progress, Timing, WatchdogState, Watermark
+from shared.domain.leases import Lease, Progress, RenewalFailure, Timing, WatchdogState, Watermark
 from shared.errors import GraphUnavailable, StoreUnavailable
 from shared.keeping.counts import SweepCounts
 from shared.keeping.keeper import Keeper
@@ -13,6 +13,7 @@ from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.changes import Committed
 from shared.storage.memory_table import MemoryTable
 from shared.storage.store import SHARDS, CallStore, Change, Stored, shard_of
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard
@@ -87,6 +88,12 @@ class World:
         stored = await self.store.get(call_id)
         assert stored is not None
         return stored.value
+
+    async def failing(self, call_id: str = "call") -> RenewalFailure:
+        """The failure of a call that is failing."""
+        failing = (await self.read(call_id)).failing
+        assert failing is not None
+        return failing
 
     async def watermark(self, call_id: str = "call") -> Watermark:
         """The watermark of the call's shard."""
@@ -176,10 +183,10 @@ class BrokenStore(CallStore):
         self.refuses_commits = False
         self.unreadable_shards = set()
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         if self.refuses_commits:
             raise StoreUnavailable("Table Storage does not answer (test).")
-        await super().commit(change)
+        return await super().commit(change)
 
     async def get_watermark(self, shard: int) -> Watermark | None:
         if shard in self.unreadable_shards:
@@ -198,9 +205,9 @@ class ReadOnlyStore(CallStore):
 
     read_only = False
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         self._refuse()
-        await super().commit(change)
+        return await super().commit(change)
 
     async def put_watermark(self, shard: int, watermark: Watermark, etag: str | None = None) -> None:
         self._refuse()

@@ -90,7 +90,7 @@ async def listed(store: CallStore, status: Status, limit: int = 100, scope: Scop
     pages, continuation = [], None
     while True:
         page = await store.list_calls(status, scope, limit=limit, continuation=continuation)
-        pages.append(list(page.calls))
+        pages.append(list(page.records))
         continuation = page.continuation
         if continuation is None:
             return pages

@@ -24,6 +24,7 @@ from shared.graph.client import GraphCall
 from shared.graph.recording import RecordRequest
 from shared.keeping.renewer import Renewer
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.changes import Committed
 from shared.storage.memory_table import MemoryTable
 from shared.storage.store import CallStore, Change, shard_of
 from shared.storage.wakeup_queue import Renew
@@ -63,7 +64,7 @@ class EndingGraph:
 class Contested(CallStore):
     """Another writer is always faster."""
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         raise StoreConflict(f"{change.after.id} was written since it was read.")
 
 
@@ -169,11 +170,12 @@ class DyingStore(CallStore):
 
     dies = True
 
-    async def commit(self, change: Change) -> None:
-        await super().commit(change)
+    async def commit(self, change: Change) -> Committed:
+        committed = await super().commit(change)
         if self.dies:
             self.dies = False
             raise asyncio.CancelledError
+        return committed
 
 
 async def test_a_call_of_unknown_age_is_renewed_if_the_process_dies_in_its_registration() -> None:

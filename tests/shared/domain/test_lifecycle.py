@@ -385,6 +385,14 @@ def test_a_failure_keeps_its_first_time_and_writes_the_last_renewal_down() -> No
     assert (second.failing, second.renewed_at) == (replace(again, since=NOON), NOON - 9 * MINUTE)
 
 
+def test_a_failure_stays_at_risk_until_a_renewal() -> None:
+    at_risk = renewal_failed(after(state("established")), replace(FAILURE, at_risk=True), NOON)
+    by_a_slower_clock = renewal_failed(at_risk, replace(FAILURE, attempts=2), NOON)
+    anew = renewal_failed(renewed(by_a_slower_clock, NOON), FAILURE, NOON)
+
+    assert [call.failing.at_risk for call in (at_risk, by_a_slower_clock, anew) if call.failing] == [True, True, False]
+
+
 def test_a_renewal_ends_a_failure() -> None:
     call = renewed(renewal_failed(after(state("established")), FAILURE, NOON), NOON + MINUTE)
 

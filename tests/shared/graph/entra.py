@@ -98,10 +98,13 @@ class IdentityEndpoint:
     signed: str  # the identity's token
     asked: list[dict[str, str]] = field(default_factory=list)
     broken: bool = False
+    refusal: str | None = None  # Entra's message, which the endpoint repeats
 
     async def answer(self, request: web.Request) -> web.Response:
         assert request.headers["x-identity-header"] == "header"
         self.asked.append(dict(request.query))
+        if self.refusal:
+            return web.json_response({"statusCode": 400, "message": self.refusal}, status=400)
         expires_on = str(int(time.time()) + 24 * 3600)
         answer = {"access_token": self.signed, "expires_on": expires_on, "token_type": "Bearer"}
         return web.json_response(answer if self.broken else answer | {"resource": request.query["resource"]})

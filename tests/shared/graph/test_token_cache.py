@@ -13,7 +13,7 @@ from aiohttp import web
 from shared.errors import TokenUnavailable
 from shared.graph import token_cache
 from shared.graph.bot_credentials import TOKEN_CONNECTIONS_BESIDE_SWEEPS
-from shared.graph.entra_errors import ADVICE, advice_for
+from shared.graph.entra_errors import ADVICE, ADVICE_FOR_AUDIENCE, NO_APP_REGISTRATION, advice_for
 from shared.graph.token_cache import (
     FAILURE_BACKOFF,
     FORCED_REFRESH_COOLDOWN,
@@ -22,6 +22,7 @@ from shared.graph.token_cache import (
 )
 from tests.shared.graph.entra import (
     APP,
+    IDENTITY,
     OTHER,
     SECRET,
     TENANT,
@@ -125,6 +126,93 @@ async def test_a_refusal_says_what_to_do_and_repeats_nothing(make: Make, entra: 
     assert "s3cret" not in str(caught.value)
 
 
+class TestAudience:
+    """A token for another audience than Graph: for a late delivery to a bot."""
+
+    @pytest.mark.parametrize("audience", [APP, "api://events.example/sink"], ids=["app id", "App ID URI"])
+    async def test_the_scope_is_the_audiences_default(self, make: Make, entra: Entra, audience: str) -> None:
+        assert await make(**SECRET).get(TENANT, audience=audience) == "token-1"
+
+        (asked,) = entra.asked
+        assert (asked["scope"], asked["client_id"]) == (f"{audience}/.default", APP)
+        assert entra.paths == [f"/{TENANT}/oauth2/v2.0/token"]
+
+    async def test_a_managed_identity_gets_it_for_the_resource(self, make: Make, identity: IdentityEndpoint) -> None:
+        assert await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT, audience=APP) == identity.signed
+
+        assert (identity.asked[0]["client_id"], identity.asked[0]["resource"]) == (IDENTITY, APP)
+
+    async def test_each_audience_has_its_own_cached_token(self, make: Make, entra: Entra) -> None:
+        tokens = make(**SECRET)
+
+        wanted = [None, APP, "api://x", APP, None, "api://x"]
+        found = [await tokens.get(TENANT, audience=audience) for audience in wanted]
+
+        assert found == ["token-1", "token-2", "token-3", "token-2", "token-1", "token-3"]
+        assert len(entra.asked) == 3
+
+    async def test_all_audiences_share_the_limit_of_the_cache(self, make: Make) -> None:
+        tokens = make(max_tenants=2, **SECRET)
+        for audience in (None, "api://x", "api://y"):
+            await tokens.get(TENANT, audience=audience)
+
+        assert [known.audience for known in tokens._cache.values()] == ["api://x", "api://y"]
+
+    async def test_a_failure_for_one_audience_is_remembered_and_leaves_graph(
+        self, make: Make, entra: Entra, clock: SteppedClock
+    ) -> None:
+        entra.broken = refusal
+        tokens = make(**SECRET)
+        for _ in range(3):
+            with pytest.raises(TokenUnavailable):
+                await tokens.get(TENANT, audience=APP)
+        assert len(entra.asked) == 1
+
+        entra.broken = None
+        assert await tokens.get(TENANT) == "token-2"
+        clock.time += FAILURE_BACKOFF
+        assert await tokens.get(TENANT, audience=APP) == "token-3"
+
+    @pytest.mark.parametrize("code", [*ADVICE_FOR_AUDIENCE, "AADSTS7000215", "AADSTS99999"])
+    async def test_a_refusal_names_the_audience_and_what_to_do(self, make: Make, entra: Entra, code: str) -> None:
+        entra.broken = lambda: refusal(code)
+
+        with pytest.raises(TokenUnavailable) as caught:
+            await make(**SECRET).get(TENANT, audience=APP)
+
+        assert str(caught.value) == (
+            f"No token for {APP} for app {APP} in tenant {TENANT}: Entra refused the credential (secret) with {code}. "
+            f"{advice_for(code, for_graph=False)}"
+        )
+
+    async def test_a_managed_identity_that_gets_none_may_have_no_app_registration(
+        self, make: Make, identity: IdentityEndpoint
+    ) -> None:
+        identity.broken = True
+
+        with pytest.raises(TokenUnavailable) as caught:
+            await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT, audience=APP)
+
+        assert str(caught.value).startswith(f"No token for {APP} for app {APP} in tenant {TENANT}: ")
+        assert str(caught.value).endswith(NO_APP_REGISTRATION)
+
+    async def test_a_managed_identitys_refusal_by_entra_has_advice_too(
+        self, make: Make, identity: IdentityEndpoint
+    ) -> None:
+        identity.refusal = "AADSTS500011: The resource principal was not found."
+
+        with pytest.raises(TokenUnavailable, match=r"\(managedIdentity\) with AADSTS500011\. .* `secretSetting`"):
+            await make(AZURE_CLIENT_ID=IDENTITY).get(TENANT, audience=APP)
+
+    async def test_wrong_apps_and_tenants_are_refused_with_the_audience(self, make: Make, entra: Entra) -> None:
+        with pytest.raises(TokenUnavailable, match=f"^No token for api://x: app {OTHER} of the call is not"):
+            await make(**SECRET).get(TENANT, OTHER, audience="api://x")
+        with pytest.raises(TokenUnavailable, match=r"^No token for api://x: the tenant must be a GUID"):
+            await make(**SECRET).get("common", audience="api://x")
+
+        assert entra.asked == []
+
+
 async def test_a_hundred_calls_at_once_ask_once(make: Make, entra: Entra) -> None:
     tokens, entra.hangs = make(**SECRET), asyncio.Event()
     waiting = [asyncio.create_task(tokens.get(TENANT)) for _ in range(100)]
@@ -180,7 +268,7 @@ async def test_the_longer_it_fails_the_less_it_is_asked(make: Make, entra: Entra
     entra.broken = None
     clock.time += timedelta(minutes=1)
     await tokens.get(TENANT)
-    assert tokens._cache[APP, TENANT].failures == 0
+    assert tokens._cache[APP, TENANT, None].failures == 0
 
 
 class TestManyTenants:

@@ -8,6 +8,7 @@ import pytest
 from shared.domain.leases import Progress
 from shared.errors import GraphThrottled
 from shared.keeping.renewal_pass import CANCEL_GRACE, WRITE_GRACE, SweepConfig
+from shared.storage.changes import Committed
 from shared.storage.store import SHARDS, Change, shard_of
 from shared.storage.wakeup_queue import WakeUp
 from tests.support.keeping import HOUR, MINUTE, OTHER, SECOND, TENANT, TICK, World
@@ -82,9 +83,9 @@ class TestRestOfAShard:
         world.graph.faults[TENANT] = refuse(GraphThrottled("429", status=429, retry_after=60))
         commit = world.store.commit
 
-        async def slow(change: Change) -> None:
+        async def slow(change: Change) -> Committed:
             await world.clock.sleep(1)
-            await commit(change)
+            return await commit(change)
 
         world.store.commit = slow  # type: ignore[method-assign] # storage is slow
         began = world.clock.now()

@@ -55,12 +55,14 @@ class TestFailure:
         world.graph.faults["call"] = refuse(GraphForbidden("7504", status=403, subcode=7504))
         await world.sweep()
         assert not [record for record in caplog.records if "at_risk" in record.message]
+        assert not (await world.failing()).at_risk
 
         await world.advance(MINUTE)
         await world.drain()
         [record] = [record for record in caplog.records if "at_risk" in record.message]
         assert record.levelname == "ERROR"
         assert "subcode=7504" in record.message
+        assert (await world.failing()).at_risk
 
 
 class TestChain:

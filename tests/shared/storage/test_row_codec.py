@@ -40,7 +40,14 @@ numbers = st.integers(-(10**30), 10**30)
 zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=8))])
 times = st.datetimes(datetime(1602, 1, 1), datetime(9000, 1, 1), timezones=zones)  # noqa: DTZ001 (bounds must be naive)
 failings = st.builds(
-    RenewalFailure, times, st.integers(0, 10**6), times, texts, st.none() | numbers, st.none() | numbers
+    RenewalFailure,
+    times,
+    st.integers(0, 10**6),
+    times,
+    texts,
+    st.none() | numbers,
+    st.none() | numbers,
+    st.booleans(),
 )
 calls = st.builds(
     Call,
@@ -72,6 +79,9 @@ calls = st.builds(
         message_truncated=st.booleans(),
     ),
     app_id=st.none() | texts,
+    relay_to=st.none() | texts,
+    relay_sequence=st.none() | numbers,
+    end_revision=st.none() | st.integers(1, 2**31 - 1),
 )
 operations = st.builds(
     Operation,
@@ -150,6 +160,12 @@ def test_a_call_comes_back_as_it_was_written(call: Call) -> None:
     assert to_call({**row, "RowKey": call_key(call)}) == call
     if call.ended_at:
         assert to_call({**row, "RowKey": recent_key(call.ended_at, call.id)}) == call
+
+
+def test_a_call_that_is_not_relayed_has_no_column_of_the_relay() -> None:
+    row = to_row(replace(LARGEST, ended_at=None))
+    assert {"relayTo", "relaySequence", "endRevision"}.isdisjoint(row)
+    assert "at_risk" not in f"{row['lease']}{row['failing']}"
 
 
 @given(calls)

@@ -400,7 +400,7 @@ async def test_calls_of_several_tenants_are_listed_together(store: CallStore) ->
     scope = Scope(frozenset(tenants))
     page = await store.list_calls(Status.ACTIVE, scope, limit=7)
     following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
-    assert [call.id for call in (*page.calls, *following.calls)] == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
+    assert [call.id for call in (*page.records, *following.records)] == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
     with pytest.raises(InvalidRequest):
         await store.list_calls(Status.ACTIVE, Scope(frozenset(tenants[:1])), continuation=page.continuation)
 
@@ -429,7 +429,7 @@ async def test_a_list_of_as_many_tenants_and_apps_as_a_caller_may_have_is_not_to
     some = [str(uuid4()) for _ in range(MAX_SCOPE_IDS)]
     await create(store, replace(make_call(tenant=some[0]), app_id=some[5]))
     for scope in (Scope(frozenset(some[:5]), frozenset(some[5:])), Scope(apps=frozenset(some))):
-        assert len((await store.list_calls(Status.ACTIVE, scope)).calls) == 1
+        assert len((await store.list_calls(Status.ACTIVE, scope)).records) == 1
 
 
 async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> None:
@@ -437,7 +437,7 @@ async def test_a_continuation_is_of_the_list_of_its_apps(store: CallStore) -> No
     ours = Scope(apps=frozenset({"ours"}))
     page = await store.list_calls(Status.ACTIVE, ours, limit=2)
     following = await store.list_calls(Status.ACTIVE, ours, continuation=page.continuation)
-    assert [call.id for call in following.calls] == ["c"]
+    assert [call.id for call in following.records] == ["c"]
     for other in (UNRESTRICTED, Scope(apps=frozenset({"theirs"})), Scope(frozenset({"ours"}), None)):
         with pytest.raises(InvalidRequest):
             await store.list_calls(Status.ACTIVE, other, continuation=page.continuation)
@@ -500,7 +500,7 @@ async def test_a_call_that_ends_between_two_pages_hides_no_other(store: CallStor
     first = await store.list_calls(Status.ACTIVE, limit=2)
     await store.commit(Change(await read(store, "b"), ended(make_call("b"))))
     second = await store.list_calls(Status.ACTIVE, limit=2, continuation=first.continuation)
-    assert [call.id for call in second.calls] == ["c", "d"]
+    assert [call.id for call in second.records] == ["c", "d"]
 
 
 def encoded(value: object) -> str:

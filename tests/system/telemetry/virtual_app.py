@@ -20,6 +20,7 @@ from shared.config.settings import load_settings
 from shared.domain.leases import Lease, Progress, Watermark
 from shared.errors import CallKeeperError, StoreUnavailable, Unauthenticated
 from shared.services import Services
+from shared.storage.changes import Committed
 from shared.storage.memory_table import MemoryTable
 from shared.storage.row_codec import readable_lease
 from shared.storage.store import CallStore, Change, Stored
@@ -52,11 +53,11 @@ class Store(CallStore):
         self.shard_away: int | None = None
         self.damaged: dict[str, dict[str, object]] = {}  # by call id: the columns that can still be read
 
-    async def commit(self, change: Change) -> None:
+    async def commit(self, change: Change) -> Committed:
         """See `CallStore.commit`."""
         if self.is_away:
             raise StoreUnavailable("Table Storage does not answer (test).")
-        await super().commit(change)
+        return await super().commit(change)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         """See `CallStore.scan`."""

@@ -32,6 +32,9 @@ LEASE_EXPIRED = CallEnd(408, 8537, "Keep alive timeout, cleaned up inactive call
 # Azure Communication Services: the list of subcodes
 NOT_ANSWERED = CallEnd(408, 8587, "The incoming call was not answered in time.")
 
+# Azure Communication Services: the list of end codes
+REJECTED = CallEnd(603, 0, "The call was declined.")
+
 
 @dataclass(frozen=True, slots=True)
 class NewCall:
@@ -106,6 +109,11 @@ class Calls:
         call.callback_uri = callback_uri or call.callback_uri
         call.state = CallState.ESTABLISHING
         self._enter_state(call)
+
+    def reject(self, call: Call, callback_uri: str | None) -> None:
+        """Reject an incoming call, which ends it. A `callback_uri` gets the notification (Graph: call-reject page)."""
+        call.callback_uri = callback_uri or call.callback_uri
+        self.end(call, REJECTED)
 
     def keep_alive(self, call: Call) -> None:
         """Record a successful keepAlive, which starts the lease anew."""

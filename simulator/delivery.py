@@ -16,7 +16,13 @@ import httpx
 from pydantic import Field
 
 from simulator.entra import TOKEN_LIFETIME, TokenSpec
-from simulator.notifications import Shape, call_notification, notifications_body, operation_notification
+from simulator.notifications import (
+    Shape,
+    call_notification,
+    notifications_body,
+    operation_notification,
+    wants_answer,
+)
 from simulator.records import Attempt, Notification
 from simulator.wire import ControlModel
 
@@ -31,7 +37,9 @@ ISSUER = "https://api.botframework.com"  # Graph: the calling auth page
 SERVICE_APP_ID = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"  # observed: the app id of Graph's calling service
 LEGACY_TOKEN_LIFETIME = timedelta(minutes=5)  # observed: exp = nbf + 300
 _RESPONSE_TIMEOUT = timedelta(seconds=10)  # real time; Graph's own limit is not documented
+_JOIN_RESPONSE_TIMEOUT = timedelta(seconds=14)  # the same for a participant who joins: bots wait for their own handlers
 _MAX_SETTLE_TIME = timedelta(seconds=15)  # real time that a step of the clock waits for deliveries
+_MAX_KEPT_BODY = 16 * 1024  # characters of a bot's response that are kept
 _SERVER_ERROR = 500
 
 
@@ -86,6 +94,11 @@ class _Body:
     message_id: str
     settings: DeliverySettings
     tries: int = 0
+
+    @property
+    def wants_answer(self) -> bool:
+        """True if a notification in it wants an answer. It is then sent once: a later answer comes too late."""
+        return any(wants_answer(notification.item) for notification in self.notifications)
 
 
 @dataclass(slots=True)
@@ -269,23 +282,30 @@ class Delivery:
         for notification in body.notifications:
             notification.attempts.append(attempt)
         failed = attempt.status is None or attempt.status >= _SERVER_ERROR
-        if failed and body.tries < body.settings.attempts:
+        if failed and body.tries < body.settings.attempts and not body.wants_answer:
             delay = timedelta(seconds=body.settings.retry_seconds * 2 ** (body.tries - 1))
             self._clock.after(delay, lambda: self._enqueue(body))
 
     async def _post(self, body: _Body) -> Attempt:
         at = self._clock.now()
         content = json.dumps(notifications_body([notification.item for notification in body.notifications]))
+        timeout = _JOIN_RESPONSE_TIMEOUT if body.wants_answer else _RESPONSE_TIMEOUT
         try:
             response = await self._http().post(
-                body.recipient.callback_uri, content=content, headers=self._headers(body)
+                body.recipient.callback_uri,
+                content=content,
+                headers=self._headers(body),
+                timeout=timeout.total_seconds(),
             )
         except httpx.HTTPError as error:
             return Attempt(at, None, f"{type(error).__name__}: {error}")
-        return Attempt(at, response.status_code, None)
+        return Attempt(at, response.status_code, None, dict(response.headers), response.text[:_MAX_KEPT_BODY])
 
     def _headers(self, body: _Body) -> dict[str, str]:
-        """Return the two documented headers and the observed ones."""
+        """Return the two documented headers and the observed ones.
+
+        Microsoft's calling SDK takes `Scenario-Id` for the call's chain, and `Client-Request-Id` for the message.
+        """
         recipient = body.recipient
         token = self._tokens.issue(body.settings.token, recipient.app_id, recipient.tenant_id)
         return {
@@ -295,12 +315,12 @@ class Delivery:
             "X-Microsoft-Skype-Chain-ID": body.chain_id,
             "X-Microsoft-Skype-Message-ID": body.message_id,
             "Scenario-Id": body.chain_id,
+            "Client-Request-Id": body.message_id,
         }
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                timeout=_RESPONSE_TIMEOUT.total_seconds(),
                 trust_env=False,  # two programs on one machine need no proxy
                 verify=ssl.create_default_context(),  # reads SSL_CERT_FILE
                 transport=self._transport,

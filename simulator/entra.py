@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs
 
@@ -46,14 +47,28 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"  # workload identity federation
 
 
+class AudienceRefusal(StrEnum):
+    """The reason why Entra issues no token for an audience."""
+
+    ASSIGNMENT_REQUIRED = "assignmentRequired"
+    NOT_FOUND = "notFound"
+
+
 class AppRegistration(ControlModel):
-    """An app registration, which Entra enforces. `audiences` maps the audiences of other APIs to the app's roles."""
+    """An app registration, which Entra enforces.
+
+    `audiences` maps the audiences of other APIs to the app's roles, and `refused_audiences` maps those for which the
+    app gets no token to the reason. `own_token_version` is the version of the app's tokens for itself: as an audience
+    an app decides on it (Entra: `requestedAccessTokenVersion` of the manifest).
+    """
 
     secret: str | None = None
     certificate: str | None = Field(None, description="PEM; a client assertion must be signed by its key")
     roles: tuple[str, ...] = GRAPH_ROLES
     tenant_ids: tuple[str, ...] | None = Field(None, description="tenants that have consented; absent: all tenants")
     audiences: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    refused_audiences: dict[str, AudienceRefusal] = Field(default_factory=dict)
+    own_token_version: Literal["1.0", "2.0"] = "2.0"  # noqa: S105 a version, no secret
 
     @field_validator("certificate")
     @classmethod
@@ -124,6 +139,26 @@ class Entra:
             return app.roles if app is not None else GRAPH_ROLES
         return ()
 
+    def issue_for(self, app_id: str, tenant_id: str, audience: str) -> str:
+        """Return the token that an app gets for an audience, as requested: for Graph, another API, or the app itself.
+
+        Raises
+        ------
+        Refusal
+            400 if the app's registration says that Entra refuses tokens for this audience.
+        """
+        app = self.apps.get(app_id, AppRegistration())
+        if audience in app.refused_audiences:
+            raise _refused_audience(app_id, tenant_id, audience, app.refused_audiences[audience])
+        roles = self.roles(app_id, audience)
+        if audience.lower() not in {app_id, f"api://{app_id}"}:
+            return self.issue(TokenSpec(app_id, tenant_id, audience, roles))
+        version = app.own_token_version
+        # Entra: in v2 tokens `aud` is always the API's client id, in v1 tokens it is the requested resource.
+        return self.issue(
+            TokenSpec(app_id, tenant_id, app_id if version == "2.0" else audience, roles, version=version)
+        )
+
     def issue(self, spec: TokenSpec) -> str:
         """Return a signed app-only access token. Its times are real."""
         now, lifetime = int(time.time()), int(spec.lifetime.total_seconds())
@@ -192,8 +227,7 @@ class _Handlers:
         if not app_id:
             raise Refusal(400, "invalid_request", "AADSTS900144: The request body must contain: 'client_id'.")
         self._authenticate_app(tenant, app_id, form)
-        audience = _audience(form.get("scope", ""))
-        token = self.entra.issue(TokenSpec(app_id, tenant, audience, self.entra.roles(app_id, audience)))
+        token = self.entra.issue_for(app_id, tenant, _audience(form.get("scope", "")))
         content = {
             "token_type": "Bearer",
             "expires_in": _EXPIRES_IN,
@@ -243,8 +277,7 @@ class _Handlers:
             raise Refusal(400, "invalid_request", "api-version=2019-08-01 and resource are required.")
         identity, resource = self.entra.identity, request.query_params["resource"]
         app_id = request.query_params.get("client_id", identity.app_id).lower()
-        audience = resource.removesuffix("/.default").rstrip("/")
-        token = self.entra.issue(TokenSpec(app_id, identity.tenant_id, audience, self.entra.roles(app_id, audience)))
+        token = self.entra.issue_for(app_id, identity.tenant_id, resource.removesuffix("/.default").rstrip("/"))
         expires_on = str(int(time.time()) + _EXPIRES_IN)
         content = {"access_token": token, "expires_on": expires_on, "resource": resource, "token_type": "Bearer"}
         return JSONResponse(content | {"client_id": app_id})
@@ -290,6 +323,15 @@ class _Handlers:
             return key if isinstance(key, rsa.RSAPublicKey) else None
         own = self.entra.keys.find(str(jwt.get_unverified_header(assertion).get("kid")))
         return own.public if own is not None else None
+
+
+def _refused_audience(app_id: str, tenant_id: str, audience: str, reason: AudienceRefusal) -> Refusal:
+    """Return Entra's refusal of a token for an audience. Its error names are observed, its numbers documented."""
+    if reason is AudienceRefusal.ASSIGNMENT_REQUIRED:
+        message = f"AADSTS501051: Application '{app_id}' is not assigned to a role for the application '{audience}'."
+        return Refusal(400, "invalid_grant", message)
+    message = f"AADSTS500011: The resource principal named {audience} was not found in the tenant named {tenant_id}."
+    return Refusal(400, "invalid_resource", message)
 
 
 def _audience(scope: str) -> str:

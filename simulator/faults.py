@@ -26,10 +26,12 @@ class OperationName(StrEnum):
     DELETE = "delete"
     KEEP_ALIVE = "keepAlive"
     ANSWER = "answer"
+    REJECT = "reject"
     RECORD_RESPONSE = "recordResponse"
     RECORD = "record"
     PLAY_PROMPT = "playPrompt"
     CANCEL = "cancelMediaProcessing"
+    SUBSCRIBE_TO_TONE = "subscribeToTone"
     GET_OPERATION = "getOperation"
     DOWNLOAD = "download"
     TOKEN = "token"  # noqa: S105 a name, no secret

@@ -60,10 +60,12 @@ def routes(calls: Calls, operations: Operations, authorization: Authorization, m
         ("DELETE", "/{call_id}", OperationName.DELETE, handlers.delete),
         ("POST", "/{call_id}/keepAlive", OperationName.KEEP_ALIVE, handlers.keep_alive),
         ("POST", "/{call_id}/answer", OperationName.ANSWER, handlers.answer),
+        ("POST", "/{call_id}/reject", OperationName.REJECT, handlers.reject),
         ("POST", "/{call_id}/recordResponse", OperationName.RECORD_RESPONSE, handlers.record_response),
         ("POST", "/{call_id}/record", OperationName.RECORD, handlers.record),
         ("POST", "/{call_id}/playPrompt", OperationName.PLAY_PROMPT, handlers.play_prompt),
         ("POST", "/{call_id}/cancelMediaProcessing", OperationName.CANCEL, handlers.cancel),
+        ("POST", "/{call_id}/subscribeToTone", OperationName.SUBSCRIBE_TO_TONE, handlers.subscribe_to_tone),
         ("GET", "/{call_id}/operations/{operation_id}", OperationName.GET_OPERATION, handlers.get_operation),
     ]
     call_routes = [
@@ -120,25 +122,26 @@ class _Handlers:
 
     async def answer(self, request: Request) -> Response:
         """Answer an incoming call: 202. The call is establishing. A callbackUri replaces the present one."""
-        call = self._active_call(request)
-        body = await _read_body(request, models.Answer)
-        if call.state is not CallState.INCOMING:
-            raise Refusal(409, "8585", "The call is not in a state to be answered.")
-        if body.callback_uri is not None:
-            _check_callback(body.callback_uri)
+        call, body = await self._incoming_call(request, models.Answer)
         call.details = {**call.details, "mediaConfig": body.media_config.model_dump(by_alias=True, exclude_unset=True)}
         self.calls.answer(call, body.callback_uri)
         return Response(status_code=202, headers=graph_headers(request))
 
+    async def reject(self, request: Request) -> Response:
+        """Reject an incoming call: 202. The call is over."""
+        call, body = await self._incoming_call(request, models.Reject)
+        self.calls.reject(call, body.callback_uri)
+        return Response(status_code=202, headers=graph_headers(request))
+
     async def record_response(self, request: Request) -> Response:
         """Start a recording: 200 with the operation and its Location."""
-        call = self._recordable_call(request)
+        call = self._media_call(request)
         body = await _read_body(request, models.RecordResponse)
         return self._record(request, call, _recording_request(OperationKind.RECORD_RESPONSE, body, request))
 
     async def record(self, request: Request) -> Response:
         """Start a recording as in 2018: 202 with a Location and an empty body."""
-        call = self._recordable_call(request)
+        call = self._media_call(request)
         body = await _read_body(request, models.Record)
         return self._record(request, call, _recording_request(OperationKind.RECORD, body, request))
 
@@ -153,6 +156,12 @@ class _Handlers:
         call = self._established_call(request)
         body = await _read_body(request, models.CancelMediaProcessing)
         return _operation_response(request, self.operations.cancel(call, body.client_context))
+
+    async def subscribe_to_tone(self, request: Request) -> Response:
+        """Notify the bot of the keys that the person presses: 200 with an operation that is completed already."""
+        call = self._media_call(request)
+        body = await _read_body(request, models.SubscribeToTone)
+        return _operation_response(request, self.operations.subscribe_to_tone(call, body.client_context))
 
     async def get_operation(self, request: Request) -> Response:
         """Return an operation: 200."""
@@ -207,7 +216,19 @@ class _Handlers:
             raise bad_request("This action needs a call with serviceHostedMediaConfig.")
         return call
 
-    def _recordable_call(self, request: Request) -> Call:
+    async def _incoming_call[Body: models.Answer | models.Reject](
+        self, request: Request, model: type[Body]
+    ) -> tuple[Call, Body]:
+        """Return the call in the path, which waits for an answer, and the body of the request."""
+        call = self._active_call(request)
+        body = await _read_body(request, model)
+        if call.state is not CallState.INCOMING:
+            raise Refusal(409, "8585", "The call is not in a state to be answered.")
+        if body.callback_uri is not None:
+            _check_callback(body.callback_uri)
+        return call, body
+
+    def _media_call(self, request: Request) -> Call:
         if not self._caller(request).has_any_role(MEDIA_ROLE):
             raise missing_permission()
         return self._established_call(request)
@@ -253,6 +274,7 @@ def _recording_request(
         max_silence=timedelta(seconds=body.max_silence_timeout_in_seconds),
         barge_in=body.barge_in_allowed,
         stream=isinstance(body, models.Record) and body.stream_while_recording,
+        stop_tones=tuple(body.stop_tones or ()),
     )
 
 

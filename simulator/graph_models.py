@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from simulator.wire import Json
@@ -143,7 +143,14 @@ class CallOptions(GraphModel):
     is_interactive_roster_enabled: bool | None = None
 
 
-type Modality = Literal["audio", "video", "videoBasedScreenSharing", "data"]
+def _uncapitalized(value: object) -> object:
+    """Return a word with a small initial. Microsoft's calling SDK sends enum values with a capital, as `Audio`."""
+    return value[:1].lower() + value[1:] if isinstance(value, str) else value
+
+
+type Modality = Annotated[Literal["audio", "video", "videoBasedScreenSharing", "data"], BeforeValidator(_uncapitalized)]
+type Outgoing = Annotated[Literal["outgoing"], BeforeValidator(_uncapitalized)]
+type RejectReason = Annotated[Literal["none", "busy", "forbidden"], BeforeValidator(_uncapitalized)]
 
 
 class CreateCall(GraphModel):
@@ -154,7 +161,7 @@ class CreateCall(GraphModel):
     media_config: MediaConfig
     targets: list[InvitedParticipant] | None = None
     source: Participant | None = None
-    direction: Literal["outgoing"] | None = None
+    direction: Outgoing | None = None
     subject: str | None = None
     call_options: CallOptions | None = None
     call_chain_id: str | None = None
@@ -174,6 +181,13 @@ class Answer(GraphModel):
     media_config: MediaConfig
     call_options: CallOptions | None = None
     participant_capacity: int | None = None
+
+
+class Reject(GraphModel):
+    """The body of reject (Graph: call-reject page)."""
+
+    reason: RejectReason | None = None
+    callback_uri: str | None = None
 
 
 class RecordResponse(GraphModel):
@@ -212,6 +226,12 @@ class PlayPrompt(GraphModel):
     """The body of playPrompt (Graph: call-playprompt page, at most 20 prompts)."""
 
     prompts: list[Prompt] = Field(min_length=1, max_length=20)
+    client_context: ClientContext | None = None
+
+
+class SubscribeToTone(GraphModel):
+    """The body of subscribeToTone (Graph: call-subscribeToTone page)."""
+
     client_context: ClientContext | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -9,15 +10,17 @@ from simulator.records import CallDirection, CallState, OperationKind, Operation
 from simulator.wire import Json, JsonObject, notification_id
 
 if TYPE_CHECKING:
-    from simulator.records import Call, CallEnd, Operation
+    from simulator.records import Call, CallEnd, Operation, Tone
 
 OPERATION_TYPES = {
     OperationKind.RECORD_RESPONSE: "#microsoft.graph.recordOperation",
     OperationKind.RECORD: "#microsoft.graph.recordOperation",
     OperationKind.PLAY_PROMPT: "#microsoft.graph.playPromptOperation",
     OperationKind.CANCEL: "#microsoft.graph.cancelMediaProcessingOperation",
+    OperationKind.SUBSCRIBE_TO_TONE: "#microsoft.graph.subscribeToToneOperation",
 }
 _CALL_TYPE = "#microsoft.graph.call"
+_JOINING_TYPE = "#microsoft.graph.participantJoiningNotification"
 _ITEM_TYPE = "#microsoft.graph.commsNotification"
 _CHANGE_TYPES = {CallState.INCOMING: "created", CallState.TERMINATED: "deleted"}  # all others: updated
 _REGULAR_END = 200  # Graph's own code for a regular end
@@ -73,6 +76,30 @@ def custom_notification(call: Call, change_type: str, suffix: str, data: Json, s
     old_path = {"resource": f"/app/calls/{call.id}{suffix}"} if shape is Shape.OBSERVED else {}
     url = f"/communications/calls/{call.id}{suffix}"
     return {"@odata.type": _ITEM_TYPE, "changeType": change_type, **old_path, "resourceUrl": url, "resourceData": data}
+
+
+def tone_notification(call: Call, tone: Tone, sequence_id: int, shape: Shape) -> JsonObject:
+    """Return the notification of a key that the person pressed. Source: Graph's call-subscribeToTone page."""
+    info: JsonObject = {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": sequence_id, "tone": tone}
+    data: JsonObject = {"@odata.type": _CALL_TYPE, "state": call.state, "toneInfo": info}
+    return custom_notification(call, "updated", "", data, shape)
+
+
+def joining_notification(call: Call, joining: JsonObject, change_type: str, suffix: str, shape: Shape) -> JsonObject:
+    """Return the notification that somebody under a recording policy joins. The bot's response decides on it.
+
+    `joining` has members of the call in it: who joins. Sources: Graph's participantJoiningNotification page; for
+    `change_type` and `suffix` what Microsoft's calling SDK understands.
+    """
+    data = {"@odata.type": _CALL_TYPE, "id": call.id, "tenantId": call.tenant_id, "callChainId": call.chain_id}
+    notification: JsonObject = {"@odata.type": _JOINING_TYPE, "call": {**data, **joining}}
+    return custom_notification(call, change_type, suffix, notification, shape)
+
+
+def wants_answer(item: JsonObject) -> bool:
+    """True if the bot's response to a notification must have a body."""
+    data = item.get("resourceData")
+    return isinstance(data, Mapping) and data.get("@odata.type") == _JOINING_TYPE
 
 
 def result_info(code: int | str, subcode: int | str, message: str) -> JsonObject:

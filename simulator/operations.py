@@ -13,7 +13,7 @@ from simulator.records import Operation, OperationKind, OperationStatus, Outcome
 if TYPE_CHECKING:
     from simulator.calls import Calls
     from simulator.clock import Clock
-    from simulator.records import Call
+    from simulator.records import Call, Tone
 
 SPEECH_DURATION = timedelta(seconds=20)  # simulated: the person speaks without a pause, then is silent
 PROMPT_DURATION = timedelta(seconds=2)  # simulated
@@ -25,6 +25,9 @@ DURATION_REACHED = Outcome(
 )
 SILENCE_REACHED = Outcome(
     OperationStatus.COMPLETED, 200, 8509, "Action completed, max silence timeout reached.", "maxSilenceTimeout"
+)
+STOPPED_BY_TONE = Outcome(
+    OperationStatus.COMPLETED, 200, 8514, "Action completed, stop tone detected.", "stopToneDetected"
 )
 PROMPT_PLAYED = Outcome(OperationStatus.COMPLETED, 200, 0, "Action completed successfully.", "none")
 CANCELLED = Outcome(
@@ -44,6 +47,7 @@ class RecordingRequest:
     prompts: int = 0
     barge_in: bool = False
     stream: bool = False
+    stop_tones: tuple[str, ...] = ()
 
 
 class OperationNotifier(Protocol):
@@ -70,7 +74,7 @@ class Operations:
         duration = request.prompts * PROMPT_DURATION + min(request.max_duration, until_silence)
         operation = self._new(call, request.kind, request.client_context, duration)
         operation.outcome_when_done = SILENCE_REACHED if until_silence < request.max_duration else DURATION_REACHED
-        operation.stream = request.stream
+        operation.stream, operation.stop_tones = request.stream, request.stop_tones
         operation.recording = self._reserve_file(call, operation, request.base_url)
         return self._queue(call, operation)
 
@@ -80,10 +84,22 @@ class Operations:
 
     def cancel(self, call: Call, client_context: str | None) -> Operation:
         """Cancel the running operation and the queued ones. Return an operation that is completed already."""
-        operation = self._new(call, OperationKind.CANCEL, client_context, timedelta())
-        operation.status, operation.finished_at = OperationStatus.COMPLETED, self.clock.now()
+        operation = self._new_completed(call, OperationKind.CANCEL, client_context)
         self._cancel_queue(call)
         return operation
+
+    def subscribe_to_tone(self, call: Call, client_context: str | None) -> Operation:
+        """Notify the bot of tones from now on. Return an operation that is completed already."""
+        call.hears_tones = True
+        return self._new_completed(call, OperationKind.SUBSCRIBE_TO_TONE, client_context)
+
+    def stop_by_tone(self, call: Call, tone: Tone) -> bool:
+        """Finish the running recording if this is one of its stop tones. Return False if it is not."""
+        running = [each for each in call.operations.values() if each.status is OperationStatus.RUNNING]
+        stopped = [each for each in running if tone.key in each.stop_tones]
+        for operation in stopped:
+            self.finish(call, operation, STOPPED_BY_TONE)
+        return bool(stopped)
 
     def finish(self, call: Call, operation: Operation, outcome: Outcome) -> None:
         """Finish an operation, notify the bot and start the next one.
@@ -118,6 +134,11 @@ class Operations:
             outcome_when_done=PROMPT_PLAYED,
         )
         call.operations[operation.id] = operation
+        return operation
+
+    def _new_completed(self, call: Call, kind: OperationKind, client_context: str | None) -> Operation:
+        operation = self._new(call, kind, client_context, timedelta())
+        operation.status, operation.finished_at = OperationStatus.COMPLETED, self.clock.now()
         return operation
 
     def _reserve_file(self, call: Call, operation: Operation, base_url: str) -> Recording:

@@ -52,6 +52,34 @@ class OperationKind(StrEnum):
     RECORD = "record"
     PLAY_PROMPT = "playPrompt"
     CANCEL = "cancelMediaProcessing"
+    SUBSCRIBE_TO_TONE = "subscribeToTone"
+
+
+class Tone(StrEnum):
+    """The keys of a telephone: Graph's `tone`."""
+
+    TONE0 = "tone0"
+    TONE1 = "tone1"
+    TONE2 = "tone2"
+    TONE3 = "tone3"
+    TONE4 = "tone4"
+    TONE5 = "tone5"
+    TONE6 = "tone6"
+    TONE7 = "tone7"
+    TONE8 = "tone8"
+    TONE9 = "tone9"
+    STAR = "star"
+    POUND = "pound"
+    A = "a"
+    B = "b"
+    C = "c"
+    D = "d"
+    FLASH = "flash"
+
+    @property
+    def key(self) -> str:
+        """Return the tone as `stopTones` of a recording name it (Graph: the example of the call-record page)."""
+        return {"star": "*", "pound": "#"}.get(self.value, self.value.removeprefix("tone"))
 
 
 class OperationStatus(StrEnum):
@@ -98,6 +126,7 @@ class Operation:
     finished_at: datetime | None = None
     recording: Recording | None = None
     stream: bool = False
+    stop_tones: tuple[str, ...] = ()
     etag: str = 'W/"54451"'
 
     @property
@@ -113,11 +142,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST to the bot: the status of its response, or the error if there was no response."""
+    """One POST to the bot: the status, headers and body of its response, or the error if there was no response."""
 
     at: datetime
     status: int | None
     error: str | None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
 
 
 @dataclass(slots=True)
@@ -141,7 +172,8 @@ class Call:
     """One call as Graph knows it.
 
     `details` holds the members that the client sent; responses return them unchanged. A `quiet` call sends no
-    notification by itself. A `forgotten` call ended without a notification.
+    notification by itself. A `forgotten` call ended without a notification. `hears_tones` is true if the bot has
+    subscribed to tones, and `tones` is the number of those that were notified.
     """
 
     id: str
@@ -159,6 +191,8 @@ class Call:
     ended_at: datetime | None = None
     end: CallEnd | None = None
     forgotten: bool = False
+    hears_tones: bool = False
+    tones: int = 0
     operations: dict[str, Operation] = field(default_factory=dict)
     notifications: list[Notification] = field(default_factory=list)
 

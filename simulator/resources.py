@@ -45,7 +45,7 @@ def operation_resource(operation: Operation) -> JsonObject:
         "status": operation.status,
         "clientContext": operation.client_context,
     }
-    if operation.kind is OperationKind.CANCEL:
+    if operation.kind in {OperationKind.CANCEL, OperationKind.SUBSCRIBE_TO_TONE}:
         return resource
     outcome = operation.outcome
     resource["resultInfo"] = result_info(outcome.code, outcome.subcode, outcome.message) if outcome else None

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from simulator.clock import MAX_SPEED
 from simulator.delivery import DeliverySettings, TokenKind
-from simulator.records import CallDirection
+from simulator.operations import STOPPED_BY_TONE
+from simulator.records import CallDirection, Tone
 from simulator.wire import ControlModel, Json
 
 _MAX_SECONDS = 3.2e9  # about 100 years, so that no datetime overflows
@@ -57,10 +58,10 @@ class FinishBody(ControlModel):
     """The body of POST /control/calls/{id}/operations/{operationId}/finish."""
 
     status: Literal["completed", "failed"] = "completed"
-    code: int = 200
-    subcode: int = 8514
-    message: str = "Action completed, stop tone detected."
-    completion_reason: str = "stopToneDetected"
+    code: int = STOPPED_BY_TONE.code
+    subcode: int = STOPPED_BY_TONE.subcode
+    message: str = STOPPED_BY_TONE.message
+    completion_reason: str = STOPPED_BY_TONE.completion_reason
 
 
 class NotifyBody(ControlModel):
@@ -76,6 +77,22 @@ class NotifyBody(ControlModel):
         if (self.notification_id is None) == (self.resource_data is None):
             raise ValueError("give one of notificationId, resourceData")
         return self
+
+
+class ToneBody(ControlModel):
+    """The body of POST /control/calls/{id}/tone: the key that the person presses."""
+
+    tone: Tone
+
+
+class JoiningBody(ControlModel):
+    """The body of POST /control/calls/{id}/participantJoining."""
+
+    joining: dict[str, Json] = Field(
+        default_factory=dict, description="members of the call in the notification: who joins, as source"
+    )
+    change_type: Literal["created", "updated"] = "updated"
+    suffix: str = Field("", pattern=r"^(/.*)?$", description="follows the call in the URL, as /participants")
 
 
 class DeliveryBody(DeliverySettings):

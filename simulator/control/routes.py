@@ -48,6 +48,8 @@ def routes(simulation: Simulation) -> list[Route]:
         ("POST", "/calls/{call_id}/end", calls.end_call),
         ("POST", "/calls/{call_id}/forget", calls.forget_call),
         ("POST", "/calls/{call_id}/notify", calls.notify),
+        ("POST", "/calls/{call_id}/tone", calls.press_key),
+        ("POST", "/calls/{call_id}/participantJoining", calls.participant_joins),
         ("POST", "/calls/{call_id}/operations/{operation_id}/finish", calls.finish_operation),
         ("POST", "/faults", handlers.add_fault),
         ("GET", "/faults", handlers.list_faults),

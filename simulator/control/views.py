@@ -5,16 +5,23 @@ from typing import Self
 
 from simulator.faults import ActiveFault, Fault, OperationName
 from simulator.journal import JournalEntry
-from simulator.records import Call, CallDirection, CallState, Notification, Operation, OperationStatus
+from simulator.records import Attempt, Call, CallDirection, CallState, Notification, Operation, OperationStatus
 from simulator.wire import ControlModel, Json
 
 
 class AttemptView(ControlModel):
-    """One POST to the bot: the status of its response, or an error."""
+    """One POST to the bot: the status, headers and body of its response, or an error. Header names are lower case."""
 
     at: datetime
     status: int | None
     error: str | None
+    headers: dict[str, str]
+    body: str
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """Return the view of an attempt."""
+        return cls(**{name: getattr(attempt, name) for name in cls.model_fields})
 
 
 class NotificationView(ControlModel):
@@ -43,7 +50,7 @@ class NotificationView(ControlModel):
             state=str(state) if state else None,
             delivered=notification.is_delivered,
             lost=notification.lost,
-            attempts=[AttemptView(at=each.at, status=each.status, error=each.error) for each in notification.attempts],
+            attempts=[AttemptView.of(each) for each in notification.attempts],
             item=item,
         )
 

@@ -32,19 +32,25 @@ type Item = dict[str, Json]
 
 @dataclass
 class Bot:
-    """A webhook that keeps the bodies it receives. It responds with the next status of `statuses`, or else with 202."""
+    """A webhook that keeps the bodies it receives.
+
+    It responds with the next of `responses`, else with the next status of `statuses`, else with 202.
+    """
 
     bodies: list[Item] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
 
     def reset(self) -> None:
-        for kept in (self.bodies, self.headers, self.statuses):
+        for kept in (self.bodies, self.headers, self.statuses, self.responses):
             kept.clear()
 
     async def receive(self, request: Request) -> Response:
         self.bodies.append(json.loads(await request.body()))
         self.headers.append(request.headers)
+        if self.responses:
+            return self.responses.pop(0)
         return Response(status_code=self.statuses.pop(0) if self.statuses else 202)
 
     @property

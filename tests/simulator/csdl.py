@@ -50,6 +50,7 @@ class _Member(BaseModel):
 class _Type(BaseModel):
     base: str | None = None
     properties: dict[str, _Member] = {}
+    navigation: dict[str, str] = {}  # the members that are entities of their own, each with its type
 
 
 class _Action(BaseModel):
@@ -67,7 +68,8 @@ class Csdl(BaseModel):
         found: dict[str, str] = {}
         current: str | None = name
         while current is not None:
-            found = {member: each.type for member, each in self.types[current].properties.items()} | found
+            properties = {member: each.type for member, each in self.types[current].properties.items()}
+            found = properties | self.types[current].navigation | found
             current = self.types[current].base
         return found
 
@@ -133,6 +135,8 @@ def notification_differences(body: dict[str, Json]) -> list[str]:
     for item in items:
         data = item["resourceData"]
         declared = "commsOperation" if "/operations/" in str(item.get("resourceUrl", item.get("resource"))) else "call"
+        if str(data.get("@odata.type")).endswith("participantJoiningNotification"):
+            declared = "participantJoiningNotification"
         found += csdl.differences(data, declared, "resourceData")
     return found
 

@@ -42,6 +42,8 @@ NEW_CALL: dict[str, Json] = {"tenantId": TENANT, "appId": APP}
         pytest.param("GET", "/calls/none", None, 404, id="unknown call"),
         pytest.param("POST", "/calls/none/end", {}, 404, id="end of an unknown call"),
         pytest.param("POST", "/calls/none/operations/none/finish", {}, 404, id="operation of an unknown call"),
+        pytest.param("POST", "/calls/none/tone", {"tone": "tone1"}, 404, id="tone of an unknown call"),
+        pytest.param("POST", "/calls/none/participantJoining", {}, 404, id="participant of an unknown call"),
         pytest.param("GET", "/nothing", None, 404, id="unknown path"),
         pytest.param("PATCH", "/clock", {}, 405, id="unknown method"),
     ],
@@ -86,6 +88,13 @@ async def test_an_operation_can_be_finished_once_with_any_outcome(sim: Sim) -> N
     data = sim.bot.items[-1]["resourceData"]
     assert isinstance(data, dict)
     assert (data["completionReason"], data["recordingLocation"]) == ("initialSilenceTimeout", "")
+
+
+async def test_a_call_that_is_not_established_hears_no_tone(sim: Sim) -> None:
+    call_id = await sim.create(state="establishing")
+    refused = await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "tone1"}, expect=409)
+    assert "is establishing" in str(refused["detail"])
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "1"}, expect=400)
 
 
 async def test_a_reset_keeps_only_the_keys(sim: Sim) -> None:

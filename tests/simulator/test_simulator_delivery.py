@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 import jwt
 import pytest
 from jwt import PyJWKSet
+from starlette.responses import Response
 
 from simulator.delivery import DeliverySettings
 from tests.simulator.conftest import APP, TENANT
 
 if TYPE_CHECKING:
     from simulator.wire import Json
-    from tests.simulator.conftest import Sim
+    from tests.simulator.conftest import Item, Sim
 
 OTHER_APP = "88888888-7777-4888-9999-aaaaaaaaaaaa"
 
@@ -95,6 +97,102 @@ async def test_notifications_can_change_to_entras_tokens_during_a_call(
         caller: "26a18ebc-cdf7-4a6a-91cb-beb352805e81"
     }
     assert claims["tid"] == TENANT
+
+
+async def test_all_notifications_of_a_call_have_its_scenario_and_each_has_its_own_request_id(sim: Sim) -> None:
+    call_id = await sim.create()
+    other = await sim.create()
+    await sim.control("POST", f"/calls/{call_id}/end")
+    await sim.advance(0)
+
+    chains: dict[str, set[str]] = {}
+    for body, headers in zip(sim.bot.bodies, sim.bot.headers, strict=True):
+        assert headers["scenario-id"] == headers["x-microsoft-skype-chain-id"]
+        assert headers["client-request-id"] == headers["x-microsoft-skype-message-id"]
+        chains.setdefault(call_id if call_id in str(body) else other, set()).add(headers["scenario-id"])
+    assert {call: len(ids) for call, ids in chains.items()} == {call_id: 1, other: 1}
+    assert chains[call_id] != chains[other]
+    assert all(uuid.UUID(scenario).version == 4 for ids in chains.values() for scenario in ids)
+    assert len({headers["client-request-id"] for headers in sim.bot.headers}) == len(sim.bot.headers) == 3
+
+
+ACCEPTED = '{"@odata.type": "#microsoft.graph.acceptJoinResponse"}'
+OF_A_BOT = {"x-microsoft-bot-auth-type": "entra", "x-microsoft-bot-sdk-version": "1.2.0.18742"}
+
+
+def recorded(sent: Item) -> Item:
+    """Return the only attempt of a notification."""
+    attempts = sent["attempts"]
+    assert isinstance(attempts, list)
+    (attempt,) = attempts
+    assert isinstance(attempt, dict)
+    return attempt
+
+
+async def test_the_answer_about_a_participant_who_joins_is_recorded(sim: Sim) -> None:
+    call_id = await sim.create(quiet=True)
+    sim.bot.responses = [Response(ACCEPTED, 200, OF_A_BOT, media_type="application/json")]
+
+    sent = await sim.control("POST", f"/calls/{call_id}/participantJoining", {}, expect=202)
+
+    attempt = recorded(sent)
+    assert (attempt["status"], attempt["body"]) == (200, ACCEPTED)
+    headers = attempt["headers"]
+    assert isinstance(headers, dict)
+    assert headers.items() >= OF_A_BOT.items()
+    assert headers["content-type"] == "application/json"
+    assert (await notifications(sim, call_id)) == [sent]
+    (item,) = sim.bot.items
+    assert (item["changeType"], item["resourceUrl"]) == ("updated", f"/communications/calls/{call_id}")
+    data = item["resourceData"]
+    assert isinstance(data, dict)
+    assert data["@odata.type"] == "#microsoft.graph.participantJoiningNotification"
+    joining = data["call"]
+    assert isinstance(joining, dict)
+    assert (joining["id"], joining["tenantId"]) == (call_id, TENANT)
+    assert {"source", "incomingContext"} < set(joining)
+
+
+async def test_who_joins_and_the_resource_can_be_chosen(sim: Sim) -> None:
+    call_id = await sim.create(quiet=True)
+    body: Item = {"joining": {"subject": "Sales"}, "changeType": "created", "suffix": "/participants"}
+
+    await sim.control("POST", f"/calls/{call_id}/participantJoining", body, expect=202)
+
+    (item,) = sim.bot.items
+    assert (item["changeType"], item["resourceUrl"]) == ("created", f"/communications/calls/{call_id}/participants")
+    assert "'subject': 'Sales'" in str(item["resourceData"])
+
+
+@pytest.mark.parametrize("batch", [1, 2], ids=["alone", "batched"])
+async def test_a_notification_that_wants_an_answer_is_sent_once(sim: Sim, batch: int) -> None:
+    await sim.control("PUT", "/delivery", {"batch": batch, "batchSeconds": 0})
+    sim.bot.statuses = [503] * 5
+    call_id = await sim.create(quiet=True)
+
+    await sim.control("POST", f"/calls/{call_id}/participantJoining", {}, expect=202)
+    await sim.advance(600)
+
+    assert recorded((await notifications(sim, call_id))[0])["status"] == 503
+    assert len(sim.bot.bodies) == 1
+
+
+async def test_the_headers_of_every_answer_are_recorded(sim: Sim) -> None:
+    sim.bot.responses = [Response(status_code=202, headers=OF_A_BOT)]
+    call_id = await sim.create()
+    await sim.advance(0)
+
+    headers = recorded((await notifications(sim, call_id))[0])["headers"]
+    assert isinstance(headers, dict)
+    assert headers.items() >= OF_A_BOT.items()
+
+
+async def test_only_a_part_of_a_long_answer_is_kept(sim: Sim) -> None:
+    sim.bot.responses = [Response("x" * 100_000)]
+    call_id = await sim.create()
+    await sim.advance(0)
+
+    assert recorded((await notifications(sim, call_id))[0])["body"] == "x" * 16 * 1024
 
 
 async def test_the_services_keys_are_not_entras(sim: Sim) -> None:

@@ -69,6 +69,67 @@ async def test_the_audience_is_the_requested_api_whose_roles_are_registered(sim:
     assert claims["roles"] == ["Calls.Read"]
 
 
+async def own_claims(sim: Sim, scope: str) -> dict[str, Json]:
+    """Return the claims of a bot's token for itself, after the checks of a bot that has the keys of all tenants."""
+    response = await request_token(sim, scope=scope)
+    assert response.status_code == 200, response.text
+    metadata = (await sim.http.get("/common/v2.0/.well-known/openid-configuration")).json()
+    keys = PyJWKSet.from_dict((await sim.http.get(metadata["jwks_uri"])).json())
+    token = response.json()["access_token"]
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    claims: dict[str, Json] = jwt.decode(token, key, algorithms=["RS256"], options={"verify_aud": False})
+    return claims
+
+
+@pytest.mark.parametrize("scope", [f"{APP}/.default", f"api://{APP}/.default"], ids=["app id", "App ID URI"])
+async def test_a_bots_token_for_itself_names_it_as_audience_and_as_caller(sim: Sim, scope: str) -> None:
+    claims = await own_claims(sim, scope)
+
+    assert (claims["aud"], claims["azp"], claims["tid"]) == (APP, APP, TENANT)
+    assert (claims["iss"], claims["ver"]) == (f"{BASE}/{TENANT}/v2.0", "2.0")
+    assert not {"appid", "roles"} & set(claims)
+
+
+@pytest.mark.parametrize("audience", [APP, f"api://{APP}"], ids=["app id", "App ID URI"])
+async def test_a_v1_token_of_a_bot_for_itself_has_the_requested_audience(sim: Sim, audience: str) -> None:
+    await sim.control("PUT", f"/apps/{APP}", {"secret": "any", "ownTokenVersion": "1.0"})
+
+    claims = await own_claims(sim, f"{audience}/.default")
+
+    assert (claims["aud"], claims["appid"], claims["tid"]) == (audience, APP, TENANT)
+    assert (claims["iss"], claims["ver"]) == (f"https://sts.windows.net/{TENANT}/", "1.0")
+    assert "azp" not in claims
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "code"),
+    [("assignmentRequired", "invalid_grant", 501051), ("notFound", "invalid_resource", 500011)],
+    ids=["assignment required", "not found"],
+)
+async def test_a_token_for_one_audience_can_be_refused(sim: Sim, reason: str, error: str, code: int) -> None:
+    app: dict[str, Json] = {"secret": "any", "refusedAudiences": {APP: reason}}
+    await sim.control("PUT", f"/apps/{APP}", app)
+
+    refused = await request_token(sim, scope=f"{APP}/.default")
+
+    assert (refused.status_code, refused.json()["error"], refused.json()["error_codes"]) == (400, error, [code])
+    assert (await request_token(sim)).status_code == 200, "Graph's token is issued all the same"
+
+
+async def test_a_managed_identitys_token_for_itself_can_be_refused(sim: Sim) -> None:
+    await sim.control("PUT", "/identity", {"appId": APP, "tenantId": TENANT})
+    own = await identity_token(sim, resource=APP)
+    await sim.control("PUT", f"/apps/{APP}", {"refusedAudiences": {APP: "notFound"}})
+
+    response = await sim.http.get(
+        f"/msi/token?api-version=2019-08-01&resource={APP}", headers={"X-IDENTITY-HEADER": "any"}
+    )
+
+    claims = await claims_of(sim, own)
+    assert (claims["aud"], claims["azp"]) == (APP, APP)
+    assert (response.status_code, "AADSTS500011" in response.text) == (400, True)
+
+
 async def test_a_registered_app_has_only_its_roles_tenants_and_secret(sim: Sim) -> None:
     app: dict[str, Json] = {"secret": "right", "roles": ["Calls.Initiate.All"], "tenantIds": [TENANT]}
     await sim.control("PUT", f"/apps/{APP}", app)

@@ -242,6 +242,108 @@ async def test_an_incoming_call_can_be_answered_once_within_15_seconds(sim: Sim)
     assert (await sim.control("GET", f"/calls/{call_id}"))["callbackUri"] == CALLBACK + "?second"
 
 
+@pytest.mark.parametrize("reason", ["none", "Busy", "forbidden", None])
+async def test_an_incoming_call_can_be_rejected(sim: Sim, reason: str | None) -> None:
+    call_id = await sim.create(state="incoming")
+
+    rejected = await sim.graph("POST", f"{CALLS}/{call_id}/reject", {"reason": reason, "callbackUri": CALLBACK + "?2"})
+    await sim.advance(0)
+
+    assert (rejected.status_code, rejected.content) == (202, b"")
+    assert sim.bot.states == ["incoming", "terminated"]
+    view = await sim.control("GET", f"/calls/{call_id}")
+    assert (view["code"], view["subcode"], view["callbackUri"]) == (603, 0, CALLBACK + "?2")
+    assert error(await sim.graph("POST", f"{CALLS}/{call_id}/reject", {})) == (404, "8522")
+
+
+async def test_only_an_incoming_call_can_be_rejected_and_only_as_published(sim: Sim) -> None:
+    established, incoming = await sim.create(), await sim.create(state="incoming")
+    wrong_callback: dict[str, Json] = {"callbackUri": "http://bot.example/callback"}
+
+    assert error(await sim.graph("POST", f"{CALLS}/{established}/reject", {})) == (409, "8585")
+    assert error(await sim.graph("POST", f"{CALLS}/{incoming}/reject", {"reason": "bored"})) == (400, "BadRequest")
+    assert error(await sim.graph("POST", f"{CALLS}/{incoming}/reject", wrong_callback)) == (400, "8523")
+
+
+async def test_a_bot_can_answer_hear_a_tone_record_and_hang_up(sim: Sim) -> None:
+    """Play the life of a call that a user makes to a bot, with the members that Microsoft's calling SDK sends."""
+    call_id = await sim.create(state="incoming")
+    answer: dict[str, Json] = {
+        "acceptedModalities": ["Audio"],
+        "callbackUri": CALLBACK,
+        "mediaConfig": MEDIA,
+        "participantCapacity": 0,
+    }
+    assert (await sim.graph("POST", f"{CALLS}/{call_id}/answer", answer)).status_code == 202
+    await sim.advance(1)
+    subscribed = await sim.graph("POST", f"{CALLS}/{call_id}/subscribeToTone", {"clientContext": "tones"})
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "tone1"})
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "star"})
+    record = RECORD_RESPONSE | {"bargeInAllowed": False}
+    assert (await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", record)).status_code == 200
+    await sim.advance(1)
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "pound"})
+    assert (await sim.graph("DELETE", f"{CALLS}/{call_id}")).status_code == 204
+    await sim.advance(60)
+
+    operation = subscribed.json()
+    assert operation == {
+        "@odata.type": "#microsoft.graph.subscribeToToneOperation",
+        "id": operation["id"],
+        "status": "completed",
+        "clientContext": "tones",
+    }
+    assert subscribed.headers["location"].endswith(f"/operations/{operation['id']}")
+    data = [item["resourceData"] for item in sim.bot.items]
+    incoming, *_ = data
+    assert isinstance(incoming, dict)
+    assert {"source", "targets", "requestedModalities"} < set(incoming)
+    tones = [each["toneInfo"] for each in data if isinstance(each, dict) and "toneInfo" in each]
+    assert tones == [
+        {"@odata.type": "#microsoft.graph.toneInfo", "sequenceId": number, "tone": tone}
+        for number, tone in enumerate(["tone1", "star", "pound"], start=1)
+    ]
+    recorded = [each for each in data if isinstance(each, dict) and "recordingLocation" in each]
+    assert [each["status"] for each in recorded] == ["completed"]
+    assert "'subcode': 8514" in str(recorded), "the pound key is a stop tone of the recording"
+    assert [state for state in sim.bot.states if state in {"incoming", "established", "terminated"}] == [
+        *("incoming", "established", "established"),
+        *("established", "established", "established"),  # three tones
+        "terminated",
+    ]
+
+
+async def test_a_tone_that_the_bot_does_not_hear_is_a_problem(sim: Sim) -> None:
+    call_id = await sim.create()
+
+    refused = await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "tone1"}, expect=409)
+
+    assert "subscribeToTone" in str(refused["detail"])
+    await sim.graph("POST", f"{CALLS}/{call_id}/recordResponse", {"stopTones": ["1"], "maxRecordDurationInSeconds": 60})
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "tone2"}, expect=409)
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "tone1"})
+    await sim.advance(0)
+    assert [item["changeType"] for item in sim.bot.items] == ["updated", "deleted"], "the recording, and no tone"
+
+
+async def test_tones_need_the_media_permission_and_an_established_call(sim: Sim) -> None:
+    established, incoming = await sim.create(), await sim.create(state="incoming")
+    without_media = await sim.token(roles=["Calls.Initiate.All"])
+
+    refused = await sim.graph("POST", f"{CALLS}/{established}/subscribeToTone", {}, token=without_media)
+    assert error(refused) == (403, "7504")
+    assert error(await sim.graph("POST", f"{CALLS}/{incoming}/subscribeToTone", {})) == (400, "8501")
+
+
+async def test_enum_values_may_have_a_capital_as_microsofts_sdk_sends_them(sim: Sim) -> None:
+    body = BASE_BODY | {"direction": "Outgoing", "requestedModalities": ["Audio", "VideoBasedScreenSharing"]}
+
+    created = await sim.graph("POST", CALLS, body)
+
+    assert created.status_code == 201, created.text
+    assert created.json()["requestedModalities"] == ["audio", "videoBasedScreenSharing"]
+
+
 async def test_an_unanswered_incoming_call_ends_after_15_seconds(sim: Sim) -> None:
     call_id = await sim.create(state="incoming")
 

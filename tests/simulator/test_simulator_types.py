@@ -9,6 +9,7 @@ import pytest
 from simulator import graph_models
 from simulator.faults import OperationName
 from simulator.graph_models import CreateCall, GraphModel
+from simulator.records import Tone
 from tests.simulator.csdl import EXTRAS, notification_differences, published
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ CALL_TYPES: dict[str, type[GraphModel]] = {
 }
 ACTIONS: dict[str, type[GraphModel]] = {
     "answer": graph_models.Answer,
+    "reject": graph_models.Reject,
+    "subscribeToTone": graph_models.SubscribeToTone,
     "recordResponse": graph_models.RecordResponse,
     "playPrompt": graph_models.PlayPrompt,
     "cancelMediaProcessing": graph_models.CancelMediaProcessing,
@@ -54,6 +57,10 @@ def test_an_accepted_type_has_only_published_or_explained_members(name: str) -> 
 @pytest.mark.parametrize("name", ACTIONS)
 def test_an_action_accepts_exactly_the_published_parameters(name: str) -> None:
     assert names(ACTIONS[name]) == set(published().actions[name].parameters)
+
+
+def test_tones_are_those_that_are_published() -> None:
+    assert list(Tone) == published().enums["tone"]
 
 
 def test_every_model_of_a_body_is_compared_with_a_published_type() -> None:
@@ -87,7 +94,7 @@ def test_no_explained_extra_is_published() -> None:
 
 @pytest.mark.parametrize("shape", ["documented", "observed"])
 async def test_everything_that_is_sent_agrees_with_the_published_types(sim: Sim, shape: str) -> None:
-    """Run two calls through every state, every kind of operation and both ends."""
+    """Run three calls through every state, every kind of operation and every end."""
     await sim.control("PUT", "/delivery", {"shape": shape})
     calls = [await _create(sim)]
     call_id = calls[0]["id"]
@@ -100,9 +107,14 @@ async def test_everything_that_is_sent_agrees_with_the_published_types(sim: Sim,
         await _post(sim, f"{path}/cancelMediaProcessing", {}),
     ]
     calls.append((await sim.graph("GET", path)).json())
+    operations.append(await _post(sim, f"{path}/subscribeToTone", {"clientContext": "three"}))
+    await sim.control("POST", f"/calls/{call_id}/tone", {"tone": "pound"})
+    await sim.control("POST", f"/calls/{call_id}/participantJoining", {}, expect=202)
     await sim.graph("DELETE", path)
     incoming = await sim.create(state="incoming", details=_INCOMING)
     await sim.graph("POST", f"/v1.0/communications/calls/{incoming}/answer", _ANSWER)
+    rejected = await sim.create(state="incoming")
+    await sim.graph("POST", f"/v1.0/communications/calls/{rejected}/reject", {"reason": "busy"})
     await sim.advance((45 + 1) * 60)  # past the end of the lease
 
     assert [each for call in calls for each in published().differences(call, "call")] == []

@@ -8,6 +8,7 @@ _SECRET_PARTS = re.compile(
     r"(?:AccountKey|SharedAccessSignature|SharedAccessKey|InstrumentationKey)=([^;]+)", re.IGNORECASE
 )
 _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
+_SIGNING_SECRET = re.compile(r"whsec_[\w+/=-]+")
 _MIN_SECRET_LENGTH = 6  # characters; a shorter value is an ordinary word and would match in many texts
 _PUBLIC_VALUES = {"usedevelopmentstorage=true", "managedidentity"}
 
@@ -22,7 +23,7 @@ class Redactor:
         """Return the text without secrets of the settings, and without tokens."""
         for value in self._secrets:
             text = text.replace(value, "…")
-        return _JWT.sub("…", text)
+        return _SIGNING_SECRET.sub("…", _JWT.sub("…", text))
 
 
 def _secrets(settings: Mapping[str, str]) -> Iterable[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 _SCOPE = "https://storage.azure.com/.default"  # the same in all clouds
-POISON_QUEUE = f"{QUEUE_NAME}-poison"
+POISON_QUEUES = (f"{QUEUE_NAME}-poison", "relay-poison")
 
 
 class ManagedIdentityUnavailable(Exception):

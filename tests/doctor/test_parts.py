@@ -41,6 +41,7 @@ BAD = Fault("bad", "It is bad.", "Correct it.")
             id="instrumentation key",
         ),
         pytest.param("LOCAL_FUNCTION_KEY", "hush-hush", "hush-hush", id="function key"),
+        pytest.param("SALES", "whsec_aHVzaC1odXNo", "whsec_aHVzaC1odXNo", id="secret of signatures in any setting"),
         pytest.param("ANYTHING", TOKEN, TOKEN, id="token in any setting"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.config.settings import load_settings
 from tests.infra.evaluate import Evaluation, Refused, Value, of_parameters
 from tests.infra.policy import value_at
 from tools.bicep_check.program import Program
@@ -125,7 +126,15 @@ def test_the_app_gets_the_targets_as_json() -> None:
     signed = {**CRM, "secretSetting": "CRM_SECRET"}
     settings = relay(BOT_TARGET, signed, CRM_SECRET=VAULT)
     assert json.loads(str(settings["RELAY_TARGETS"])) == [BOT_TARGET, signed]
-    assert settings["RELAY_BODY_RETENTION"] == "P7D"
+    needed = {
+        "GRAPH_APP_ID": BOT,
+        "CALLS_STORAGE": "UseDevelopmentStorage=true",
+        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+    }
+    secret = {"CRM_SECRET": f"whsec_{'A' * 32}"}
+    read = load_settings({name: str(value) for name, value in settings.items()} | needed | secret)
+    assert read.relay_fault is None
+    assert [target.name for target in read.relay_targets] == ["bot", "crm"]
 
 
 def test_the_file_of_several_bots_relays_to_the_bot_of_the_environment_if_there_is_one() -> None:

@@ -7,6 +7,7 @@ from functions.routing import Caller, Route, check_size, endpoint
 from shared import telemetry
 from shared.domain.notifications import LegacyFormat, RequestIds
 from shared.errors import CallKeeperError
+from shared.relay.passthrough import IncomingRequest
 from shared.services import services
 
 MAX_NOTIFICATION_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB
@@ -39,11 +40,13 @@ async def receive_notifications(req: func.HttpRequest, _caller: Caller) -> func.
         check_size(req, MAX_NOTIFICATION_BODY)
         check_is_plain_json(req)
         ids = RequestIds.from_headers(req.headers)
-        await services().webhook.receive(req.headers.get("Authorization"), req.get_body(), ids)
+        request = IncomingRequest.of(req.headers, req.url)
+        result = await services().webhook.receive(req.headers.get("Authorization"), req.get_body(), ids, request)
     except LegacyFormat:
         return func.HttpResponse(status_code=204)
     except CallKeeperError as error:
         telemetry.NOTIFICATIONS_REJECTED(reason=type(error).__name__, detail=str(error))
         telemetry.NOTIFICATIONS.add(outcome=type(error).__name__)
         raise
-    return func.HttpResponse(status_code=202)
+    response = result.response
+    return func.HttpResponse(response.body, status_code=response.status or 202, headers=dict(response.headers))

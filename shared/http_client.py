@@ -102,10 +102,10 @@ class HttpClient:
         try:
             async with asyncio.timeout(timeout.total_seconds()), opening as response:
                 head = Response(_status(response), response.headers)
-                return Response(head.status, head.headers, await _body(response)) if wants_body(head) else head
+                return Response(head.status, head.headers, await whole_body(response)) if wants_body(head) else head
         except TimeoutError:
             raise TransportError(f"no answer within {timeout.total_seconds():g} s", head) from None
-        except _TooLarge:
+        except BodyTooLarge:
             raise TransportError(f"an answer of more than {MAX_RESPONSE_BODY} bytes", head) from None
         except _transport_errors() as error:
             raise TransportError(f"no usable answer ({_cause_name(error)})", head) from error
@@ -116,11 +116,11 @@ class HttpClient:
 
     @cached_property
     def _session(self) -> "aiohttp.ClientSession":
-        return _session(self._connections, self._certificates)
+        return open_session(self._connections, self._certificates)
 
     @cached_property
     def _certificates(self) -> ssl.SSLContext:
-        return _certificates()
+        return load_certificates()
 
     @cached_property
     def _client(self) -> "httpx.AsyncClient":
@@ -154,8 +154,76 @@ def make_http_client(sweep_concurrency: int) -> HttpClient:
     return HttpClient(sweep_concurrency + _CONNECTIONS_BESIDE_SWEEPS)
 
 
-class _TooLarge(Exception):
+def open_session(
+    connections: int,
+    certificates: ssl.SSLContext,
+    *,
+    per_host: int = 0,
+    idle_timeout: timedelta = _IDLE_TIMEOUT,
+    resolver: "aiohttp.abc.AbstractResolver | None" = None,
+) -> "aiohttp.ClientSession":
+    """Return a session of aiohttp in the running event loop. It uses no proxy and keeps no cookie.
+
+    Parameters
+    ----------
+    connections
+        How many connections may be open at a time.
+    certificates
+        The authorities that it trusts.
+    per_host
+        How many of the connections may go to one host and port. 0: all.
+    idle_timeout
+        How long an unused connection is kept for the next request.
+    resolver
+        Finds the addresses of names. None: the system does.
+    """
+    import aiohttp  # noqa: PLC0415 slow to import
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=connections,
+            limit_per_host=per_host,
+            ssl=certificates,
+            keepalive_timeout=idle_timeout.total_seconds(),
+            resolver=resolver,
+        ),
+        headers=_HEADERS,
+        skip_auto_headers=("content-type",),  # aiohttp would send one for an empty body
+        timeout=aiohttp.ClientTimeout(total=None),  # callers limit the whole request and the wait for a connection
+        cookie_jar=aiohttp.DummyCookieJar(),  # no cookie of one tenant goes to another
+        auto_decompress=False,  # a small answer may be very large after decompression
+        trust_env=False,  # proxies
+    )
+
+
+def load_certificates() -> ssl.SSLContext:
+    """Return a TLS context that trusts the certificates of SSL_CERT_FILE or SSL_CERT_DIR, else those of certifi."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    import certifi  # noqa: PLC0415 not needed if the environment names certificates
+
+    return ssl.create_default_context(cafile=certifi.where())
+
+
+class BodyTooLarge(Exception):
     """The body is larger than MAX_RESPONSE_BODY."""
+
+
+async def whole_body(response: "_RawResponse") -> bytes:
+    """Return the body of a response.
+
+    Raises
+    ------
+    BodyTooLarge
+        It has more than MAX_RESPONSE_BODY bytes.
+    """
+    body = bytearray()
+    async for chunk in _chunks(response):
+        body += chunk
+        if len(body) > MAX_RESPONSE_BODY:
+            raise BodyTooLarge
+    return bytes(body)
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -185,37 +253,3 @@ def _chunks(response: "_RawResponse") -> AsyncIterator[bytes]:
     if isinstance(response, aiohttp.ClientResponse):
         return response.content.iter_chunked(_CHUNK_BYTES)
     return response.aiter_raw()
-
-
-async def _body(response: "_RawResponse") -> bytes:
-    body = bytearray()
-    async for chunk in _chunks(response):
-        body += chunk
-        if len(body) > MAX_RESPONSE_BODY:
-            raise _TooLarge
-    return bytes(body)
-
-
-def _session(connections: int, certificates: ssl.SSLContext) -> "aiohttp.ClientSession":
-    import aiohttp  # noqa: PLC0415 slow to import
-
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=connections, ssl=certificates, keepalive_timeout=_IDLE_TIMEOUT.total_seconds()
-        ),
-        headers=_HEADERS,
-        skip_auto_headers=("content-type",),  # aiohttp would send one for an empty body
-        timeout=aiohttp.ClientTimeout(total=None),  # `send` limits the whole request and the wait for a connection
-        cookie_jar=aiohttp.DummyCookieJar(),  # no cookie of one tenant goes to another
-        auto_decompress=False,  # a small answer may be very large after decompression
-        trust_env=False,  # proxies
-    )
-
-
-def _certificates() -> ssl.SSLContext:
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if file or folder:
-        return ssl.create_default_context(cafile=file, capath=folder)
-    import certifi  # noqa: PLC0415 not needed if the environment names certificates
-
-    return ssl.create_default_context(cafile=certifi.where())

@@ -33,6 +33,12 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in LOOPBACK
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL as it is written, without its port and the brackets of IPv6."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 def origin(url: str) -> str:
     """Return scheme, host and port of a URL."""
     parts = urlsplit(url)

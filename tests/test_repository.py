@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 # Top to bottom: a part of `shared` may import only those after it. The product's version, in `shared`, is for all.
 LAYERS = (
     *("services", "health", "api", "keeping", "relay", "auth", "graph", "storage", "config", "telemetry", "domain"),
-    *("untrusted_json", "http_client", "identifiers", "addresses", "urls", "clock", "errors"),
+    *("untrusted_json", "http_client", "model", "identifiers", "addresses", "urls", "clock", "errors"),
 )
 DOES_IO = {
     *("aiohttp", "asyncio", "azure", "http", "httpx", "os", "queue", "requests", "socket", "sqlite3", "ssl"),

@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.api.model import Model, to_utc
 from shared.domain.calls import Status
 from shared.identifiers import NOT_A_GUID, is_guid
+from shared.model import Model, to_utc
 
 MAX_METADATA_KEYS = 50
 MAX_METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 in one property

@@ -5,11 +5,12 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from shared.api.model import Model, Moment
 from shared.domain.calls import Call, Operation, Status, TerminationSource
-from shared.domain.explanation import LOST_OPERATION, Facts, explain_keep_alive, explain_operation
+from shared.domain.explanation import explain_keep_alive
 from shared.domain.leases import RenewalFailure, Timing, Watermark
+from shared.domain.outcomes import explanation_of, status_of
 from shared.graph.recording import caller_context
+from shared.model import Model, Moment
 
 type Owner = Literal["bot", "people", "network", "service", "tenantPolicy", "keeper", "unknown"]
 FAULT_OWNERS = frozenset(get_args(Owner.__value__))
@@ -285,24 +286,13 @@ def recording_view(operation: Operation, call: Call, *, show_secrets: bool) -> R
     A `clientContext` that Call Keeper made up is not shown, because the caller did not send it.
     """
     shown = {name: getattr(operation, name) for name in RecordingView.model_fields if name != "explanation"}
-    if call.ended_at is not None and not operation.is_finished:
-        shown["status"] = "lost"
-    shown["explanation"] = _explain_operation(operation, str(shown["status"]))
+    shown["status"] = status = status_of(operation, call)
+    explanation = explanation_of(operation, status)
+    shown["explanation"] = ExplanationView.model_validate(explanation) if explanation else None
     shown["client_context"] = caller_context(operation.client_context)
     if not show_secrets:
         shown["recording_location"] = shown["recording_access_token"] = None
     return RecordingView.model_validate(shown)
-
-
-def _explain_operation(operation: Operation, status: str) -> ExplanationView | None:
-    match status:
-        case "lost":
-            return ExplanationView.model_validate(LOST_OPERATION)
-        case "failed":
-            facts = Facts(operation.code, operation.subcode, message=operation.message)
-            return ExplanationView.model_validate(explain_operation(facts, operation.completion_reason))
-        case _:
-            return None
 
 
 def operation_view(operation: Operation, call: Call) -> OperationView:

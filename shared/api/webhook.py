@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import batched, islice
 from typing import TYPE_CHECKING
@@ -32,7 +32,10 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
+from shared.relay.deliverer import Bearer
+from shared.relay.passthrough import BotResponse, IncomingRequest, PassThrough, Relayed
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.changes import Outgoing
 from shared.storage.store import CallStore, Change, Stored, retry_conflicts
 from shared.storage.wakeup_queue import Renew
 
@@ -60,20 +63,24 @@ class IngestResult:
         A description of each notification that cannot be read.
     refused
         How many calls belong to another tenant or app than the token.
+    response
+        The response of the bot that Graph gets, if the relay has one.
     """
 
     notifications: int
     calls: int
     faults: tuple[str, ...]
     refused: int
+    response: BotResponse = BotResponse()
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """The tenant and app of the token that came with a body, and Graph's ids of the request."""
+    """The tenant and app of the token that came with a body, Graph's ids of the request, and its way to the bot."""
 
     sender: TenantApp
     ids: RequestIds
+    relayed: Relayed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +105,16 @@ class Webhook:
     clock: Clock
     allow_list: SenderAllowList
     apps: Apps = field(kw_only=True)
+    relay: PassThrough | None = field(default=None, kw_only=True)  # None: it is off
 
-    async def receive(self, authorization: str | None, body: bytes, ids: RequestIds | None = None) -> IngestResult:
-        """Store the notifications of a body.
+    async def receive(
+        self,
+        authorization: str | None,
+        body: bytes,
+        ids: RequestIds | None = None,
+        request: IncomingRequest | None = None,
+    ) -> IngestResult:
+        """Store the notifications of a body, and then make the first attempt to deliver it to its bot.
 
         Parameters
         ----------
@@ -110,6 +124,8 @@ class Webhook:
             The JSON body, as it came.
         ids
             Graph's ids of the request, for the event log.
+        request
+            The parts of the request that the relay passes on.
 
         Raises
         ------
@@ -127,18 +143,29 @@ class Webhook:
         """
         try:
             async with asyncio.timeout(RESPONSE_TIMEOUT.total_seconds()):
-                return await self._receive(authorization, body, ids or RequestIds())
+                result, relayed = await self._receive(authorization, body, ids or RequestIds(), request)
         except TimeoutError:
             raise StoreUnavailable(
                 f"Not all notifications were stored within {RESPONSE_TIMEOUT.total_seconds():g} s."
             ) from None
+        if self.relay is None or relayed is None:
+            return result
+        return replace(result, response=await self.relay.finish(relayed))
 
-    async def _receive(self, authorization: str | None, body: bytes, ids: RequestIds) -> IngestResult:
+    async def _receive(
+        self, authorization: str | None, body: bytes, ids: RequestIds, request: IncomingRequest | None
+    ) -> tuple[IngestResult, Relayed | None]:
         claims = await self.verifier.verify(authorization)
         self.allow_list.check(claims)
         parsed = await _parse(body)
         sender = TenantApp(claims.tenant_id, self.apps.app_id_of_audience(claims.audience))
-        result = await self._store_by_call(_by_call(parsed.notifications), _Origin(sender, ids), parsed.faults)
+        by_call = _by_call(parsed.notifications)
+        relayed = None
+        if self.relay:
+            bearer = Bearer(authorization or "", claims.expires_at)
+            now = self.clock.now()
+            relayed = await self.relay.prepare(body, request or IncomingRequest(), bearer, sender, by_call, now)
+        result = await self._store_by_call(by_call, _Origin(sender, ids, relayed), parsed.faults)
         if result.refused and not result.calls:
             raise Forbidden("These calls belong to another tenant, or to another app, than the token.")
         telemetry.NOTIFICATIONS_ACCEPTED(
@@ -148,7 +175,7 @@ class Webhook:
             calls=result.calls,
             unreadable=len(result.faults),
         )
-        return result
+        return result, relayed
 
     async def _store_by_call(
         self, by_call: dict[str, list[Notification]], origin: _Origin, faults: tuple[str, ...]
@@ -165,8 +192,11 @@ class Webhook:
                     refused[call_id] = error
                     return None
 
+        first = origin.relayed.first_calls if origin.relayed else frozenset[str]()
+        errors: list[StoreUnavailable | None] = []
         try:
-            errors = await asyncio.gather(*(store_one(call_id) for call_id in by_call))
+            for wave in (first, by_call.keys() - first):
+                errors += await asyncio.gather(*(store_one(call_id) for call_id in by_call if call_id in wave))
         finally:  # after a time-out too, so that an error of another call hides no refusal
             self._log_refused(origin.sender, faults, refused)
         for error in filter(None, errors):
@@ -216,16 +246,19 @@ class Webhook:
             telemetry.NOTIFICATIONS.add(count, outcome=reason)
 
     async def _store_call(self, call_id: str, notifications: list[Notification], origin: _Origin) -> None:
-        for chunk in batched(notifications, MAX_NOTIFICATIONS_PER_CHANGE, strict=False):
-            before, after = await self._store_chunk(call_id, chunk, origin)
+        chunks = list(batched(notifications, MAX_NOTIFICATIONS_PER_CHANGE, strict=False))
+        for number, chunk in enumerate(chunks, 1):
+            before, after = await self._store_chunk(call_id, chunk, origin, is_last=number == len(chunks))
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")
             if after.ended_at and (not before or not before.ended_at or before.termination != after.termination):
                 telemetry.log_call_ended(after)
 
     async def _store_chunk(
-        self, call_id: str, notifications: tuple[Notification, ...], origin: _Origin
+        self, call_id: str, notifications: tuple[Notification, ...], origin: _Origin, *, is_last: bool
     ) -> tuple[Call | None, Call]:
+        """Store notifications of a call. The last chunk has the delivery: by then all of the call is on record."""
         at = self.clock.now()
+        relayed = origin.relayed
 
         async def attempt() -> tuple[Call | None, Call]:
             before = await self.store.get(call_id)
@@ -233,7 +266,12 @@ class Webhook:
             after = change.after
             if before is None and after.ended_at is None and after.state not in STARTING_STATES:
                 await self._renew_soon(call_id)
-            await self.store.commit(change)
+            if relayed:
+                outgoing = relayed.outgoing(call_id, before.value if before else None)
+                change = replace(change, outgoing=outgoing if is_last else Outgoing(claim=relayed.claim))
+            committed = await self.store.commit(change)
+            if relayed:
+                relayed.record(committed)
             return before.value if before else None, after
 
         return await retry_conflicts(attempt, f"Call {call_id}")

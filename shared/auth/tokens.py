@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from shared.auth.key_binding import SigningKey, issuer_allows_tenant
 from shared.auth.token_kinds import TokenKind
@@ -15,6 +15,7 @@ from shared.identifiers import canonical_issuer, is_guid, lower_guids
 from shared.untrusted_json import refuse_constants, refuse_duplicates
 
 LEEWAY = timedelta(seconds=300)  # Graph's tokens are valid for only 300 s, and clocks differ
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 MAX_TOKEN_LENGTH = 16 * 1024  # characters
 _MAX_QUOTED_LENGTH = 100  # characters of an issuer or kid that a message repeats
 # RFC 7515, 7.1. Other characters are refused here, because decoders skip them.
@@ -39,6 +40,8 @@ class Claims:
         App roles.
     kind
         The name of the token's `TokenKind`.
+    expires_at
+        `exp`. The token is accepted for some minutes after it.
     """
 
     tenant_id: str
@@ -47,6 +50,7 @@ class Claims:
     user_id: str | None = None
     roles: frozenset[str] = frozenset()
     kind: str = ""
+    expires_at: datetime = _END_OF_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,13 @@ def _claims(payload: Mapping[str, object], kind: TokenKind, tenant_id: str, now:
         user_id=_user_id(payload),
         roles=frozenset(_texts_in(payload.get("roles"))),
         kind=kind.name,
+        expires_at=_expiry(payload),
     )
+
+
+def _expiry(payload: Mapping[str, object]) -> datetime:
+    """Return `exp` as a time; times that no `datetime` can hold become the last one that it can."""
+    return datetime.fromtimestamp(min(_timestamp(payload, "exp"), _END_OF_TIME.timestamp()), UTC)
 
 
 def _issuer(payload: Mapping[str, object]) -> str:

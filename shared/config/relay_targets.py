@@ -17,7 +17,7 @@ from shared.config.types import Guid
 from shared.domain.deliveries import EVENT_TYPES, is_valid_to
 from shared.identifiers import is_guid
 from shared.untrusted_json import refuse_duplicates
-from shared.urls import LOOPBACK
+from shared.urls import LOOPBACK, host_of
 
 type TargetFormat = Literal["graph", "events"]
 
@@ -27,7 +27,7 @@ MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # Standard Webhooks, "Signature sch
 SECRET_PREFIX = "whsec_"  # noqa: S105 (the prefix of secrets, of Standard Webhooks)
 _TO = "{to}"
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_AUTHORITY = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_AUTHORITY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
 _PRINTABLE = re.compile(rf"[!-~]{{1,{MAX_URL_LENGTH}}}")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986, 3.3
 _APP_ID_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
@@ -270,7 +270,7 @@ def _faults_among(
 
 def _reach_of_literal(url: str) -> Reach | None:
     """Return the reach of the IP address in a checked URL. None for a name, and for this machine."""
-    host = _host(urlsplit(url).netloc)
+    host = host_of(url)
     address = None if host in LOOPBACK else literal_address(host)
     return reach_of(address) if address else None
 
@@ -294,7 +294,7 @@ def _check_url(url: str) -> None:
         raise ValueError("must be a URL such as https://host/path")
     if not _PATH.fullmatch(parts.path.replace(_TO, "")):
         raise ValueError("has characters in its path that must be percent-encoded")
-    host = _host(parts.netloc)
+    host = host_of(url)
     if not url.startswith("https://") and not (url.startswith("http://") and host in LOOPBACK):
         raise ValueError("must begin with https:// (http:// is only for 127.0.0.1, ::1 and localhost)")
     _check_host(host)
@@ -312,9 +312,3 @@ def _check_host(host: str) -> None:
         is_literal = True
     if is_literal and not is_usual_form(host):
         raise ValueError("must have an IP address in its usual form, such as 192.0.2.1 or [2001:db8::1]")
-
-
-def _host(netloc: str) -> str:
-    """Return the host as it is written, without the brackets of IPv6. `urlsplit` would write it in lower case."""
-    match = _AUTHORITY.fullmatch(netloc)
-    return match["host"].strip("[]") if match else netloc

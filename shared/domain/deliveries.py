@@ -123,6 +123,8 @@ class Lane:
         The worker that attempts the first delivery, and the time after which it counts as dead.
     next_attempt_at
         The time of the next attempt, if no worker has the lane.
+    oldest_received_at
+        The receipt of the delivery that was first when the row was written.
     appended
         How many deliveries were added while the lane existed. Each addition changes the row, so that the worker that
         completes the delivery before sees it by the ETag.
@@ -132,6 +134,7 @@ class Lane:
     claim_id: str = ""
     claimed_until: datetime | None = None
     next_attempt_at: datetime | None = None
+    oldest_received_at: datetime | None = None
     appended: int = 0
 
 

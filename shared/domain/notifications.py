@@ -163,6 +163,27 @@ def parse_notifications(body: bytes) -> ParsedBody:
     return ParsedBody(tuple(notification for notification, _ in groupby(notifications)), tuple(faults))
 
 
+def located_call_id(item: Json) -> str | None:
+    """Return the id of the call that an item of a body is about, in canonical form; None if it cannot be read."""
+    if not isinstance(item, dict):
+        return None
+    try:
+        return _locate_call(item)[0]
+    except InvalidRequest:
+        return None
+
+
+def wants_answer(item: Json) -> bool:
+    """True if Graph wants the bot's decision in the response: a participant joins a call that a policy records.
+
+    participantJoiningNotification page.
+    """
+    if not isinstance(item, dict):
+        return False
+    entities = _entities(get_ignoring_case(item, "resourceData"))
+    return any(_entity_type(entity).lower() == "participantjoiningnotification" for entity in entities)
+
+
 def _parse_item(item: Json) -> Iterable[Notification]:
     if not isinstance(item, dict):
         raise InvalidRequest("It is not an object.")

@@ -1,4 +1,4 @@
-"""Sends wake-ups without failing: if the queue does not take a message, the next sweep does its work."""
+"""Sends messages without failing: if the queue does not take one, the next sweep does its work."""
 
 from datetime import datetime, timedelta
 
@@ -6,25 +6,25 @@ from shared import telemetry
 from shared.clock import Clock
 from shared.domain.leases import Timing
 from shared.errors import StoreUnavailable
-from shared.storage.wakeup_queue import WakeUp, WakeUpQueue
+from shared.storage.wakeup_queue import Message, MessageQueue, WakeUp
 
 MAX_PUT_BACKS = 14  # after 1, 2, 4, 8, 8, … minutes: 95 minutes in all, which is more than two leases
 
 
-class BestEffortQueue:
-    """The wake-up queue with a circuit breaker: after a failure it sends nothing for half a minute.
+class BestEffortQueue[M: Message = WakeUp]:
+    """A queue with a circuit breaker: after a failure it sends nothing for half a minute.
 
     A send to a queue that is away takes up to ten seconds, and requests and sweeps wait for it.
     One instance serves a whole process, so that one caller's failure spares the others the wait.
     """
 
-    def __init__(self, queue: WakeUpQueue, clock: Clock, timing: Timing) -> None:
+    def __init__(self, queue: MessageQueue[M], clock: Clock, timing: Timing) -> None:
         self._queue = queue
         self._clock = clock
         self._timing = timing
         self._open_until: datetime | None = None  # the circuit breaker is open until then
 
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> bool:
+    async def send(self, message: M, delay: timedelta = timedelta()) -> bool:
         """Send a message that becomes visible after `delay`. A failure is logged, not raised.
 
         Returns
@@ -43,7 +43,7 @@ class BestEffortQueue:
             return False
         return True
 
-    async def send_or_raise(self, message: WakeUp, delay: timedelta) -> None:
+    async def send_or_raise(self, message: M, delay: timedelta) -> None:
         """Send a message that must not be lost. The circuit breaker does not apply.
 
         Raises
@@ -53,7 +53,7 @@ class BestEffortQueue:
         """
         await self._queue.send(message, delay)
 
-    async def put_back(self, message: WakeUp) -> None:
+    async def put_back(self, message: M) -> None:
         """Send a message again that could not be handled, with a longer delay each time.
 
         After `MAX_PUT_BACKS` times the message is dropped, and the sweeps do its work.

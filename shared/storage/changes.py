@@ -42,13 +42,15 @@ class Outgoing:
     barriers
         The places of deliveries whose rows are in the shards of other calls.
     claim
-        None: the queue makes the first attempts, from `next_attempt_at` on.
+        None: the queue makes the first attempts.
+    at
+        The time of the change.
     """
 
     deliveries: tuple[Delivery, ...] = ()
     barriers: tuple[Barrier, ...] = ()
     claim: Claim | None = None
-    next_attempt_at: datetime | None = None
+    at: datetime | None = None
 
     def __bool__(self) -> bool:
         """True if anything is delivered."""
@@ -169,8 +171,8 @@ def new_lane(key: LaneKey, outgoing: Outgoing) -> Lane:
     """Return a lane as a change opens it."""
     claim = outgoing.claim
     if claim is None:
-        return Lane(key, next_attempt_at=outgoing.next_attempt_at)
-    return Lane(key, claim.id, claim.until)
+        return Lane(key, next_attempt_at=outgoing.at, oldest_received_at=outgoing.at)
+    return Lane(key, claim.id, claim.until, oldest_received_at=outgoing.at)
 
 
 def _write_operation(before: Stored[Operation] | None, after: Operation) -> Write:

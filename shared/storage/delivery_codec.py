@@ -49,6 +49,7 @@ _LANE = (
     Column("claimId", "claim_id", TEXT, ""),
     Column("claimedUntil", "claimed_until", MOMENT),
     Column("nextAttemptAt", "next_attempt_at", MOMENT),
+    Column("oldestReceivedAt", "oldest_received_at", MOMENT),
     Column("appended", "appended", COUNT, 0),
 )
 _DESTINATION = (

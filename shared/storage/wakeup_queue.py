@@ -21,13 +21,16 @@ MESSAGE_LIFETIME = timedelta(minutes=90)
 SEND_TIMEOUT = timedelta(seconds=10)  # for one message with its retries: a request or a sweep waits for it
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """A message. `kind` separates the messages of one queue."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")  # an older version may read the message of a newer one
 
+    kind: str
     put_back: int = 0  # how often it was sent again because the store was unavailable
 
 
-class Sweep(_Message):
+class Sweep(Message):
     """Sweep all shards, if their watermarks are stale. The watchdog sends it, or a request that found a stale shard.
 
     A watchdog message says when it is `due`. If it is due before the last one that was sent, it is a leftover.
@@ -38,14 +41,14 @@ class Sweep(_Message):
     due: AwareDatetime | None = None
 
 
-class SweepShard(_Message):
+class SweepShard(Message):
     """Sweep one shard, or continue a sweep of it that ran out of time. The row `active-progress` has its position."""
 
     kind: Literal["sweepShard"] = "sweepShard"
     shard: int = Field(ge=0, lt=SHARDS)
 
 
-class Renew(_Message):
+class Renew(Message):
     """Renew one call. With `retry_at`, only if the row of the call still waits for this retry: others are leftovers."""
 
     kind: Literal["renew"] = "renew"
@@ -68,26 +71,28 @@ def parse_wake_up(text: str) -> WakeUp:
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        raise InvalidRequest(f"Not a wake-up message: {_describe_fault(error)}.") from None  # the cause has its text
+        raise InvalidRequest(
+            f"Not a wake-up message: {describe_fault(error, 'sweep, sweepShard, renew')}."
+        ) from None  # the cause has its text
 
 
-def _describe_fault(error: ValidationError) -> str:
-    """Return the first fault, without the text of the message, which may hold anything."""
+def describe_fault(error: ValidationError, kinds: str) -> str:
+    """Return the first fault of a message, without its text, which may hold anything. `kinds` lists the valid ones."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     match first["type"]:
         case "json_invalid":
             return "it is no JSON"
         case "union_tag_invalid" | "union_tag_not_found":
-            return "its kind is none of sweep, sweepShard, renew"
+            return f"its kind is none of {kinds}"
         case _:
             where = ".".join(str(part) for part in first["loc"][1:])
             return f"{where or 'it'} is missing or wrong"
 
 
-class WakeUpQueue(Protocol):
-    """A queue of wake-up messages."""
+class MessageQueue[M: Message](Protocol):
+    """A queue of messages of one type."""
 
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+    async def send(self, message: M, delay: timedelta = timedelta()) -> None:
         """Send a message that becomes visible after `delay`.
 
         Raises
@@ -99,12 +104,12 @@ class WakeUpQueue(Protocol):
 
 
 class StorageQueue:
-    """Queue Storage. The client must encode in base64, as the Functions host expects by default."""
+    """A queue of Queue Storage. The client must encode in base64, as the Functions host expects by default."""
 
     def __init__(self, client: "QueueClient") -> None:
         self._client = client
 
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+    async def send(self, message: Message, delay: timedelta = timedelta()) -> None:
         """Send a message. The delay is rounded up to whole seconds. Raises `StoreUnavailable`."""
         seconds = -(-delay // timedelta(seconds=1))
         await self._with_timeout(self._send_or_create(message.model_dump_json(), seconds))

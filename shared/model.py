@@ -1,4 +1,4 @@
-"""The base class of all models of the API, and the types of fields that several of them use."""
+"""The base class of all models of JSON that others read, and the types of fields that several of them use."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,0 +1,186 @@
+"""The states of destinations: switched off (410), resting (Retry-After), or behind an open breaker.
+
+A destination in trouble has a row, which all instances read at most every 30 seconds. A healthy one has none, so it
+costs one read of all rows in that time.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared import telemetry
+from shared.clock import Clock
+from shared.domain.deliveries import Destination, DestinationState
+from shared.errors import StoreConflict, StoreUnavailable, safe_message
+from shared.relay.schedule import MAX_RETRY_AFTER, Schedule
+from shared.storage.outbox import OutboxStore
+from shared.storage.stored import Stored
+
+CACHE_TTL = timedelta(seconds=30)  # of the states that other instances wrote
+FAILURES_BEFORE_OPEN = 5  # attempts in a row without an answer, or with a 5xx, after which the breaker opens
+PROBE_TIMEOUT = timedelta(seconds=45)  # after which a probe counts as dead: more than an attempt and its writes take
+
+
+type StateChange = Callable[[DestinationState], DestinationState]
+
+
+class Obstacle(StrEnum):
+    """The reasons not to ask a destination."""
+
+    DISABLED = "disabled"
+    RESTING = "resting"
+    BREAKER_OPEN = "breakerOpen"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A destination must not be asked, before `until` at the earliest."""
+
+    obstacle: Obstacle
+    until: datetime
+
+
+class Destinations:
+    """Knows which destinations may be asked now. Every method but `refresh` and `blocked` may raise `StoreUnavailable`.
+
+    It counts failures in a row in memory, and writes a row only when a breaker opens or closes, or if an answer asks
+    for a pause.
+    """
+
+    def __init__(self, outbox: OutboxStore, clock: Clock, schedule: Schedule) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._schedule = schedule
+        self._states: dict[Destination, Stored[DestinationState]] = {}
+        self._failures: dict[Destination, int] = {}
+        self._read_at: datetime | None = None
+        self._reading = asyncio.Lock()
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Read the states if they are older than 30 seconds. If they cannot be read, the known ones stay."""
+        async with self._reading:
+            now = self._clock.now()
+            if self._read_at and timedelta() <= now - self._read_at < CACHE_TTL and not force:
+                return
+            try:
+                self._states = await self._outbox.get_destinations()
+            except StoreUnavailable as error:
+                telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
+                return
+            self._read_at = now
+
+    def blocked(self, destination: Destination) -> Blocked | None:
+        """Return why the destination must not be asked, None if it may be. An open breaker blocks until its probe."""
+        stored = self._states.get(destination)
+        if stored is None:
+            return None
+        state, now = stored.value, self._clock.now()
+        if state.disabled_at is not None:
+            return Blocked(Obstacle.DISABLED, now)
+        if state.rests_until is not None and now < state.rests_until:
+            return Blocked(Obstacle.RESTING, state.rests_until)
+        if state.opens_at is None:
+            return None
+        return Blocked(Obstacle.BREAKER_OPEN, max(state.opens_at, now))
+
+    async def admit(self, destination: Destination) -> Blocked | None:
+        """Return None if a retry may ask the destination now. Behind an open breaker it claims the one probe."""
+        blocked = self.blocked(destination)
+        if blocked is None or blocked.obstacle is not Obstacle.BREAKER_OPEN:
+            return blocked
+        now = self._clock.now()
+        if now < blocked.until:
+            return blocked
+        stored = await self._reload(destination)
+        if stored is None or stored.value.opens_at is None:
+            return self.blocked(destination)
+        state = stored.value
+        if now < (state.opens_at or now) or (state.probed_until and now < state.probed_until):
+            until = max(state.opens_at or now, state.probed_until or now, now + timedelta(seconds=1))
+            return Blocked(Obstacle.BREAKER_OPEN, until)
+        try:
+            await self._write(stored, replace(state, probed_until=now + PROBE_TIMEOUT))
+        except StoreConflict:  # another worker probes
+            return Blocked(Obstacle.BREAKER_OPEN, now + timedelta(seconds=1))
+        return None
+
+    async def record_success(self, destination: Destination) -> None:
+        """Record an answer that shows the destination well: close its breaker and end its rest."""
+        self._failures.pop(destination, None)
+        stored = self._states.get(destination)
+        if stored is None or stored.value.disabled_at is not None:
+            return
+        stored = await self._reload(destination)
+        if stored is None or stored.value.disabled_at is not None:
+            return
+        try:
+            await self._outbox.delete_destination(stored)
+        except StoreConflict:
+            return
+        self._states.pop(destination, None)
+        if stored.value.opens_at is not None:
+            telemetry.RELAY_UP(target=destination.target, to=destination.to)
+
+    async def record_failure(self, destination: Destination) -> None:
+        """Record an attempt without an answer, or with a 5xx. After five in a row the breaker opens."""
+        failures = self._failures.get(destination, 0) + 1
+        self._failures[destination] = failures
+        known = self._states.get(destination)
+        is_probe = known is not None and known.value.opens_at is not None
+        if not is_probe and failures < FAILURES_BEFORE_OPEN:
+            return
+
+        def open_breaker(state: DestinationState) -> DestinationState:
+            probes = state.failures + 1 if state.opens_at is not None else 0
+            opens_at = self._clock.now() + self._schedule.breaker_pause(probes)
+            return replace(state, failures=probes, opens_at=opens_at, probed_until=None)
+
+        await self._change(destination, open_breaker)
+        if not is_probe:
+            telemetry.RELAY_DOWN(target=destination.target, to=destination.to, failures=failures)
+
+    async def record_rest(self, destination: Destination, wait: timedelta) -> None:
+        """Record a `Retry-After`, which counts at most an hour: nothing is sent to the destination before."""
+        until = self._clock.now() + min(wait, MAX_RETRY_AFTER)
+        await self._change(
+            destination, lambda state: replace(state, rests_until=max(until, state.rests_until or until))
+        )
+
+    async def record_gone(self, destination: Destination) -> None:
+        """Record a 410: the destination is switched off until an operator enables it."""
+        now = self._clock.now()
+        await self._change(destination, lambda state: replace(state, disabled_at=state.disabled_at or now))
+        telemetry.RELAY_DISABLED(target=destination.target, to=destination.to)
+
+    async def enable(self, target: str) -> None:
+        """Switch all destinations of a target on again."""
+        await self.refresh(force=True)
+        for destination in [each for each in self._states if each.target == target]:
+            stored = await self._reload(destination)
+            if stored and stored.value.disabled_at is not None:
+                await self._outbox.delete_destination(stored)
+                self._states.pop(destination, None)
+                self._failures.pop(destination, None)
+
+    async def _change(self, destination: Destination, change: StateChange) -> None:
+        """Write the changed state of a destination. Another writer's state is read and changed again."""
+        for _ in range(5):
+            stored = await self._reload(destination)
+            try:
+                await self._write(stored, change(stored.value if stored else DestinationState(destination)))
+            except StoreConflict:
+                continue
+            return
+
+    async def _write(self, before: Stored[DestinationState] | None, after: DestinationState) -> None:
+        self._states[after.destination] = await self._outbox.put_destination(before, after)
+
+    async def _reload(self, destination: Destination) -> Stored[DestinationState] | None:
+        stored = await self._outbox.get_destination(destination)
+        if stored is None:
+            self._states.pop(destination, None)
+        else:
+            self._states[destination] = stored
+        return stored

@@ -154,7 +154,7 @@ param alwaysReadyHttp int = 0
 @maxValue(2)
 param alwaysReadyTimer int = 0
 
-@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue, and with relayTargets a timer and a queue more), whatever those two say. All of them are billed as such: six or more, ten with the relay.')
+@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever those two say; with relayTargets there is one timer and one queue more. All of them are billed as such: six or more, ten with the relay.')
 param zoneRedundant bool = false
 
 @description('Redundancy of both storage accounts. Stored GB and requests are billed; LRS is the cheapest, ZRS outlives the loss of a zone.')

@@ -7,8 +7,7 @@ _SECRET_NAME = re.compile(r"secret|password|passwd|key|token|connection|sas|head
 _SECRET_PARTS = re.compile(
     r"(?:AccountKey|SharedAccessSignature|SharedAccessKey|InstrumentationKey)=([^;]+)", re.IGNORECASE
 )
-_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
-_SIGNING_SECRET = re.compile(r"whsec_[\w+/=-]+")
+_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?|whsec_[\w+/=]+")  # JWTs, and secrets of Standard Webhooks
 _MIN_SECRET_LENGTH = 6  # characters; a shorter value is an ordinary word and would match in many texts
 _PUBLIC_VALUES = {"usedevelopmentstorage=true", "managedidentity"}
 
@@ -20,10 +19,10 @@ class Redactor:
         self._secrets = sorted(set(_secrets(settings)), key=len, reverse=True)
 
     def redact(self, text: str) -> str:
-        """Return the text without secrets of the settings, and without tokens."""
+        """Return the text without secrets of the settings, without tokens, and without secrets for signatures."""
         for value in self._secrets:
             text = text.replace(value, "…")
-        return _SIGNING_SECRET.sub("…", _JWT.sub("…", text))
+        return _TOKEN.sub("…", text)
 
 
 def _secrets(settings: Mapping[str, str]) -> Iterable[str]:

@@ -78,7 +78,7 @@ async def register_call(req: func.HttpRequest, caller: Caller) -> func.HttpRespo
     call_id = canonical_id(req.route_params["callId"])
     body = read_json(RegisterCall, req.get_body() or b"{}")
     call, is_new = await _management(caller).register(
-        call_id, body.tenant_id, body.started_at, body.metadata, app_id=body.app_id, by=caller.name
+        call_id, body.tenant_id, body.started_at, body.metadata, app_id=body.app_id, to=body.to, by=caller.name
     )
     return _call_response(call, 201 if is_new else 200, {"Location": f"/api/calls/{quote(call_id, safe='')}"})
 

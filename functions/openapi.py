@@ -20,6 +20,9 @@ _REF = "#/components/schemas/{model}"
 @cache
 def document() -> Json:
     """Return the document of the whole API."""
+    # Not at import: the models of events take 15 ms, and nothing else needs them while the relay is off.
+    from functions.openapi_webhooks import EVENT_SECURITY_SCHEME, event_components, webhooks  # noqa: PLC0415
+
     schemas, refs, queries = _schemas()
     paths: dict[str, dict[str, Json]] = {}
     for route in ROUTES:
@@ -33,7 +36,11 @@ def document() -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": _security_schemes()},
+        "webhooks": webhooks(_REF),
+        "components": {
+            "schemas": schemas | event_components(_REF),
+            "securitySchemes": _security_schemes() | {"event": EVENT_SECURITY_SCHEME},
+        },
     }
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from random import Random
 from typing import TYPE_CHECKING, TypedDict
 
 from shared import telemetry
@@ -20,7 +21,15 @@ from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
+from shared.relay.breaker import Destinations
+from shared.relay.care import OutboxCare
+from shared.relay.deliverer import Deliverer
+from shared.relay.outbox import OutboxPlanner
+from shared.relay.passthrough import PassThrough
+from shared.relay.schedule import Schedule
 from shared.storage.best_effort_queue import BestEffortQueue
+from shared.storage.outbox import OutboxStore
+from shared.storage.relay_queue import RELAY_QUEUE_NAME, RelayMessage
 from shared.storage.store import CallStore
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 
@@ -31,9 +40,13 @@ if TYPE_CHECKING:
     from shared.auth.token_kinds import TokenKind
     from shared.auth.tokens import TokenVerifier
     from shared.graph.client import GraphCalls
+    from shared.graph.token_cache import GraphTokens
     from shared.http_client import HttpClient
+    from shared.relay.sender import RelaySender
+    from shared.storage.azure_table import AzureTable
 
 TABLE_NAME = "calls"
+RELAY_CONNECTIONS = 64  # to bots, half of them to one host at most
 
 
 class QueueRetryOptions(TypedDict):
@@ -72,13 +85,24 @@ class Services:
     def graph(self) -> "GraphCalls":
         """Graph's calls API."""
         from shared.graph.client import GraphCalls  # noqa: PLC0415 (as above)
+
+        return GraphCalls(self.http, self.tokens, self.settings, self.clock)
+
+    @cached_property
+    def tokens(self) -> "GraphTokens":
+        """The tokens of all bots, for Graph and for the targets of the relay."""
         from shared.graph.token_cache import GraphTokens  # noqa: PLC0415 (azure-identity loads when it is needed)
 
-        return GraphCalls(self.http, GraphTokens(self.settings, self.clock), self.settings, self.clock)
+        return GraphTokens(self.settings, self.clock)
 
     @cached_property
     def store(self) -> CallStore:
         """The store of calls in Table Storage."""
+        return CallStore(self.table, self.outbox_planner)
+
+    @cached_property
+    def table(self) -> "AzureTable":
+        """The table in Table Storage."""
         from azure.data.tables.aio import TableClient  # noqa: PLC0415 (loads when it is needed)
 
         from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable  # noqa: PLC0415 (as above)
@@ -91,11 +115,14 @@ class Services:
         else:
             account = str(settings.calls_storage_table_service_uri)
             client = TableClient(account, TABLE_NAME, credential=self._identity, **CLIENT_OPTIONS)
-        return CallStore(AzureTable(client))
+        return AzureTable(client)
 
     @cached_property
     def queue(self) -> StorageQueue:
         """The queue of wake-ups in Queue Storage."""
+        return self._make_queue(QUEUE_NAME)
+
+    def _make_queue(self, name: str) -> StorageQueue:
         from azure.storage.queue import TextBase64EncodePolicy  # noqa: PLC0415 (loads when it is needed)
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 (as above)
 
@@ -106,13 +133,13 @@ class Services:
             connection = settings.calls_storage.get_secret_value()
             with _translate_connection_errors():
                 client = QueueClient.from_connection_string(
-                    connection, QUEUE_NAME, message_encode_policy=policy, **CLIENT_OPTIONS, **QUEUE_RETRY_OPTIONS
+                    connection, name, message_encode_policy=policy, **CLIENT_OPTIONS, **QUEUE_RETRY_OPTIONS
                 )
         else:
             account = str(settings.calls_storage_queue_service_uri)
             client = QueueClient(
                 account,
-                QUEUE_NAME,
+                name,
                 credential=self._identity,
                 message_encode_policy=policy,
                 **CLIENT_OPTIONS,
@@ -124,6 +151,69 @@ class Services:
     def best_effort_queue(self) -> BestEffortQueue:
         """The queue for callers that go on without it. All share one circuit breaker."""
         return BestEffortQueue(self.queue, self.clock, self.settings.timing)
+
+    @cached_property
+    def relay_queue(self) -> BestEffortQueue[RelayMessage]:
+        """The queue of the relay."""
+        return BestEffortQueue(self._make_queue(RELAY_QUEUE_NAME), self.clock, self.settings.timing)
+
+    @cached_property
+    def outbox(self) -> OutboxStore:
+        """The store of deliveries."""
+        return OutboxStore(self.table)
+
+    @cached_property
+    def destinations(self) -> Destinations:
+        """The states of the relay's destinations."""
+        return Destinations(self.outbox, self.clock, self._schedule)
+
+    @cached_property
+    def outbox_planner(self) -> OutboxPlanner | None:
+        """Adds deliveries to the changes of calls. None if the relay is off."""
+        if not self.settings.relay_targets:
+            return None
+        return OutboxPlanner(self.settings.relay, self.apps, self.destinations, self.relay_queue, self.clock)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        """The deliverer of notifications and events to bots."""
+        return Deliverer(
+            self.outbox,
+            self.settings.relay,
+            self.destinations,
+            self.sender,
+            self.tokens,
+            self.relay_queue,
+            self.clock,
+            self._schedule,
+        )
+
+    @cached_property
+    def sender(self) -> "RelaySender":
+        """The HTTP client for bots."""
+        from shared.relay.sender import RelaySender  # noqa: PLC0415 (aiohttp loads when it is needed)
+
+        return RelaySender(allow_private=self.settings.relay_allow_private_addresses, connections=RELAY_CONNECTIONS)
+
+    @cached_property
+    def outbox_care(self) -> OutboxCare | None:
+        """Finds deliveries that the queue has forgotten. None if the relay is off."""
+        if not self.settings.relay_targets:
+            return None
+        return OutboxCare(self.deliverer, self.outbox, self.clock, self.settings.relay_body_retention)
+
+    @cached_property
+    def pass_through(self) -> PassThrough | None:
+        """Passes Graph's requests on to bots. None if the relay is off."""
+        settings = self.settings
+        if not settings.relay_targets:
+            return None
+        budgets = settings.relay_budget, settings.relay_sync_budget
+        return PassThrough(self.deliverer, settings.relay, self.store, *budgets)
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.settings.timing, Random())  # noqa: S311 (spreads retries; no secret)
 
     @cached_property
     def renewer(self) -> Renewer:
@@ -141,7 +231,9 @@ class Services:
     @cached_property
     def keeper(self) -> Keeper:
         """The keeper, which sweeps."""
-        return Keeper(self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config)
+        return Keeper(
+            self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config, self.outbox_care
+        )
 
     @cached_property
     def staleness_check(self) -> StalenessCheck:
@@ -175,7 +267,15 @@ class Services:
         settings = self.settings
         verifier = self._make_verifier(self.notification_token_kinds)
         allow_list = SenderAllowList(frozenset(settings.allowed_tenant_ids))
-        return Webhook(self.store, verifier, self.best_effort_queue, self.clock, allow_list, apps=self.apps)
+        return Webhook(
+            self.store,
+            verifier,
+            self.best_effort_queue,
+            self.clock,
+            allow_list,
+            apps=self.apps,
+            relay=self.pass_through,
+        )
 
     @cached_property
     def management_verifier(self) -> "TokenVerifier | None":

@@ -1,4 +1,7 @@
-"""The tables in docs/ that are generated from code. `python -m tools.docs_tables` writes them."""
+"""The tables in docs/ that are generated from code. `python -m tools.docs_tables` writes them.
+
+It also writes the JSON Schemas of our events and the examples of events that the tests compare with.
+"""
 
 import importlib
 import json
@@ -34,9 +37,12 @@ from shared.config.apps import BotApp
 from shared.config.relay_targets import RelayTarget
 from shared.config.setting_groups import SettingsGroup
 from shared.config.settings import Settings, setting_name
+from shared.domain.deliveries import EVENT_TYPES
 from shared.domain.termination import CitedMeaning, CodeEntry, catalogue
 from shared.graph.entra_errors import ADVICE, ADVICE_FOR_AUDIENCE
+from shared.relay.event_models import event_schema
 from shared.telemetry import LogEvent, Metric
+from tools.event_examples import event_examples, generated_files
 from tools.row_examples import row_examples
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +64,13 @@ ROW_KINDS = (
     *("active", "ended", "recent", "event", "operation", "idempotency"),
     *("active-watermark", "active-progress", "signing-key", "watchdog"),
 )
+EVENT_EXAMPLES = {  # the example of each type of event that docs/events.md shows
+    "call.established": "call-established",
+    "call.ended": "call-ended",
+    "call.at_risk": "call-at-risk",
+    "recording.completed": "recording-completed",
+    "recording.lost": "recording-lost",
+}
 LEVELS = {20: "information", 30: "warning", 40: "error"}
 
 
@@ -101,11 +114,14 @@ def renewed(text: str) -> str:
 
 
 def main() -> None:
-    """Write the tables of all documents anew."""
+    """Write the tables of all documents, the JSON Schemas and the examples of events anew."""
     for path in sorted((ROOT / "docs").glob("*.md")):
         text = path.read_text(encoding="utf-8")
         if renewed(text) != text:
             path.write_text(renewed(text), encoding="utf-8")
+    for path, content in generated_files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _settings(fields: Iterable[str]) -> str:
@@ -399,6 +415,28 @@ def _value(value: object) -> str:
             return str(value)
 
 
+def _event_envelope() -> str:
+    properties = event_schema(EVENT_TYPES[0])["properties"]
+    return _json_members({name: properties[name] for name in properties if name != "data"})
+
+
+def _event(event_type: str) -> str:
+    """Return the members of an event's data, and an example of the event."""
+    [data] = event_schema(event_type)["$defs"].values()
+    example = json.dumps(json.loads(event_examples()[EVENT_EXAMPLES[event_type]]), indent=2)
+    return f"{_json_members(data['properties'])}\n```json {event_type}\n{example}\n```\n"
+
+
+def _json_members(properties: dict[str, dict[str, Any]]) -> str:
+    rows = ((f"`{name}`", _json_type(schema), schema["description"]) for name, schema in properties.items())
+    return _markdown(("member", "type", "meaning"), rows)
+
+
+def _json_type(schema: dict[str, Any]) -> str:
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return " or ".join("time" if kind == "string" and "format" in schema else kind for kind in kinds)
+
+
 def _performance_cold_start() -> str:
     found = measured()["cold_start"]
     rows = [("import of `function_app`", f"{found['import_ms']:.0f} ms")]
@@ -441,6 +479,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "guards": _guards,
     "attacks": _attacks,
     **{f"row-{kind}": partial(_row, kind) for kind in ROW_KINDS},
+    "event-envelope": _event_envelope,
+    **{f"event-{EVENT_EXAMPLES[name]}": partial(_event, name) for name in EVENT_TYPES},
 }
 
 if __name__ == "__main__":

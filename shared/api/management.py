@@ -86,6 +86,7 @@ class Management:
         metadata: dict[str, str],
         *,
         app_id: str | None = None,
+        to: str | None = None,
         by: str = "unknown",
     ) -> tuple[CallWithWatermark, bool]:
         """Put a call on record. If little of its lease is left, it is renewed before this returns.
@@ -96,6 +97,8 @@ class Management:
             The call's. None: the setting for the tenant, and the only bot of this deployment.
         started_at
             The start of the call, or its last renewal by the bot. None: unknown.
+        to
+            The bot's instance, for the relay.
         by
             The caller's name. The first registration writes it into the event log.
 
@@ -116,7 +119,7 @@ class Management:
             The call is on record, but outside the scope of the caller.
         """
         now = self.clock.now()
-        requested = Registration(call_id, tenant_id or "", self._check_start(started_at, now), metadata, app_id)
+        requested = Registration(call_id, tenant_id or "", self._check_start(started_at, now), metadata, app_id, to)
         before: Call | None = None
 
         def decide(call: Call | None) -> tuple[Call, tuple[Event, ...]]:

@@ -109,6 +109,10 @@ class RegisterCall(Model):
         default=None,
         description="The start of the call, or its last renewal by the bot: RFC 3339 with an offset. Default: now.",
     )
+    to: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9-]{1,64}$")] | None = Field(
+        default=None,
+        description="The bot's instance, if the URL of its relay target has `{to}`. A `to` in the callbackUri wins.",
+    )
     metadata: Annotated[
         dict[MetadataKey, MetadataValue],
         BeforeValidator(_without_nulls, json_schema_input_type=dict[MetadataKey, MetadataValue | None] | None),

@@ -97,6 +97,7 @@ class CallView(Model):
     registered_at: Moment | None = Field(description="Null if the call is known only from notifications.")
     direction: str | None
     call_chain_id: str | None
+    to: str | None = Field(description="The bot's instance, for the relay, as the bot registered it.")
     metadata: dict[str, str]
     lease: LeaseView | None = Field(description="Null once the call has ended.")
     hangup: HangupView | None
@@ -251,9 +252,11 @@ class Problem(Model):
 
 def call_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> CallView:
     """Return the view of a call. `watermark` is of its shard, and `now` decides if it is at risk."""
-    shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination"}}
+    shown = {name: getattr(call, name) for name in CallView.model_fields if name not in {"lease", "termination", "to"}}
     lease = None if call.ended_at else _lease_view(call, watermark, timing, now)
-    return CallView.model_validate({**shown, "lease": lease, "termination": _termination_view(call)})
+    return CallView.model_validate(
+        {**shown, "to": call.relay_to, "lease": lease, "termination": _termination_view(call)}
+    )
 
 
 def _lease_view(call: Call, watermark: Watermark | None, timing: Timing, now: datetime) -> LeaseView:

@@ -1,4 +1,4 @@
-"""The targets of the relay: who receives notifications and events, where, and by which proof of the sender."""
+"""The targets of the relay: the bots that receive notifications and events, their addresses and their secrets."""
 
 import base64
 import json

@@ -139,6 +139,11 @@ def setting_name(field: str) -> str:
     return Settings.model_fields[field].alias or field.upper()
 
 
+def has_relay_targets() -> bool:
+    """True if RELAY_TARGETS is set, correct or not: then the functions of the relay are loaded."""
+    return bool(os.environ.get("RELAY_TARGETS"))
+
+
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """Return the settings from `env`, or from the environment if it is None.
 

@@ -40,13 +40,17 @@ _FAILURE_FROM = 400  # codes from here on are failures, as in HTTP
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The registration of a call by its bot. `started_at` and `app_id` are None if the bot does not give them."""
+    """The registration of a call by its bot. `started_at`, `app_id` and `to` are None if the bot does not give them.
+
+    `to` is the bot's instance: the relay fills it into the URL of a target.
+    """
 
     call_id: str
     tenant_id: str
     started_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     app_id: str | None = None
+    to: str | None = None
 
 
 def registered(call: Call | None, registration: Registration, at: datetime) -> Call:
@@ -70,7 +74,8 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
     elif _is_of_another_app(call, registration.app_id):
         raise AppMismatch(f"Call {call.id} is another app's.")
     app_id = call.app_id or registration.app_id
-    call = replace(call, metadata={**registration.metadata, **call.metadata}, app_id=app_id)
+    metadata = {**registration.metadata, **call.metadata}
+    call = replace(call, metadata=metadata, app_id=app_id, relay_to=call.relay_to or registration.to)
     if call.registered_at is not None:
         return call
     started_at = min(registration.started_at or at, call.started_at, call.ended_at or at)

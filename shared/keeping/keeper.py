@@ -15,6 +15,7 @@ from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
 from shared.keeping.watchdog import Watchdog
 from shared.keeping.watermarks import read_watermark, read_watermarks, time_until_stale
+from shared.relay.care import OutboxCare
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
@@ -30,7 +31,13 @@ class Keeper:
     """
 
     def __init__(
-        self, store: CallStore, renewer: Renewer, queue: BestEffortQueue, clock: Clock, config: SweepConfig
+        self,
+        store: CallStore,
+        renewer: Renewer,
+        queue: BestEffortQueue,
+        clock: Clock,
+        config: SweepConfig,
+        outbox_care: OutboxCare | None = None,
     ) -> None:
         self._store = store
         self._renewer = renewer
@@ -39,6 +46,7 @@ class Keeper:
         self._config = config
         self.watchdog = Watchdog(store, queue, clock, config)
         self._sweeper = ShardSweeper(store, renewer, queue, clock, config)
+        self._outbox_care = outbox_care
         self._purger = Purger(store, clock, config.retention)
         self._swept_at: dict[int, datetime] = {}  # by shard: start of this process's last sweep that did all of it
         self._requeued_at: dict[int, datetime] = {}  # by shard: when this process last sent a message to sweep it again
@@ -82,6 +90,8 @@ class Keeper:
         purged = await self._purger.purge(range(SHARDS), deadline)
         total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
+        if self._outbox_care:
+            await self._outbox_care.run()
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total

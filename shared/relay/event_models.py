@@ -121,7 +121,7 @@ type EventData = CallEstablishedData | CallEndedData | CallAtRiskData | Recordin
 
 class _Envelope[Type: str, Data: Model](Model):
     id: str = Field(description="The `webhook-id`. All attempts of a delivery have the same, so it tells repetitions.")
-    type: Type
+    type: Type = Field(description="What happened.")
     timestamp: _Moment = Field(description="When Call Keeper learned of it.")
     version: Literal["1"] = Field(description="The version of the schema. Members that are added do not change it.")
     data: Data

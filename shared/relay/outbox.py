@@ -112,13 +112,13 @@ class OutboxPlanner:
             return ()
         operations = [(stored.value if stored else None, operation) for stored, operation in change.operations]
         unfinished = await self._unfinished_recordings(store, before, after, app_id)
-        events = events_of_change(before, after, operations, unfinished)
+        events = events_of_change(before, self.apps.with_app_id(after), operations, unfinished)
         found = [
             _Draft(self._event_delivery(event, target, after, app_id), event)
             for event in events
             for target in self.targets.events_targets(app_id, event.type)
         ]
-        return found[:MAX_EVENT_DELIVERIES]
+        return found[-MAX_EVENT_DELIVERIES:]  # the end comes last; what is left out are recordings of one call
 
     async def _unfinished_recordings(
         self, store: CallStore, before: Call | None, after: Call, app_id: str | None

@@ -63,6 +63,8 @@ class CallStore:
         Adds deliveries to each change. None: the relay is off.
     """
 
+    _planner: ChangePlanner | None = None
+
     def __init__(self, table: Table, planner: ChangePlanner | None = None) -> None:
         self._table = table
         self._planner = planner

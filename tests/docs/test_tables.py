@@ -13,7 +13,7 @@ from shared.config.settings import Settings, setting_name
 from shared.domain.leases import Lease, RenewalFailure, Timing, Watermark
 from shared.domain.termination import catalogue
 from tests.docs.documents import code, documents, read, rows, section
-from tools.docs_tables import BLOCK, GROUPS, GUARDS, ROOT, ROW_KINDS, default_of, renewed
+from tools.docs_tables import BLOCK, EVENT_EXAMPLES, GROUPS, GUARDS, ROOT, ROW_KINDS, default_of, renewed
 
 SETTINGS = {setting_name(name): field for name, field in Settings.model_fields.items()}
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -50,6 +50,8 @@ def test_every_table_that_can_be_generated_is_in_one_document() -> None:
             "dependencies",
             "entra-errors",
             "entra-errors-for-audience",
+            "event-envelope",
+            *(f"event-{example}" for example in EVENT_EXAMPLES.values()),
             "fault-owners",
             "guards",
             "keep-alive-failures",

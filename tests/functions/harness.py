@@ -168,7 +168,6 @@ async def with_store(app: App, kind: type[CallStore]) -> AsyncIterator[App]:
     """The app with a store of another kind, on the same table."""
     store = kind.__new__(kind)
     store._table = app.parts.store._table
-    store._planner = None
     async with app.configured() as changed:
         vars(changed.parts)["store"] = store
         try:
@@ -275,6 +274,9 @@ async def close(parts: Services) -> None:
         await parts.store.close()
     if "queue" in built:
         await parts.queue._client.close()
-    if "graph" in built:
-        tokens = parts.graph._tokens
-        await tokens.close()  # type: ignore[attr-defined] # GraphTokens: the protocol has no close
+    if "tokens" in built:
+        await parts.tokens.close()
+    if "sender" in built:
+        await parts.sender.close()
+    if "relay_queue" in built:
+        await parts.relay_queue._queue._client.close()  # type: ignore[attr-defined] # StorageQueue

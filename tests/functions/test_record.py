@@ -189,7 +189,6 @@ async def test_a_notification_that_overtakes_the_answer_is_kept(app: App) -> Non
             if kept is None:
                 kept = Overtaken.__new__(Overtaken)
                 kept._table = super().store._table
-                kept._planner = None
                 vars(self)["overtaken"] = kept
             assert isinstance(kept, Overtaken)
             return kept

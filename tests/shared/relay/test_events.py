@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from shared.domain.leases import RenewalFailure
 from shared.domain.notifications import CallNotification, OperationNotification, ResultInfo
 from shared.relay.event_models import EVENT_MODELS, event_schema
 from shared.relay.events import CallEvent, events_of_change, render, with_end_revision
+from tests.shared.storage.test_row_codec import calls, operations
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -151,6 +153,12 @@ class TestEnded:
         [ended] = line.notify(terminated(200, 5001))
         assert data_of(ended).items() >= {"hungUpBy": "function key", "category": "byBot", "faultOwner": "bot"}.items()
 
+    def test_of_a_hang_up_that_graph_did_not_accept_names_nobody(self) -> None:
+        line = Line(ESTABLISHED)
+        line.change(lifecycle.hung_up(line.known, "function key", NOON, not_found=True))
+        [ended] = line.notify(terminated(200, 5010))
+        assert data_of(ended)["hungUpBy"] is None
+
     def test_with_a_reason_that_was_given_before_is_published_at_the_end_only(self) -> None:
         terminating = replace(terminated(200, 5010), deleted=False, state="terminating")
         line = Line(terminating)
@@ -267,6 +275,15 @@ class TestRecordings:
         assert data_of(completed)["clientContext"] is None
 
 
+VALIDATORS = {
+    name: jsonschema_rs.Draft202012Validator(event_schema(name), validate_formats=True) for name in EVENT_TYPES
+}
+recordings = st.builds(
+    replace,
+    operations,
+    kind=st.sampled_from(["recordOperation", "commsOperation"]),
+    status=st.sampled_from(["running", "completed", "failed", "odd"]),
+)
 anything = st.sampled_from(
     [
         ESTABLISHED,
@@ -296,6 +313,19 @@ def test_the_last_event_of_each_kind_says_what_is_on_record(notifications: list[
     if line.operation is not None:
         is_completed = line.operation.status == "completed"
         assert recordings[-1] == ("recording.completed" if is_completed else "recording.lost")
+
+
+@given(st.none() | calls, calls, st.lists(st.tuples(st.none() | recordings, recordings)), st.lists(recordings))
+def test_no_record_makes_an_event_fail(
+    before: Call | None,
+    after: Call,
+    changed: list[tuple[Operation | None, Operation]],
+    unfinished: list[Operation],
+) -> None:
+    """An event that could not be written would keep the change itself from being written."""
+    for event in events_of_change(before, after, changed, unfinished):
+        body = json.loads(render(event, "id", NOON))
+        assert VALIDATORS[event.type].is_valid(body)
 
 
 def test_the_events_of_one_change_have_an_order() -> None:

@@ -77,12 +77,13 @@ async def fetch(
 
 async def resolve(host: str) -> tuple[Address, ...]:
     """Return the addresses of a name, or the one that it spells. Raises `ConnectionFailed` if it has none."""
+    from shared.relay.resolver import resolve_by_system  # noqa: PLC0415 slow to import
+
     try:
         async with asyncio.timeout(TIMEOUT.total_seconds()):
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            return tuple(map(ip_address, await resolve_by_system(host)))
     except (OSError, UnicodeError) as error:
         raise _connection_failed(error) from error
-    return tuple(ip_address(str(address[0]).partition("%")[0]) for *_, address in found)
 
 
 async def certificate_expiry(host: str, port: int) -> datetime:

@@ -131,6 +131,12 @@ _settings("timer-disabled", AzureWebJobs_keep_alive_timer_Disabled="true")
 _settings("function-disabled", LOCAL, **{"AzureWebJobs.receive_notifications.Disabled": "true"})
 
 
+@_scenario("function-disabled")
+def _relay_timer_off(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://bot.example/calls") | {"AzureWebJobs.relay_timer.Disabled": "1"}
+    plan.only = {"switches"}
+
+
 @_scenario("lease-shortened")
 def _real_graph(_world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_BASE_URL": "", "LEASE_DURATION": "PT30M"}
@@ -165,6 +171,13 @@ def _missing_package(world: World, plan: Plan) -> None:
 def _nothing_registered(world: World, plan: Plan) -> None:
     app = "import azure.functions as func\n\napp = func.FunctionApp()\n"
     plan.root, plan.without = world.root(function_app__py=app), set()
+
+
+@_scenario("functions-missing")
+def _relay_forgotten(world: World, plan: Plan) -> None:
+    text = (ROOT / "function_app.py").read_text()
+    plan.root, plan.only = world.root(function_app__py=text.replace("has_relay_targets()", "False")), {"functions"}
+    plan.without, plan.settings = set(), plan.settings | relay_to("https://bot.example/calls")
 
 
 @_scenario("functions-missing")
@@ -597,6 +610,12 @@ _site("host-id-long", name="call-keeper-production-west-europe-one")
 @_scenario("no-functions", DEPLOYED)
 def _azure_finds_nothing(world: World, _plan: Plan) -> None:
     world.az.answer("functionapp function list", [])
+
+
+@_scenario("functions-missing", DEPLOYED)
+def _azure_finds_none_of_the_relay(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://bot.example/calls")
+    plan.only = {"deployed functions"}
 
 
 @_scenario("functions-missing", DEPLOYED)

@@ -4,12 +4,13 @@ from ipaddress import ip_address
 
 import pytest
 
+from doctor.finding import Severity
 from doctor.runner import CHECKS
 from local.stack.stack import APP_ID
 from shared.addresses import Address
 from tests.doctor.fault_scenarios import DEPLOYED, LOCAL, Scenario, relay_to, scenarios
 from tests.doctor.servers import Reply
-from tests.doctor.world import SITE, World, fault_names, skipped
+from tests.doctor.world import FUNCTIONS, SECRET, SITE, World, fault_names, skipped
 
 
 def _cases(table: dict[str, list[Scenario]]) -> list[object]:
@@ -45,6 +46,7 @@ async def test_a_healthy_laptop_gives_no_finding(world: World) -> None:
     assert skipped(results) == {}
 
 
+RELAY = ("relay_queue", "relay_timer")
 BOT_URL = "https://bot.example/calls"
 VAULT = "@Microsoft.KeyVault(SecretUri=https://contoso.vault.azure.net/secrets/relay)"
 
@@ -86,6 +88,17 @@ async def test_an_instance_is_asked_if_the_doctor_knows_it(
     assert asked == ([path] if path else [])
 
 
+async def test_a_bot_without_a_token_may_rely_on_signatures(world: World) -> None:
+    plan = world.local()
+    plan.only = {"relay tokens"}
+    world.control("PUT", f"/apps/{APP_ID}", secret=SECRET, refusedAudiences={APP_ID: "notFound"})
+    plan.settings |= relay_to("https://localhost:9", secretSetting="BOT_SECRET") | {"BOT_SECRET": f"whsec_{'A' * 32}"}
+    (result,) = await world.run_checks(plan)
+    (found,) = result.findings
+    assert found.message.startswith("bot: late deliveries are only signed. No token for")
+    assert result.severity is Severity.OK
+
+
 async def test_wrong_settings_of_the_relay_are_reported_once(world: World) -> None:
     plan = world.local()
     plan.settings |= relay_to("http://bot.example")
@@ -100,6 +113,7 @@ async def test_a_deployed_relay_is_checked_as_far_as_the_doctor_sees(world: Worl
 
     world.patch("doctor.checks_relay.resolve", resolve)
     plan = world.deployed()
+    world.az.answer("functionapp function list", [{"name": f"keeper/{name}"} for name in (*FUNCTIONS, *RELAY)])
     settings = {"RELAY_ALLOW_PRIVATE_ADDRESSES": "true", "BOT_SECRET": VAULT}
     plan.settings |= relay_to(BOT_URL, secretSetting="BOT_SECRET") | settings
     results = await world.run_checks(plan)

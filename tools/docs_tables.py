@@ -62,6 +62,7 @@ MAX_LICENCE_LENGTH = 30  # characters
 ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
 ROW_KINDS = (
     *("active", "ended", "recent", "event", "operation", "idempotency"),
+    *("delivery", "pending", "lane", "destination"),
     *("active-watermark", "active-progress", "signing-key", "watchdog"),
 )
 EVENT_EXAMPLES = {  # the example of each type of event that docs/events.md shows
@@ -411,6 +412,8 @@ def _value(value: object) -> str:
             return value.isoformat().replace("+00:00", "Z")
         case bool():
             return str(value).lower()
+        case bytes():
+            return f"{len(value)} bytes"
         case _:
             return str(value)
 

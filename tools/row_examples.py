@@ -16,8 +16,20 @@ from shared.domain.calls import (
     Termination,
     TerminationSource,
 )
+from shared.domain.deliveries import (
+    NOTIFICATION_TYPE,
+    Attempt,
+    Delivery,
+    Destination,
+    DestinationState,
+    Lane,
+    delivery_id,
+    sequence_at,
+)
 from shared.domain.leases import Progress, RenewalFailure, WatchdogState, Watermark
+from shared.storage.delivery_writes import create_delivery, open_lane
 from shared.storage.memory_table import MemoryTable
+from shared.storage.outbox import OutboxStore
 from shared.storage.row_codec import to_row
 from shared.storage.rows import SIGNING_KEY_ROW, shard_of
 from shared.storage.store import CallStore, Change
@@ -58,6 +70,30 @@ async def _write(store: CallStore, table: MemoryTable) -> None:
     await store.put_progress(shard, Progress(NOW, NOW - 15 * MINUTE, (NOW + 30 * MINUTE, NOW, CALL_ID), renewed=40))
     await store.put_watchdog_state(WatchdogState(NOW + 20 * MINUTE, NOW))
     await table.write(0, [Put(SIGNING_KEY_ROW, to_row(_EXAMPLE_KEY))])
+    delivery = _delivery()
+    lane = Lane(delivery.lane, next_attempt_at=delivery.next_attempt_at, oldest_received_at=NOW)
+    await table.write(shard, [*create_delivery(delivery), open_lane(lane)])
+    rests = DestinationState(delivery.destination, rests_until=NOW + MINUTE)
+    await OutboxStore(table).put_destination(None, rests)
+
+
+def _delivery() -> Delivery:
+    body = b'{"value": [{"changeType": "updated"}]}'
+    return Delivery(
+        delivery_id(shard_of(CALL_ID), sequence_at(NOW), "9f3c2a1b"),
+        (CALL_ID,),
+        sequence_at(NOW),
+        Destination("bot", "pod-1"),
+        NOTIFICATION_TYPE,
+        "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11",
+        "26a18ebc-cdf7-4a6a-91cb-beb352805e81",
+        received_at=NOW,
+        retry_since=NOW,
+        attempts=(Attempt(NOW, 503, latency=timedelta(milliseconds=12)),),
+        next_attempt_at=NOW + MINUTE,
+        headers={"Content-Type": "application/json"},
+        body=body,
+    )
 
 
 def _active() -> Call:

@@ -126,7 +126,7 @@ class Lane:
     oldest_received_at
         The receipt of the delivery that was first when the row was written.
     appended
-        How many deliveries were added while the lane existed. Each addition changes the row, so that the worker that
+        The number of deliveries that were added while the lane existed. Each addition changes the row, so that the worker that
         completes the delivery before sees it by the ETag.
     """
 
@@ -149,7 +149,7 @@ class DestinationState:
     rests_until
         The end of its `Retry-After`.
     failures
-        How many attempts have failed in a row, so that the breaker opened.
+        The number of attempts that have failed in a row, so that the breaker opened.
     opens_at
         When the breaker lets the next probe through. None: it is closed.
     probed_until

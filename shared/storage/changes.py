@@ -58,7 +58,7 @@ class Outgoing:
 
     @property
     def lanes(self) -> dict[LaneKey, int]:
-        """How many deliveries and barriers join each lane."""
+        """The number of deliveries and barriers that join each lane."""
         counts = dict.fromkeys(lanes_of(self.deliveries), 0)
         for delivery in self.deliveries:
             if delivery.lane in counts:

@@ -432,7 +432,7 @@ def RELAY_BACKLOG(*, lanes: int, oldestSeconds: float) -> None:
 
 @log_event("relay.settings.invalid", logging.ERROR)
 def RELAY_OFF(*, error: str) -> None:
-    """The settings of the relay are wrong. The relay is off, and everything else works."""
+    """The settings of the relay are wrong. The relay is off, and everything else works. Its timer repeats the line."""
 
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from azure_functions_runtime.otel import initialize_azure_monitor
 from opentelemetry import _logs
 
-from shared import telemetry
 from shared.errors import GraphForbidden, GraphUnavailable
 from shared.storage.store import shard_of
 from soak.loop import run
@@ -24,6 +23,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SLOT = 10 * DAY
 OTHER = "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d"
 FAULT_AT = HOUR  # after the start of the scenario
+BOT_IS_DOWN = HOUR / 2
 
 
 async def health(app: VirtualApp) -> None:
@@ -39,8 +39,9 @@ async def health(app: VirtualApp) -> None:
     app.store.shard_away = shard_of(calls[3])
     await app.until(HOUR + MINUTE)  # one sweep fails at one shard
     app.store.shard_away = None
-    fail(1, error="timeout")  # the bot takes the second attempt
-    telemetry.RELAY_BACKLOG(lanes=1, oldestSeconds=5.0)
+    app.bot.status = 500
+    assert await app.notify(calls[4], state="established") == 202
+    app.bot.status = 202  # the bot takes the second attempt
     await app.until(3 * HOUR)
     assert not app.graph.lapsed() - {calls[0], calls[1]}
 
@@ -115,48 +116,53 @@ async def four_tries(app: VirtualApp) -> None:
 
 
 async def relay_down(app: VirtualApp) -> None:
-    """A bot fails until its breaker opens, and works again after half an hour."""
+    """A bot does not answer for half an hour, so its breaker opens."""
+    await app.register(call_id := str(uuid.uuid4()))
     await app.until(FAULT_AT)
-    for attempt in range(1, 6):
-        fail(attempt, error="timeout")
-    telemetry.RELAY_DOWN(target="bot", to="pod-1", failures=5)
-    for _ in range(4):
-        await app.clock.advance(MINUTE)
-        telemetry.RELAY_BACKLOG(lanes=1, oldestSeconds=(app.clock.now() - app.start - FAULT_AT).total_seconds())
-    await app.until(FAULT_AT + HOUR / 2)
-    telemetry.RELAY_UP(target="bot", to="pod-1")
+    app.bot.error = "timeout"
+    assert await app.notify(call_id, state="established") == 202
+    await app.until(FAULT_AT + BOT_IS_DOWN)
+    app.bot.error = None
     await app.until(3 * HOUR)
 
 
 async def relay_disabled(app: VirtualApp) -> None:
-    """A bot answers 410 and is switched off. Nobody enables it."""
+    """A bot answers 410 and is switched off. Ten hours later an operator enables it."""
+    await app.register(call_id := str(uuid.uuid4()))
     await app.until(FAULT_AT)
-    telemetry.RELAY_DISABLED(target="bot", to=None)
-    await app.until(2 * HOUR)
+    app.bot.status = 410
+    assert await app.notify(call_id, state="established") == 202
+    app.bot.status = 202
+    await app.until(FAULT_AT + 10 * HOUR)
+    await app.clock.run(app.parts.destinations.enable("bot"))
+    await app.until(12 * HOUR)
 
 
 async def relay_off(app: VirtualApp) -> None:
-    """The app starts with wrong settings of the relay."""
+    """The app is deployed with wrong settings of the relay, and an hour later with right ones."""
     await app.until(FAULT_AT)
-    telemetry.RELAY_OFF(error="RELAY_TARGETS is wrong")
-    await app.until(2 * HOUR)
+    app.configure(RELAY_TARGETS="hush-hush")
+    await app.until(FAULT_AT + HOUR)
+    app.configure()
+    await app.until(4 * HOUR)
 
 
 async def relay_dead(app: VirtualApp) -> None:
-    """A bot answers 404 to each of five attempts, so its delivery is dead."""
+    """A bot answers 404 to each attempt, so its delivery is dead."""
+    await app.register(call_id := str(uuid.uuid4()))
     await app.until(FAULT_AT)
-    for attempt in range(1, 5):
-        fail(attempt, status=404)
-    telemetry.RELAY_DEAD(target="bot", callId="call", type="notification", deliveryId="1", error=None, attempts=5)
+    app.bot.status = 404
+    assert await app.notify(call_id, state="established") == 202
     await app.until(2 * HOUR)
 
 
 async def relay_backlog(app: VirtualApp) -> None:
-    """A bot asks for patience for ten minutes."""
+    """A bot asks for ten minutes of patience."""
+    await app.register(call_id := str(uuid.uuid4()))
     await app.until(FAULT_AT)
-    for age in range(11):
-        telemetry.RELAY_BACKLOG(lanes=2, oldestSeconds=60.0 * age)
-        await app.clock.advance(MINUTE)
+    app.bot.status, app.bot.headers = 503, {"Retry-After": "600"}
+    assert await app.notify(call_id, state="established") == 202
+    app.bot.status = 202
     await app.until(2 * HOUR)
 
 
@@ -173,13 +179,6 @@ async def silence(app: VirtualApp) -> None:
     """The app is gone: no timer, no queue, and no further line."""
     await app.register(str(uuid.uuid4()))
     await app.until(FAULT_AT)
-
-
-def fail(attempt: int, status: int | None = None, error: str | None = None) -> None:
-    """Log an attempt of the relay that failed."""
-    telemetry.RELAY_FAILED(
-        target="bot", callId="call", type="notification", status=status, error=error, attempts=attempt
-    )
 
 
 SCENARIOS: dict[str, Callable[[VirtualApp], Awaitable[None]]] = {

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from functions import relay
 from shared.domain.deliveries import Delivery, DeliveryStatus
-from tests.functions.harness import APP_ID, App, about_call
+from tests.functions.harness import APP_ID, App, Json, about_call
 
 BOT_PATH = "/bot"
 
@@ -58,7 +58,7 @@ async def bot() -> AsyncIterator[Bot]:
     await runner.cleanup()
 
 
-def targets(bot: Bot, *others: JsonValue, suffix: str = "") -> str:
+def targets(bot: Bot, *others: Mapping[str, JsonValue], suffix: str = "") -> str:
     return json.dumps([{"name": "bot", "url": bot.url + suffix, "format": "graph"}, *others])
 
 
@@ -152,7 +152,7 @@ async def test_an_event_explains_the_end(app: App, bot: Bot) -> None:
     events = {"name": "events", "url": bot.url, "format": "events", "audience": APP_ID, "types": ["call.ended"]}
     async with app.configured(RELAY_TARGETS=json.dumps([events])) as relaying:
         call_id = await relaying.register()
-        result = {"code": 200, "subcode": 5010}
+        result: Json = {"code": 200, "subcode": 5010}
         await relaying.notify(about_call(call_id, "deleted", state="terminated", resultInfo=result))
         (received,) = bot.received
         event = json.loads(received.body)

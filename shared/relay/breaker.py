@@ -185,6 +185,7 @@ class Destinations:
                 continue
             self._states.pop(destination, None)
             self._failures.pop(destination, None)
+            telemetry.RELAY_UP(target=destination.target, to=destination.to)
             return
         raise StoreUnavailable(f"The state of {destination.target} is being written by too many at once. Try again.")
 

@@ -203,7 +203,7 @@ class Lanes:
 
     def _next(self, lane: Lane, after: Delivery, *, is_last: bool) -> Lane | None:
         if after.status is DeliveryStatus.PENDING:
-            return replace(_idle(lane, after.next_attempt_at), oldest_received_at=after.received_at)
+            return replace(_idle(lane, after.next_attempt_at), oldest_received_at=after.retry_since)
         return None if is_last else self._prolonged(lane)
 
     def _prolonged(self, lane: Lane) -> Lane:

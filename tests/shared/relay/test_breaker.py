@@ -1,0 +1,151 @@
+"""The states of destinations: what several instances learn of one bot."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.deliveries import Destination
+from shared.errors import StoreUnavailable
+from shared.relay.breaker import CACHE_TTL, FAILURES_BEFORE_OPEN, PROBE_TIMEOUT, PROBE_WAIT, Destinations, Obstacle
+from shared.relay.schedule import BREAKER_PAUSE, MAX_BREAKER_PAUSE
+from tests.support.relaying import HOUR, MINUTE, SECOND, World
+
+HERE, THERE = Destination("bot", "here"), Destination("bot", "there")
+
+
+def obstacle(destinations: Destinations, destination: Destination = HERE) -> Obstacle | None:
+    blocked = destinations.blocked(destination)
+    return blocked.obstacle if blocked else None
+
+
+async def opened(world: World) -> Destinations:
+    """Destinations that have just opened the breaker of one."""
+    destinations = world.process.destinations
+    for _ in range(FAILURES_BEFORE_OPEN):
+        assert obstacle(destinations) is None
+        await destinations.record_failure(HERE)
+    assert obstacle(destinations) is Obstacle.BREAKER_OPEN
+    return destinations
+
+
+async def test_a_success_between_failures_keeps_the_breaker_closed() -> None:
+    world = World()
+    destinations = world.process.destinations
+    for _ in range(3):
+        for _ in range(FAILURES_BEFORE_OPEN - 1):
+            await destinations.record_failure(HERE)
+        await destinations.record_success(HERE)
+    assert obstacle(destinations) is None
+    assert world.process.table.requests.total() == 0
+
+
+async def test_one_probe_at_a_time_is_let_through_by_all_instances_together() -> None:
+    world = World()
+    mine = await opened(world)
+    other = world.start_process().destinations
+    await other.refresh()
+    assert obstacle(other) is Obstacle.BREAKER_OPEN
+    assert obstacle(other, THERE) is None
+    assert await mine.admit(HERE)
+    world.clock.time += BREAKER_PAUSE
+    assert await mine.admit(HERE) is None
+    for each in (mine, other):
+        blocked = await each.admit(HERE)
+        assert blocked
+        assert blocked.until - world.clock.now() == PROBE_WAIT
+    assert obstacle(mine) is Obstacle.BREAKER_OPEN  # first attempts are not made meanwhile
+    await mine.record_success(HERE)
+    assert await mine.admit(HERE) is None
+    world.clock.time += CACHE_TTL
+    await other.refresh()
+    assert await other.admit(HERE) is None
+    assert world.rows("destination") == []
+
+
+async def test_a_probe_that_dies_is_followed_by_another() -> None:
+    world = World()
+    mine = await opened(world)
+    world.clock.time += BREAKER_PAUSE
+    assert await mine.admit(HERE) is None
+    world.clock.time += PROBE_TIMEOUT
+    assert await mine.admit(HERE) is None
+
+
+async def test_each_probe_that_fails_doubles_the_pause_up_to_5_minutes() -> None:
+    world = World()
+    mine = await opened(world)
+    pauses = []
+    for _ in range(6):
+        blocked = mine.blocked(HERE)
+        assert blocked
+        pauses.append(blocked.until - world.clock.now())
+        world.clock.time = blocked.until
+        assert await mine.admit(HERE) is None
+        await mine.record_failure(HERE)
+        await mine.record_failure(HERE)  # an attempt that was on its way before says nothing new
+    assert pauses == [BREAKER_PAUSE, 2 * BREAKER_PAUSE, 4 * BREAKER_PAUSE, 8 * BREAKER_PAUSE, *[MAX_BREAKER_PAUSE] * 2]
+
+
+async def test_a_success_that_was_on_its_way_does_not_end_a_rest() -> None:
+    world = World()
+    mine = world.process.destinations
+    await mine.record_rest(HERE, 10 * MINUTE)
+    await mine.record_rest(HERE, MINUTE)
+    await mine.record_success(HERE)
+    blocked = mine.blocked(HERE)
+    assert blocked
+    assert (blocked.obstacle, blocked.until) == (Obstacle.RESTING, world.clock.now() + 10 * MINUTE)
+    world.clock.time += 10 * MINUTE
+    assert obstacle(mine) is None
+    await mine.record_success(HERE)
+    assert world.rows("destination") == []
+
+
+async def test_a_probe_waits_for_the_end_of_a_rest_too() -> None:
+    world = World()
+    mine = await opened(world)
+    await world.start_process().destinations.record_rest(HERE, HOUR)
+    world.clock.time += BREAKER_PAUSE
+    blocked = await mine.admit(HERE)
+    assert blocked
+    assert blocked.obstacle is Obstacle.RESTING
+
+
+async def test_a_rest_counts_at_most_an_hour() -> None:
+    world = World()
+    await world.process.destinations.record_rest(HERE, 24 * HOUR)
+    blocked = world.process.destinations.blocked(HERE)
+    assert blocked
+    assert blocked.until == world.clock.now() + HOUR
+
+
+async def test_a_destination_that_is_off_stays_off_until_it_is_enabled() -> None:
+    world = World()
+    mine = world.process.destinations
+    await mine.record_gone(HERE)
+    await mine.record_success(HERE)  # a replay was delivered
+    world.clock.time += timedelta(days=30)
+    await mine.refresh()
+    assert obstacle(mine) is Obstacle.DISABLED
+    assert obstacle(mine, THERE) is None
+    await mine.enable("another")
+    assert obstacle(mine) is Obstacle.DISABLED
+    await world.start_process().destinations.enable("bot")
+    await mine.refresh(force=True)
+    assert obstacle(mine) is None
+
+
+async def test_states_are_read_at_most_every_30_seconds_and_known_ones_outlive_an_outage() -> None:
+    world = World()
+    mine = world.process.destinations
+    await mine.record_gone(HERE)
+    world.process.table.requests.clear()
+    for _ in range(3):
+        await mine.refresh()
+    assert world.process.table.requests["pages"] <= 2  # a page, and the end of the scan
+    world.process.table.is_away = True
+    world.clock.time += CACHE_TTL + SECOND
+    await mine.refresh()
+    assert obstacle(mine) is Obstacle.DISABLED
+    with pytest.raises(StoreUnavailable):
+        await mine.record_gone(HERE)

@@ -153,7 +153,9 @@ class RelayChapter:
                 raise DemoFailed(f"bot C accepted {accepted}, but they were stored in the order {stored}")
 
     def _print_missed(self, missed: list[Delivered]) -> None:
-        self._console.say("Call Keeper", "requested a token as the bot itself for what was late: it stores no token.")
+        self._console.say(
+            "Call Keeper", "requested a token as the bot itself for what was late: Graph's bearer is not stored."
+        )
         for key, each in zip(KEYS, missed, strict=True):
             if each.token != OWN:
                 raise DemoFailed(f"{each.id} came late, but not with the bot's own token")

@@ -63,7 +63,7 @@ def test_without_targets_the_relay_costs_nothing() -> None:
 def test_an_idle_relay_costs_the_timer_that_looks_at_the_outbox_each_minute() -> None:
     off, on = Load(calls=0.001), Load(calls=0.001, relayed=4)  # so few calls that only the looks count
     assert cost.executions(on) - cost.executions(off) == pytest.approx(LOOKS, rel=1e-4)
-    # A second each, 2 GB; a look reads the lanes of each shard, and the destinations in trouble. Each hour two searches.
+    # A second each, 2 GB; a look reads the lanes of each shard, and the destinations in trouble. Two searches an hour.
     assert cost.active_gb_seconds(on) - cost.active_gb_seconds(off) == pytest.approx(2 * LOOKS, rel=1e-4)
     assert cost.transactions(on) - cost.transactions(off) == pytest.approx(IDLE_RELAY, rel=1e-4)
 

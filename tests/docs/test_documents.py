@@ -14,7 +14,7 @@ DOCUMENTS = documents()
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 MERMAID = [block for block in BLOCKS if block.language == "mermaid"]
 DIAGRAMS = {"flowchart", "sequenceDiagram", "stateDiagram-v2"}
-LANGUAGES = {"bash", "json", "mermaid", "text", "python", "http"}
+LANGUAGES = {"bash", "json", "mermaid", "text", "python", "typescript", "csharp", "http"}
 FOLDERS = {"bench", "doctor", "infra", "local", "release", "shared", "simulator", "soak", "tests", "tools"}
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 MAX_DECISION_WORDS = 750  # 3 minutes of reading at 250 words a minute

@@ -319,6 +319,7 @@ class Deliverer:
         until = self.clock.now() + WORK_TIME
         claimed: Stored[Lane] | None = lane
         while claimed is not None:
+            appended = claimed.value.appended
             entries = await self.outbox.pending_of_lane(claimed.value.key)
             if not entries:
                 claimed = await self._close(claimed)
@@ -327,7 +328,9 @@ class Deliverer:
                 if self.clock.now() >= until:
                     await self._release(claimed, self.clock.now())
                     return
-                is_last = number == len(entries) < MAX_LANE_BATCH
+                # What was added since the entries were read is behind them: the ETag alone shows only what was added
+                # since the last write of the lane.
+                is_last = number == len(entries) < MAX_LANE_BATCH and claimed.value.appended == appended
                 claimed = await self._advance(entry, claimed, is_last=is_last)
                 if claimed is None:
                     return

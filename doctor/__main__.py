@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tenant", metavar="ID", help="the tenant of the test token (default: GRAPH_TENANT_ID)")
     parser.add_argument("--webhook", metavar="URL", help="the public address that Graph sends notifications to")
     parser.add_argument("--url", help="the address of a running host, such as http://127.0.0.1:7071")
+    parser.add_argument("--to", metavar="ID", help="an instance of the bot, for a relay target whose url has {to}")
     parser.add_argument("--only", metavar="CHECK,…", help="make these checks only")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--verbose", action="store_true", help="print checks without problems too")
@@ -91,7 +92,7 @@ async def _check_and_report(
         return EXIT_WRONG_OPTION
     checks = [check for check in CHECKS if check.name in wanted or not wanted]
     async with make_client() as client:
-        target = Target(Options(root, args.tenant, args.webhook, args.url), settings, client, deployment)
+        target = Target(Options(root, args.tenant, args.webhook, args.url, args.to), settings, client, deployment)
         results = await run_checks(target, checks, _print_progress)
     redactor = Redactor(settings)
     if args.json:

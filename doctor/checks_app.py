@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from doctor.check import check, note
-from doctor.checks_schedule import OTHER_FUNCTIONS, TIMER
+from doctor.checks_schedule import TIMER, other_functions
 from doctor.finding import CannotCheck, Fault, Finding, Severity
 from doctor.target import Target
 from local.host.errors import HostError
@@ -71,7 +71,6 @@ HOST_ID = Fault(
     Severity.WARN,
 )
 
-REQUIRED_FUNCTIONS = {TIMER, *OTHER_FUNCTIONS}
 # azure-functions-runtime is allowed: its pin chooses the version that the platform's worker loads.
 _PLATFORM_PACKAGES = re.compile(
     r"^(azure[-_]functions[-_](?:worker\S*|runtime[-_]\S*)|grpcio|protobuf)\b", re.IGNORECASE | re.MULTILINE
@@ -96,11 +95,11 @@ class _HostJson(BaseModel):
 @check("functions", "Does the worker library find the functions?", IMPORT, NONE, MISSING)
 async def functions(target: Target) -> AsyncIterator[Finding]:
     """Load the app through Microsoft's worker library, in a separate process."""
-    names, error = await _load(target.options.root)
+    names, error = await _load(target.options.root, target.value("RELAY_TARGETS") or "")
     if error:
         is_empty = "functions found" in error or error.startswith("no ")
         yield (NONE if is_empty else IMPORT).found(error)
-    elif missing := sorted(REQUIRED_FUNCTIONS - names):
+    elif missing := missing_functions(target, names):
         yield MISSING.found(f"{', '.join(missing)} not found among {len(names)}")
     else:
         yield note("functions", f"the worker library finds {len(names)}")
@@ -156,12 +155,17 @@ async def host_id(target: Target) -> AsyncIterator[Finding]:
         yield HOST_ID.found(f"the name {name} has {len(name)} characters")
 
 
-async def _load(root: Path) -> tuple[set[str], str]:
+def missing_functions(target: Target, found: set[str]) -> list[str]:
+    """Return the functions that the app needs and does not have."""
+    return sorted({TIMER, *other_functions(target)} - found)
+
+
+async def _load(root: Path, relay_targets: str) -> tuple[set[str], str]:
     """Return the names of the functions, and the worker library's error or an empty text."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "local.host", "--list", "--root", str(root)),
         cwd=_REPOSITORY,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "RELAY_TARGETS": relay_targets},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from doctor.check import check, note
-from doctor.checks_app import MISSING, NONE, REQUIRED_FUNCTIONS
+from doctor.checks_app import MISSING, NONE, missing_functions
 from doctor.checks_graph import CALL_PERMISSIONS
 from doctor.checks_graph import ROLE as GRAPH_ROLE
 from doctor.checks_storage import ROLE as STORAGE_ROLE
@@ -75,7 +75,7 @@ async def deployed_functions(target: Target) -> AsyncIterator[Finding]:
     names = set(await _deployed(target).functions())
     if not names:
         yield NONE.found("Azure lists no function for the app")
-    elif missing := sorted(REQUIRED_FUNCTIONS - names):
+    elif missing := missing_functions(target, names):
         yield MISSING.found(f"{', '.join(missing)} not found among {len(names)}")
     else:
         yield note("deployed functions", f"Azure lists {len(names)}")

@@ -9,7 +9,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 
 from doctor.check import check, note
 from doctor.finding import CannotCheck, Fault, Finding, Severity
-from doctor.storage import POISON_QUEUE, ManagedIdentityUnavailable, queue_client, table_client
+from doctor.storage import POISON_QUEUES, ManagedIdentityUnavailable, queue_client, table_client
 from doctor.target import Target, now
 from shared.domain.calls import Call, Status
 from shared.errors import StoreUnavailable
@@ -29,8 +29,8 @@ NEVER = Fault(
 )
 POISONED = Fault(
     "poison-waiting",
-    "Wake-ups failed five times and are in the queue keep-alive-poison.",
-    "Find the reason in the app's log, then delete them: sweeps renew their calls.",
+    "Wake-ups failed five times and are in the queue keep-alive-poison or relay-poison.",
+    "Find the reason in the app's log, then delete them: sweeps renew their calls, and take up their deliveries.",
     Severity.WARN,
 )
 LAPSED = Fault(
@@ -67,16 +67,17 @@ async def sweeps(target: Target) -> AsyncIterator[Finding]:
 
 @check("poison", "Are wake-ups on the poison queue?", POISONED)
 async def poison(target: Target) -> AsyncIterator[Finding]:
-    """Count the messages on the poison queue."""
-    async with _storage_readable(), queue_client(target, POISON_QUEUE) as client:
-        try:
-            count = (await client.get_queue_properties()).approximate_message_count or 0
-        except HttpResponseError as error:
-            if error.status_code != HTTPStatus.NOT_FOUND:
-                raise
-            count = 0
-    if count:
-        yield POISONED.found(f"{count} of them")
+    """Count the messages on the poison queues."""
+    for name in POISON_QUEUES:
+        async with _storage_readable(), queue_client(target, name) as client:
+            try:
+                count = (await client.get_queue_properties()).approximate_message_count or 0
+            except HttpResponseError as error:
+                if error.status_code != HTTPStatus.NOT_FOUND:
+                    raise
+                count = 0
+        if count:
+            yield POISONED.found(f"{count} in {name}")
 
 
 @check("leases", "Did leases of calls lapse?", LAPSED)

@@ -15,7 +15,8 @@ from shared.domain.leases import LEASE
 
 NAME = "KEEP_ALIVE_SCHEDULE"
 TIMER = "keep_alive_timer"
-OTHER_FUNCTIONS = ("keep_alive_queue", "receive_notifications", "keep_alive_now")
+_OTHER_FUNCTIONS = ("keep_alive_queue", "receive_notifications", "keep_alive_now")
+_RELAY_FUNCTIONS = ("relay_queue", "relay_timer")  # the app has them only if RELAY_TARGETS is set
 
 MISSING = Fault(
     "schedule-missing",
@@ -119,9 +120,14 @@ async def switches(target: Target) -> AsyncIterator[Finding]:
     """Look for the settings that disable a function."""
     if disabled(TIMER, target.raw):
         yield TIMER_OFF.found(f"{TIMER} is disabled")
-    for name in OTHER_FUNCTIONS:
+    for name in other_functions(target):
         if disabled(name, target.raw):
             yield FUNCTION_OFF.found(f"{name} is disabled")
+
+
+def other_functions(target: Target) -> tuple[str, ...]:
+    """Return the functions that the app needs besides its timer."""
+    return (*_OTHER_FUNCTIONS, *(_RELAY_FUNCTIONS if target.value("RELAY_TARGETS") else ()))
 
 
 def longest_gap(timer: Schedule, exact_above: timedelta) -> timedelta:

@@ -82,7 +82,7 @@ async def cloud(target: Target) -> AsyncIterator[Finding]:
 
 def _faults(target: Target) -> list[Finding]:
     try:
-        faults = load_settings(target.raw).relay_faults
+        faults = load_settings(target.readable).relay_faults
     except SettingsInvalid as error:
         faults = error.faults
     return [_fault(target, name, problem) for name, problem in faults if name != SCHEDULE]

@@ -8,6 +8,7 @@ from doctor.check import check, note
 from doctor.finding import CannotCheck, Fault, Finding
 from doctor.probe import ConnectionFailed, fetch, proxy_hint
 from doctor.target import KEY_VAULT_REFERENCE, Target
+from shared.config.apps import BotApp
 from shared.errors import TokenUnavailable
 
 UNREACHABLE = Fault(
@@ -94,14 +95,18 @@ async def token(target: Target) -> AsyncIterator[Finding]:
     yield finding or await unreachable_authority(target) or await _request_token(target, kind)
 
 
-def check_credential_is_here(target: Target) -> None:
-    """Raise `CannotCheck` if the doctor cannot use the app's credential, because it exists in Azure only."""
-    kind = target.settings.graph_credential
+def check_credential_is_here(target: Target, app: BotApp | None = None) -> None:
+    """Raise `CannotCheck` if the doctor cannot use a bot's credential, because it exists in Azure only.
+
+    The bot is that of GRAPH_APP_ID if `app` is None.
+    """
+    bot = app or target.settings.apps.default
+    kind = bot.credential
     if target.deployment and kind in _IDENTITY_CREDENTIALS:
         raise CannotCheck("only the app can use its managed identity; az reads its permissions instead")
     if target.deployment and kind == "certificate":
         raise CannotCheck("only the app has the certificate's file")
-    if (target.value("GRAPH_CLIENT_SECRET") or "").startswith(KEY_VAULT_REFERENCE):
+    if (target.value(bot.client_secret_setting or "GRAPH_CLIENT_SECRET") or "").startswith(KEY_VAULT_REFERENCE):
         raise CannotCheck("the secret is in Key Vault, which the doctor does not read")
 
 

@@ -4,12 +4,15 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from ipaddress import ip_address
 
 import httpx
 
+from shared.addresses import Address
 from shared.http_client import MAX_RESPONSE_BODY, Response
 
 TIMEOUT = timedelta(seconds=10)  # for one response
@@ -45,8 +48,10 @@ def make_client() -> httpx.AsyncClient:
     )
 
 
-async def fetch(client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None) -> Response:
-    """Send one request and return the response, with at most about 256 KiB of its body.
+async def fetch(
+    client: httpx.AsyncClient, url: str, *, method: str = "GET", token: str | None = None, body: bytes | None = None
+) -> Response:
+    """Send one request and return the response, with at most about 256 KiB of its body. A body that is sent is JSON.
 
     Raises
     ------
@@ -54,16 +59,51 @@ async def fetch(client: httpx.AsyncClient, url: str, *, method: str = "GET", tok
         There is no response within 10 seconds.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers |= {"content-type": "application/json"} if body else {}
     try:
-        async with asyncio.timeout(TIMEOUT.total_seconds()), client.stream(method, url, headers=headers) as response:
-            body = bytearray()
+        async with (
+            asyncio.timeout(TIMEOUT.total_seconds()),
+            client.stream(method, url, headers=headers, content=body) as response,
+        ):
+            received = bytearray()
             async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_RESPONSE_BODY:
+                received += chunk
+                if len(received) > MAX_RESPONSE_BODY:
                     break
-            return Response(response.status_code, response.headers, bytes(body))
+            return Response(response.status_code, response.headers, bytes(received))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
         raise _connection_failed(error) from error
+
+
+async def resolve(host: str) -> tuple[Address, ...]:
+    """Return the addresses of a name, or the one that it spells. Raises `ConnectionFailed` if it has none."""
+    from shared.relay.resolver import resolve_by_system  # noqa: PLC0415 slow to import
+
+    try:
+        async with asyncio.timeout(TIMEOUT.total_seconds()):
+            return tuple(map(ip_address, await resolve_by_system(host)))
+    except (OSError, UnicodeError) as error:
+        raise _connection_failed(error) from error
+
+
+async def certificate_expiry(host: str, port: int) -> datetime:
+    """Return the end of the validity of a server's certificate.
+
+    Raises
+    ------
+    ConnectionFailed
+        There is no connection within 10 seconds, or the certificate is not trusted.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT.total_seconds()):
+            _, writer = await asyncio.open_connection(host, port, ssl=httpx.create_ssl_context())
+    except OSError as error:
+        raise _connection_failed(error) from error
+    certificate: Mapping[str, object] = writer.get_extra_info("peercert")
+    writer.close()
+    with suppress(OSError):  # the server may have closed it first
+        await writer.wait_closed()
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
 
 
 def proxy_hint() -> str:

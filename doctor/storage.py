@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from doctor.finding import CannotCheck
 from doctor.target import Target
 from shared.services import TABLE_NAME
+from shared.storage.relay_queue import RELAY_QUEUE_NAME
 from shared.storage.wakeup_queue import QUEUE_NAME
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 _SCOPE = "https://storage.azure.com/.default"  # the same in all clouds
-POISON_QUEUE = f"{QUEUE_NAME}-poison"
+POISON_QUEUES = (f"{QUEUE_NAME}-poison", f"{RELAY_QUEUE_NAME}-poison")
 
 
 class ManagedIdentityUnavailable(Exception):

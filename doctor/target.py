@@ -13,11 +13,14 @@ from doctor.deployment import Deployment
 from doctor.finding import CannotCheck
 from shared.clock import SystemClock
 from shared.config.clouds import CLOUDS
-from shared.config.settings import Settings, load_settings
+from shared.config.settings import Settings, load_settings, setting_name
 from shared.errors import SettingsInvalid, TokenUnavailable
 from shared.graph.token_cache import GraphTokens
 
 KEY_VAULT_REFERENCE = "@Microsoft.KeyVault("  # the beginning of a value that only the platform can read
+# In place of a secret that only the platform can read. Settings check the form of a relay target's secret.
+_UNREADABLE_SECRET = f"whsec_{'A' * 32}"  # 32 characters of base64 are 24 bytes
+_NAMES = {setting_name(field).lower() for field in Settings.model_fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Options:
     tenant: str | None = None
     webhook: str | None = None
     url: str | None = None
+    to: str | None = None
 
 
 @dataclass
@@ -64,11 +68,18 @@ class Target:
         found = (value for key, value in self.raw.items() if key.lower() == name.lower())
         return next(found, None) or None
 
+    @property
+    def readable(self) -> Mapping[str, str]:
+        """All settings, with a stand-in for each secret in Key Vault that GRAPH_APPS or RELAY_TARGETS names."""
+        unreadable = {name for name, value in self.raw.items() if value.startswith(KEY_VAULT_REFERENCE)}
+        named = {name for name in unreadable if name.lower() not in _NAMES}
+        return {**self.raw, **dict.fromkeys(named, _UNREADABLE_SECRET)}
+
     @cached_property
     def settings(self) -> Settings:
         """The validated settings. Raises `CannotCheck` if they are invalid."""
         try:
-            return load_settings(self.raw)
+            return load_settings(self.readable)
         except SettingsInvalid:
             raise CannotCheck("settings are missing or wrong (see setting-…)") from None
 

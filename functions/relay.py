@@ -22,7 +22,9 @@ async def relay_queue(message: func.QueueMessage) -> None:
 
 @blueprint.timer_trigger("timer", schedule="30 * * * * *", run_on_startup=False, use_monitor=False)
 async def relay_timer(timer: func.TimerRequest) -> None:  # noqa: ARG001 (nothing of the timer is needed)
-    """Look for deliveries that are overdue, each minute."""
-    care = services().outbox_care
-    if care:
-        await care.run()
+    """Look for deliveries that are overdue, each minute. If the settings of the relay are wrong, log it."""
+    parts = services()
+    if parts.outbox_care:
+        await parts.outbox_care.run()
+    elif parts.settings.relay_fault:
+        telemetry.RELAY_OFF(error=parts.settings.relay_fault)

@@ -108,6 +108,26 @@ param sweepFanOutThreshold int = 20000
 @description('How long ended calls stay on record.')
 param endedCallRetention string = 'P30D'
 
+// --- Relay: docs/settings.md, section Relay ---
+
+@description('Where the notifications of calls are relayed to, and their events; the members are those of RELAY_TARGETS in docs/settings.md. Empty: no relay.')
+param relayTargets relayTarget[] = []
+
+@description('How long the first attempt to deliver a notification may take, up to PT10S: Graph waits for it.')
+param relayBudget string = 'PT1.5S'
+
+@description('How long a notification whose answer Graph needs may wait for the bot, up to PT12S.')
+param relaySyncBudget string = 'PT10S'
+
+@description('How long the body of a delivery is kept that is dead or disabled, so that it can be replayed. It may hold personal data.')
+param relayBodyRetention string = 'P7D'
+
+@description('Whether a target may have a private address, as in a network that the app reaches by privateNetwork. Never link-local ones.')
+param relayAllowPrivateAddresses bool = false
+
+@description('Settings whose values stay in Key Vault: the name of each setting, and the https address of its secret. The identity of this deployment needs the role Key Vault Secrets User at that vault.')
+param keyVaultReferences object = {}
+
 // --- Size and cost. Prices: https://azure.microsoft.com/pricing/details/functions ---
 
 @description('Memory of an instance in MB. Running time is billed by GB and second: twice the memory costs twice as much a second.')
@@ -134,7 +154,7 @@ param alwaysReadyHttp int = 0
 @maxValue(2)
 param alwaysReadyTimer int = 0
 
-@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever those two say. All of them are billed as such: six or more.')
+@description('Whether instances are spread over availability zones, where the region has them. Take a ZRS storage SKU with it. With zones Flex refuses a count of 1 in alwaysReadyHttp and alwaysReadyTimer, and keeps at least two always-ready instances for each scaling group (HTTP, timer, queue), whatever those two say; with relayTargets there is one timer and one queue more. All of them are billed as such: six or more, ten with the relay.')
 param zoneRedundant bool = false
 
 @description('Redundancy of both storage accounts. Stored GB and requests are billed; LRS is the cheapest, ZRS outlives the loss of a zone.')
@@ -169,6 +189,33 @@ param logDailyCapGb int = -1
 @description('Whether the function app has a diagnostic setting for FunctionAppLogs and AllMetrics. Microsoft does not support one on Flex Consumption, so a deployment with it may be refused. Telemetry, alerts and queries do without.')
 param functionAppDiagnostics bool = false
 
+// The compiler refuses a misspelt member of a target; the app would turn the relay off.
+@sealed()
+type relayTarget = {
+  @description('How logs, lists of deliveries and replays name it: lower-case letters, digits, hyphens.')
+  @minLength(1)
+  @maxLength(40)
+  name: string
+
+  @description('Where it listens: https, with {to} once in the path if its instances have addresses of their own.')
+  url: string
+
+  @description('`graph`: the notifications, as Graph sends them. `events`: the events of calls.')
+  format: 'graph' | 'events'
+
+  @description('The bot whose calls it gets, by client id.')
+  appId: string?
+
+  @description('The only types of events that it gets.')
+  types: string[]?
+
+  @description('Whom the token of a delivery is for: an application id, or an App ID URI.')
+  audience: string?
+
+  @description('The name of the setting that holds the key of its signatures, from keyVaultReferences.')
+  secretSetting: string?
+}
+
 var stem = toLower(name)
 // 13 characters of the resource group and the name: the same each time, and another for another deployment.
 var suffix = uniqueString(resourceGroup().id, stem)
@@ -198,6 +245,39 @@ var alwaysReady = {
     ? fail('With zoneRedundant one always-ready instance is refused: set alwaysReadyTimer to 0 or 2')
     : alwaysReadyTimer
 }
+
+// The app would refuse such targets when it reads its settings, and run without the relay.
+var relayNames = map(relayTargets, target => target.name)
+var relayPlain = filter(relayTargets, target => !startsWith(target.url, 'https://'))
+var relayUnproved = filter(
+  relayTargets,
+  target => target.format == 'events' && empty(target.?audience ?? '') && empty(target.?secretSetting ?? '')
+)
+var relayUnset = filter(
+  relayTargets,
+  target => !empty(target.?secretSetting ?? '') && !contains(keyVaultReferences, target.?secretSetting ?? '')
+)
+var relayChecks = [
+  length(union(relayNames, relayNames)) < length(relayNames) ? 'two have one name' : ''
+  empty(relayPlain) ? '' : 'the url of ${relayPlain[0].name} does not begin with https://'
+  empty(relayUnproved) ? '' : '${relayUnproved[0].name} gets events, so it needs audience or secretSetting'
+  empty(relayUnset) ? '' : 'the secretSetting of ${relayUnset[0].name} is not in keyVaultReferences'
+]
+var relayFaults = filter(relayChecks, fault => !empty(fault))
+
+// A secret itself would be readable in the deployment's history.
+var hollowReferences = filter(items(keyVaultReferences), entry => !startsWith(entry.value, 'https://'))
+
+// Without targets the app gets none of these, and has no function of the relay.
+var relaySettings = empty(relayTargets)
+  ? {}
+  : {
+      RELAY_TARGETS: empty(relayFaults) ? string(relayTargets) : fail('relayTargets: ${join(relayFaults, '; ')}')
+      RELAY_BUDGET: relayBudget
+      RELAY_SYNC_BUDGET: relaySyncBudget
+      RELAY_BODY_RETENTION: relayBodyRetention
+      RELAY_ALLOW_PRIVATE_ADDRESSES: string(relayAllowPrivateAddresses)
+    }
 
 // Call Keeper's settings, by the names of shared/config/settings.py. Those of identity and storage are added by the module.
 var settings = {
@@ -279,7 +359,7 @@ module callsStorage 'modules/storage.bicep' = {
     sku: storageSku
     publicAccess: !privateNetwork
     tables: ['calls']
-    queues: ['keep-alive', 'keep-alive-poison']
+    queues: ['keep-alive', 'keep-alive-poison', 'relay', 'relay-poison']
     workspaceId: monitoring.outputs.workspaceId
     deleteLock: deleteLock
   }
@@ -318,7 +398,10 @@ module functionApp 'modules/function-app.bicep' = {
     planName: 'plan-${stem}-${suffix}'
     location: location
     tags: tags
-    settings: settings
+    settings: union(settings, relaySettings)
+    keyVaultReferences: empty(hollowReferences)
+      ? keyVaultReferences
+      : fail('keyVaultReferences: ${hollowReferences[0].key} has no https address of a secret in Key Vault')
     identityName: identityName
     identityClientId: identity.outputs.clientId
     hostAccountName: hostAccountName

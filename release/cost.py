@@ -14,10 +14,16 @@ from typing import Annotated, get_type_hints
 
 HOURS = 730  # in a month, as Azure counts
 SECONDS = HOURS * 3600
+QUEUE_CONCURRENCY = 4  # messages that an instance handles at once: batchSize + newBatchThreshold of host.json
 SHARDS = 16  # shared/storage/store.py
 HEAD_ROWS = 2  # shared/storage/rows.py: rows of a shard that are read with its active rows
 MAX_PAGE_ROWS = 1000  # that a query of Table Storage returns
 PURGE_TRANSACTIONS = 6  # for one call: queries for its row, events, operations and keys, and two batches
+RELAY_LOOKS = HOURS * 60  # functions/relay.py: the timer looks at the outbox each minute
+RELAY_MESSAGE_TRANSACTIONS = (
+    7  # send, get and delete it; read the lane, claim it, read its deliveries, write the result
+)
+RELAY_PURGE_TRANSACTIONS = 2  # for one call with deliveries: a query and a batch
 MIN_BILLED_SECONDS = 1.0  # of active time (Learn: Flex Consumption plan, Billing)
 
 
@@ -37,13 +43,19 @@ class Load:
     ] = 20_000
     request_seconds: Annotated[float, "duration of one webhook or API request, seconds"] = 0.15
     http_concurrency: Annotated[float, "requests that an instance handles at once"] = 16
+    relayed: Annotated[float, "notifications that are relayed to a bot, for each call; 0: none"] = 0
+    relayed_events: Annotated[float, "events that are delivered to bots, for each call; 0: none"] = 0
+    relay_failures: Annotated[float, "failed attempts of the relay, for each delivery"] = 0.01
+    bot_seconds: Annotated[float, "time until a bot answers a delivery, seconds"] = 0.2
     memory_gb: Annotated[float, "memory of an instance, GB: 0.5, 2 or 4"] = 2
     always_ready: Annotated[
-        float, "instances kept ready; with zones at least two for each of HTTP, timer and queue: 6"
+        float,
+        "instances kept ready; with zones at least two for each of HTTP, timer and queue: 6, with the relay 10",
     ] = 0
     health_places: Annotated[float, "locations of the availability test; each sends a request every 5 minutes"] = 0
     record_kb: Annotated[float, "size of one telemetry record, as ingested, KB"] = 1.5
     call_kb: Annotated[float, "storage of one call with its event log, KB"] = 4
+    delivery_kb: Annotated[float, "storage of one delivery that was delivered, so without its body, KB"] = 2
     retention_days: Annotated[float, "ENDED_CALL_RETENTION, days"] = 30
 
 
@@ -101,26 +113,60 @@ def requests(load: Load) -> float:
     return ended(load) * (load.notifications + load.requests) + tests(load)
 
 
+def deliveries(load: Load) -> float:
+    """Return the number of deliveries of the relay."""
+    return ended(load) * (load.relayed + load.relayed_events)
+
+
+def relay_looks(load: Load) -> float:
+    """Return the number of ticks of the relay's timer. Without a target the app has no such function."""
+    return RELAY_LOOKS if deliveries(load) else 0
+
+
+def relay_messages(load: Load) -> float:
+    """Return the number of the relay's queue messages: at most one for each event, and one for each retry.
+
+    The webhook itself makes the first attempt of a notification.
+    """
+    return ended(load) * load.relayed_events + deliveries(load) * load.relay_failures
+
+
 def executions(load: Load) -> float:
-    """Return the number of executions: of the timer, the queue and the routes."""
-    return sweeps(load) + messages(load) + requests(load)
+    """Return the number of executions: of the timers, the queues and the routes."""
+    return sweeps(load) + messages(load) + requests(load) + relay_looks(load) + relay_messages(load)
 
 
 def active_gb_seconds(load: Load) -> float:
     """Return the memory of instances in GB, times the seconds in which they run something.
 
-    The timer, the queue and HTTP run on different instances. Requests that overlap on an instance are billed once: with
-    random arrivals it is busy for 1 - e^(-rate x time) of the time. A single request counts at least a second.
+    The timers, the queues and HTTP run on different instances. A request takes longer by the bot's answer if it is
+    relayed.
     """
     sweep = math.ceil(load.calls / load.concurrency) * load.keep_alive_seconds
     fan_out = load.calls > load.fan_out_threshold
     shard = math.ceil(load.calls / SHARDS / load.concurrency) * load.keep_alive_seconds
     timer = MIN_BILLED_SECONDS if fan_out else max(MIN_BILLED_SECONDS, sweep)
     queue = MIN_BILLED_SECONDS + (SHARDS * max(MIN_BILLED_SECONDS, shard) if fan_out else 0)
-    rate = requests(load) / SECONDS
-    instances = max(1.0, rate * load.request_seconds / load.http_concurrency)
-    busy = -math.expm1(-rate * max(MIN_BILLED_SECONDS, load.request_seconds)) * instances
-    return load.memory_gb * (sweeps(load) * (timer + queue) + busy * SECONDS)
+    http = requests(load) * load.request_seconds + ended(load) * load.relayed * load.bot_seconds
+    relay = relay_messages(load) * load.bot_seconds
+    return load.memory_gb * (
+        sweeps(load) * (timer + queue)
+        + relay_looks(load) * MIN_BILLED_SECONDS
+        + _busy_seconds(requests(load), http, load.http_concurrency)
+        + _busy_seconds(relay_messages(load), relay, QUEUE_CONCURRENCY)
+    )
+
+
+def _busy_seconds(count: float, seconds: float, concurrency: float) -> float:
+    """Return the seconds in a month in which instances run at least one of `count` executions of `seconds` in all.
+
+    Those that overlap on an instance are billed once: with random arrivals it is busy for 1 - e^(-rate x time) of the
+    time. A single one counts at least a second.
+    """
+    if not count:
+        return 0
+    instances = max(1.0, seconds / SECONDS / concurrency)
+    return -math.expm1(-count / SECONDS * max(MIN_BILLED_SECONDS, seconds / count)) * instances * SECONDS
 
 
 def transactions(load: Load) -> float:
@@ -134,7 +180,19 @@ def transactions(load: Load) -> float:
         + (requests(load) - tests(load)) * 2
         + tests(load) * SHARDS
         + ended(load) * PURGE_TRANSACTIONS
+        + relay_transactions(load)
     )
+
+
+def relay_transactions(load: Load) -> float:
+    """Return the number of storage requests of the relay.
+
+    A delivery is written with the change of its call, which costs no further request. A look reads the lanes of each
+    shard, and the destinations in trouble. The result of a first attempt is one write.
+    """
+    purged = ended(load) * RELAY_PURGE_TRANSACTIONS if deliveries(load) else 0
+    results = ended(load) * load.relayed
+    return relay_looks(load) * (SHARDS + 1) + results + relay_messages(load) * RELAY_MESSAGE_TRANSACTIONS + purged
 
 
 def sweep_transactions(load: Load) -> float:
@@ -157,8 +215,9 @@ def telemetry_gb(load: Load) -> float:
 
 
 def stored_gb(load: Load) -> float:
-    """Return the GB of stored calls: the active ones, and those that ended within the retention."""
-    return (load.calls + ended(load) * load.retention_days * 24 / HOURS) * load.call_kb / 1e6
+    """Return the GB of stored calls with their deliveries: active ones, and those that ended within the retention."""
+    call_kb = load.call_kb + (load.relayed + load.relayed_events) * load.delivery_kb
+    return (load.calls + ended(load) * load.retention_days * 24 / HOURS) * call_kb / 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 from release import flex
@@ -15,6 +16,8 @@ MAX_FUNCTIONS_WAIT = timedelta(minutes=5)  # until the platform has found the fu
 MAX_HEALTH_WAIT = timedelta(minutes=10)  # in addition to the steady time
 MAX_KEYS_WAIT = timedelta(minutes=5)  # until the host accepts its own key; a new role assignment takes minutes
 KEYED_ROUTE = "/api/termination-codes"  # it needs the function key, and reads no storage
+# The app has these only if RELAY_TARGETS is set, and a package of an older version never.
+RELAY_FUNCTIONS = frozenset({"relay_queue", "relay_timer"})
 
 _HEALTH = {404: "404: there is no such function; did Azure find the code?"}
 _KEYS_UNREADABLE = (
@@ -57,11 +60,13 @@ def prove(
         The app does not run the package. The message says what to do.
     """
     clock = clock or Clock()
-    for name in flex.among(check_settings(app, clock), flex.REFUSED_SETTINGS):
+    settings = check_settings(app, clock)
+    for name in flex.among(settings, flex.REFUSED_SETTINGS):
         print_progress(
             f"the setting {name} has no effect on Flex Consumption, remove it: {flex.REFUSED_SETTINGS[name]}"
         )
-    _await_functions(app, sorted(expected), clock)
+    is_relaying = "RELAY_TARGETS" in map(str.upper, settings)
+    _await_functions(app, sorted(expected), clock, RELAY_FUNCTIONS if is_relaying else frozenset())
     _await_health(f"{app.address}/api/health", build, steady, clock)
     _await_keys(app, clock)
 
@@ -84,9 +89,11 @@ def check_settings(app: App, clock: Clock) -> list[str]:
     return names
 
 
-def _await_functions(app: App, expected: list[str], clock: Clock) -> None:
+def _await_functions(app: App, expected: list[str], clock: Clock, allowed: AbstractSet[str] = frozenset()) -> None:
+    """Wait until the app has the expected functions. It may also have those that are allowed."""
+
     def find_problem() -> str | None:
-        return _difference(expected, app.function_names())
+        return _difference(expected, [name for name in app.function_names() if name not in allowed])
 
     if problem := _last_problem("functions", find_problem, MAX_FUNCTIONS_WAIT, clock):
         raise AzureError(f"{app.name}: {problem}")

@@ -419,20 +419,20 @@ def RELAY_DOWN(*, target: str, to: str | None, failures: int) -> None:
 
 @log_event("relay.target.up", logging.INFO)
 def RELAY_UP(*, target: str, to: str | None) -> None:
-    """A destination accepted a probe: its breaker closed, and what waited is delivered."""
+    """A destination works again: it accepted a probe, so its breaker closed, or it was enabled after a 410."""
 
 
 @log_event("relay.outbox.age", logging.INFO)
 def RELAY_BACKLOG(*, lanes: int, oldestSeconds: float) -> None:
-    """A look at the outbox found `lanes` with pending deliveries; the oldest one was received `oldestSeconds` ago.
+    """A look at the outbox found `lanes` with pending deliveries. The oldest has waited for `oldestSeconds`.
 
-    A look that finds nothing pending writes no line.
+    A delivery waits from its receipt, or from its replay. A look that finds nothing pending writes no line.
     """
 
 
 @log_event("relay.settings.invalid", logging.ERROR)
 def RELAY_OFF(*, error: str) -> None:
-    """The settings of the relay are wrong. The relay is off, and everything else works."""
+    """The settings of the relay are wrong. The relay is off, and everything else works. Its timer repeats the line."""
 
 
 CALLS_ENDED = Metric("call_keeper.calls.ended", ("category", "source"), "Calls that have ended.", "{call}")

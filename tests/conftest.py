@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 MAX_ID_LENGTH = 60  # characters of the id of a parametrized case
-LONG = {"bench", "e2e", "soak"}  # folders of slow tests, which start first, so that no worker starts them last
+LONG = {"bench", "e2e", "examples", "soak"}  # folders of slow tests: a worker that starts them last ends last
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

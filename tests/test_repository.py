@@ -30,7 +30,10 @@ HEAVY = (
     *("aiohttp", "azure.core", "azure.data.tables", "azure.identity", "azure.monitor", "azure.storage", "cryptography"),
     *("httpx", "jwt", "msal", "opentelemetry.sdk"),
 )
-OUTSIDE = {"function_app", "simulator", "local", "doctor", "release", "tools", "bench", "soak", "infra", "tests"}
+OUTSIDE = {
+    *("function_app", "simulator", "local", "doctor", "release", "tools", "bench", "soak", "infra", "examples"),
+    "tests",
+}
 APP = {"shared", "functions", "function_app"}
 ARROWS = [  # folder, what it must not import
     ("shared", {"azure.functions", "functions", *OUTSIDE}),
@@ -45,9 +48,10 @@ ARROWS = [  # folder, what it must not import
     ("bench", {"soak", "doctor"}),
     ("tools", {"functions", "function_app", "soak"}),
     ("tools/bicep_check", {*APP, *OUTSIDE} - {"tools"}),
+    ("examples", {*APP, *OUTSIDE}),
 ]
 OPENINGS = re.compile(r"(?:Whether|What|Who|Where|That|How)\b")  # no docstring begins so: CONTRIBUTING, "How we write"
-PACKAGES = ["shared", "functions", "simulator", "local", "doctor", "release", "soak", "bench", "tools"]
+PACKAGES = ["shared", "functions", "simulator", "local", "doctor", "release", "soak", "bench", "tools", "examples"]
 OF_A_MACHINE = re.compile(  # written so that this line is none of what it finds
     r"(?<![\w.])/(?:ro[o]t|wor[k])/|(?<![\w.])/ho[m]e/(?!site/)\w+/|/Us[e]rs/\w+/|[A-Z]:\\\\?Us[e]rs"
     r'|"resol[v]ed": "http|registry\.npm[j]s\.org|files\.python[h]osted\.org'

@@ -13,6 +13,7 @@ variables=(
   ALERT_EMAIL=operators@contoso.com
   ALLOWED_TENANT_IDS=11111111-1111-1111-1111-111111111111
   BOT_NAME=bot-two
+  BOT_WEBHOOK_URL=https://bot.contoso.com/api/calls
   GRAPH_APP_ID=22222222-2222-2222-2222-222222222222
   GRAPH_TENANT_ID=11111111-1111-1111-1111-111111111111
   MANAGEMENT_APP_ID=33333333-3333-3333-3333-333333333333
@@ -102,6 +103,11 @@ for name in alwaysReadyHttp alwaysReadyTimer; do
     "param graphAppId = '22222222-2222-2222-2222-222222222222'" >"$work/$file"
   expect_refused "$file" ": set $name to 0"
 done
+file=infra/params/relay-by-http.bicepparam # only in the copy
+printf '%s\n' "using '../main.bicep'" "param name = 'relay'" \
+  "param relayTargets = [{ name: 'bot', format: 'graph', url: 'http://bot.contoso.com/' }]" \
+  "param graphAppId = '22222222-2222-2222-2222-222222222222'" >"$work/$file"
+expect_refused "$file" "the url of bot does not begin with https://"
 
 if ((faults)); then
   echo "$faults faults in Bicep files: each is named above, with what to do" && exit 1

@@ -17,6 +17,9 @@ param tags object
 @description('Call Keeper\'s own settings, by name. The app takes an empty one for one that is not set.')
 param settings object
 
+@description('Settings whose values stay in Key Vault: the name of each setting, and the address of its secret.')
+param keyVaultReferences object
+
 @description('User-assigned identity of the app.')
 param identityName string
 
@@ -63,6 +66,13 @@ param alwaysReadyTimer int
 param zoneRedundant bool
 
 var storageSuffix = environment().suffixes.storage
+
+// The platform reads the secrets with the app's identity. The app sees their values in its settings.
+var secretSettings = toObject(
+  items(keyVaultReferences),
+  entry => entry.key,
+  entry => '@Microsoft.KeyVault(SecretUri=${entry.value})'
+)
 
 // The host knows the addresses of an account by its name in the global cloud alone; there the name is what deployment
 // tools look for. Elsewhere it needs the addresses.
@@ -144,6 +154,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     // Graph calls the webhook from the internet.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    // Without it the platform takes the system-assigned identity for references, and the app has none.
+    keyVaultReferenceIdentity: empty(keyVaultReferences) ? null : identity.id
     // Shuts /admin off from outside: the master key cannot run functions or read the host's state.
     // Documented, but not in the published types.
     #disable-next-line BCP037
@@ -155,7 +167,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       http20Enabled: true
       remoteDebuggingEnabled: false
       appSettings: map(
-        items(union(settings, hostSettings, hostStorage, identitySettings, telemetrySettings)),
+        items(union(settings, secretSettings, hostSettings, hostStorage, identitySettings, telemetrySettings)),
         setting => { name: setting.key, value: setting.value }
       )
     }

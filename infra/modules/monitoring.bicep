@@ -1,4 +1,4 @@
-// The storage of telemetry, the people to notify, the eight alerts, and the workbook. The queries are in infra/queries.
+// The storage of telemetry, the people to notify, the eleven alerts, and the workbook. The queries are in infra/queries.
 
 @description('Name of the Log Analytics workspace.')
 param workspaceName string
@@ -79,6 +79,15 @@ var alertRules = [
     query: loadTextContent('../queries/other-tenant.kql')
   }
   {
+    key: 'relay-down'
+    title: 'A bot gets nothing from the relay: its target is down'
+    severity: 1
+    window: 'PT15M'
+    lookBack: 'P1D'
+    splitBy: ['target']
+    query: loadTextContent('../queries/relay-down.kql')
+  }
+  {
     key: 'webhook-errors'
     title: 'The webhook answers 5xx: reasons of ends may be lost'
     severity: 2
@@ -95,6 +104,24 @@ var alertRules = [
     lookBack: null
     splitBy: []
     query: loadTextContent('../queries/poison.kql')
+  }
+  {
+    key: 'relay-dead'
+    title: 'A delivery to a bot is dead'
+    severity: 2
+    window: 'PT15M'
+    lookBack: null
+    splitBy: ['target']
+    query: loadTextContent('../queries/relay-dead.kql')
+  }
+  {
+    key: 'relay-backlog'
+    title: 'A delivery to a bot waits for more than 5 minutes'
+    severity: 2
+    window: 'PT15M'
+    lookBack: null
+    splitBy: []
+    query: loadTextContent('../queries/relay-backlog.kql')
   }
   {
     key: 'timer-silent'

@@ -12,6 +12,11 @@ param tags = {
 }
 param graphAppId = readEnvironmentVariable('GRAPH_APP_ID', '00000000-0000-0000-0000-000000000000')
 
+// Relay: Graph's notifications go to Call Keeper, and from there to the bot's own webhook. Without its address the relay is off.
+param relayTargets = empty(readEnvironmentVariable('BOT_WEBHOOK_URL', ''))
+  ? []
+  : [{ name: 'bot', format: 'graph', url: readEnvironmentVariable('BOT_WEBHOOK_URL', '') }]
+
 // One app registration guards the management of all of them; each caller's role counts for every bot then.
 param managementAudiences = [readEnvironmentVariable('MANAGEMENT_APP_ID', '00000000-0000-0000-0000-000000000000')]
 param managementTenantId = readEnvironmentVariable('MANAGEMENT_TENANT_ID', '00000000-0000-0000-0000-000000000000')

@@ -124,7 +124,7 @@ class Lane:
     next_attempt_at
         The time of the next attempt, if no worker has the lane.
     oldest_received_at
-        The receipt of the delivery that was first when the row was written.
+        The receipt, or the replay, of the delivery that was first when the row was written.
     appended
         The number of deliveries that were added while the lane existed. Each addition changes the row, so that the worker that
         completes the delivery before sees it by the ETag.

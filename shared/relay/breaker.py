@@ -163,6 +163,7 @@ class Destinations:
                 await self._outbox.delete_destination(stored)
                 self._states.pop(destination, None)
                 self._failures.pop(destination, None)
+                telemetry.RELAY_UP(target=destination.target, to=destination.to)
 
     async def _change(self, destination: Destination, change: StateChange) -> None:
         """Write the changed state of a destination. Another writer's state is read and changed again."""

@@ -186,6 +186,7 @@ class Deliverer:
             verdict, answer = await self._attempt(pending, bearer, budget, body=body, read_body=True)
         try:
             await self.outbox.save(stored, verdict.delivery)
+            log_dead(verdict.delivery)
             for other, lanes in beside:
                 await self._conclude(other, lanes, verdict.delivery.attempts[-1], answer)
             await self._apply(verdict)
@@ -407,7 +408,7 @@ class Deliverer:
                 lane, is_last = found, False
                 continue
             if is_done:
-                _log_done(after)
+                log_dead(after)
                 return saved
             await self._wake(lane.value.key, after.next_attempt_at)
             return None
@@ -415,9 +416,8 @@ class Deliverer:
 
     def _next_lane(self, lane: Lane, after: Delivery, *, is_last: bool) -> Lane | None:
         if after.status is DeliveryStatus.PENDING:
-            next_attempt_at, received_at = after.next_attempt_at, after.received_at
             idle = replace(lane, claim_id="", claimed_until=None)
-            return replace(idle, next_attempt_at=next_attempt_at, oldest_received_at=received_at)
+            return replace(idle, next_attempt_at=after.next_attempt_at, oldest_received_at=after.retry_since)
         return None if is_last else replace(lane, claimed_until=self.clock.now() + CLAIM)
 
     async def _save_alone(self, stored: Stored[Delivery], after: Delivery) -> None:
@@ -635,7 +635,8 @@ def _log_attempt(delivery: Delivery, attempt: Attempt, *, is_late: bool) -> None
         )
 
 
-def _log_done(delivery: Delivery) -> None:
+def log_dead(delivery: Delivery) -> None:
+    """Log a delivery that is dead, after it is on record as that."""
     if delivery.status is DeliveryStatus.DEAD:
         last = delivery.attempts[-1] if delivery.attempts else None
         telemetry.RELAY_DEAD(

@@ -19,6 +19,7 @@ from shared.domain.deliveries import (
     sequence_at,
 )
 from shared.relay.breaker import Destinations, Obstacle
+from shared.relay.deliverer import log_dead
 from shared.relay.events import RECORDING, CallEvent, events_of_change, render, with_end_revision
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Change, Committed
@@ -80,7 +81,12 @@ class OutboxPlanner:
         return replace(change, after=after, outgoing=outgoing)
 
     async def announce(self, committed: Committed) -> None:
-        """Ask the queue to attempt the deliveries of a change. It never fails: a look at the outbox finds them too."""
+        """Ask the queue to attempt the deliveries of a change. It never fails: a look at the outbox finds them too.
+
+        Those without a valid `to` are dead from the beginning.
+        """
+        for stored in committed.deliveries:
+            log_dead(stored.value)
         for lane in lanes_of(stored.value for stored in committed.deliveries):
             await self.queue.send(deliver_message(lane))
 

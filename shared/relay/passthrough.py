@@ -21,7 +21,7 @@ from shared.domain.deliveries import (
 )
 from shared.domain.leases import TenantApp
 from shared.domain.notifications import located_call_id, wants_answer
-from shared.relay.deliverer import Bearer, Deliverer
+from shared.relay.deliverer import Bearer, Deliverer, log_dead
 from shared.storage.changes import Claim, Committed, Outgoing
 from shared.storage.delivery_codec import Barrier
 from shared.storage.stored import Stored
@@ -204,6 +204,9 @@ class PassThrough:
         opened = {key: lane for each in relayed.committed for key, lane in each.opened.items()}
         deliveries = [stored for each in relayed.committed for stored in each.deliveries]
         asked = [stored for stored in deliveries if stored.value.wants_answer]
+        for stored in deliveries:
+            if stored not in asked:  # the others were not asked yet, so that they are not dead for good
+                log_dead(stored.value)
         beside = [stored for stored in deliveries if stored.value.type == NOTIFICATION_TYPE and stored not in asked]
         together = asked[:1] if asked and relayed.is_whole and _is_ready(beside, opened) else []
         if together:

@@ -30,7 +30,7 @@ class Block:
 
 def documents() -> list[Path]:
     """Return the Markdown files that people read."""
-    folders = ("docs", "simulator", "local", "tools", ".github")
+    folders = ("docs", "simulator", "local", "tools", "examples", ".github")
     return sorted([*ROOT.glob("*.md"), *(path for name in folders for path in (ROOT / name).rglob("*.md"))])
 
 

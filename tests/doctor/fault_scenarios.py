@@ -8,12 +8,14 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email.utils import formatdate
+from ipaddress import ip_address
 from time import time
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from local.stack.stack import APP_ID, ROOT
+from shared.addresses import Address
 from simulator.tls import self_signed
 from tests.doctor.servers import Reply
 from tests.doctor.world import IDENTITY, NOWHERE, ROLES, SECRET, SITE, TENANT, Plan, World, refused
@@ -129,6 +131,12 @@ _settings("timer-disabled", AzureWebJobs_keep_alive_timer_Disabled="true")
 _settings("function-disabled", LOCAL, **{"AzureWebJobs.receive_notifications.Disabled": "true"})
 
 
+@_scenario("function-disabled")
+def _relay_timer_off(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://bot.example/calls") | {"AzureWebJobs.relay_timer.Disabled": "1"}
+    plan.only = {"switches"}
+
+
 @_scenario("lease-shortened")
 def _real_graph(_world: World, plan: Plan) -> None:
     plan.settings |= {"GRAPH_BASE_URL": "", "LEASE_DURATION": "PT30M"}
@@ -163,6 +171,13 @@ def _missing_package(world: World, plan: Plan) -> None:
 def _nothing_registered(world: World, plan: Plan) -> None:
     app = "import azure.functions as func\n\napp = func.FunctionApp()\n"
     plan.root, plan.without = world.root(function_app__py=app), set()
+
+
+@_scenario("functions-missing")
+def _relay_forgotten(world: World, plan: Plan) -> None:
+    text = (ROOT / "function_app.py").read_text()
+    plan.root, plan.only = world.root(function_app__py=text.replace("has_relay_targets()", "False")), {"functions"}
+    plan.without, plan.settings = set(), plan.settings | relay_to("https://bot.example/calls")
 
 
 @_scenario("functions-missing")
@@ -443,6 +458,91 @@ def _health(name: str, status: str, code: int, **checks: str) -> None:
 _health("host-unhealthy", "unhealthy", 503, settings="Settings to correct: GRAPH_APP_ID is missing.")
 _health("host-degraded", "degraded", 200, settings="ok", sweeps="3 of 16 shards were not swept for 30 minutes")
 
+
+# --- the relay --------------------------------------------------------------------------------------------------------
+
+_settings("setting-wrong", RELAY_TARGETS="hush-hush-another")
+_settings("setting-wrong", RELAY_BUDGET="PT11S")
+
+
+def relay_to(url: str, **members: str) -> dict[str, str]:
+    """Return the settings of a relay to this address."""
+    target = {"name": "bot", "url": url, "format": "graph"} | members
+    return {"RELAY_TARGETS": json.dumps([target])}
+
+
+def _bot_answers(name: str, status: int, **members: str) -> None:
+    @_scenario(name)
+    def scenario(world: World, plan: Plan) -> None:
+        plan.settings |= relay_to(world.serve(lambda _method, _path: Reply(status), tls=True), **members)
+
+    scenario.__name__ = f"a target answers {status}"
+
+
+_bot_answers("relay-open", 200)
+_bot_answers("relay-open", 202, format="events", audience=APP_ID)
+_bot_answers("relay-answer", 302)
+_bot_answers("relay-answer", 404)
+_bot_answers("relay-answer", 400)
+_bot_answers("relay-answer", 500)
+
+
+@_scenario("relay-unreachable")
+def _bot_away(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://localhost:9")
+
+
+@_scenario("relay-unreachable")
+def _bot_without_address(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://bot.invalid/calls")
+
+
+@_scenario("relay-tls")
+def _bot_untrusted(world: World, plan: Plan) -> None:
+    untrusted = world.folder / "untrusted.pem"
+    plan.settings |= relay_to(world.serve(lambda _method, _path: Reply(401), identity=untrusted))
+
+
+@_scenario("relay-certificate-expires")
+def _bot_with_a_certificate_of_a_month(world: World, plan: Plan) -> None:
+    world.patch("doctor.checks_relay.MIN_CERTIFICATE_LIFE", timedelta(days=30 + 1))
+    plan.settings |= relay_to(world.serve(lambda _method, _path: Reply(401), tls=True))
+
+
+def _bot_at(address: str, **settings: str) -> None:
+    """Register a scenario of a target whose name leads to this address."""
+
+    @_scenario("relay-address-refused")
+    def scenario(world: World, plan: Plan) -> None:
+        async def resolve(_host: str) -> tuple[Address, ...]:
+            return (ip_address("93.184.215.14"), ip_address(address))
+
+        world.patch("doctor.checks_relay.resolve", resolve)
+        plan.settings |= relay_to("https://bot.example/calls") | settings
+
+    scenario.__name__ = f"a name that also leads to {address}"
+
+
+_bot_at("10.0.0.5")
+_bot_at("::ffff:127.0.0.1")
+_bot_at("169.254.169.254", RELAY_ALLOW_PRIVATE_ADDRESSES="true")
+
+
+def _no_token_for(audience: str, reason: str, /, **members: str) -> None:
+    """Register a scenario of a target for whose audience Entra issues no token."""
+
+    @_scenario("relay-token-missing")
+    def scenario(world: World, plan: Plan) -> None:
+        world.control("PUT", f"/apps/{APP_ID}", secret=SECRET, refusedAudiences={audience: reason})
+        plan.settings |= relay_to(world.serve(lambda _method, _path: Reply(401), tls=True), **members)
+
+    scenario.__name__ = f"Entra answers {reason}"
+
+
+_no_token_for(APP_ID, "assignmentRequired")
+_no_token_for("api://tickets", "notFound", format="events", audience="api://tickets")
+
+
 # --- records in storage -----------------------------------------------------------------------------------------------
 
 
@@ -460,7 +560,12 @@ def _no_sweep_at_all(world: World, plan: Plan) -> None:
 
 @_scenario("poison-waiting")
 def _poison(world: World, _plan: Plan) -> None:
-    world.add_poison_message()
+    world.add_poison_message("keep-alive-poison")
+
+
+@_scenario("poison-waiting")
+def _poison_of_the_relay(world: World, _plan: Plan) -> None:
+    world.add_poison_message("relay-poison")
 
 
 @_scenario("lease-lapsed")
@@ -505,6 +610,12 @@ _site("host-id-long", name="call-keeper-production-west-europe-one")
 @_scenario("no-functions", DEPLOYED)
 def _azure_finds_nothing(world: World, _plan: Plan) -> None:
     world.az.answer("functionapp function list", [])
+
+
+@_scenario("functions-missing", DEPLOYED)
+def _azure_finds_none_of_the_relay(_world: World, plan: Plan) -> None:
+    plan.settings |= relay_to("https://bot.example/calls")
+    plan.only = {"deployed functions"}
 
 
 @_scenario("functions-missing", DEPLOYED)

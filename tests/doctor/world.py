@@ -27,7 +27,7 @@ from doctor.finding import Severity
 from doctor.probe import make_client
 from doctor.redactor import Redactor
 from doctor.runner import CHECKS, CheckResult, run_checks
-from doctor.storage import POISON_QUEUE
+from doctor.storage import POISON_QUEUES
 from doctor.target import Options, Target
 from local.stack.stack import APP_ID, ROOT, Stack, running
 from local.stack.stack import Options as StackOptions
@@ -38,6 +38,7 @@ from shared.storage.row_codec import to_row
 from shared.storage.rows import WATERMARK_ROW, ended_key, recent_key
 from shared.storage.store import SHARDS
 from shared.storage.table import partition_key
+from shared.storage.wakeup_queue import QUEUE_NAME
 from simulator.tls import CertificateAuthority
 from tests.doctor.fake_az import FakeAz
 from tests.doctor.servers import Reply, Rule, serving
@@ -60,6 +61,7 @@ class Plan:
     root: Path = ROOT
     webhook: str | None = None
     url: str | None = None
+    to: str | None = None
     deployed: bool = False
     only: set[str] | None = None
     without: set[str] = field(default_factory=lambda: set(SLOW))
@@ -78,7 +80,7 @@ class World:
         self._environment = pytest.MonkeyPatch()
         connection = stack.storage.connection_string
         self._table = TableClient.from_connection_string(connection, TABLE_NAME)
-        self._poison = QueueClient.from_connection_string(connection, POISON_QUEUE)
+        self._poison = [QueueClient.from_connection_string(connection, name) for name in POISON_QUEUES]
         self.az = FakeAz.install(folder / "az")
         key = {"x-functions-key": stack.function_key}
         httpx.post(f"{stack.api}/keep-alive", headers=key, timeout=30, trust_env=False).raise_for_status()
@@ -143,7 +145,7 @@ class World:
             each for each in CHECKS if each.name not in plan.without and (not plan.only or each.name in plan.only)
         ]
         async with make_client() as client:
-            target = Target(Options(plan.root, None, plan.webhook, plan.url), settings, client, deployment)
+            target = Target(Options(plan.root, None, plan.webhook, plan.url, plan.to), settings, client, deployment)
             results = await run_checks(target, checks)
         printed = io.StringIO()
         # With an empty redactor: the checks themselves must not put secrets into their findings.
@@ -167,6 +169,10 @@ class World:
     def fault(self, **fault: JsonValue) -> None:
         """Add a fault to the simulator."""
         self.control("POST", "/faults", **fault)
+
+    def patch(self, name: str, value: object) -> None:
+        """Replace an attribute of a module until the end of the test."""
+        self._environment.setattr(name, value)
 
     def setenv(self, name: str, value: str | None) -> None:
         """Set an environment variable, or remove it if `value` is None."""
@@ -214,11 +220,12 @@ class World:
         for key in (ended_key(call_id), recent_key(at, call_id)):
             self._table.upsert_entity({"PartitionKey": "00", "RowKey": key, **to_row(call)})
 
-    def add_poison_message(self) -> None:
-        """Put a message on the poison queue."""
+    def add_poison_message(self, name: str) -> None:
+        """Put a message on a poison queue."""
         self._storage_changed = True
-        self._poison.create_queue()
-        self._poison.send_message("a failed wake-up")
+        queue = self._poison[POISON_QUEUES.index(name)]
+        queue.create_queue()
+        queue.send_message("a failed wake-up")
 
     def restore(self) -> None:
         """Undo all changes, and stop the servers of the test."""
@@ -232,8 +239,9 @@ class World:
                 path.unlink()
 
     def _restore_storage(self) -> None:
-        with suppress(ResourceNotFoundError):
-            self._poison.delete_queue()
+        for queue in self._poison:
+            with suppress(ResourceNotFoundError):
+                queue.delete_queue()
         for row in list(self._table.query_entities("PartitionKey eq '00' and RowKey lt 's'")):
             self._table.delete_entity(row)
         self.set_watermarks(timedelta())
@@ -242,8 +250,10 @@ class World:
     def close(self) -> None:
         """Close the clients."""
         self._open.close()
-        for client in (self.simulator, self._table, self._poison):
+        for client in (self.simulator, self._table):
             client.close()
+        for queue in self._poison:
+            queue.close()
 
 
 FUNCTIONS = ("keep_alive_timer", "keep_alive_queue", "keep_alive_now", "receive_notifications", "read_health")
@@ -289,7 +299,7 @@ def healthy_storage(method: str, path: str) -> Reply:
         return Reply(200, {}, {"value": [row]})
     if method == "POST" and path.startswith("/Tables"):
         return refused(409, "TableAlreadyExists")
-    if "keep-alive" in path:
+    if any(name in path for name in POISON_QUEUES) or QUEUE_NAME in path:
         return Reply(404, {"x-ms-error-code": "QueueNotFound"})
     if "doctor" in path:
         return refused(404, "ResourceNotFound")

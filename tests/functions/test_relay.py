@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 from pydantic import JsonValue
 
+from functions import relay
 from shared.domain.deliveries import Delivery, DeliveryStatus
-from tests.functions.harness import APP_ID, App, about_call
+from tests.functions.harness import APP_ID, App, Json, about_call
 
 BOT_PATH = "/bot"
 
@@ -37,7 +38,9 @@ class Bot:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.received.append(Received(request.headers, await request.read()))
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 202, headers=self.headers, body=self.answer)
+        return web.Response(
+            status=self.statuses.pop(0) if self.statuses else 202, headers=self.headers, body=self.answer
+        )
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ async def bot() -> AsyncIterator[Bot]:
     await runner.cleanup()
 
 
-def targets(bot: Bot, *others: JsonValue, suffix: str = "") -> str:
+def targets(bot: Bot, *others: Mapping[str, JsonValue], suffix: str = "") -> str:
     return json.dumps([{"name": "bot", "url": bot.url + suffix, "format": "graph"}, *others])
 
 
@@ -108,11 +111,48 @@ async def test_what_a_bot_missed_follows_in_order_with_our_own_token(app: App, b
         assert [status for status, _ in await statuses(relaying, call_id)] == ["delivered"] * 3
 
 
+async def test_a_delivery_without_its_instance_is_dead_and_logged(
+    app: App, bot: Bot, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = {"name": "events", "url": f"{bot.url}/{{to}}", "format": "events", "audience": APP_ID}
+    async with app.configured(RELAY_TARGETS=targets(bot, events, suffix="/{to}")) as relaying:
+        call_id = await relaying.register()
+        await relaying.notify(about_call(call_id, state="established"))
+        lines = [record for record in caplog.records if "relay.delivery.dead" in record.getMessage()]
+        assert {(record.target, record.type, record.error) for record in lines} == {  # type: ignore[attr-defined] # by `extra`
+            ("bot", "notification", "noTo"),
+            ("events", "call.established", "noTo"),
+        }
+        assert bot.received == []
+
+
+async def test_a_question_that_the_bot_does_not_answer_is_dead_and_logged(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with app.configured(RELAY_TARGETS=targets(Bot("http://127.0.0.1:9"))) as relaying:
+        call_id = await relaying.register()
+        joining: JsonValue = {"@odata.type": "#microsoft.graph.participantJoiningNotification"}
+        await relaying.notify(about_call(call_id) | {"resourceData": joining})
+        (line,) = [record for record in caplog.records if "relay.delivery.dead" in record.getMessage()]
+        assert (line.target, line.error, line.attempts) == ("bot", "refused", 1)  # type: ignore[attr-defined] # as above
+
+
+async def test_wrong_settings_are_logged_by_the_timer(
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app.configured(RELAY_TARGETS="hush-hush") as relaying:
+        monkeypatch.setattr(relay, "services", lambda: relaying.parts)
+        await relay.relay_timer(None)
+        (line,) = [record for record in caplog.records if "relay.settings.invalid" in record.getMessage()]
+        assert "RELAY_TARGETS" in line.getMessage()
+        assert "hush" not in line.getMessage()
+
+
 async def test_an_event_explains_the_end(app: App, bot: Bot) -> None:
     events = {"name": "events", "url": bot.url, "format": "events", "audience": APP_ID, "types": ["call.ended"]}
     async with app.configured(RELAY_TARGETS=json.dumps([events])) as relaying:
         call_id = await relaying.register()
-        result = {"code": 200, "subcode": 5010}
+        result: Json = {"code": 200, "subcode": 5010}
         await relaying.notify(about_call(call_id, "deleted", state="terminated", resultInfo=result))
         (received,) = bot.received
         event = json.loads(received.body)

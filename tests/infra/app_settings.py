@@ -57,9 +57,7 @@ def _passed(program: Program, template: Template, param: str) -> Iterator[tuple[
         caller = program.template(path)
         for module in caller.of("module"):
             if program.resolve(path, module.path) == template.path:
-                value = value_at(caller, module.body, f"params.{param}")
-                if isinstance(value, Object):
-                    yield from _reached(program, caller, value)
+                yield from _reached(program, caller, value_at(caller, module.body, f"params.{param}"))
 
 
 def check_settings(program: Program) -> list[Finding]:

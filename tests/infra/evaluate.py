@@ -1,11 +1,13 @@
 """Evaluates expressions of the templates without Azure, so that tests can check which parameters they refuse."""
 
+import json
 from collections.abc import Callable, Mapping
 from operator import eq, ge, gt, le, lt, ne
 
 from tools.bicep_check.program import Program, Template
 from tools.bicep_check.tree import (
     Array,
+    ArrayAccess,
     Binary,
     Boolean,
     Call,
@@ -79,10 +81,14 @@ class Evaluation:
                 return None
             case Name(name=name):
                 return self.of(name)
-            case PropertyAccess(target=target, name=name):
+            case PropertyAccess(target=target, name=name, safe=safe):
                 found = self.value(target)
                 assert isinstance(found, dict)
-                return found[name]
+                return found.get(name) if safe else found[name]
+            case ArrayAccess(target=target, index=index):
+                position = self.value(index)
+                assert isinstance(position, int)
+                return _items(self.value(target))[position]
             case Ternary(condition=condition, yes=yes, no=no):
                 return self.value(yes if self.value(condition) else no)
             case Unary(operator="!", operand=operand):
@@ -98,15 +104,18 @@ class Evaluation:
                 return [self.value(item) for item in items]
             case Object(properties=properties):
                 return {str(self.value(found.key)): self.value(found.value) for found in properties}
-            case Call(function="filter", arguments=(source, Lambda(parameters=(item,), body=body))):
-                return [found for found in _items(self.value(source)) if self._with(item, found).value(body)]
+            case Call(function="filter", arguments=(source, Lambda() as holds)):
+                return [found for found in _items(self.value(source)) if self._applied(holds, found)]
+            case Call(function="map", arguments=(source, Lambda() as made)):
+                return [self._applied(made, found) for found in _items(self.value(source))]
             case Call(function=function, arguments=arguments):
                 return self._call(function, *map(self.value, arguments))
             case _:
                 raise NotImplementedError(f"line {node.line if node else 0}: {type(node).__name__}")
 
-    def _with(self, name: str, value: Value) -> "Evaluation":
-        return Evaluation(self._template, {**self._given, name: value}, self._environment)
+    def _applied(self, function: Lambda, value: Value) -> Value:
+        (name,) = function.parameters
+        return Evaluation(self._template, {**self._given, name: value}, self._environment).value(function.body)
 
     def _call(self, function: str, *arguments: Value) -> Value:
         if function == "fail":
@@ -136,15 +145,32 @@ def _items(value: Value) -> list[Value]:
     return value
 
 
+def _text(value: Value) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _union(*values: Value) -> Value:
+    """Return the properties of all objects, of which later ones win, or the items of all arrays, each of them once."""
+    if all(isinstance(value, dict) for value in values):
+        return {name: found for value in values if isinstance(value, dict) for name, found in value.items()}
+    found: list[Value] = []
+    for item in (item for value in values for item in _items(value)):
+        found += [] if item in found else [item]
+    return found
+
+
 # An empty variable is not unset: readEnvironmentVariable() returns it, not the default.
 _FUNCTIONS: Mapping[str, Callable[..., Value]] = {
     "contains": lambda whole, part: part in whole,
     "empty": lambda value: not value,
+    "items": lambda value: [{"key": key, "value": value[key]} for key in sorted(value)],
     "join": lambda items, divider: divider.join(items),
+    "length": len,
     "replace": lambda text, old, new: text.replace(old, new),
     "split": lambda text, divider: text.split(divider),
     "startsWith": lambda text, start: text.lower().startswith(start.lower()),
-    "string": str,
+    "string": _text,
     "take": lambda text, count: text[:count],
     "toLower": str.lower,
+    "union": _union,
 }

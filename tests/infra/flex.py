@@ -46,6 +46,7 @@ FLEX_ACCEPTS: Mapping[str, Mapping[str, str]] = {
         "clientAffinityEnabled": "AVM module web/site; false is Azure's default",
         "functionAppConfig": "required: error of Azure/bicep-registry-modules#3389",
         "functionsRuntimeAdminIsolationEnabled": "Microsoft's page of app settings: a property of the site",
+        "keyVaultReferenceIdentity": "hashicorp/terraform-provider-azurerm#31439 sends it; null without references",
         "httpsOnly": "functions-quickstart-python-http-azd, by AVM module web/site",
         "publicNetworkAccess": _AZURERM,
         "serverFarmId": "azure-functions-flex-consumption-samples, IaC/bicep",

@@ -153,6 +153,10 @@ CHANGES = (
     swap("modules/roles.bicep", r"name: guid\(component.id", "name: guid(component.properties.AppId"),
     swap("params/minimal.bicepparam", "param name", "param nane"),
     swap("params/government.bicepparam", "'usgov-l4'", "'usgov-l3'"),
+    swap("params/several-bots.bicepparam", "format: 'graph'", "format: 'graphs'"),
+    swap("params/several-bots.bicepparam", "url: read", "uri: read"),
+    swap("main.bicep", r"secretSetting: string\?", "secretSettings: string?"),
+    swap(APP, "secretSettings, hostSettings", "secretSetting, hostSettings"),
 )
 
 

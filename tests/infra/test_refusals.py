@@ -1,10 +1,12 @@
 """Parameters that the templates refuse themselves, before Azure does. The templates are evaluated without Azure."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from shared.config.settings import load_settings
 from tests.infra.evaluate import Evaluation, Refused, Value, of_parameters
 from tests.infra.policy import value_at
 from tools.bicep_check.program import Program
@@ -19,14 +21,15 @@ ENVIRONMENT = {
     "MANAGEMENT_TENANT_ID": TENANT,
     "ALLOWED_TENANT_IDS": f"{TENANT},{BOT}",
     "ALERT_EMAIL": "operators@contoso.com",
+    "BOT_WEBHOOK_URL": "https://bot.contoso.com/api/calls",
 }
 FILES = PROGRAM.names(".bicepparam")
 
 
 def deployed(main: Evaluation) -> dict[str, Value]:
-    """Return the settings and the numbers of always-ready instances that the template passes to the function app."""
+    """Return the settings, their references and the always-ready instances that the function app gets."""
     body = MAIN.symbols["functionApp"].body
-    names = ("settings", "alwaysReadyHttp", "alwaysReadyTimer")
+    names = ("settings", "keyVaultReferences", "alwaysReadyHttp", "alwaysReadyTimer")
     return {name: main.value(value_at(MAIN, body, f"params.{name}")) for name in names}
 
 
@@ -101,3 +104,67 @@ def test_two_always_ready_instances_are_within_the_range_of_the_params() -> None
         most = MAIN.symbols[name].decorator("maxValue")
         assert most is not None
         assert with_parameters().value(most.arguments[0]) in range(2, 101)
+
+
+BOT_TARGET: dict[str, Value] = {"name": "bot", "url": "https://bot.contoso.com/api/calls", "format": "graph"}
+CRM: dict[str, Value] = {"name": "crm", "url": "https://crm.contoso.com/hook", "format": "events"}
+VAULT = "https://contoso.vault.azure.net/secrets/crm"
+
+
+def relay(*targets: Value, **references: Value) -> dict[str, Value]:
+    """Return the settings of the relay for these targets. The others of the app are in each deployment."""
+    settings = deployed(with_parameters(relayTargets=list(targets), keyVaultReferences=references))["settings"]
+    assert isinstance(settings, dict)
+    return {name: value for name, value in settings.items() if name.startswith("RELAY_")}
+
+
+def test_without_targets_the_app_gets_no_setting_of_the_relay() -> None:
+    assert relay() == {}
+
+
+def test_the_app_gets_the_targets_as_json() -> None:
+    signed = {**CRM, "secretSetting": "CRM_SECRET"}
+    settings = relay(BOT_TARGET, signed, CRM_SECRET=VAULT)
+    assert json.loads(str(settings["RELAY_TARGETS"])) == [BOT_TARGET, signed]
+    needed = {
+        "GRAPH_APP_ID": BOT,
+        "CALLS_STORAGE": "UseDevelopmentStorage=true",
+        "KEEP_ALIVE_SCHEDULE": "0 */15 * * * *",
+    }
+    secret = {"CRM_SECRET": f"whsec_{'A' * 32}"}
+    read = load_settings({name: str(value) for name, value in settings.items()} | needed | secret)
+    assert read.relay_fault is None
+    assert [target.name for target in read.relay_targets] == ["bot", "crm"]
+
+
+def test_the_file_of_several_bots_relays_to_the_bot_of_the_environment_if_there_is_one() -> None:
+    def targets(**environment: str) -> Value:
+        given = of_parameters(PROGRAM, "params/several-bots.bicepparam", ENVIRONMENT | environment)
+        return given.of("relayTargets")
+
+    assert targets() == [BOT_TARGET]
+    assert targets(BOT_WEBHOOK_URL="") == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "fault"),
+    [
+        pytest.param([BOT_TARGET, {**CRM, "name": "bot", "audience": BOT}], "two have one name", id="one name twice"),
+        pytest.param([{**BOT_TARGET, "url": "http://bot"}], "the url of bot does not begin with https://", id="http"),
+        pytest.param([CRM], "crm gets events, so it needs audience or secretSetting", id="events without a proof"),
+        pytest.param(
+            [{**CRM, "secretSetting": "OTHER"}],
+            "the secretSetting of crm is not in keyVaultReferences",
+            id="a setting that is not deployed",
+        ),
+    ],
+)
+def test_targets_that_the_app_would_refuse_are_refused(targets: list[Value], fault: str) -> None:
+    with pytest.raises(Refused, match=f"^relayTargets: {fault}$"):
+        relay(*targets, CRM_SECRET=VAULT)
+
+
+def test_a_secret_in_place_of_its_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(Refused, match=r"^keyVaultReferences: CRM_SECRET has no https address") as refused:
+        relay(CRM_SECRET="whsec_aGVsbG8=")
+    assert "whsec" not in str(refused.value)

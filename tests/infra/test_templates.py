@@ -9,6 +9,7 @@ import tree_sitter_bicep
 from tree_sitter import Language, Parser
 
 from shared.services import TABLE_NAME
+from shared.storage.relay_queue import RELAY_QUEUE_NAME
 from shared.storage.wakeup_queue import QUEUE_NAME
 from tests.infra.evaluate import Evaluation
 from tests.infra.facts import SUPPRESSED
@@ -133,7 +134,8 @@ def _module(name: str) -> Declaration:
 
 
 def test_the_tables_and_queues_of_the_app_are_deployed() -> None:
-    for param, expected in (("tables", {TABLE_NAME}), ("queues", {QUEUE_NAME, f"{QUEUE_NAME}-poison"})):
+    queues = {queue for name in (QUEUE_NAME, RELAY_QUEUE_NAME) for queue in (name, f"{name}-poison")}
+    for param, expected in (("tables", {TABLE_NAME}), ("queues", queues)):
         deployed_names = value_at(MAIN, _module("callsStorage").body, f"params.{param}")
         assert {literal_value(item) for item in walk(deployed_names) if isinstance(item, String)} == expected
 

@@ -20,6 +20,7 @@ case "$*" in
   "snapshot "*" --mode overwrite "*)
     one=$(grep --only-matching --extended-regexp 'alwaysReady[A-Za-z]+ = 1' "$2" || true)
     [[ -z $one ]] || no "With zones one is refused: set ${one% = 1} to 0, or to 2 or more"
+    ! grep --quiet "url: 'http:" "$2" || no "relayTargets: the url of bot does not begin with https://"
     [[ -n ${GRAPH_APP_ID:-} ]] || no "graphAppId is all zeros: set GRAPH_APP_ID"
     echo '{}' >"${2%.bicepparam}.snapshot.json" ;;
   *) echo "no such command: bicep $*" >&2; exit 2 ;;
@@ -57,7 +58,9 @@ def test_each_bicep_file_is_compiled_formatted_and_evaluated_and_none_is_changed
         command = "build-params" if path.endswith(".bicepparam") else "build"
         assert f"bicep {command} {path} --outfile" in asked
         assert f"bicep format {path} --stdout" in asked
-    assert asked.count("bicep snapshot ") == 4  # 1 accepted + 1 refused without its variable + 2 refused with zones
+    assert (
+        asked.count("bicep snapshot ") == 5
+    )  # 1 accepted + 1 refused without its variable + 2 with zones + 1 with http
     files = {path.relative_to(runner.folder).as_posix() for path in runner.folder.rglob("*") if path.is_file()}
     assert files - {"asked", "bin/bicep"} == BICEP_FILES.keys()
     assert {path: runner.read(path) for path in BICEP_FILES} == BICEP_FILES
@@ -84,6 +87,7 @@ WARNING = "/w/infra/modules/roles.bicep(3,7) : Warning BCP037: The property http
         ('snapshot*minimal*) echo "no such function"; exit 1 ;;', "params/minimal.bicepparam", "does not evaluate"),
         ("snapshot*minimal*) ;;", "params/minimal.bicepparam", "must refuse it with ': set GRAPH_APP_ID'"),
         ("snapshot*Http-with-zones*) ;;", "params/one-alwaysReadyHttp-with-zones.bicepparam", "is accepted, but"),
+        ("snapshot*relay-by-http*) ;;", "params/relay-by-http.bicepparam", "is accepted, but"),
         (
             "snapshot*Timer-with-zones*) echo 'no such param'; exit 1 ;;",
             "params/one-alwaysReadyTimer-with-zones.bicepparam",
@@ -102,6 +106,7 @@ WARNING = "/w/infra/modules/roles.bicep(3,7) : Warning BCP037: The property http
         "parameter file does not evaluate",
         "missing id is accepted",
         "one HTTP instance with zones is accepted",
+        "a relay target by http is accepted",
         "refused for another reason",
     ],
 )

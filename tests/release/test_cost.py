@@ -1,6 +1,6 @@
 """The billed quantities of a month: the figures follow from the load, and the output from the figures."""
 
-import math
+import json
 import re
 from dataclasses import replace
 
@@ -27,6 +27,8 @@ def test_the_constants_are_those_of_the_app() -> None:
     assert f"param instanceMemoryMB int = {Load().memory_gb * 1024}" in MAIN
     assert f"param httpConcurrency int = {Load().http_concurrency}" in MAIN
     assert Load().retention_days == fields["ended_call_retention"].default.days
+    queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
+    assert queues["batchSize"] + queues["newBatchThreshold"] == cost.QUEUE_CONCURRENCY
 
 
 def test_a_month_without_calls_costs_the_timer_and_its_watchdog() -> None:
@@ -47,6 +49,39 @@ def test_calls_bring_requests() -> None:
     assert cost.transactions(load) == cost.sweep_transactions(load) + ended * per_call
     retained = 100 * 24 * 30  # 30 days of ENDED_CALL_RETENTION
     assert cost.stored_gb(load) == pytest.approx((100 + retained) * 4 / 1e6)  # 4 KB for each call
+
+
+LOOKS = 730 * 60  # of the relay's timer, one each minute
+
+
+def test_without_targets_the_relay_costs_nothing() -> None:
+    assert cost.deliveries(Load(calls=100)) == cost.relay_looks(Load(calls=100)) == 0
+    assert cost.relay_transactions(Load(calls=100)) == 0
+
+
+def test_an_idle_relay_costs_the_timer_that_looks_at_the_outbox_each_minute() -> None:
+    off, on = Load(calls=0.001), Load(calls=0.001, relayed=4)  # so few calls that only the looks count
+    assert cost.executions(on) - cost.executions(off) == pytest.approx(LOOKS, rel=1e-4)
+    # A second each, 2 GB; a look reads the lanes of each shard, and the destinations in trouble.
+    assert cost.active_gb_seconds(on) - cost.active_gb_seconds(off) == pytest.approx(2 * LOOKS, rel=1e-4)
+    assert cost.transactions(on) - cost.transactions(off) == pytest.approx(LOOKS * (SHARDS + 1), rel=1e-4)
+
+
+def test_a_notification_is_relayed_in_its_request_and_an_event_by_a_message() -> None:
+    load = Load(calls=100, relayed=4, relayed_events=2, relay_failures=0.5)
+    ended = 100 * 730
+    messages = ended * (2 + 6 * 0.5)  # two events, and a retry for half of six deliveries
+    assert cost.relay_messages(load) == messages
+    results, purged = ended * 4, ended * 2  # one write for each notification; a query and a batch for each call
+    assert cost.relay_transactions(load) == LOOKS * (SHARDS + 1) + results + messages * 7 + purged
+    assert cost.executions(load) == 2 * SWEEPS + ended * (4 + 3) + LOOKS + messages
+    retained = 100 + 100 * 24 * 30
+    assert cost.stored_gb(load) == pytest.approx(retained * (4 + 6 * 2) / 1e6)  # 4 KB a call, 2 KB a delivery
+
+
+def test_a_slow_bot_makes_requests_longer() -> None:
+    quick, slow = (Load(calls=10_000, relayed=4, bot_seconds=seconds) for seconds in (0.1, 1.5))
+    assert cost.active_gb_seconds(slow) > cost.active_gb_seconds(quick)
 
 
 def test_many_calls_are_handed_over_by_a_message_a_shard() -> None:
@@ -112,14 +147,13 @@ def test_an_impossible_load_is_refused(wrong: list[str]) -> None:
         cost.main(wrong)
 
 
-@pytest.mark.parametrize("calls", [100, 10_000])
-def test_the_document_shows_the_output_of_the_program(calls: int, capsys: pytest.CaptureFixture[str]) -> None:
-    cost.main(["--calls", str(calls)])
+@pytest.mark.parametrize("arguments", ["--calls 100", "--calls 10000", "--calls 100 --relayed 4 --relayed-events 2"])
+def test_the_document_shows_the_output_of_the_program(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cost.main(arguments.split())
     printed = capsys.readouterr().out.split("\n\n")[1]
-    shown = re.search(rf"python -m release\.cost --calls {calls}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
+    shown = re.search(rf"python -m release\.cost {arguments}\n```\n\n```text\n(.*?)\n```", COST, re.DOTALL)
     assert shown
     assert printed in shown[1]
-    assert not math.isnan(cost.telemetry_gb(Load(calls=calls)))
 
 
 @pytest.mark.parametrize("calls", ["100", "10000"])

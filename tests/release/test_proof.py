@@ -1,5 +1,6 @@
 """The proof of a deployment: settings, functions, a minute of health, and a host that accepts its own key."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from release import azure, flex, proof
 from release.azure import App, AzureError
 from tests.functions.harness import ROUTES
 from tests.release.fake_azure import KEY, NAMES, NO_TOKEN, SETTINGS, Az, Reply, Site, SteppedClock
+from tests.release.reading import ROOT
 
 
 @pytest.fixture
@@ -97,6 +99,26 @@ class TestFunctions:
         with pytest.raises(AzureError, match="az login"):
             proof._await_functions(site.app, NAMES, stepped.clock)
         assert stepped.seconds == 0
+
+    @pytest.mark.parametrize("relay", [[], sorted(proof.RELAY_FUNCTIONS)], ids=["older package", "this version"])
+    def test_those_of_the_relay_are_allowed_if_it_has_targets(
+        self, site: Site, az: Az, stepped: SteppedClock, relay: list[str]
+    ) -> None:
+        az.has_settings([*SETTINGS, "RELAY_TARGETS"])
+        az.finds([*NAMES, *relay])
+        proof.prove(site.app, NAMES, clock=stepped.clock)
+
+    @pytest.mark.usefixtures("three_polls")
+    def test_those_of_the_relay_are_not_allowed_if_it_has_no_targets(
+        self, site: Site, az: Az, stepped: SteppedClock
+    ) -> None:
+        az.finds([*NAMES, *proof.RELAY_FUNCTIONS])
+        with pytest.raises(AzureError, match="missing none; extra relay_queue, relay_timer"):
+            proof.prove(site.app, NAMES, clock=stepped.clock)
+
+    def test_the_functions_of_the_relay_are_those_of_its_module(self) -> None:
+        text = (ROOT / "functions" / "relay.py").read_text(encoding="utf-8")
+        assert set(re.findall(r"^async def (\w+)", text, re.MULTILINE)) == proof.RELAY_FUNCTIONS
 
     @pytest.mark.parametrize(
         ("found", "message"),

@@ -23,6 +23,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SLOT = 10 * DAY
 OTHER = "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d"
 FAULT_AT = HOUR  # after the start of the scenario
+BOT_IS_DOWN = HOUR / 2
 
 
 async def health(app: VirtualApp) -> None:
@@ -38,6 +39,9 @@ async def health(app: VirtualApp) -> None:
     app.store.shard_away = shard_of(calls[3])
     await app.until(HOUR + MINUTE)  # one sweep fails at one shard
     app.store.shard_away = None
+    app.bot.status = 500
+    assert await app.notify(calls[4], state="established") == 202
+    app.bot.status = 202  # the bot takes the second attempt
     await app.until(3 * HOUR)
     assert not app.graph.lapsed() - {calls[0], calls[1]}
 
@@ -111,6 +115,57 @@ async def four_tries(app: VirtualApp) -> None:
     await app.until(2 * HOUR)
 
 
+async def relay_down(app: VirtualApp) -> None:
+    """A bot does not answer for half an hour, so its breaker opens."""
+    await app.register(call_id := str(uuid.uuid4()))
+    await app.until(FAULT_AT)
+    app.bot.error = "timeout"
+    assert await app.notify(call_id, state="established") == 202
+    await app.until(FAULT_AT + BOT_IS_DOWN)
+    app.bot.error = None
+    await app.until(3 * HOUR)
+
+
+async def relay_disabled(app: VirtualApp) -> None:
+    """A bot answers 410 and is switched off. Ten hours later an operator enables it."""
+    await app.register(call_id := str(uuid.uuid4()))
+    await app.until(FAULT_AT)
+    app.bot.status = 410
+    assert await app.notify(call_id, state="established") == 202
+    app.bot.status = 202
+    await app.until(FAULT_AT + 10 * HOUR)
+    await app.clock.run(app.parts.destinations.enable("bot"))
+    await app.until(12 * HOUR)
+
+
+async def relay_off(app: VirtualApp) -> None:
+    """The app is deployed with wrong settings of the relay, and an hour later with right ones."""
+    await app.until(FAULT_AT)
+    app.configure(RELAY_TARGETS="hush-hush")
+    await app.until(FAULT_AT + HOUR)
+    app.configure()
+    await app.until(4 * HOUR)
+
+
+async def relay_dead(app: VirtualApp) -> None:
+    """A bot answers 404 to each attempt, so its delivery is dead."""
+    await app.register(call_id := str(uuid.uuid4()))
+    await app.until(FAULT_AT)
+    app.bot.status = 404
+    assert await app.notify(call_id, state="established") == 202
+    await app.until(2 * HOUR)
+
+
+async def relay_backlog(app: VirtualApp) -> None:
+    """A bot asks for ten minutes of patience."""
+    await app.register(call_id := str(uuid.uuid4()))
+    await app.until(FAULT_AT)
+    app.bot.status, app.bot.headers = 503, {"Retry-After": "600"}
+    assert await app.notify(call_id, state="established") == 202
+    app.bot.status = 202
+    await app.until(2 * HOUR)
+
+
 async def timer(app: VirtualApp) -> None:
     """The timer stops. The watchdog starts the sweeps."""
     await app.register(str(uuid.uuid4()))
@@ -128,7 +183,10 @@ async def silence(app: VirtualApp) -> None:
 
 SCENARIOS: dict[str, Callable[[VirtualApp], Awaitable[None]]] = {
     scenario.__name__: scenario
-    for scenario in (health, forbidden, shard, other_tenant, damaged, webhook, poison, four_tries, timer, silence)
+    for scenario in (
+        *(health, forbidden, shard, other_tenant, damaged, webhook, poison, four_tries, timer, silence),
+        *(relay_down, relay_disabled, relay_off, relay_dead, relay_backlog),
+    )
 }
 
 

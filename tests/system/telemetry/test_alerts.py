@@ -17,8 +17,9 @@ from tests.system.telemetry.alerts import rules
 from tests.system.telemetry.exporter import SETTINGS
 from tests.system.telemetry.ingestion import Item, listening
 from tests.system.telemetry.language_service import TABLES
-from tests.system.telemetry.scenarios import DAY, FAULT_AT, HOUR, SCENARIOS, SLOT, start_of
+from tests.system.telemetry.scenarios import BOT_IS_DOWN, DAY, FAULT_AT, HOUR, SCENARIOS, SLOT, start_of
 from tests.system.telemetry.virtual_app import MINUTE, TENANT
+from tests.system.telemetry.virtual_app import SETTINGS as APP_SETTINGS
 from tests.system.telemetry.workspace import Row, Workspace
 
 LATE = 5 * MINUTE  # Microsoft: most logs can be queried 20 seconds to 3 minutes after they were made
@@ -37,6 +38,12 @@ EXPECTED = {
     "damaged": {"row-unreadable": 25 * MINUTE},
     "poison": {"poison": 15 * MINUTE},
     "four_tries": {},
+    # The breaker opens at the fifth failed attempt, after 5 minutes. By then the delivery has waited for as long.
+    "relay_down": {"relay-down": 20 * MINUTE, "relay-backlog": 20 * MINUTE},
+    "relay_disabled": {"relay-down": 10 * MINUTE},
+    "relay_off": {"relay-down": 15 * MINUTE},
+    "relay_dead": {"relay-dead": 15 * MINUTE},
+    "relay_backlog": {"relay-backlog": 20 * MINUTE},
     "timer": {"timer-silent": 75 * MINUTE},
     "silence": {"no-sweep": 45 * MINUTE},
 }
@@ -47,6 +54,7 @@ def items() -> Iterator[list[Item]]:
     """Run all scenarios, and return their lines."""
     with listening() as (sent, connection):
         env = {**os.environ, **SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection}
+        env["RELAY_TARGETS"] = APP_SETTINGS["RELAY_TARGETS"]  # read at the import of the app
         command = [sys.executable, "-m", "tests.system.telemetry.scenarios"]
         run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
@@ -107,6 +115,57 @@ def test_an_app_that_is_gone_raises_no_sweep_not_timer_silent(items: list[Item])
     assert [key for key, rule in RULES.items() if rule.fires(workspace, later)] == ["no-sweep"]
 
 
+def test_a_target_is_down_until_it_is_up_again(items: list[Item]) -> None:
+    lines, fault = of(items, "relay_down"), start_of("relay_down") + FAULT_AT
+    (down,) = [item.time for item in lines if item.event == "relay.target.down"]
+    (up,) = [item.time for item in lines if item.event == "relay.target.up"]
+    assert down - fault <= 6 * MINUTE  # the fifth of the attempts, which are made each minute
+    assert BOT_IS_DOWN <= up - fault <= BOT_IS_DOWN + 16 * MINUTE  # a retry each 15 minutes at least
+    for now in RULES["relay-down"].moments(fault, fault + 2 * HOUR):
+        assert _is_down(lines, now) == (down <= now < up)
+
+
+def test_a_target_that_is_switched_off_is_down_until_it_is_enabled(items: list[Item]) -> None:
+    lines, at = of(items, "relay_disabled"), start_of("relay_disabled") + FAULT_AT
+    (row,) = RULES["relay-down"].rows(Workspace(lines), at + 9 * HOUR)
+    assert (row["target"], row["instance"], row["what"]) == ("bot", "", "switched off")
+    assert not _is_down(lines, at + 10 * HOUR + MINUTE)
+
+
+def test_wrong_settings_of_the_relay_raise_an_alert_until_they_are_right(items: list[Item]) -> None:
+    lines, at = of(items, "relay_off"), start_of("relay_off") + FAULT_AT
+    (row,) = RULES["relay-down"].rows(Workspace(lines), at + 50 * MINUTE)
+    assert row["what"] == "wrong settings"
+    assert str(row["error"]).startswith("Settings to correct: RELAY_TARGETS")
+    assert not _is_down(lines, at + HOUR + 16 * MINUTE)  # the window has 15
+
+
+def test_each_instance_of_a_bot_is_down_by_itself(items: list[Item]) -> None:
+    lines, fault = of(items, "relay_down"), start_of("relay_down") + FAULT_AT
+    other = [replace(item, properties={**item.properties, "to": "pod-2"}) for item in lines if "down" in item.event]
+    (row,) = RULES["relay-down"].rows(Workspace([*lines, *other]), fault + HOUR)  # the first one is up again
+    assert (row["target"], row["instance"], row["failures"]) == ("bot", "pod-2", 5)
+
+
+def test_a_dead_delivery_counts_also_if_its_line_was_left_out(items: list[Item]) -> None:
+    (dead,) = [item for item in of(items, "relay_dead") if item.event == "relay.delivery.dead"]
+    workspace = Workspace([replace(dead, properties={**dead.properties, "suppressedCount": "70"})])
+    (row,) = RULES["relay-dead"].rows(workspace, dead.time + 5 * MINUTE)
+    assert (row["target"], row["error"], row["deliveries"]) == ("bot", "404", 71)
+    assert row["deliveryId"] == dead.properties["deliveryId"]
+
+
+def test_a_delivery_that_waits_for_5_minutes_raises_no_alert(items: list[Item]) -> None:
+    lines = [item for item in of(items, "relay_backlog") if item.event == "relay.outbox.age"]
+    young = [item for item in lines if float(item.properties["oldestSeconds"]) <= 300]
+    old = [item for item in lines if item not in young]
+    assert len(young) >= 5  # one each minute, and those of sweeps
+    assert old
+    assert RULES["relay-backlog"].rows(Workspace(young), young[-1].time + MINUTE) == []
+    (row,) = RULES["relay-backlog"].rows(Workspace(lines), old[0].time + MINUTE)
+    assert row["lanes"] == 1
+
+
 def test_the_rows_of_a_call_at_risk_say_what_the_runbook_reads(items: list[Item]) -> None:
     workspace, start = Workspace(of(items, "forbidden")), start_of("forbidden")
     rows = RULES["call-at-risk"].rows(workspace, start + FAULT_AT + 50 * MINUTE)
@@ -158,9 +217,10 @@ def test_a_failed_request_that_only_the_host_logs_raises_an_alert(changes: Row, 
     assert RULES["webhook-errors"].fires(workspace, START + 5 * MINUTE) is fires
 
 
-def test_a_poison_message_that_only_the_host_logs_raises_an_alert() -> None:
+@pytest.mark.parametrize("queue", ["keep-alive-poison", "relay-poison"])
+def test_a_poison_message_that_only_the_host_logs_raises_an_alert(queue: str) -> None:
     """The line is that of the WebJobs SDK's queue extension in the host."""
-    line = "Message has reached MaxDequeueCount of 5. Moving message to queue 'keep-alive-poison'."
+    line = f"Message has reached MaxDequeueCount of 5. Moving message to queue '{queue}'."
     workspace = Workspace([])
     workspace.add("AppTraces", [{"TimeGenerated": START.replace(tzinfo=None), "Message": line, "Properties": {}}])
     (row,) = RULES["poison"].rows(workspace, START + 5 * MINUTE)
@@ -214,6 +274,10 @@ class TestSilence:
         for created in ("WORKSPACE_CREATED", "", "Mon, 02 Mar 2020 08:00:00 GMT"):
             replaced = text.replace("WORKSPACE_CREATED", created)
             assert Workspace([]).query(replaced, START, RULES["no-sweep"].look_back), created
+
+
+def _is_down(lines: list[Item], now: datetime) -> bool:
+    return RULES["relay-down"].fires(Workspace(lines), now)
 
 
 def silence(workspace: Workspace, now: datetime, created: datetime | None = None) -> bool:

@@ -1,6 +1,7 @@
 """The real exporter sends to an ingestion endpoint of ours: what operators see of health and of faults."""
 
 import importlib.util
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 
 from local.stack.stack import APP_ID, ROOT, Options, Stack, running
 from shared.telemetry import Metric
+from tests.doctor.servers import Reply, serving
 from tests.system.telemetry import kql
 from tests.system.telemetry.alerts import rules
 from tests.system.telemetry.exporter import SETTINGS
@@ -49,9 +51,14 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Seen]:
-    """Run a sweep, an end by code, a refused notification and a hang-up; then stop the host; then run faults."""
-    with listening() as (sent, connection), listening() as (faults, elsewhere):
-        settings = {**SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection}
+    """Run a sweep, an end by code, a refused notification and a hang-up; then stop the host; then run faults.
+
+    A bot gets each notification through the relay.
+    """
+    accepts = serving(lambda _method, _path: Reply(202))
+    with listening() as (sent, connection), listening() as (faults, elsewhere), accepts as bot:
+        targets = json.dumps([{"name": "bot", "url": f"{bot}/calls", "format": "graph"}])
+        settings = {**SETTINGS, "APPLICATIONINSIGHTS_CONNECTION_STRING": connection, "RELAY_TARGETS": targets}
         with running(Options(schedule="*/4 * * * * *", settings=settings)) as stack, httpx.Client(timeout=30) as http:
             seen = _run_health(stack, http, sent, faults)
             stack.hosts[0].start(APPLICATIONINSIGHTS_CONNECTION_STRING=elsewhere)

@@ -1,9 +1,10 @@
-"""The app in virtual time: its own handlers and services, on a virtual clock, store, queue and Graph."""
+"""The app in virtual time: its own handlers and services, on a virtual clock, store, queue and Graph, and a bot."""
 
 import asyncio
+import heapq
 import json
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -19,11 +20,14 @@ from shared.auth.tokens import Claims, TokenVerifier
 from shared.config.settings import load_settings
 from shared.domain.leases import Lease, Progress, Watermark
 from shared.errors import CallKeeperError, StoreUnavailable, Unauthenticated
+from shared.relay.sender import Answer, NotSent, SendError
 from shared.services import Services
+from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Committed
 from shared.storage.memory_table import MemoryTable
+from shared.storage.relay_queue import RelayMessage
 from shared.storage.row_codec import readable_lease
-from shared.storage.store import CallStore, Change, Stored
+from shared.storage.store import CallStore, Change, ChangePlanner, Stored
 from tests.support.virtual import VirtualClock, VirtualGraph, VirtualQueue
 
 MINUTE = timedelta(minutes=1)
@@ -33,7 +37,9 @@ SETTINGS = {
     "GRAPH_APP_ID": "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21",
     "GRAPH_CREDENTIAL": "managedIdentity",
     "CALLS_STORAGE": "UseDevelopmentStorage=true",
+    "RELAY_TARGETS": json.dumps([{"name": "bot", "url": "https://bot.example/calls", "format": "graph"}]),
 }
+TOKEN_LIFE = timedelta(minutes=5)  # of Graph's tokens
 
 type Handler = Callable[[object], Awaitable[func.HttpResponse]]
 
@@ -47,8 +53,8 @@ def handlers() -> dict[str, Handler]:
 class Store(CallStore):
     """A store that can refuse all writes, or the reads of one shard."""
 
-    def __init__(self) -> None:
-        super().__init__(MemoryTable())
+    def __init__(self, table: MemoryTable, planner: ChangePlanner | None) -> None:
+        super().__init__(table, planner)
         self.is_away = False
         self.shard_away: int | None = None
         self.damaged: dict[str, dict[str, object]] = {}  # by call id: the columns that can still be read
@@ -75,24 +81,75 @@ class Store(CallStore):
 class Verifier:
     """Replaces `TokenVerifier`: the header names the tenant. Tokens are tested elsewhere."""
 
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+
     async def verify(self, authorization: str | None) -> Claims:
         """Return claims of the tenant that the header names."""
         if not authorization:
             raise Unauthenticated("No token (test).")
-        return Claims(authorization, audience="")
+        return Claims(authorization, audience="", expires_at=self._clock.now() + TOKEN_LIFE)
+
+
+class Bot:
+    """Replaces `RelaySender`: a bot that answers as a scenario says. `error`: why there is no answer."""
+
+    def __init__(self) -> None:
+        self.status = 202
+        self.error: SendError | None = None
+        self.headers: Mapping[str, str] = {}
+
+    async def post(self, *_: object, **__: object) -> Answer:
+        """See `RelaySender.post`."""
+        if self.error:
+            raise NotSent(self.error)
+        return Answer(self.status, self.headers)
+
+
+class BotTokens:
+    """Replaces `GraphTokens`: the relay gets a token for its bot."""
+
+    async def get(self, *_: object, **__: object) -> str:
+        """See `GraphTokens.get`."""
+        return "token"
+
+
+class RelayQueue:
+    """The queue of the relay, in order of time. The messages are text, as on the real queue."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._messages: list[tuple[datetime, int, str]] = []
+
+    async def send(self, message: RelayMessage, delay: timedelta = timedelta()) -> None:
+        """See `MessageQueue.send`."""
+        item = self._clock.now() + delay, len(self._messages), message.model_dump_json()
+        heapq.heappush(self._messages, item)
+
+    def due(self) -> str | None:
+        """Remove and return the next message that is visible now. None if there is none."""
+        if self._messages and self._messages[0][0] <= self._clock.now():
+            return heapq.heappop(self._messages)[2]
+        return None
 
 
 class VirtualServices(Services):
     """The services of the app, on a virtual store, Graph and queue."""
 
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(load_settings(SETTINGS), clock)
-        self.store = Store()  # a cached property, given beforehand, as the next two are
+    def __init__(self, clock: VirtualClock, settings: Mapping[str, str] = SETTINGS) -> None:
+        super().__init__(load_settings(settings), clock)
+        table = MemoryTable()
+        self.table = table  # type: ignore[assignment] # a cached property, given beforehand, as the next ones are
+        self.bots_queue = RelayQueue(clock)
+        self.relay_queue = BestEffortQueue(self.bots_queue, clock, self.settings.timing)
+        self.sender = Bot()  # type: ignore[assignment]
+        self.tokens = BotTokens()  # type: ignore[assignment]
         self.graph = VirtualGraph(clock)  # type: ignore[assignment]
         self.queue = VirtualQueue(clock)  # type: ignore[assignment]
+        self.store = Store(table, self.outbox_planner)
 
     def _make_verifier(self, *_: object) -> TokenVerifier:
-        return cast("TokenVerifier", Verifier())
+        return cast("TokenVerifier", Verifier(cast("VirtualClock", self.clock)))
 
 
 class VirtualApp:
@@ -101,13 +158,18 @@ class VirtualApp:
     def __init__(self, start: datetime) -> None:
         self.start = start
         self.clock = VirtualClock(start)
-        self.parts = VirtualServices(self.clock)
-        self.store = cast("Store", self.parts.store)
-        self.graph = cast("VirtualGraph", self.parts.graph)
-        self.queue = cast("VirtualQueue", self.parts.queue)
         self.next_timer = start
         self.timer_runs = True
         self.queue_runs = True
+        self.configure()
+
+    def configure(self, **settings: str) -> None:
+        """Start the app again, without any call, and with other settings."""
+        self.parts = VirtualServices(self.clock, SETTINGS | settings)
+        self.store = cast("Store", self.parts.store)
+        self.graph = cast("VirtualGraph", self.parts.graph)
+        self.queue = cast("VirtualQueue", self.parts.queue)
+        self.bot = cast("Bot", self.parts.sender)
         services_module._current = asyncio.get_running_loop(), self.parts
 
     async def until(self, age: timedelta) -> None:
@@ -117,8 +179,11 @@ class VirtualApp:
                 self.next_timer += 15 * MINUTE
                 if self.timer_runs:
                     await self.call("keep_alive_timer", None)
+            await self.call("relay_timer", None)
             while self.queue_runs and (message := self.queue.due()):
                 await self.handle(message.model_dump_json())
+            while self.queue_runs and (text := self.parts.bots_queue.due()):
+                await self.call("relay_queue", SimpleNamespace(get_body=text.encode, dequeue_count=1))
             await self.clock.advance(MINUTE)
 
     async def handle(self, body: str, dequeue_count: int = 1) -> None:
@@ -136,10 +201,14 @@ class VirtualApp:
     async def end(self, call_id: str, code: int, subcode: int, *, token: str = TENANT) -> int:
         """Send Graph's notification of a call's end, and return the status of the response."""
         result = {"code": code, "subcode": subcode}
+        return await self.notify(call_id, "deleted", token=token, state="terminated", resultInfo=result)
+
+    async def notify(self, call_id: str, change: str = "updated", *, token: str = TENANT, **data: object) -> int:
+        """Send a notification of Graph about a call, and return the status of the response."""
         item = {
-            "changeType": "deleted",
+            "changeType": change,
             "resourceUrl": f"/communications/calls/{call_id}",
-            "resourceData": {"@odata.type": "#microsoft.graph.call", "state": "terminated", "resultInfo": result},
+            "resourceData": {"@odata.type": "#microsoft.graph.call", **data},
         }
         response = await self.request("receive_notifications", "POST", "notifications", {"value": [item]}, token=token)
         return int(response.status_code)

@@ -30,13 +30,14 @@ class Keeper:
     Any number of sweeps may run concurrently, and any may die anywhere: at worst a call is renewed twice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the parts of a process)
         self,
         store: CallStore,
         renewer: Renewer,
         queue: BestEffortQueue,
         clock: Clock,
         config: SweepConfig,
+        *,
         outbox_care: OutboxCare | None = None,
     ) -> None:
         self._store = store

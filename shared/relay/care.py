@@ -31,7 +31,7 @@ class OutboxCare:
     _cleaned_at: datetime | None = field(default=None, init=False)
 
     async def run(self) -> None:
-        """Attempt what is overdue, and delete old bodies once an hour. A failure is logged: the next run tries again."""
+        """Attempt what is overdue, and delete old bodies once an hour. A failure is logged; the next run goes on."""
         try:
             await self.deliverer.look()
             await self._delete_old_bodies()

@@ -149,6 +149,14 @@ class Deliverer:
             if self._is_overdue(lane):
                 await self.queue.send(deliver_message(lane.key))
 
+    async def leave(self, lanes: Iterable[Stored[Lane]]) -> None:
+        """Give up lanes that this process has opened for a delivery that waits in the lane of another of its calls."""
+        try:
+            for lane in lanes:
+                await self._lanes.release(lane, self.clock.now() + SUCCESSOR_WAIT)
+        except StoreUnavailable as error:
+            telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
+
     async def _finish(self, opened: Iterable[Opened], after: Iterable[Delivery], verdict: Verdict) -> None:
         """Store what one first attempt did to deliveries, and then go on with their lanes in the background.
 

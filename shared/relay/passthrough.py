@@ -233,6 +233,8 @@ class PassThrough:
         # Deliveries behind others that are pending wait: the worker of those goes on with them.
         ready = [each for each in _first_of_lanes(pending) if _is_ready(each.value, opened)]
         firsts = [_opened(each, pending, opened) for each in ready]
+        used = {lane.value.key for each in firsts for lane in each.lanes}
+        await self.deliverer.leave(lane for key, lane in opened.items() if key not in used)
         beside = [each for each in firsts if each.stored.value.type == NOTIFICATION_TYPE]
         if questions and relayed.is_whole and len(beside) == len(_notifications(deliveries)):
             firsts = [each for each in firsts if each.stored.value.type != NOTIFICATION_TYPE]

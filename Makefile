@@ -20,17 +20,17 @@ ENVIRONMENT = $(BIN)/python -m venv --clear $(VENV)/$(1) && { $(VENV)/$(1)/bin/p
 	>$(VENV)/$(1)/setup.log 2>&1 || { echo "call-keeper: $(2) could not be installed. Can the package index be reached? See $(VENV)/$(1)/setup.log" >&2; exit 1; }; } \
 	&& touch $(VENV)/$(1)/.ready
 
-.PHONY: help setup demo up doctor test check smoke package package-check fuzz soak soak-real bench checkov audit lock clean
+.PHONY: help setup demo up doctor test check smoke package package-check fuzz soak soak-real relay-kill bench checkov audit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the other targets do this themselves)
 
-demo: setup ## Show a call that is kept alive, one that lapses, a recording, a hang-up (REPORT=path.json writes the results)
+demo: setup ## Show a call that is kept alive, one that lapses, a recording, a bot that crashes, a hang-up (REPORT=path.json writes the results)
 	@$(RUN) local.demo $(if $(REPORT),--report "$(REPORT)")
 
-up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools)
+up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools; RELAY_TARGETS relays to your bot)
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
 
 doctor: setup ## Find out why the app does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)
@@ -56,6 +56,9 @@ package-check: package ## Check the finished zip again: wheels, glibc, functions
 
 soak-real: setup ## Run real processes under random faults: hosts killed, storage stopped, Graph unavailable (MINUTES=5 SEED=0)
 	@$(RUN) soak.real $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
+
+relay-kill: setup ## Kill the host between notifications and their deliveries: the bot must receive all, in order (ROUNDS=300 SEED=0)
+	@$(RUN) soak.real.relay $(if $(ROUNDS),--kills "$(ROUNDS)") $(if $(SEED),--seed "$(SEED)")
 
 fuzz: setup ## Send the running host requests that its OpenAPI document allows or forbids (MINUTES=5 SEED=1)
 	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/system/e2e/test_fuzz.py

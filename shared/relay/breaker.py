@@ -108,14 +108,20 @@ class Destinations:
             pass
         return Blocked(Obstacle.BREAKER_OPEN, now + PROBE_WAIT)
 
-    async def record_success(self, destination: Destination) -> None:
-        """Record an answer that shows the destination well: close its breaker. It does not end a `Retry-After`."""
+    async def record_success(self, destination: Destination) -> bool:
+        """Record an answer that shows the destination well: close its breaker. It does not end a `Retry-After`.
+
+        Returns
+        -------
+        bool
+            True if this closed the breaker: what waited behind it may be delivered now.
+        """
         self._failures.pop(destination, None)
         if not self._is_over(self._states.get(destination)):
-            return
+            return False
         stored = await self._reload(destination)
         if stored is None or not self._is_over(stored):
-            return
+            return False
         state = stored.value
         try:
             if self._is_resting(state):
@@ -124,9 +130,11 @@ class Destinations:
                 await self._outbox.delete_destination(stored)
                 self._states.pop(destination, None)
         except StoreConflict:  # another worker has learnt something newer
-            return
-        if state.opens_at is not None:
-            telemetry.RELAY_UP(target=destination.target, to=destination.to)
+            return False
+        if state.opens_at is None:
+            return False
+        telemetry.RELAY_UP(target=destination.target, to=destination.to)
+        return True
 
     async def record_failure(self, destination: Destination) -> None:
         """Record an attempt without an answer, or with a 5xx. After five in a row the breaker opens.

@@ -389,7 +389,8 @@ class Deliverer:
         destination = verdict.delivery.destination
         match verdict.effect:
             case Effect.WELL:
-                await self.destinations.record_success(destination)
+                if await self.destinations.record_success(destination):
+                    await self.queue.send(Look(target=destination.target))
             case Effect.FAILED:
                 await self.destinations.record_failure(destination)
             case Effect.RESTS:

@@ -34,9 +34,24 @@ OPEN = {"notifications", "health", "openapi.json"}  # to the platform; the first
 @pytest.fixture(scope="module")
 def listed() -> Listed:
     """The functions by name, listed with no setting at all: an import needs none."""
+    return _list()
+
+
+@pytest.fixture(scope="module")
+def listed_with_targets() -> Listed:
+    """The functions by name if RELAY_TARGETS is set."""
+    return _list(RELAY_TARGETS='[{"name": "bot", "url": "https://bot.example/calls", "format": "graph"}]')
+
+
+def _list(**settings: str) -> Listed:
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
     done = subprocess.run(
-        [sys.executable, "-m", "local.host", "--list"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "local.host", "--list"],
+        cwd=ROOT,
+        env={**env, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return {function["name"]: function for function in json.loads(done.stdout)}
 
@@ -78,6 +93,23 @@ def test_the_queue_is_that_of_the_wake_ups_on_the_calls_storage(listed: Listed) 
     trigger = _trigger(listed["keep_alive_queue"])
     assert trigger["type"] == "queueTrigger"
     assert (trigger["queueName"], trigger["connection"]) == ("keep-alive", "CALLS_STORAGE")
+
+
+def test_with_targets_the_relay_has_its_queue_and_its_timer(listed: Listed, listed_with_targets: Listed) -> None:
+    added = {name: each for name, each in listed_with_targets.items() if name not in listed}
+    assert added.keys() == {"relay_queue", "relay_timer"}
+    queue, timer = _trigger(added["relay_queue"]), _trigger(added["relay_timer"])
+    assert (queue["type"], queue["queueName"], queue["connection"]) == ("queueTrigger", "relay", "CALLS_STORAGE")
+    assert (timer["type"], timer["schedule"]) == ("timerTrigger", "30 * * * * *")
+    assert (timer["runOnStartup"], timer["useMonitor"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"), [pytest.param("", 0, id="empty"), pytest.param("not JSON", 2, id="wrong")]
+)
+def test_wrong_targets_load_the_functions_and_empty_ones_do_not(listed: Listed, targets: str, count: int) -> None:
+    """The relay is off with wrong targets: its timer does nothing then, and health names the setting."""
+    assert len(_list(RELAY_TARGETS=targets)) == len(listed) + count
 
 
 def test_no_function_has_an_output_but_the_answer_to_a_request(listed: Listed) -> None:

@@ -9,6 +9,7 @@ from local.up import main as up
 from release.cost import main as cost
 from soak.__main__ import main as soak
 from soak.real.__main__ import main as soak_real
+from soak.real.relay.__main__ import main as relay_kill
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,9 @@ from soak.real.__main__ import main as soak_real
             ["--minutes", "nan"],
             "--minutes: 'nan' is not a number of minutes above 0",
             id="soak-real --minutes nan",
+        ),
+        pytest.param(
+            relay_kill, ["--kills", "0"], "--kills: '0' is not a whole number above 0", id="relay-kill --kills 0"
         ),
         pytest.param(up, ["--speed", "0"], "--speed: '0' is not a speed from 1 to 900", id="up --speed 0"),
         pytest.param(up, ["--speed", "fast"], "--speed: 'fast' is not a speed from 1 to 900", id="up --speed fast"),

@@ -27,10 +27,10 @@ help: ## List the targets
 
 setup: $(VENV)/.python node_modules/.azurite ## Install Python packages and Azurite (the other targets do this themselves)
 
-demo: setup ## Show a call that is kept alive, one that lapses, a recording, a hang-up (REPORT=path.json writes the results)
+demo: setup ## Show a call that is kept alive, one that lapses, a recording, a bot that crashes, a hang-up (REPORT=path.json writes the results)
 	@$(RUN) local.demo $(if $(REPORT),--report "$(REPORT)")
 
-up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools)
+up: setup ## Run Azurite, the simulator and the host until Ctrl-C (HOST=func uses Core Tools; RELAY_TARGETS relays to your bot)
 	@$(RUN) local.up $(if $(HOST),--host "$(HOST)")
 
 doctor: setup ## Find out why the app does not work, here or in Azure (ARGS="--app NAME --resource-group GROUP"; ARGS=--help)

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import json
+import os
 import shutil
 import signal
 import socket
@@ -19,6 +21,13 @@ from local.stack.stack import APP_ID, Options, Ports, Stack, running
 PORTS = Ports(host=7071, simulator=8080, blob=10000, queue=10001, table=10002)
 MAX_SPEED = 900  # a lease then takes 45 * 60 / 900 = 3 s, and a timer fires at most once a second
 CALL = "57dab8b1-894c-409a-b240-bd8beae78896"  # the example of Graph's documentation
+BOT = "http://127.0.0.1:3978"  # where the example bots listen
+RELAY_TARGETS = json.dumps(
+    [
+        {"name": "bot", "format": "graph", "url": f"{BOT}/notifications"},
+        {"name": "events", "format": "events", "url": f"{BOT}/events", "audience": APP_ID},
+    ]
+)
 SCHEDULE = "0 */15 * * * *"
 FAST_SCHEDULE = "*/15 * * * * *"  # with 60 minutes in a minute
 CHECK_INTERVAL = timedelta(seconds=0.5)
@@ -107,7 +116,22 @@ def _welcome(stack: Stack, speed: float) -> None:
     curl {stack.api}/calls/{CALL} -H 'x-functions-key: {stack.function_key}'
   Check the health of the host:
     make doctor ARGS="--only health --url {stack.address}"
-""")
+{_about_relay(stack)}""")
+
+
+def _about_relay(stack: Stack) -> str:
+    """Return how to turn the relay on; if it is on, how to start a bot that receives what is relayed."""
+    if not os.environ.get("RELAY_TARGETS"):
+        return f"""  Relay notifications and events to a bot of yours: start again with its addresses:
+    RELAY_TARGETS='{RELAY_TARGETS}' make up
+"""
+    settings = {**stack.bot_settings(), "BOT_SECRET": "any"}
+    variables = "".join(f"{name}={value} \\\n      " for name, value in settings.items())
+    return f"""  Start the example bot, which receives what is relayed, in another terminal:
+    {variables}.venv/bin/python examples/bots/python/bot.py
+  Start a call as above. Then let the user press a key. The bot records an answer and hangs up:
+    curl -X POST {stack.simulator}/control/calls/{CALL}/tone -H 'Content-Type: application/json' -d '{{"tone":"tone5"}}'
+"""
 
 
 def _wait(stack: Stack) -> None:

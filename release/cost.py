@@ -188,11 +188,14 @@ def relay_transactions(load: Load) -> float:
     """Return the number of storage requests of the relay.
 
     A delivery is written with the change of its call, which costs no further request. A look reads the lanes of each
-    shard, and the destinations in trouble. The result of a first attempt is one write.
+    shard, and the destinations in trouble. Once an hour each shard is searched for old bodies of dead and of disabled
+    deliveries. The result of a first attempt is one write.
     """
     purged = ended(load) * RELAY_PURGE_TRANSACTIONS if deliveries(load) else 0
     results = ended(load) * load.relayed
-    return relay_looks(load) * (SHARDS + 1) + results + relay_messages(load) * RELAY_MESSAGE_TRANSACTIONS + purged
+    searches = HOURS * SHARDS * 2 if deliveries(load) else 0
+    attempts = results + relay_messages(load) * RELAY_MESSAGE_TRANSACTIONS
+    return relay_looks(load) * (SHARDS + 1) + searches + attempts + purged
 
 
 def sweep_transactions(load: Load) -> float:

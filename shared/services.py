@@ -232,7 +232,12 @@ class Services:
     def keeper(self) -> Keeper:
         """The keeper, which sweeps."""
         return Keeper(
-            self.store, self.renewer, self.best_effort_queue, self.clock, self._sweep_config, self.outbox_care
+            self.store,
+            self.renewer,
+            self.best_effort_queue,
+            self.clock,
+            self._sweep_config,
+            outbox_care=self.outbox_care,
         )
 
     @cached_property

@@ -30,12 +30,52 @@ class SweepCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """A delivery to bot C.
+
+    Attributes
+    ----------
+    late
+        The time from its receipt to the bot's answer.
+    token
+        The kind of the token that the bot accepted: `graph`, or `own` for the bot's own.
+    """
+
+    id: str
+    target: str
+    type: str
+    attempts: int
+    late: timedelta
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayResult:
+    """The relay of bot C's call: all deliveries in order, those that it missed at first, the number of dead ones.
+
+    `event` is the line that the bot logged about the end of its call.
+    """
+
+    simulated: Json
+    deliveries: list[Delivered]
+    missed: list[Delivered]
+    dead: int
+    event: str
+
+    @property
+    def latest(self) -> timedelta:
+        """The longest time that the bot waited for what it missed."""
+        return max(each.late for each in self.missed)
+
+
+@dataclass(frozen=True, slots=True)
 class DemoResult:
     """Everything that the demo reports."""
 
     kept: FinishedCall
     unkept: FinishedCall
     recording: Json
+    relay: RelayResult
     token_kinds: list[str]
     sweeps: SweepCounts
 
@@ -50,6 +90,7 @@ def report_of(result: DemoResult, seconds: float) -> Json:
         "leaseSeconds": LEASE_MINUTES * 60 / SPEED,
         "calls": [_reported("kept", result.kept), _reported("unkept", result.unkept)],
         "recording": {name: result.recording[name] for name in recorded},
+        "relay": _reported_relay(result.relay),
         "tokenKinds": result.token_kinds,
         "sweeps": {
             "timer": result.sweeps.by_timer,
@@ -73,11 +114,37 @@ def _reported(role: str, call: FinishedCall) -> Json:
     }
 
 
+def _reported_relay(relay: RelayResult) -> Json:
+    return {
+        "callId": relay.simulated["id"],
+        "notifications": len(relay.simulated["notifications"]),
+        "deliveries": [
+            {
+                "id": each.id,
+                "target": each.target,
+                "type": each.type,
+                "attempts": each.attempts,
+                "lateSeconds": round(each.late.total_seconds(), 3),
+                "token": each.token,
+            }
+            for each in relay.deliveries
+        ],
+        "missed": [each.id for each in relay.missed],
+        "dead": relay.dead,
+        "event": relay.event,
+    }
+
+
 def print_summary(console: Console, result: DemoResult) -> None:
-    """Print the four lines at the end."""
+    """Print the five lines at the end."""
     console.title("Summary")
     console.fact("call A", f"kept alive by the timer only: {_ended(result.kept)}")
     console.fact("call B", f"not registered: {_ended(result.unkept)}")
+    console.fact(
+        "call C",
+        f"relayed to its bot: {len(result.relay.deliveries)} deliveries in order, {len(result.relay.missed)} of them"
+        f" up to {result.relay.latest.total_seconds():.1f} s late; dead letters: {result.relay.dead}.",
+    )
     console.fact("tokens", f"notifications came with both kinds of tokens: {', then '.join(result.token_kinds)}.")
     console.fact("recording", f"{result.recording['status']} ({result.recording['completionReason']}).")
 

@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -167,6 +167,22 @@ class Stack:
             program, folder = replace(_LOCAL_HOST, command=(*_LOCAL_HOST.command, "--root", str(app))), ROOT
         self.hosts.append(Host(program, port, start))
         return self.hosts[-1]
+
+    def start(self, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Child:
+        """Start a further process, which ends with the stack. `settings` are its environment variables."""
+        env = {"PYTHONUNBUFFERED": "1", **settings}
+        return self._children.start(name, command, env=env, cwd=ROOT, log=self.folder / f"{name}.log")
+
+    def bot_settings(self, app_id: str = APP_ID) -> dict[str, str]:
+        """Return the environment variables of an example bot whose Graph and Entra are the simulator."""
+        return {
+            "BOT_APP_ID": app_id,
+            "BOT_CALLBACK": f"{self.api}/notifications",
+            "GRAPH_URL": f"{self.simulator}/v1.0",
+            "LOGIN_URL": self._login,
+            "LEGACY_METADATA": f"{self.simulator}/v1/.well-known/OpenIdConfiguration",
+            "SSL_CERT_FILE": str(self._ca_file),
+        }
 
     def check(self) -> None:
         """Raise `AzuriteError` if Azurite has ended, `ProcessError` if the simulator or a host has."""

@@ -32,8 +32,8 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
-from shared.relay.deliverer import Bearer
-from shared.relay.passthrough import BotResponse, IncomingRequest, PassThrough, Relayed
+from shared.relay.attempts import Bearer
+from shared.relay.passthrough import BotResponse, Incoming, IncomingRequest, PassThrough, Relayed
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Outgoing
 from shared.storage.store import CallStore, Change, Stored, retry_conflicts
@@ -71,7 +71,7 @@ class IngestResult:
     calls: int
     faults: tuple[str, ...]
     refused: int
-    response: BotResponse = BotResponse()
+    response: BotResponse = field(default_factory=BotResponse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,16 @@ class Webhook:
             ) from None
         if self.relay is None or relayed is None:
             return result
-        return replace(result, response=await self.relay.finish(relayed))
+        return replace(result, response=await self._pass_on(self.relay, relayed))
+
+    async def _pass_on(self, relay: PassThrough, relayed: Relayed) -> BotResponse:
+        try:
+            return await relay.finish(relayed)
+        except Exception as error:  # noqa: BLE001 (all is stored: an error here, even a bug, must not make Graph repeat it)
+            telemetry.REQUEST_FAILED(
+                route="receive_notifications", error=safe_message(error), location=traceback_summary(error)
+            )
+            return BotResponse()
 
     async def _receive(
         self, authorization: str | None, body: bytes, ids: RequestIds, request: IncomingRequest | None
@@ -163,11 +172,13 @@ class Webhook:
         relayed = None
         if self.relay:
             bearer = Bearer(authorization or "", claims.expires_at)
-            now = self.clock.now()
-            relayed = await self.relay.prepare(body, request or IncomingRequest(), bearer, sender, by_call, now)
+            incoming = Incoming(body, request or IncomingRequest(), bearer, sender, self.clock.now())
+            relayed = await self.relay.prepare(incoming, by_call)
         result = await self._store_by_call(by_call, _Origin(sender, ids, relayed), parsed.faults)
         if result.refused and not result.calls:
             raise Forbidden("These calls belong to another tenant, or to another app, than the token.")
+        if relayed and relayed.is_incomplete:
+            raise StoreUnavailable("A call changed meanwhile, so that the delivery of the body is not stored.")
         telemetry.NOTIFICATIONS_ACCEPTED(
             tenantId=claims.tenant_id,
             tokenKind=claims.kind,

@@ -149,13 +149,14 @@ class RelayTargets:
 
     def graph_target(self, app_id: str | None) -> RelayTarget | None:
         """Return the target that receives Graph's requests about calls of the app. None if there is none."""
-        return self._graph.get(self._app(app_id))
+        return self._graph.get(self.app_of(app_id))
 
     def events_targets(self, app_id: str | None, event_type: str) -> tuple[RelayTarget, ...]:
         """Return the targets that receive events of this type about calls of the app."""
-        return tuple(target for target in self.all if target.receives(self._app(app_id), event_type))
+        return tuple(target for target in self.all if target.receives(self.app_of(app_id), event_type))
 
-    def _app(self, app_id: str | None) -> str:
+    def app_of(self, app_id: str | None) -> str:
+        """Return the app of a call on record: calls without an app id belong to the default app."""
         return (app_id or self._default_app_id).lower()
 
 

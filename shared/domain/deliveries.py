@@ -18,7 +18,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class DeliveryStatus(StrEnum):
-    """Pending: it will be attempted. Delivered: the bot answered 2xx. Dead: given up. Disabled: the bot answered 410."""
+    """Pending: it is attempted. Delivered: the bot answered 2xx. Dead: given up. Disabled: the bot answered 410."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -27,7 +27,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Destination(NamedTuple):
-    """A target with its `{to}` filled in: the name of an entry of RELAY_TARGETS, and the instance, if its URL has one."""
+    """A target with its `{to}` filled in: the name of an entry of RELAY_TARGETS, and the instance, if any."""
 
     target: str
     to: str | None
@@ -126,7 +126,7 @@ class Lane:
     oldest_received_at
         The receipt, or the replay, of the delivery that was first when the row was written.
     appended
-        The number of deliveries that were added while the lane existed. Each addition changes the row, so that the worker that
+        How often deliveries were added while the lane existed. Each addition changes the row, so that the worker that
         completes the delivery before sees it by the ETag.
     """
 

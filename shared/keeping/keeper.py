@@ -30,13 +30,14 @@ class Keeper:
     Any number of sweeps may run concurrently, and any may die anywhere: at worst a call is renewed twice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the parts of a process)
         self,
         store: CallStore,
         renewer: Renewer,
         queue: BestEffortQueue,
         clock: Clock,
         config: SweepConfig,
+        *,
         outbox_care: OutboxCare | None = None,
     ) -> None:
         self._store = store
@@ -91,7 +92,7 @@ class Keeper:
         total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
         if self._outbox_care:
-            await self._outbox_care.run()
+            await self._outbox_care.run(deletes_bodies=True)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total

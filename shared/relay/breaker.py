@@ -21,6 +21,8 @@ from shared.storage.stored import Stored
 CACHE_TTL = timedelta(seconds=30)  # of the states that other instances wrote
 FAILURES_BEFORE_OPEN = 5  # attempts in a row without an answer, or with a 5xx, after which the breaker opens
 PROBE_TIMEOUT = timedelta(seconds=45)  # after which a probe counts as dead: more than an attempt and its writes take
+PROBE_WAIT = timedelta(seconds=15)  # of other deliveries while a probe runs: as long as a late attempt
+MAX_CONFLICTS = 10  # of one write: each means that another writer was faster
 
 
 type StateChange = Callable[[DestinationState], DestinationState]
@@ -93,52 +95,71 @@ class Destinations:
         now = self._clock.now()
         if now < blocked.until:
             return blocked
-        stored = await self._reload(destination)
-        if stored is None or stored.value.opens_at is None:
-            return self.blocked(destination)
-        state = stored.value
-        if now < (state.opens_at or now) or (state.probed_until and now < state.probed_until):
-            until = max(state.opens_at or now, state.probed_until or now, now + timedelta(seconds=1))
-            return Blocked(Obstacle.BREAKER_OPEN, until)
+        stored = await self._reload(destination)  # another instance may have closed it, or probes already
+        blocked = self.blocked(destination)
+        if stored is None or blocked is None or blocked.obstacle is not Obstacle.BREAKER_OPEN or now < blocked.until:
+            return blocked
+        is_probed = stored.value.probed_until is not None and now < stored.value.probed_until
         try:
-            await self._write(stored, replace(state, probed_until=now + PROBE_TIMEOUT))
-        except StoreConflict:  # another worker probes
-            return Blocked(Obstacle.BREAKER_OPEN, now + timedelta(seconds=1))
-        return None
+            if not is_probed:
+                await self._write(stored, replace(stored.value, probed_until=now + PROBE_TIMEOUT))
+                return None
+        except StoreConflict:  # another worker was faster
+            pass
+        return Blocked(Obstacle.BREAKER_OPEN, now + PROBE_WAIT)
 
-    async def record_success(self, destination: Destination) -> None:
-        """Record an answer that shows the destination well: close its breaker and end its rest."""
+    async def record_success(self, destination: Destination) -> bool:
+        """Record an answer that shows the destination well: close its breaker. It does not end a `Retry-After`.
+
+        Returns
+        -------
+        bool
+            True if this closed the breaker: what waited behind it may be delivered now.
+        """
         self._failures.pop(destination, None)
-        stored = self._states.get(destination)
-        if stored is None or stored.value.disabled_at is not None:
-            return
+        if not self._is_over(self._states.get(destination)):
+            return False
         stored = await self._reload(destination)
-        if stored is None or stored.value.disabled_at is not None:
-            return
+        if stored is None or not self._is_over(stored):
+            return False
+        state = stored.value
         try:
-            await self._outbox.delete_destination(stored)
-        except StoreConflict:
-            return
-        self._states.pop(destination, None)
-        if stored.value.opens_at is not None:
-            telemetry.RELAY_UP(target=destination.target, to=destination.to)
+            if self._is_resting(state):
+                await self._write(stored, replace(state, failures=0, opens_at=None, probed_until=None))
+            else:
+                await self._outbox.delete_destination(stored)
+                self._states.pop(destination, None)
+        except StoreConflict:  # another worker has learnt something newer
+            return False
+        if state.opens_at is None:
+            return False
+        telemetry.RELAY_UP(target=destination.target, to=destination.to)
+        return True
 
     async def record_failure(self, destination: Destination) -> None:
-        """Record an attempt without an answer, or with a 5xx. After five in a row the breaker opens."""
+        """Record an attempt without an answer, or with a 5xx. After five in a row the breaker opens.
+
+        If it is open already, only a probe counts: attempts that were on their way when it opened say nothing new.
+        """
         failures = self._failures.get(destination, 0) + 1
         self._failures[destination] = failures
         known = self._states.get(destination)
-        is_probe = known is not None and known.value.opens_at is not None
-        if not is_probe and failures < FAILURES_BEFORE_OPEN:
+        is_open = known is not None and known.value.opens_at is not None
+        if not is_open and failures < FAILURES_BEFORE_OPEN:
             return
+        now = self._clock.now()
 
         def open_breaker(state: DestinationState) -> DestinationState:
+            is_probe = state.opens_at is not None and now >= state.opens_at
+            if not is_probe and (state.opens_at is not None or failures < FAILURES_BEFORE_OPEN):
+                return state
             probes = state.failures + 1 if state.opens_at is not None else 0
-            opens_at = self._clock.now() + self._schedule.breaker_pause(probes)
-            return replace(state, failures=probes, opens_at=opens_at, probed_until=None)
+            return replace(
+                state, failures=probes, opens_at=now + self._schedule.breaker_pause(probes), probed_until=None
+            )
 
-        await self._change(destination, open_breaker)
-        if not is_probe:
+        before, after = await self._change(destination, open_breaker)
+        if before.opens_at is None and after.opens_at is not None:
             telemetry.RELAY_DOWN(target=destination.target, to=destination.to, failures=failures)
 
     async def record_rest(self, destination: Destination, wait: timedelta) -> None:
@@ -151,29 +172,50 @@ class Destinations:
     async def record_gone(self, destination: Destination) -> None:
         """Record a 410: the destination is switched off until an operator enables it."""
         now = self._clock.now()
-        await self._change(destination, lambda state: replace(state, disabled_at=state.disabled_at or now))
-        telemetry.RELAY_DISABLED(target=destination.target, to=destination.to)
+        before, _ = await self._change(destination, lambda state: replace(state, disabled_at=state.disabled_at or now))
+        if before.disabled_at is None:
+            telemetry.RELAY_DISABLED(target=destination.target, to=destination.to)
 
     async def enable(self, target: str) -> None:
         """Switch all destinations of a target on again."""
         await self.refresh(force=True)
         for destination in [each for each in self._states if each.target == target]:
-            stored = await self._reload(destination)
-            if stored and stored.value.disabled_at is not None:
-                await self._outbox.delete_destination(stored)
-                self._states.pop(destination, None)
-                self._failures.pop(destination, None)
-                telemetry.RELAY_UP(target=destination.target, to=destination.to)
+            await self._enable(destination)
 
-    async def _change(self, destination: Destination, change: StateChange) -> None:
-        """Write the changed state of a destination. Another writer's state is read and changed again."""
-        for _ in range(5):
+    async def _enable(self, destination: Destination) -> None:
+        for _ in range(MAX_CONFLICTS):
             stored = await self._reload(destination)
+            if stored is None or stored.value.disabled_at is None:
+                return
             try:
-                await self._write(stored, change(stored.value if stored else DestinationState(destination)))
+                await self._outbox.delete_destination(stored)
             except StoreConflict:
                 continue
+            self._states.pop(destination, None)
+            self._failures.pop(destination, None)
+            telemetry.RELAY_UP(target=destination.target, to=destination.to)
             return
+        raise StoreUnavailable(f"The state of {destination.target} is being written by too many at once. Try again.")
+
+    async def _change(self, destination: Destination, change: StateChange) -> tuple[DestinationState, DestinationState]:
+        """Write the changed state of a destination. Another writer's state is read and changed again.
+
+        Returns
+        -------
+        tuple[DestinationState, DestinationState]
+            The state before and after.
+        """
+        for _ in range(MAX_CONFLICTS):
+            stored = await self._reload(destination)
+            before = stored.value if stored else DestinationState(destination)
+            after = change(before)
+            try:
+                if after != before:
+                    await self._write(stored, after)
+            except StoreConflict:
+                continue
+            return before, after
+        raise StoreUnavailable(f"The state of {destination.target} is being written by too many at once.")
 
     async def _write(self, before: Stored[DestinationState] | None, after: DestinationState) -> None:
         self._states[after.destination] = await self._outbox.put_destination(before, after)
@@ -185,3 +227,12 @@ class Destinations:
         else:
             self._states[destination] = stored
         return stored
+
+    def _is_over(self, stored: Stored[DestinationState] | None) -> bool:
+        """True if an answer ends what is on record: an open breaker, or a rest whose time has come."""
+        if stored is None or stored.value.disabled_at is not None:
+            return False
+        return stored.value.opens_at is not None or not self._is_resting(stored.value)
+
+    def _is_resting(self, state: DestinationState) -> bool:
+        return state.rests_until is not None and self._clock.now() < state.rests_until

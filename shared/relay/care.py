@@ -16,7 +16,7 @@ MAX_CLEANED = 500  # bodies of a shard; the next run deletes the rest
 
 @dataclass(slots=True)
 class OutboxCare:
-    """Finds what the queue has forgotten. The minute timer and each sweep run it.
+    """Finds what the queue has forgotten. The minute timer and each sweep run it; the sweep also deletes old bodies.
 
     Parameters
     ----------
@@ -30,11 +30,18 @@ class OutboxCare:
     retention: timedelta
     _cleaned_at: datetime | None = field(default=None, init=False)
 
-    async def run(self) -> None:
-        """Attempt what is overdue, and delete old bodies once an hour. A failure is logged: the next run tries again."""
+    async def run(self, *, deletes_bodies: bool = False) -> None:
+        """Attempt what is overdue, and delete old bodies, once an hour. A failure is logged; the next run goes on.
+
+        Parameters
+        ----------
+        deletes_bodies
+            True in a sweep. The minute timer may run in a new process each time, which would delete each time.
+        """
         try:
             await self.deliverer.look()
-            await self._delete_old_bodies()
+            if deletes_bodies:
+                await self._delete_old_bodies()
         except StoreUnavailable as error:
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 

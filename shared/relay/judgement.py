@@ -9,7 +9,7 @@ from enum import Enum, auto
 from shared.domain.deliveries import MAX_KEPT_ATTEMPTS, Attempt, Delivery, DeliveryStatus
 from shared.relay.schedule import MAX_REFUSALS, MAX_RETRY_AFTER, Schedule
 
-GONE = 410
+UNAUTHORIZED, FORBIDDEN, GONE = 401, 403, 410
 SLOW_DOWN = frozenset({429, 502, 503, 504})  # Standard Webhooks: their `Retry-After` holds for the destination
 NO_TOKEN, NO_TARGET = "noToken", "noTarget"
 _SUCCESS, _REFUSALS, _SERVER_ERRORS = range(200, 300), range(300, 500), 500
@@ -48,19 +48,19 @@ def judge(
     """
     tried = with_attempt(delivery, attempt)
     status = attempt.status
-    if status in _SUCCESS:
-        done = replace(tried, status=DeliveryStatus.DELIVERED, delivered_at=now, next_attempt_at=None, body=None)
-        return Verdict(done, Effect.WELL)
-    if delivery.wants_answer:
-        return _judge_answer(tried, status, now)
-    if status == GONE:
-        return Verdict(replace(tried, status=DeliveryStatus.DISABLED, next_attempt_at=None), Effect.GONE)
     rest = retry_after(headers, now) if status in SLOW_DOWN else None
     effect = _effect(attempt, rest)
-    if status is not None and status in _REFUSALS and status not in SLOW_DOWN:
+    if status in _SUCCESS or (delivery.wants_answer and status is not None):  # any answer is what Graph waits for
+        done = replace(tried, status=DeliveryStatus.DELIVERED, delivered_at=now, next_attempt_at=None, body=None)
+        return Verdict(done, effect, rest or timedelta())
+    if delivery.wants_answer:
+        return Verdict(_dead(tried), effect)
+    if status == GONE:
+        return Verdict(replace(tried, status=DeliveryStatus.DISABLED, next_attempt_at=None), effect)
+    if _is_refusal(attempt):
         delay = schedule.refusal_delay(_count_refusals(tried))
     else:
-        delay = max(schedule.retry_delay(len(tried.attempts)), rest or timedelta())
+        delay = max(schedule.retry_delay(_count_attempts(tried)), rest or timedelta())
     if delay is None:
         return Verdict(_dead(tried), effect)
     return Verdict(_wait_or_give_up(tried, now, now + delay, schedule), effect, rest or timedelta())
@@ -101,15 +101,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
         return None
 
 
-def _judge_answer(tried: Delivery, status: int | None, now: datetime) -> Verdict:
-    """Judge a notification that wants its answer in the response: it is attempted once, and any answer is one."""
-    if status is None:
-        return Verdict(_dead(tried), Effect.FAILED)
-    done = replace(tried, status=DeliveryStatus.DELIVERED, delivered_at=now, next_attempt_at=None, body=None)
-    return Verdict(done, Effect.GONE if status == GONE else Effect.WELL)
-
-
 def _effect(attempt: Attempt, rest: timedelta | None) -> Effect:
+    if attempt.status == GONE:
+        return Effect.GONE
     if rest is not None:
         return Effect.RESTS
     if attempt.status is None:
@@ -125,12 +119,21 @@ def _wait_or_give_up(tried: Delivery, now: datetime, next_attempt_at: datetime, 
     return replace(tried, next_attempt_at=next_attempt_at)
 
 
+def _is_refusal(attempt: Attempt) -> bool:
+    return attempt.status is not None and attempt.status in _REFUSALS and attempt.status not in SLOW_DOWN
+
+
+def _count_attempts(delivery: Delivery) -> int:
+    """Return how many attempts were made since the begin of the schedule: a replay begins it anew."""
+    return sum(each.at >= delivery.retry_since for each in delivery.attempts)
+
+
 def _count_refusals(delivery: Delivery) -> int:
     """Return how many attempts since the begin of the schedule were refused; `MAX_REFUSALS` ends it in any case."""
-    statuses = [each.status for each in delivery.attempts if each.at >= delivery.retry_since]
-    refused = [each for each in statuses if each in _REFUSALS and each not in SLOW_DOWN]
-    repeated_401 = int(len(refused) > 1 and refused[0] == 401)  # the repetition with the same bearer, a second later
-    return len(refused) if len(refused) >= MAX_REFUSALS else len(refused) - repeated_401
+    refused = [each.status for each in delivery.attempts if each.at >= delivery.retry_since and _is_refusal(each)]
+    # After a 401 the same bearer is sent once more, a second later. It is one of the attempts, with no wait of its own.
+    repeated = int(len(refused) > 1 and refused[0] == UNAUTHORIZED)
+    return len(refused) if len(refused) >= MAX_REFUSALS else len(refused) - repeated
 
 
 def _dead(delivery: Delivery) -> Delivery:

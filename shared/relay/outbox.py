@@ -19,18 +19,18 @@ from shared.domain.deliveries import (
     sequence_at,
 )
 from shared.relay.breaker import Destinations, Obstacle
-from shared.relay.deliverer import log_dead
 from shared.relay.events import RECORDING, CallEvent, events_of_change, render, with_end_revision
+from shared.relay.lanes import log_dead
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.changes import Change, Committed
+from shared.storage.changes import Change, Committed, max_rows
 from shared.storage.delivery_codec import MAX_BODY_COLUMNS, pack_body
 from shared.storage.delivery_writes import lanes_of
 from shared.storage.relay_queue import RelayMessage, deliver_message
 from shared.storage.rows import shard_of
 from shared.storage.store import CallStore
-from shared.storage.table import MAX_BINARY_LENGTH
+from shared.storage.table import MAX_BINARY_LENGTH, MAX_TRANSACTION_ROWS
 
-MAX_EVENT_DELIVERIES = 20  # of one change: each writes two rows, and the transaction has other rows too
+ROWS_OF_EVENT = 3  # of its transaction: the delivery, its copy, and its lane
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -76,22 +76,23 @@ class OutboxPlanner:
         await self.destinations.refresh()
         placed = self._in_order(drafts, before, now)
         last = [each.sequence for each in placed] + [each.sequence for each in change.outgoing.barriers]
-        after = replace(after, relay_sequence=max(last))
+        after = replace(after, relay_sequence=max(*last, _last_sequence(before)))
         outgoing = replace(change.outgoing, deliveries=placed, at=now)
         return replace(change, after=after, outgoing=outgoing)
 
-    async def announce(self, committed: Committed) -> None:
-        """Ask the queue to attempt the deliveries of a change. It never fails: a look at the outbox finds them too.
+    async def announce(self, committed: Committed, *, is_claimed: bool) -> None:
+        """Log deliveries that are dead from the start, and ask the queue to attempt the others, if nobody else does.
 
-        Those without a valid `to` are dead from the beginning.
+        It never fails: a look at the outbox finds them too.
         """
         for stored in committed.deliveries:
-            log_dead(stored.value)
-        for lane in lanes_of(stored.value for stored in committed.deliveries):
+            if not stored.value.wants_answer or stored.value.attempts:
+                log_dead(stored.value)
+        for lane in () if is_claimed else lanes_of(stored.value for stored in committed.deliveries):
             await self.queue.send(deliver_message(lane))
 
     def _place(self, delivery: Delivery, at: datetime) -> Delivery:
-        """Return a delivery as it is written: dead without a valid `to`, disabled if its destination is switched off."""
+        """Return a delivery as it is written: dead without a valid `to`, disabled if its destination is off."""
         target = self.targets.get(delivery.destination.target)
         if target and target.wants_to and not is_valid_to(delivery.destination.to or ""):
             return replace(delivery, status=DeliveryStatus.DEAD, attempts=(Attempt(at, error="noTo"),))
@@ -102,7 +103,7 @@ class OutboxPlanner:
 
     def _in_order(self, drafts: Iterable[_Draft], before: Call | None, now: datetime) -> tuple[Delivery, ...]:
         """Give each delivery a sequence above that of the call's delivery before, its id, and its state."""
-        last = (before.relay_sequence if before else None) or 0
+        last = _last_sequence(before)
         placed: list[Delivery] = []
         for draft in drafts:
             last = max(sequence_at(now), draft.delivery.sequence, last + 1)
@@ -124,7 +125,8 @@ class OutboxPlanner:
             for event in events
             for target in self.targets.events_targets(app_id, event.type)
         ]
-        return found[-MAX_EVENT_DELIVERIES:]  # the end comes last; what is left out are recordings of one call
+        room = (MAX_TRANSACTION_ROWS - max_rows(change)) // ROWS_OF_EVENT
+        return found[max(len(found) - room, 0) :]  # the end comes last; what has no room are recordings of one call
 
     async def _unfinished_recordings(
         self, store: CallStore, before: Call | None, after: Call, app_id: str | None
@@ -150,6 +152,10 @@ class OutboxPlanner:
             retry_since=now,
             headers=JSON_HEADERS,
         )
+
+
+def _last_sequence(call: Call | None) -> int:
+    return (call.relay_sequence if call else None) or 0
 
 
 def is_too_large(body: bytes) -> bool:

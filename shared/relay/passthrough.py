@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ from shared.domain.deliveries import (
 )
 from shared.domain.leases import TenantApp
 from shared.domain.notifications import located_call_id, wants_answer
-from shared.relay.deliverer import Bearer, Deliverer, log_dead
+from shared.errors import RowUnreadable
+from shared.relay.attempts import Bearer, Transmission
+from shared.relay.deliverer import Deliverer, Opened
 from shared.storage.changes import Claim, Committed, Outgoing
 from shared.storage.delivery_codec import Barrier
 from shared.storage.stored import Stored
@@ -74,11 +76,28 @@ class BotResponse:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The notifications of one delivery. `body` is what is stored and retried."""
+    """The notifications of one delivery. `body` is what is stored and retried. A question wants the bot's answer."""
 
     call_ids: tuple[str, ...]
     body: bytes = field(repr=False)
     is_question: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request of Graph with a valid token.
+
+    Parameters
+    ----------
+    sender
+        The tenant and the app of the token.
+    """
+
+    body: bytes = field(repr=False)
+    request: IncomingRequest
+    bearer: Bearer
+    sender: TenantApp
+    received_at: datetime
 
 
 @dataclass(slots=True)
@@ -87,17 +106,17 @@ class Relayed:
 
     Parameters
     ----------
-    first_calls
-        The calls to store first: their rows have the deliveries that the lanes of other calls wait for.
+    parts
+        What is delivered of the body to the target. Empty: nothing.
+    is_whole
+        True if all of the body goes to one destination.
+    to_by_call
+        The `to` of the registrations, if they had to be read to split the body.
     """
 
     claim: Claim
-    bearer: Bearer
-    body: bytes = field(repr=False)
+    incoming: Incoming
     target: RelayTarget | None
-    request: IncomingRequest
-    sender: TenantApp
-    received_at: datetime
     parts: tuple[_Part, ...] = ()
     is_whole: bool = True
     to_by_call: Mapping[str, str | None] = field(default_factory=dict)
@@ -107,8 +126,13 @@ class Relayed:
 
     @property
     def first_calls(self) -> frozenset[str]:
-        """The first call of each part with several calls."""
+        """The first call of each part with several calls, stored first: the lanes of the others wait for its row."""
         return frozenset(part.call_ids[0] for part in self.parts if len(part.call_ids) > 1)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True if a part with several calls was not stored with its first call, which another tenant took meanwhile."""
+        return any(len(part.call_ids) > 1 and part.call_ids not in self.sequences for part in self.parts)
 
     def outgoing(self, call_id: str, before: Call | None) -> Outgoing:
         """Return what the change of a call delivers. `before` is the call as it was read."""
@@ -118,8 +142,7 @@ class Relayed:
             if part.call_ids[0] == call_id:
                 deliveries.append(self._delivery(part, before))
             elif call_id in part.call_ids and (sequence := self.sequences.get(part.call_ids)):
-                destination = self._destination(call_id, before)
-                barriers.append(Barrier(call_id, part.call_ids[0], sequence, destination))
+                barriers.append(Barrier(call_id, part.call_ids[0], sequence, self._destination(part, before)))
         return Outgoing(tuple(deliveries), tuple(barriers), self.claim)
 
     def record(self, committed: Committed) -> None:
@@ -134,27 +157,31 @@ class Relayed:
         return next(part.body for part in self.parts if (part.call_ids, part.is_question) == key)
 
     def _delivery(self, part: _Part, before: Call | None) -> Delivery:
+        incoming = self.incoming
         return Delivery(
             id="",
             call_ids=part.call_ids,
             sequence=self.min_sequence,
-            destination=self._destination(part.call_ids[0], before),
+            destination=self._destination(part, before),
             type=NOTIFICATION_TYPE,
-            tenant_id=self.sender.tenant_id,
-            app_id=self.sender.app_id,
-            received_at=self.received_at,
-            retry_since=self.received_at,
+            tenant_id=incoming.sender.tenant_id,
+            app_id=incoming.sender.app_id,
+            received_at=incoming.received_at,
+            retry_since=incoming.received_at,
             # Until the bot has answered, a notification that wants an answer counts as not delivered.
             status=DeliveryStatus.DEAD if part.is_question else DeliveryStatus.PENDING,
-            headers=self.request.headers,
+            headers=incoming.request.headers,
             body=None if part.is_question else part.body,
             wants_answer=part.is_question,
         )
 
-    def _destination(self, call_id: str, before: Call | None) -> Destination:
+    def _destination(self, part: _Part, before: Call | None) -> Destination:
+        """Return where a part goes. A part about several calls goes where its first call was to go when it was read."""
         assert self.target is not None  # noqa: S101 (there are parts only if there is a target)
-        registered = before.relay_to if before else self.to_by_call.get(call_id)
-        return _destination(self.target, self.request, registered)
+        registered = before.relay_to if before else None
+        if len(part.call_ids) > 1:
+            registered = self.to_by_call[part.call_ids[0]]
+        return _destination(self.target, self.incoming.request, registered)
 
 
 @dataclass(frozen=True)
@@ -167,35 +194,33 @@ class PassThrough:
     budget: timedelta
     sync_budget: timedelta
 
-    async def prepare(  # noqa: PLR0913 (the facts of one request)
-        self,
-        body: bytes,
-        request: IncomingRequest,
-        bearer: Bearer,
-        sender: TenantApp,
-        call_ids: Iterable[str],
-        now: datetime,
-    ) -> Relayed:
-        """Decide how a body is delivered. A body about one call costs no request to the store."""
+    async def prepare(self, incoming: Incoming, call_ids: Iterable[str]) -> Relayed:
+        """Decide how a body is delivered. A body about one call costs no request to the store.
+
+        Raises
+        ------
+        StoreUnavailable
+            The body is about several calls, or wants an answer, and the calls cannot be read.
+        """
         ids = tuple(call_ids)
-        target = self.targets.graph_target(sender.app_id)
-        relayed = Relayed(self.deliverer.claim(), bearer, body, target, request, sender, now)
+        target = self.targets.graph_target(incoming.sender.app_id)
+        relayed = Relayed(self.deliverer.claim(), incoming, target)
         if target is None or not ids:
             return relayed
-        has_question = _QUESTION in body.lower()
-        if len(ids) == 1 and not has_question:
-            relayed.parts = (_Part(ids, body),)
+        may_have_question = _QUESTION in incoming.body.lower()
+        if len(ids) == 1 and not may_have_question:
+            relayed.parts = (_Part(ids, incoming.body),)
             return relayed
-        calls = {call_id: await self._read(call_id) for call_id in ids}
-        accepted = tuple(call_id for call_id in ids if _is_accepted(calls[call_id], sender))
+        calls = await self._read(ids)
+        accepted = tuple(call_id for call_id in ids if call_id in calls and self._accepts(calls[call_id], incoming))
         relayed.to_by_call = {call_id: call.relay_to if call else None for call_id, call in calls.items()}
         relayed.min_sequence = max(((call.relay_sequence or 0) + 1 for call in calls.values() if call), default=0)
-        where = {_destination(target, request, relayed.to_by_call[call_id]) for call_id in accepted}
+        where = {_destination(target, incoming.request, relayed.to_by_call[call_id]) for call_id in accepted}
         relayed.is_whole = len(where) == 1 and accepted == ids
-        if relayed.is_whole and not has_question:
-            relayed.parts = (_Part(ids, body),)
+        if relayed.is_whole and not may_have_question:
+            relayed.parts = (_Part(ids, incoming.body),)
         else:
-            relayed.parts = tuple(_split(body, accepted, is_whole=relayed.is_whole))
+            relayed.parts = tuple(_split(incoming.body, accepted, is_whole=relayed.is_whole))
         return relayed
 
     async def finish(self, relayed: Relayed) -> BotResponse:
@@ -203,78 +228,82 @@ class PassThrough:
         await self.deliverer.notice_overdue(lane for each in relayed.committed for lane in each.appended)
         opened = {key: lane for each in relayed.committed for key, lane in each.opened.items()}
         deliveries = [stored for each in relayed.committed for stored in each.deliveries]
-        asked = [stored for stored in deliveries if stored.value.wants_answer]
-        for stored in deliveries:
-            if stored not in asked:  # the others were not asked yet, so that they are not dead for good
-                log_dead(stored.value)
-        beside = [stored for stored in deliveries if stored.value.type == NOTIFICATION_TYPE and stored not in asked]
-        together = asked[:1] if asked and relayed.is_whole and _is_ready(beside, opened) else []
-        if together:
-            work = [self._ask_all(relayed, together[0], beside, opened)]
-            rest = [stored for stored in deliveries if stored not in (*asked, *beside)]
+        questions = [each for each in deliveries if each.value.wants_answer and not each.value.attempts]
+        pending = [each for each in deliveries if each.value.status is DeliveryStatus.PENDING]
+        # Deliveries behind others that are pending wait: the worker of those goes on with them.
+        ready = [each for each in _first_of_lanes(pending) if _is_ready(each.value, opened)]
+        firsts = [_opened(each, pending, opened) for each in ready]
+        used = {lane.value.key for each in firsts for lane in each.lanes}
+        await self.deliverer.leave(lane for key, lane in opened.items() if key not in used)
+        beside = [each for each in firsts if each.stored.value.type == NOTIFICATION_TYPE]
+        if questions and relayed.is_whole and len(beside) == len(_notifications(deliveries)):
+            firsts = [each for each in firsts if each.stored.value.type != NOTIFICATION_TYPE]
+            asked = [self._ask(relayed, questions[0], relayed.incoming.body, [*map(Opened, questions[1:]), *beside])]
         else:
-            work = [self._ask_alone(relayed, stored) for stored in asked]
-            rest = [stored for stored in deliveries if stored not in asked]
-        firsts = [self._attempt(relayed, stored, rest, opened) for stored in _first_of_lanes(rest)]
-        results = await asyncio.gather(*work, *firsts)
-        return _response(relayed, results[: len(work)], results[len(work) :])
+            asked = [self._ask(relayed, each, relayed.body_of(each.value)) for each in questions]
+        answers = await asyncio.gather(*asked, *(self._attempt(relayed, each) for each in firsts))
+        return _response(relayed, answers[: len(asked)], answers[len(asked) :])
 
-    async def _ask_all(
-        self,
-        relayed: Relayed,
-        asked: Stored[Delivery],
-        beside: list[Stored[Delivery]],
-        opened: Mapping[LaneKey, Stored[Lane]],
+    async def _ask(
+        self, relayed: Relayed, stored: Stored[Delivery], body: bytes, beside: Iterable[Opened] = ()
     ) -> "Answer | None":
-        """Send a whole body that has a question. Its other notifications are delivered by the same answer."""
-        others = [(stored, _lanes(stored.value, opened)) for stored in beside]
-        first = await self.deliverer.ask(asked, relayed.body, relayed.bearer, self.sync_budget, beside=others)
-        return first.answer
+        way = Transmission(body, relayed.incoming.bearer, self.sync_budget, reads_body=True)
+        return (await self.deliverer.ask(stored, way, beside=beside)).answer
 
-    async def _ask_alone(self, relayed: Relayed, stored: Stored[Delivery]) -> "Answer | None":
-        body = relayed.body_of(stored.value)
-        return (await self.deliverer.ask(stored, body, relayed.bearer, self.sync_budget)).answer
-
-    async def _attempt(
-        self,
-        relayed: Relayed,
-        stored: Stored[Delivery],
-        deliveries: list[Stored[Delivery]],
-        opened: Mapping[LaneKey, Stored[Lane]],
-    ) -> "Answer | None":
-        delivery = stored.value
-        if not _is_ready([stored], opened):
-            return None  # a delivery before is pending in one of its lanes: its worker goes on with this one
-        is_alone = sum(other.value.lane == delivery.lane for other in deliveries) == 1
-        lanes = _lanes(delivery, opened)
+    async def _attempt(self, relayed: Relayed, opened: Opened) -> "Answer | None":
+        delivery = opened.stored.value
         if delivery.type != NOTIFICATION_TYPE:
-            await self.deliverer.attempt_first(stored, lanes, None, None, self.budget, is_alone=is_alone)
+            await self.deliverer.attempt_first(opened, Transmission(timeout=self.budget))
             return None
-        body = relayed.body_of(stored.value)
-        first = await self.deliverer.attempt_first(stored, lanes, body, relayed.bearer, self.budget, is_alone=is_alone)
-        return first.answer
+        way = Transmission(relayed.body_of(delivery), relayed.incoming.bearer, self.budget)
+        return (await self.deliverer.attempt_first(opened, way)).answer
 
-    async def _read(self, call_id: str) -> Call | None:
-        stored = await self.store.get(call_id)
-        return stored.value if stored else None
+    def _accepts(self, call: Call | None, incoming: Incoming) -> bool:
+        """True if the call is not of another tenant or app than the token: `lifecycle.notified` refuses those."""
+        if call is None:
+            return True
+        tenant_id, app_id = incoming.sender
+        is_of_app = app_id is None or self.targets.app_of(call.app_id) == app_id
+        return is_of_app and call.tenant_id.lower() == tenant_id.lower()
+
+    async def _read(self, call_ids: Iterable[str]) -> dict[str, Call | None]:
+        """Return the calls. One whose row cannot be read is left out: its notifications cannot be stored either."""
+        found: dict[str, Call | None] = {}
+        for call_id in call_ids:
+            try:
+                stored = await self.store.get(call_id)
+            except RowUnreadable:
+                continue
+            found[call_id] = stored.value if stored else None
+        return found
 
 
-def _is_ready(deliveries: Iterable[Stored[Delivery]], opened: Mapping[LaneKey, Stored[Lane]]) -> bool:
-    """True if this request opened all lanes of the pending deliveries."""
-    return all(
-        LaneKey(call_id, stored.value.destination) in opened
-        for stored in deliveries
-        for call_id in stored.value.call_ids
-    )
+def _notifications(deliveries: Iterable[Stored[Delivery]]) -> list[Stored[Delivery]]:
+    """Return the deliveries of Graph's notifications that want no answer."""
+    return [each for each in deliveries if each.value.type == NOTIFICATION_TYPE and not each.value.wants_answer]
 
 
-def _lanes(delivery: Delivery, opened: Mapping[LaneKey, Stored[Lane]]) -> list[Stored[Lane]]:
-    return [opened[LaneKey(call_id, delivery.destination)] for call_id in delivery.call_ids]
+def _lane_keys(delivery: Delivery) -> list[LaneKey]:
+    return [LaneKey(call_id, delivery.destination) for call_id in delivery.call_ids]
 
 
-def _first_of_lanes(deliveries: Iterable[Stored[Delivery]]) -> list[Stored[Delivery]]:
-    pending = [stored for stored in deliveries if stored.value.status is DeliveryStatus.PENDING]
-    return list({stored.value.lane: stored for stored in reversed(pending)}.values())
+def _is_ready(delivery: Delivery, opened: Mapping[LaneKey, Stored[Lane]]) -> bool:
+    """True if this request opened all lanes of the delivery."""
+    return all(key in opened for key in _lane_keys(delivery))
+
+
+def _opened(
+    stored: Stored[Delivery], pending: Iterable[Stored[Delivery]], opened: Mapping[LaneKey, Stored[Lane]]
+) -> Opened:
+    is_alone = sum(other.value.lane == stored.value.lane for other in pending) == 1
+    return Opened(stored, [opened[key] for key in _lane_keys(stored.value)], is_alone)
+
+
+def _first_of_lanes(pending: Iterable[Stored[Delivery]]) -> list[Stored[Delivery]]:
+    first: dict[LaneKey, Stored[Delivery]] = {}
+    for stored in pending:
+        first.setdefault(stored.value.lane, stored)
+    return list(first.values())
 
 
 def _destination(target: RelayTarget, request: IncomingRequest, registered: str | None) -> Destination:
@@ -287,35 +316,39 @@ def _destination(target: RelayTarget, request: IncomingRequest, registered: str 
     return Destination(target.name, request.to[0] if fits else None)
 
 
-def _is_accepted(call: Call | None, sender: TenantApp) -> bool:
-    """True if the call is not of another tenant or app than the token: `lifecycle.notified` refuses those."""
-    if call is None:
-        return True
-    is_of_app = sender.app_id is None or call.app_id in {None, sender.app_id}
-    return is_of_app and call.tenant_id.lower() == sender.tenant_id.lower()
-
-
-def _split(body: bytes, call_ids: tuple[str, ...], *, is_whole: bool) -> Iterable[_Part]:
+def _split(body: bytes, call_ids: Sequence[str], *, is_whole: bool) -> Iterator[_Part]:
     """Yield the parts of a body: the questions of each call alone, and the other notifications.
 
-    These stay together if the whole body goes to one destination, else there is a part for each call.
+    These stay together if the whole body goes to one destination, else there is a part for each call. Without a
+    question, a whole body stays as it is.
     """
     envelope = json.loads(body.decode("utf-8-sig"))
     name = next(key for key in envelope if key.lower() == "value")
-    items = [(located_call_id(item), item) for item in envelope[name]]
+    accepted = frozenset(call_ids)
+    located = [(located_call_id(item) or "", item) for item in envelope[name]]
+    questions: dict[str, list[object]] = {}
+    others: dict[str, list[object]] = {}
+    together: list[object] = []
+    for call_id, item in located:
+        if call_id in accepted:
+            is_question = wants_answer(item)
+            (questions if is_question else others).setdefault(call_id, []).append(item)
+            together += [] if is_question else [item]
+    if is_whole and not questions:
+        yield _Part(tuple(call_ids), body)
+        return
 
-    def part(ids: tuple[str, ...], *, is_question: bool) -> _Part | None:
-        chosen = [item for call_id, item in items if call_id in ids and wants_answer(item) is is_question]
-        text = json.dumps({**envelope, name: chosen}, ensure_ascii=False, separators=(",", ":"))
-        found = tuple(call_id for call_id in ids if any(call_id == of for of, item in items if item in chosen))
-        return _Part(found, text.encode(), is_question) if chosen else None
+    def part(ids: Iterable[str], items: Iterable[object], *, is_question: bool) -> _Part:
+        text = json.dumps({**envelope, name: list(items)}, ensure_ascii=False, separators=(",", ":"))
+        return _Part(tuple(ids), text.encode(), is_question)
 
-    for call_id in call_ids:
-        if question := part((call_id,), is_question=True):
-            yield question
-    for group in [call_ids] if is_whole else [(call_id,) for call_id in call_ids]:
-        if rest := part(group, is_question=False):
-            yield rest
+    for call_id, items in questions.items():
+        yield part([call_id], items, is_question=True)
+    if is_whole and others:
+        yield part(others, together, is_question=False)
+    elif not is_whole:
+        for call_id, items in others.items():
+            yield part([call_id], items, is_question=False)
 
 
 def _response(relayed: Relayed, answers: "Iterable[Answer | None]", others: "Iterable[Answer | None]") -> BotResponse:

@@ -9,8 +9,10 @@ from shared.domain.leases import Timing
 
 FIRST_RETRY = timedelta(seconds=5)
 MAX_RETRY_DELAY = timedelta(minutes=15)
-REFUSAL_WINDOW = timedelta(minutes=2)  # in which a refused delivery is attempted again
-REFUSAL_DELAYS = (timedelta(seconds=5), timedelta(seconds=20), timedelta(seconds=60))  # so four attempts, 85 s in all
+MAX_DOUBLINGS = 12  # far above the longest delay
+REFUSAL_WINDOW = timedelta(minutes=2)  # from the begin of a refused delivery's first attempt to that of its last
+# So four attempts, or five that begin with a 401: 5 + 5 + 15 + 30 s, and 60 s of attempts before the last.
+REFUSAL_DELAYS = (timedelta(seconds=5), timedelta(seconds=15), timedelta(seconds=30))
 MAX_REFUSALS = 5  # attempts that were refused, with the repetition after a 401
 MAX_RETRY_AFTER = timedelta(hours=1)  # of a `Retry-After`
 BREAKER_PAUSE = timedelta(seconds=30)  # before the first probe; doubled by each probe that fails
@@ -31,7 +33,7 @@ class Schedule:
 
         It is shortened at random by up to a fifth, so that the lanes of a destination do not retry all at once.
         """
-        delay = min(FIRST_RETRY * 2 ** min(failures - 1, 12), MAX_RETRY_DELAY)
+        delay = min(FIRST_RETRY * 2 ** min(max(failures, 1) - 1, MAX_DOUBLINGS), MAX_RETRY_DELAY)
         return self._scaled(delay * self.random.uniform(0.8, 1))
 
     def refusal_delay(self, refusals: int) -> timedelta | None:
@@ -43,6 +45,11 @@ class Schedule:
     def breaker_pause(self, probes: int) -> timedelta:
         """Return the wait before the next probe, after `probes` probes that failed."""
         return self._scaled(min(BREAKER_PAUSE * 2 ** min(probes, 8), MAX_BREAKER_PAUSE))
+
+    @property
+    def longest_delay(self) -> timedelta:
+        """The longest wait between two attempts, at random as above."""
+        return self.retry_delay(MAX_DOUBLINGS)
 
     @property
     def window(self) -> timedelta:

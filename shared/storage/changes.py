@@ -22,6 +22,8 @@ from shared.storage.rows import (
 from shared.storage.stored import Stored
 from shared.storage.table import MAX_TRANSACTION_ROWS, Cells, Create, Delete, Put, Replace, Write
 
+MAX_CALL_ROWS = 4  # of a call in a change: it leaves `active|` or a place in `recent|`, and gets two new rows
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -57,16 +59,9 @@ class Outgoing:
         return bool(self.deliveries or self.barriers)
 
     @property
-    def lanes(self) -> dict[LaneKey, int]:
-        """The number of deliveries and barriers that join each lane."""
-        counts = dict.fromkeys(lanes_of(self.deliveries), 0)
-        for delivery in self.deliveries:
-            if delivery.lane in counts:
-                counts[delivery.lane] += 1
-        for barrier in self.barriers:
-            key = LaneKey(barrier.call_id, barrier.destination)
-            counts[key] = counts.get(key, 0) + 1
-        return counts
+    def lanes(self) -> tuple[LaneKey, ...]:
+        """The lanes that the deliveries and barriers join, each once."""
+        return tuple(dict.fromkeys((*lanes_of(self.deliveries), *(barrier.lane for barrier in self.barriers))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +109,13 @@ class Committed:
     appended: tuple[Lane, ...] = ()
 
 
+def max_rows(change: Change) -> int:
+    """Return how many rows a change writes at most."""
+    outgoing = change.outgoing
+    deliveries = 2 * len(outgoing.deliveries) + len(outgoing.barriers) + len(outgoing.lanes)
+    return MAX_CALL_ROWS + len(change.events) + len(change.operations) + deliveries
+
+
 def new_events(change: Change) -> dict[str, Event]:
     """Return the events of a change by their keys, each once."""
     by_key: dict[str, Event] = {}
@@ -149,7 +151,7 @@ def plan_writes(
         for stored, operation in change.operations
         if stored is None or stored.value != operation
     ]
-    if not (change.changes_call or events or operations):
+    if not (change.changes_call or events or operations or change.outgoing):
         return ()
     writes = (*_write_call(change), *events, *operations, *_write_outgoing(change.outgoing, lanes or {}))
     if len(writes) > MAX_TRANSACTION_ROWS:
@@ -163,8 +165,8 @@ def _write_outgoing(outgoing: Outgoing, lanes: Mapping[LaneKey, Stored[Lane]]) -
     for delivery in outgoing.deliveries:
         yield from create_delivery(delivery)
     yield from map(put_barrier, outgoing.barriers)
-    for key, added in outgoing.lanes.items():
-        yield append_to_lane(lanes[key], added) if key in lanes else open_lane(new_lane(key, outgoing))
+    for key in outgoing.lanes:
+        yield append_to_lane(lanes[key]) if key in lanes else open_lane(new_lane(key, outgoing))
 
 
 def new_lane(key: LaneKey, outgoing: Outgoing) -> Lane:

@@ -18,6 +18,7 @@ from shared.domain.deliveries import (
     Destination,
     DestinationState,
     Lane,
+    LaneKey,
     parse_delivery_id,
 )
 from shared.storage.columns import COUNT, FLAG, MOMENT, TEXT, Column, dump_record, json_type, load_fields
@@ -87,6 +88,11 @@ class Barrier:
     sequence: int
     destination: Destination
     is_open: bool = True
+
+    @property
+    def lane(self) -> LaneKey:
+        """The lane that has the place."""
+        return LaneKey(self.call_id, self.destination)
 
 
 def pack_body(body: bytes) -> bytes | None:
@@ -165,7 +171,7 @@ def is_barrier(row: Row) -> bool:
 def to_barrier(row: Row) -> Barrier:
     """Return the barrier of a row. Raises `ValueError`."""
     values, unreadable = load_fields(row, _BARRIER)
-    _, call_id, sequence = str(row["RowKey"]).split("|")
+    _, call_id, sequence, _ = str(row["RowKey"]).split("|")
     if unreadable:
         raise ValueError(f"Columns that cannot be read: {', '.join(unreadable)}.")
     destination = Destination(values["target"], values["to"])

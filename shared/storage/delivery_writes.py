@@ -22,7 +22,8 @@ def create_delivery(delivery: Delivery) -> tuple[Write, ...]:
 
 def put_barrier(barrier: Barrier) -> Write:
     """Return the write of a barrier."""
-    return Put(rows.delivery_key(barrier.call_id, barrier.sequence), codec.barrier_cells(barrier))
+    key = rows.barrier_key(barrier.call_id, barrier.sequence, barrier.primary_call_id)
+    return Put(key, codec.barrier_cells(barrier))
 
 
 def open_lane(lane: Lane) -> Write:
@@ -30,9 +31,9 @@ def open_lane(lane: Lane) -> Write:
     return Create(rows.lane_key(lane.key), codec.lane_cells(lane))
 
 
-def append_to_lane(found: Stored[Lane], added: int = 1) -> Write:
-    """Return the write that shows the worker of a lane that deliveries were added: it changes the ETag."""
-    lane = replace(found.value, appended=found.value.appended + added)
+def append_to_lane(found: Stored[Lane]) -> Write:
+    """Return the write that shows the worker of a lane that something was added: it changes the ETag and the count."""
+    lane = replace(found.value, appended=found.value.appended + 1)
     return Replace(rows.lane_key(lane.key), codec.lane_cells(lane), found.etag)
 
 

@@ -1,4 +1,4 @@
-"""The messages of the relay, and the queue `relay` that holds them. It is apart from keepAlive: a slow bot delays no renewal."""
+"""The messages of the relay, and their queue. It is not that of keepAlive, so that a slow bot delays no renewal."""
 
 from typing import Annotated, Literal
 

@@ -77,6 +77,11 @@ def delivery_key(call_id: str, sequence: int) -> str:
     return f"delivery|{call_id}|{sequence:016}"
 
 
+def barrier_key(call_id: str, sequence: int, primary_call_id: str) -> str:
+    """Return the key of the place of another call's delivery. It sorts behind an own delivery with this sequence."""
+    return f"{delivery_key(call_id, sequence)}|{primary_call_id}"
+
+
 def delivery_status_key(status: DeliveryStatus, sequence: int, call_id: str) -> str:
     """Return the key of the copy of a delivery that lists its status, newest first."""
     return f"{status}|{_MAX_SEQUENCE - sequence:016}|{call_id}"

@@ -10,12 +10,12 @@ from itertools import batched
 from typing import Protocol
 
 from shared.domain.calls import Call, Event, IdempotencyRecord, Operation, Status
-from shared.domain.deliveries import DeliveryStatus, Lane, LaneKey
+from shared.domain.deliveries import Delivery, DeliveryStatus, Lane, LaneKey
 from shared.domain.leases import Lease, Progress, WatchdogState, Watermark
 from shared.domain.scopes import UNRESTRICTED, Scope
 from shared.errors import StoreConflict, StoreUnavailable
 from shared.storage import row_codec, rows
-from shared.storage.changes import Change, Committed, new_events, new_lane, plan_writes
+from shared.storage.changes import Change, Committed, Outgoing, new_events, new_lane, plan_writes
 from shared.storage.delivery_codec import to_lane
 from shared.storage.paging import Page, list_page, matching_scope
 from shared.storage.row_codec import to_row
@@ -49,8 +49,8 @@ class ChangePlanner(Protocol):
         """Return the change with the deliveries that it causes. It is called again if the write has a conflict."""
         ...
 
-    async def announce(self, committed: Committed) -> None:
-        """Ask the queue to make the first attempts of deliveries that are on record. It never fails."""
+    async def announce(self, committed: Committed, *, is_claimed: bool) -> None:
+        """Report deliveries that are on record. Ask the queue to attempt them, unless the writer does. Never fail."""
         ...
 
 
@@ -114,8 +114,8 @@ class CallStore:
             return await self._commit(change)
         planned = await self._planner.plan(self, change)
         committed = await self._commit(planned)
-        if committed.deliveries and planned.outgoing.claim is None:
-            await self._planner.announce(committed)
+        if committed.deliveries:
+            await self._planner.announce(committed, is_claimed=planned.outgoing.claim is not None)
         return committed
 
     async def _commit(self, change: Change) -> Committed:
@@ -124,8 +124,7 @@ class CallStore:
         except (StoreConflict, StoreUnavailable):
             if not await self._is_committed(change):
                 raise
-        # The ETags are unknown, so that this writer cannot make the first attempts: another one finds the lanes.
-        return Committed(tuple(Stored(delivery, "") for delivery in change.outgoing.deliveries))
+        return await self._read_back(change.outgoing)
 
     async def scan(self, shard: int) -> AsyncGenerator[Progress | Stored[Watermark] | Lease]:
         """Yield what a sweep of a shard reads: its progress and its watermark, if they exist, then its leases."""
@@ -340,7 +339,30 @@ class CallStore:
             tuple(lane.value for lane in lanes.values()),
         )
 
+    async def _read_back(self, outgoing: Outgoing) -> Committed:
+        """Return the deliveries of a change whose answer was lost, with their ETags and those of their lanes."""
+        claim_id = outgoing.claim.id if outgoing.claim else None
+        deliveries: list[Stored[Delivery]] = []
+        for each in outgoing.deliveries:
+            row = await self._table.read(shard_of(each.call_id), rows.delivery_key(each.call_id, each.sequence))
+            deliveries.append(Stored(each, row.etag if row else ""))
+        opened: dict[LaneKey, Stored[Lane]] = {}
+        appended: list[Lane] = []
+        for key in outgoing.lanes:
+            if row := await self._table.read(shard_of(key.call_id), rows.lane_key(key)):
+                lane = Stored(to_lane(row.columns), row.etag)
+                if lane.value.claim_id == claim_id:
+                    opened[key] = lane
+                else:
+                    appended.append(lane.value)
+        return Committed(tuple(deliveries), opened, tuple(appended))
+
     async def _is_committed(self, change: Change) -> bool:
+        """True if a change is on record. The random id of a delivery proves it for the whole transaction."""
+        for delivery in change.outgoing.deliveries[:1]:
+            key = rows.delivery_key(delivery.call_id, delivery.sequence)
+            row = await self._table.read(shard_of(delivery.call_id), key)
+            return row is not None and row.columns.get("deliveryId") == delivery.id
         if not change.changes_call and not change.operations:
             return False  # only events are new: to write them once more does no harm
         if change.changes_call:
@@ -356,7 +378,7 @@ class CallStore:
 
     async def _existing_lanes(self, change: Change) -> dict[LaneKey, Stored[Lane]]:
         """Return those lanes of a change that have pending deliveries already."""
-        shard, keys = shard_of(change.after.id), tuple(change.outgoing.lanes)
+        shard, keys = shard_of(change.after.id), change.outgoing.lanes
         found = await asyncio.gather(*(self._table.read(shard, rows.lane_key(key)) for key in keys))
         return {key: Stored(to_lane(row.columns), row.etag) for key, row in zip(keys, found, strict=True) if row}
 
@@ -377,9 +399,17 @@ class CallStore:
         keys = [row.key for row in found]
         for row in found:
             if row.columns.get("barrierOf") is None:
-                status, sequence = DeliveryStatus(str(row.columns["status"])), int(rows.id_of_key(row.key))
-                keys.append(rows.delivery_status_key(status, sequence, call_id))
+                keys += await self._copy_keys(shard, row, call_id)
         return keys + await self._keys(shard, rows.prefix_range(f"lane|{call_id}"))
+
+    async def _copy_keys(self, shard: int, row: TableRow, call_id: str) -> list[str]:
+        """Return the key of the copy of a delivery. If its status cannot be read, look for a copy with each status."""
+        sequence = int(rows.id_of_key(row.key))
+        try:
+            return [rows.delivery_status_key(DeliveryStatus(str(row.columns.get("status"))), sequence, call_id)]
+        except ValueError:
+            keys = [rows.delivery_status_key(status, sequence, call_id) for status in DeliveryStatus]
+            return [key for key in keys if await self._table.read(shard, key)]
 
     async def _rows(
         self, shard: int, key_range: KeyRange, *, limit: int | None = None, select: tuple[str, ...] | None = None

@@ -17,6 +17,7 @@ DIAGRAMS = {"flowchart", "sequenceDiagram", "stateDiagram-v2"}
 LANGUAGES = {"bash", "json", "mermaid", "text", "python", "typescript", "csharp", "http"}
 FOLDERS = {"bench", "doctor", "infra", "local", "release", "shared", "simulator", "soak", "tests", "tools"}
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+DEMO_STORY = ("__main__", "relay", "report")  # modules that print chapters of the demo
 MAX_DECISION_WORDS = 750  # 3 minutes of reading at 250 words a minute
 
 
@@ -111,6 +112,9 @@ def test_the_readme_shows_the_output_of_a_successful_demo() -> None:
     text = read("README.md")
     shown = text.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
     assert shown.strip().endswith("demo: ok\n```")
+    titles = re.findall(r'\.title\(\s*"([^"]+)"', "".join(read(f"local/demo/{name}.py") for name in DEMO_STORY))
+    assert len(titles) > len(DEMO_STORY)
+    assert [title for title in titles if f"{title}\n" not in shown] == []
 
 
 def test_the_index_of_decisions_lists_each_with_its_title() -> None:

@@ -350,7 +350,7 @@ class Dying(CallStore):
     async def get_operation(self, call_id: str, operation_id: str) -> Stored[Operation] | None:
         return await self._maybe(super().get_operation(call_id, operation_id))
 
-    async def _write_change(self, change: Change) -> Committed:  # below `commit`, which reads back whether it was written
+    async def _write_change(self, change: Change) -> Committed:  # below `commit`, which reads back
         self.commits.append(self.asked + 1)
         return await self._maybe(super()._write_change(change))
 

@@ -400,7 +400,8 @@ async def test_calls_of_several_tenants_are_listed_together(store: CallStore) ->
     scope = Scope(frozenset(tenants))
     page = await store.list_calls(Status.ACTIVE, scope, limit=7)
     following = await store.list_calls(Status.ACTIVE, scope, limit=7, continuation=page.continuation)
-    assert [call.id for call in (*page.records, *following.records)] == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
+    found = [call.id for call in (*page.records, *following.records)]
+    assert found == [f"call-{place}" for place in range(MAX_SCOPE_IDS)]
     with pytest.raises(InvalidRequest):
         await store.list_calls(Status.ACTIVE, Scope(frozenset(tenants[:1])), continuation=page.continuation)
 

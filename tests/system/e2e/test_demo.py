@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from local.demo.console import MAX_WIDTH
+from local.demo.report import Json
 from local.stack.processes import Child, Children
 from local.stack.stack import ROOT
 from soak.real.world import alive, command_of, descendants
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.timeout(240)  # one demo takes about 60 s; four times a
 
 DEMO = (sys.executable, "-u", "-m", "local.demo")
 STARTED = "Two calls begin"
-PROGRAMS = re.compile(r"-m (local\.host|simulator)\b|(azurite\.js)")
+RESTARTED = "is started again"  # bot C
+PROGRAMS = re.compile(r"-m (local\.host|local\.demo\.bot|simulator)\b|(azurite\.js)")
 LEASE_MINUTES = 45
 MAX_END_WAIT = timedelta(seconds=10)  # for the kernel to end processes whose parent was killed
 
@@ -43,8 +45,11 @@ def demo(*arguments: str | Path) -> Iterator[tuple[Child, Callable[[], set[int]]
 def test_the_timer_keeps_one_call_and_another_one_lapses(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     with demo("--report", path) as (child, living):
+        child.wait_for(RESTARTED, 120)
+        (bot,) = (pid for pid in descendants(child.pid) if _program(pid) == "local.demo.bot")
         assert child.wait(120) == 0, child.output
         assert living() == set()
+        assert not alive(bot)
     lines = child.output.splitlines()
     assert lines[-1] == "demo: ok"
     assert "\x1b" not in child.output
@@ -64,6 +69,27 @@ def test_the_timer_keeps_one_call_and_another_one_lapses(tmp_path: Path) -> None
     assert (report["recording"]["status"], report["recording"]["callId"]) == ("completed", kept["id"])
     assert report["recording"]["id"]
     assert report["tokenKinds"] == ["legacy", "entra"]
+    _check_relay(report["relay"], child.output)
+
+
+def _check_relay(relay: Json, output: str) -> None:
+    """Check that the bot missed nothing: it got all in order, and what was late with its own token."""
+    deliveries = relay["deliveries"]
+    ids = [each["id"] for each in deliveries]
+    notifications = [each for each in deliveries if each["type"] == "notification"]
+    late = [each for each in notifications if each["id"] in relay["missed"]]
+    assert ids == sorted(set(ids))
+    assert len(notifications) >= relay["notifications"] >= 3 + 3 + 1  # before, during and after the outage
+    assert len(late) == 3
+    assert {each["token"] for each in late} == {"own"}
+    assert late[0]["attempts"] >= 3
+    assert all(each["lateSeconds"] > 0 for each in late)
+    assert {"call.established", "call.ended"} < {each["type"] for each in deliveries}
+    assert relay["dead"] == 0
+    assert relay["event"].startswith(f"call {relay['callId']} ended (1): ")
+    assert relay["event"] in output
+    assert all(f"{each['id']}  key " in output for each in late)
+    assert "eyJ" not in output  # no token begins so
 
 
 def test_a_demo_whose_host_dies_reports_it_and_fails(tmp_path: Path) -> None:

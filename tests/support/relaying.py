@@ -383,7 +383,11 @@ class World:
         return await self.process.notify(*items, to=to)
 
     async def deliveries(self, call_id: str) -> list[Delivery]:
-        return await OutboxStore(self.table).list_of_call(call_id)
+        """The deliveries of a call, with the bodies that are on record."""
+        outbox = OutboxStore(self.table)
+        listed = await outbox.list_of_call(call_id)
+        stored = [await outbox.get(each.call_id, each.sequence) for each in listed]
+        return [each.value for each in stored if each]
 
     async def log(self, call_id: str) -> list[tuple[str, list[int | str | None]]]:
         """The deliveries of a call: status, and the status or the error of each attempt."""

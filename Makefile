@@ -66,7 +66,7 @@ fuzz: setup ## Send the running host requests that its OpenAPI document allows o
 soak: setup ## Prove that no lease lapses: 500 runs of 24 hours in virtual time, with random faults (ARGS="--seeds 0-999"; ARGS=--help)
 	@$(RUN) soak $(ARGS)
 
-bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure rates, memory and storage, compared with a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,tenants,hang-up,profile,cold-start REPORT=path.json)
+bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure rates, memory and storage, compared with a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,relay,tenants,hang-up,profile,cold-start REPORT=path.json)
 	@$(RUN) bench $(if $(SIZES),--sizes "$(SIZES)") $(if $(PARTS),--parts "$(PARTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(REPORT),--report "$(REPORT)")
 
 checkov: setup $(VENV)/checkov/.ready ## Check the infrastructure with checkov only (make test does this too)

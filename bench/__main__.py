@@ -20,7 +20,7 @@ from bench.table import tables
 from local.stack.azurite import AzuriteError
 from local.stack.processes import ProcessError
 
-PARTS = ("keep-alive", "outage", "webhook", "tenants", "hang-up", "profile", "cold-start")
+PARTS = ("keep-alive", "outage", "webhook", "relay", "tenants", "hang-up", "profile", "cold-start")
 MAX_OUTAGE_CALLS = 5_000
 MAX_PROFILE_CALLS = 10_000
 MAX_TENANTS = 5_000
@@ -67,6 +67,10 @@ def _measure(args: argparse.Namespace) -> Json:
         from bench.webhook import measure_webhook  # noqa: PLC0415 (see above)
 
         results["webhook"] = measure_webhook(args.calls, args.rounds)
+    if "relay" in args.parts:
+        from bench.relay import measure_relay  # noqa: PLC0415 (see above)
+
+        results["relay"] = measure_relay(args.calls, args.rounds)
     if "tenants" in args.parts:
         from bench.tenants import measure_tenants  # noqa: PLC0415 (see above)
 

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from bench.measure import Figures
 
 
+def median_of(runs: Sequence[Figures]) -> Figures:
+    """Return the median of each figure over some runs."""
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
 def median_figures(runs: Sequence[Figures]) -> Figures:
     """Return the median of each figure over some runs; of `peak_mb` the maximum.
 
     It adds `per_second`, requests a second, and `cpu_seconds_per_1000`, CPU seconds per 1,000 requests.
     """
-    figures = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    figures = median_of(runs)
     figures["peak_mb"] = max(run["peak_mb"] for run in runs)
     figures["per_second"] = statistics.median(run["done"] / run["seconds"] for run in runs)
     figures["cpu_seconds_per_1000"] = statistics.median(1000 * run["cpu_seconds"] / run["done"] for run in runs)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -172,6 +173,13 @@ def ask_graph(url: str, path: str, authority: str | None = None) -> Json:
     context = ssl.create_default_context(cafile=authority) if authority else None
     with urllib.request.urlopen(f"{url}/{path}", context=context) as answer:  # noqa: S310 (our own server)
         return cast("Json", json.load(answer))
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def print_progress(line: str) -> None:

@@ -9,6 +9,8 @@ type Json = Mapping[str, object]
 CONTESTANTS = {"bare": "(a) bare aiohttp loop", "sdk": "(b) msgraph-sdk", "sweep": "(c) our whole sweep"}
 SWEEPS = {"first": "the first of a process", "next": "the next of the same process"}
 NOTIFICATION_COLUMNS = ("a second", "p99 ms", "CPU ms, ours", "CPU ms, Azurite")
+RELAY_COLUMNS = ("the bot hears, p50 ms", "p99 ms", "202, p50 ms", "p99 ms", "a second", "CPU ms of the host")
+RELAY_VARIANTS = {"off": "without relay", "relay": "with relay", "dead_beside": "with a dead target beside"}
 HANG_UP_COLUMNS = ("a hang-up", "p50 ms", "p90 ms")
 _FIGURE_COLUMNS = ("requests/s", "CPU s per 1,000", "p99 ms", "peak MB")
 
@@ -58,6 +60,8 @@ def _other_goals(results: Json) -> Iterator[Goal]:
         alone = 1000 / _number(_part(webhook, "bound"), "storage_cpu_ms")
         note = f"of what Azurite's CPU time would bear {_number(_part(webhook, 'host'), 'per_second') / alone:.2f}"
         yield _at_least("notifications/s, host / its writes alone", _number(webhook, "ratio_to_bound"), 0.5, note)
+    if relay := _maybe(results, "relay"):
+        yield from _relay_goals(relay)
     if tenants := _maybe(results, "tenants"):
         count = f"{_number(tenants, 'tenants'):,.0f} tenants"
         grown = f"grown by {_number(tenants, 'grown_mb'):.0f}"
@@ -71,6 +75,19 @@ def _other_goals(results: Json) -> Iterator[Goal]:
         yield _at_most("import of function_app, ms", _number(cold, "import_ms"), 600)
 
 
+def _relay_goals(relay: Json) -> Iterator[Goal]:
+    off, on, dead = (_part(_part(relay, "variants"), name) for name in RELAY_VARIANTS)
+    answers = f"202 at p99 {_number(on, 'p99_ms'):.0f}, without relay {_number(off, 'p99_ms'):.0f}"
+    text = f"the bot hears, {relay['rate']} notifications/s, p99, ms"
+    yield _at_most(text, _number(on, "heard_p99_ms"), 30, answers)
+    slower = _number(dead, "heard_p99_ms") / _number(on, "heard_p99_ms")
+    yield _at_most("the bot hears, with a dead target beside / without, p99", slower, 1.1)
+    transactions = _part(relay, "transactions")
+    counts = [sum(_numbers(_part(_part(transactions, name), "changing"))) for name in ("off", "relay")]
+    note = f"{counts[1]:.2f} a notification, without relay {counts[0]:.2f}"
+    yield _at_most("storage transactions that a healthy delivery adds", round(counts[1] - counts[0], 1), 1, note)
+
+
 def _tables(results: Json) -> Iterator[str]:
     yield from _keep_alive_tables(results)
     if rate_limit := _maybe(results, "pace"):
@@ -79,6 +96,8 @@ def _tables(results: Json) -> Iterator[str]:
         yield _table(("a sweep while Graph is away", ""), outage_rows(outage))
     if webhook := _maybe(results, "webhook"):
         yield _table(("notifications", *NOTIFICATION_COLUMNS), webhook_rows(webhook))
+    if relay := _maybe(results, "relay"):
+        yield from (_table(head, rows) for head, rows in relay_tables(relay))
     if tenants := _maybe(results, "tenants"):
         yield _table(("many tenants", ""), tenant_rows(tenants))
     if hang_up := _maybe(results, "hang_up"):
@@ -169,6 +188,28 @@ def webhook_rows(webhook: Json) -> list[tuple[str, ...]]:
     return rows
 
 
+def relay_tables(relay: Json) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield head and rows of a table of times and rates, and of one of the storage transactions a notification."""
+    rows: list[tuple[str, ...]] = []
+    for name, title in RELAY_VARIANTS.items():
+        found = _part(_part(relay, "variants"), name)
+        heard = [f"{_number(found, f'heard_{share}_ms'):.0f}" if name != "off" else "" for share in ("p50", "p99")]
+        answers = [f"{_number(found, f'{share}_ms'):.0f}" for share in ("p50", "p99")]
+        rate, cpu = f"{_number(found, 'per_second'):.0f}", f"{_number(found, 'host_cpu_ms'):.1f}"
+        rows.append((title, *heard, *answers, rate, cpu))
+    yield (f"{relay['rate']} notifications a second", *RELAY_COLUMNS), rows
+    transactions = _part(relay, "transactions")
+    kinds = _part(transactions, "off")
+    sums = [
+        (
+            RELAY_VARIANTS[name],
+            *(f"{sum(_numbers(_part(_part(transactions, name), kind))):.2f}" for kind in kinds),
+        )
+        for name in RELAY_VARIANTS
+    ]
+    yield ("storage transactions a notification", *kinds), sums
+
+
 def profile_tables(profile: Json) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
     """Yield head and rows of a table for each of: a sweep, the layers, a notification, its storage requests."""
     sweep, notification = _part(profile, "sweep"), _part(profile, "notification")
@@ -229,6 +270,10 @@ def _maybe(results: Json, name: str) -> Json | None:
 
 def _number(figures: Json, name: str) -> float:
     return float(cast("float", figures[name]))
+
+
+def _numbers(figures: Json) -> Iterator[float]:
+    return (_number(figures, name) for name in figures)
 
 
 def _texts(figures: Json, *names: str) -> tuple[str, ...]:

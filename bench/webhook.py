@@ -41,14 +41,14 @@ def measure_webhook(calls: int, rounds: int) -> Json:
     hosts: list[Figures] = []
     empty: list[Figures] = []
     bound: list[Figures] = []
-    with _graph() as (url, key), _empty_app() as folder:
+    with graph_with_key() as (url, key), _empty_app() as folder:
         for number in range(rounds):
             print_progress(f"notifications of {calls} calls, round {number + 1} of {rounds}")
-            with _storage(url) as (storage, env), _host(env) as (host, address):
-                hosts.append(_measure_load(calls, [host, storage], _send_command(address, calls, _token(key, env))))
-            with _storage(url) as (storage, env):
+            with running_storage(url) as (storage, env), running_host(env) as (host, address):
+                hosts.append(_measure_load(calls, [host, storage], _send_command(address, calls, token_of(key, env))))
+            with running_storage(url) as (storage, env):
                 bound.append(_measure_load(calls, [storage], module_command("storage_writes", calls), env))
-                with _host(env, folder) as (host, address):  # it does not use this storage
+                with running_host(env, folder) as (host, address):  # it does not use this storage
                     empty.append(_measure_load(calls, [host, storage], _send_command(address, calls, "none")))
     return {
         "host": median_figures(hosts),
@@ -66,11 +66,11 @@ def profile_host(calls: int) -> tuple[dict[str, float], dict[str, int]]:
     """
     few = IN_FLIGHT
     with (
-        _graph() as (url, key),
-        _storage(url) as (_, env),
-        _host(env, program="bench.profiled_host") as (host, address),
+        graph_with_key() as (url, key),
+        running_storage(url) as (_, env),
+        running_host(env, program="bench.profiled_host") as (host, address),
     ):
-        token = _token(key, env)
+        token = token_of(key, env)
         host.send(START_SIGNAL)
         run_command(_send_command(address, few, token))
         host.send(START_SIGNAL)
@@ -114,20 +114,23 @@ def _send_command(address: str, calls: int, token: str, first: int = 0) -> list[
 
 
 @contextmanager
-def _graph() -> Iterator[tuple[str, SigningKey]]:
+def graph_with_key() -> Iterator[tuple[str, SigningKey]]:
+    """Run the Graph that counts, and yield its address and the key of its notification tokens."""
     key = SigningKey("notifications")
     with Children() as children, graph_server(children, json.dumps({"keys": [key.jwk()]})) as url:
         yield url, key
 
 
 @contextmanager
-def _storage(url: str) -> Iterator[tuple[azurite.Server, dict[str, str]]]:
+def running_storage(url: str) -> Iterator[tuple[azurite.Server, dict[str, str]]]:
+    """Run a new Azurite, and yield it with the settings of an app that uses it and the Graph at `url`."""
     with azurite.serving(azurite.Azurite(0, 0, 0)) as server:
         yield server, app_settings(server.storage.connection_string, url)
 
 
 @contextmanager
-def _host(env: Mapping[str, str], root: Path = ROOT, program: str = "local.host") -> Iterator[tuple[Child, str]]:
+def running_host(env: Mapping[str, str], root: Path = ROOT, program: str = "local.host") -> Iterator[tuple[Child, str]]:
+    """Run a host, and yield it with its address."""
     with Children() as children:
         command = [sys.executable, "-m", program, "--port", "0", "--root", str(root)]
         host = children.start("host", command, env={**env, "PYTHONPATH": str(ROOT)}, cwd=ROOT)
@@ -143,7 +146,8 @@ def _empty_app() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _token(key: SigningKey, env: Mapping[str, str]) -> str:
+def token_of(key: SigningKey, env: Mapping[str, str]) -> str:
+    """Return a notification token for the app with these settings."""
     now = int(time.time())
     expires = now + int(TOKEN_LIFETIME.total_seconds())
     return key.sign({"iss": ISSUER, "aud": env["GRAPH_APP_ID"], "tid": TENANT, "nbf": now - 60, "exp": expires})

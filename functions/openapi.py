@@ -13,7 +13,7 @@ from shared.api.views import Problem
 
 type Json = dict[str, object]
 type Refs = dict[tuple[type[BaseModel], JsonSchemaMode], Json]
-type Queries = dict[type[BaseModel], dict[str, JsonSchemaValue]]  # the schema of each parameter, by model and name
+type Queries = dict[type[BaseModel], dict[str, tuple[JsonSchemaValue, bool]]]  # schema, and if it is required, by name
 _REF = "#/components/schemas/{model}"
 
 
@@ -56,8 +56,13 @@ def _schemas() -> tuple[Json, Refs, Queries]:
     refs, definitions = models_json_schema(wanted, ref_template=_REF, by_alias=True)
     schemas = definitions["$defs"]
     # A query is not an object in OpenAPI but a list of parameters, so its schema is not one of the components.
-    of_queries = {model: schemas.pop(model.__name__)["properties"] for model in queries}
+    of_queries = {model: _query_schemas(schemas.pop(model.__name__)) for model in queries}
     return schemas, {(model, mode): dict(refs[model, mode]) for model, mode in wanted}, of_queries
+
+
+def _query_schemas(of_model: JsonSchemaValue) -> dict[str, tuple[JsonSchemaValue, bool]]:
+    required = of_model.get("required", [])
+    return {name: (schema, name in required) for name, schema in of_model["properties"].items()}
 
 
 def _operation(route: Route, refs: Refs, queries: Queries) -> Json:
@@ -74,13 +79,14 @@ def _operation(route: Route, refs: Refs, queries: Queries) -> Json:
         operation["description"] = route.description
     parameters = [
         *(_parameter(parameter) for parameter in route.parameters),
-        *(_query_parameter(name, schema) for name, schema in queries[route.query].items()),
+        *(_query_parameter(name, *described) for name, described in queries[route.query].items()),
     ]
     if parameters:
         operation["parameters"] = parameters
     if route.request:
         schema = refs[route.request, "validation"]
-        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
+        is_required = any(field.is_required() for field in route.request.model_fields.values())
+        operation["requestBody"] = {"required": is_required, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
@@ -94,7 +100,7 @@ def _parameter(parameter: Parameter) -> Json:
     }
 
 
-def _query_parameter(name: str, described: JsonSchemaValue) -> Json:
+def _query_parameter(name: str, described: JsonSchemaValue, is_required: bool) -> Json:
     # An optional parameter is left out of the query, never null.
     options = [option for option in described.get("anyOf", []) if option != {"type": "null"}]
     schema = (
@@ -103,7 +109,7 @@ def _query_parameter(name: str, described: JsonSchemaValue) -> Json:
     return {
         "name": name,
         "in": "query",
-        "required": False,
+        "required": is_required,
         "description": described["description"],
         "schema": schema,
     }

@@ -9,14 +9,18 @@ CallKeeperError
 │   └── TokenAppMismatch   the call belongs to another bot of this deployment
 ├── NotFound
 │   ├── CallNotFound
-│   └── OperationNotFound
+│   ├── OperationNotFound
+│   ├── DeliveryNotFound
+│   └── TargetNotFound     RELAY_TARGETS does not name it
 ├── Conflict               the request contradicts what is recorded
 │   ├── CallEnded
 │   ├── TenantMismatch
 │   ├── AppMismatch
 │   ├── RequestInProgress  a request with the same Idempotency-Key is not finished
 │   ├── OutcomeUnknown     a recording may have begun: the request must not be repeated
-│   └── RecordingNotPersisted  Graph started the recording, but the store did not accept it
+│   ├── RecordingNotPersisted  Graph started the recording, but the store did not accept it
+│   ├── DeliveryNotReplayable  it is not dead or disabled, or its body is gone
+│   └── LaterDeliveryDelivered  the bot has received a later delivery of the same call
 ├── IdempotencyKeyReused   the same Idempotency-Key with another request
 ├── Unavailable            a dependency failed: try again
 │   ├── StoreUnavailable
@@ -93,6 +97,20 @@ class OperationNotFound(NotFound):
         )
 
 
+class DeliveryNotFound(NotFound):
+    """No delivery with this id is on record."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(f"No delivery {delivery_id} is on record. Use an id from GET /api/deliveries.")
+
+
+class TargetNotFound(NotFound):
+    """RELAY_TARGETS has no target with this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"RELAY_TARGETS has no target {name}. Use the name of one of its entries.")
+
+
 class Conflict(CallKeeperError):
     """The request contradicts what is recorded."""
 
@@ -119,6 +137,20 @@ class OutcomeUnknown(Conflict):
 
 class RecordingNotPersisted(Conflict):
     """Graph started the recording, but the store did not accept it. A repeated request would start a second one."""
+
+
+class DeliveryNotReplayable(Conflict):
+    """The delivery is not dead or disabled, or nothing is left that could be sent."""
+
+
+class LaterDeliveryDelivered(Conflict):
+    """A later delivery of the same call to the same destination was delivered."""
+
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(
+            f"A later delivery of the same call was delivered to the destination of {delivery_id}. A bot that keeps no "
+            'order would go back to the older state. To replay it all the same, send {"force": true}.'
+        )
 
 
 class IdempotencyKeyReused(CallKeeperError):

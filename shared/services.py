@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from shared import telemetry
 from shared.api.continuation_tokens import ContinuationSigner
+from shared.api.deliveries import Deliveries
 from shared.api.management import Management
 from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
@@ -26,6 +27,7 @@ from shared.relay.care import OutboxCare
 from shared.relay.deliverer import Deliverer
 from shared.relay.outbox import OutboxPlanner
 from shared.relay.passthrough import PassThrough
+from shared.relay.reopening import Reopening
 from shared.relay.schedule import Schedule
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.outbox import OutboxStore
@@ -264,6 +266,20 @@ class Services:
         records = Records(self.store, self.clock, timing, ContinuationSigner(self.store))
         return Management(
             self.store, self.graph, self.renewer, self.clock, timing, queue=queue, records=records, apps=self.apps
+        )
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The requests of operators about deliveries. They work also if the relay is off."""
+        reopening = Reopening(self.outbox, self.destinations, self.clock)
+        return Deliveries(
+            self.management.records,
+            self.outbox,
+            reopening,
+            self.destinations,
+            self.settings.relay,
+            self.relay_queue,
+            self.apps,
         )
 
     @cached_property

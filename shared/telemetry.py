@@ -422,6 +422,16 @@ def RELAY_UP(*, target: str, to: str | None) -> None:
     """A destination works again: it accepted a probe, so its breaker closed, or it was enabled after a 410."""
 
 
+@log_event("relay.target.enabled", logging.INFO)
+def RELAY_ENABLED(*, target: str, count: int) -> None:
+    """An operator enabled a target. `count` deliveries that were held are pending again."""
+
+
+@log_event("relay.replayed", logging.INFO)
+def RELAY_REPLAYED(*, target: str, count: int) -> None:
+    """An operator replayed `count` dead or disabled deliveries to a target."""
+
+
 @log_event("relay.outbox.age", logging.INFO)
 def RELAY_BACKLOG(*, lanes: int, oldestSeconds: float) -> None:
     """A look at the outbox found `lanes` with pending deliveries. The oldest has waited for `oldestSeconds`.

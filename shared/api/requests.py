@@ -1,4 +1,4 @@
-"""Models of what callers send: the body of a registration, and the query of a list of calls."""
+"""Models of what callers send: the bodies of a registration and of a replay, and the queries of lists."""
 
 import re
 from collections.abc import Mapping
@@ -11,19 +11,23 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
+    ValidationInfo,
     field_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from shared.domain.calls import Status
+from shared.domain.deliveries import DeliveryStatus
 from shared.identifiers import NOT_A_GUID, is_guid
 from shared.model import Model, to_utc
 
 MAX_METADATA_KEYS = 50
 MAX_METADATA_SIZE = 16_384  # characters in all; Table Storage takes 32,768 in one property
-DEFAULT_PAGE_SIZE = 100  # calls
-MAX_PAGE_SIZE = 200  # calls
+DEFAULT_PAGE_SIZE = 100  # calls, or deliveries
+MAX_PAGE_SIZE = 200  # calls, or deliveries
+TARGET_NAME_PATTERN = "^[a-z0-9-]{1,40}$"
 GUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 # JSON writes other control characters as escapes, but these unescaped.
@@ -143,3 +147,56 @@ class ListCallsQuery(Model):
     continuation: str | None = Field(
         default=None, description="The continuation of the page before. Send it with the same other parameters."
     )
+
+
+class ListDeliveriesQuery(Model):
+    """The query of a list of deliveries."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+
+    status: DeliveryStatus = Field(description="The status of the deliveries.")
+    limit: Annotated[int, BeforeValidator(_check_page_size)] = Field(
+        default=DEFAULT_PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="The largest number of deliveries on the page."
+    )
+    continuation: str | None = Field(
+        default=None, description="The continuation of the page before. Send it with the same other parameters."
+    )
+
+
+class ReplayDelivery(Model):
+    """The body of a replay of one delivery."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+
+    force: StrictBool | None = Field(
+        default=None,
+        description="True: replay it although a later delivery of the same call to the same destination was delivered. "
+        "A bot that keeps no order then goes back to the older state.",
+    )
+
+
+class ReplaySpan(Model):
+    """The body of a replay of all deliveries to a target that were received in a span of time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+    target: Annotated[str, StringConstraints(pattern=TARGET_NAME_PATTERN)] = Field(
+        description="The name of the target in RELAY_TARGETS."
+    )
+    first: PlausibleMoment = Field(
+        alias="from", description="The earliest receivedAt, included: RFC 3339 with an offset."
+    )
+    last: PlausibleMoment = Field(
+        alias="to", description="The latest receivedAt, included: RFC 3339 with an offset, not before `from`."
+    )
+    force: StrictBool | None = Field(
+        default=None, description="True: replay also deliveries behind a later one of their call that was delivered."
+    )
+
+    @field_validator("last")
+    @classmethod
+    def _is_not_before_first(cls, value: datetime, info: ValidationInfo) -> datetime:
+        first = info.data.get("first")
+        if first is not None and value < first:
+            raise ValueError("must not be before `from`")
+        return value

@@ -11,7 +11,7 @@ NOTIFICATION_TYPE = "notification"  # the type of a delivery that carries Graph'
 EVENT_TYPES = ("call.established", "call.ended", "call.at_risk", "recording.completed", "recording.lost")
 DELIVERY_WINDOW = timedelta(hours=24)  # from the receipt, or from a replay; then the delivery is dead
 MAX_KEPT_ATTEMPTS = 20  # of one delivery: the first one and the latest ones are kept
-_ID = re.compile(r"([0-9]{2})-([0-9]{16})-([0-9a-f]{8})")
+DELIVERY_ID_PATTERN = "([0-9]{2})-([0-9]{16})-([0-9a-f]{8})"
 _TO = re.compile(r"[A-Za-z0-9-]{1,64}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -176,7 +176,7 @@ def delivery_id(shard: int, sequence: int, random: str) -> str:
 
 def parse_delivery_id(text: str) -> tuple[int, int] | None:
     """Return the shard and the sequence of an id, or None if it is not an id of a delivery."""
-    match = _ID.fullmatch(text)
+    match = re.fullmatch(DELIVERY_ID_PATTERN, text)
     return (int(match[1]), int(match[2])) if match else None
 
 

@@ -5,7 +5,7 @@ costs one read of all rows in that time.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -89,6 +89,7 @@ class Destinations:
 
     async def admit(self, destination: Destination) -> Blocked | None:
         """Return None if a retry may ask the destination now. Behind an open breaker it claims the one probe."""
+        await self.confirm_disabled([destination])
         blocked = self.blocked(destination)
         if blocked is None or blocked.obstacle is not Obstacle.BREAKER_OPEN:
             return blocked
@@ -107,6 +108,16 @@ class Destinations:
         except StoreConflict:  # another worker was faster
             pass
         return Blocked(Obstacle.BREAKER_OPEN, now + PROBE_WAIT)
+
+    async def confirm_disabled(self, destinations: Iterable[Destination]) -> None:
+        """Read the states of those destinations again that count as switched off.
+
+        An operator may have enabled one in another process a moment ago. What is held then would be held forever.
+        """
+        for destination in set(destinations):
+            known = self._states.get(destination)
+            if known and known.value.disabled_at is not None:
+                await self._reload(destination)
 
     async def record_success(self, destination: Destination) -> bool:
         """Record an answer that shows the destination well: close its breaker. It does not end a `Retry-After`.
@@ -178,9 +189,9 @@ class Destinations:
 
     async def enable(self, target: str) -> None:
         """Switch all destinations of a target on again."""
-        await self.refresh(force=True)
-        for destination in [each for each in self._states if each.target == target]:
-            await self._enable(destination)
+        for destination in await self._outbox.get_destinations():
+            if destination.target == target:
+                await self._enable(destination)
 
     async def _enable(self, destination: Destination) -> None:
         for _ in range(MAX_CONFLICTS):

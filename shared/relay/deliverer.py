@@ -25,6 +25,7 @@ from shared.relay.judgement import (
     with_attempt,
 )
 from shared.relay.lanes import CLAIM, SUCCESSOR_WAIT, Lanes, log_dead
+from shared.relay.reopening import Reopening
 from shared.relay.schedule import Schedule
 from shared.relay.sender import Answer
 from shared.storage.best_effort_queue import BestEffortQueue
@@ -84,6 +85,11 @@ class Deliverer:
     clock: Clock
     schedule: Schedule
     _background: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    @property
+    def reopening(self) -> Reopening:
+        """Makes dead and disabled deliveries pending again."""
+        return Reopening(self.outbox, self.destinations, self.clock)
 
     @cached_property
     def _attempts(self) -> Attempts:
@@ -210,9 +216,10 @@ class Deliverer:
                     await self.work(message.lane, message.due)
                 case Look(target=None):
                     await self.look()
-                case Look():
+                case Look(target=str(target)):
                     await self.destinations.refresh(force=True)
-                    await self.look(message.target)
+                    await self.reopening.reopen_held(target, only_enabled=True)
+                    await self.look(target)
         except StoreUnavailable:
             await self.queue.put_back(message)
 

@@ -74,6 +74,7 @@ class OutboxPlanner:
             return change  # without a delivery nothing of the relay is written, not even the revision of the end
         now = self.clock.now()
         await self.destinations.refresh()
+        await self.destinations.confirm_disabled(draft.delivery.destination for draft in drafts)
         placed = self._in_order(drafts, before, now)
         last = [each.sequence for each in placed] + [each.sequence for each in change.outgoing.barriers]
         after = replace(after, relay_sequence=max(*last, _last_sequence(before)))

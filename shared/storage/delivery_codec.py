@@ -21,7 +21,17 @@ from shared.domain.deliveries import (
     LaneKey,
     parse_delivery_id,
 )
-from shared.storage.columns import COUNT, FLAG, MOMENT, TEXT, Column, dump_record, json_type, load_fields
+from shared.storage.columns import (
+    COUNT,
+    FLAG,
+    MOMENT,
+    TEXT,
+    Column,
+    dump_record,
+    json_type,
+    load_fields,
+    split_long_columns,
+)
 from shared.storage.rows import parse_lane_key
 from shared.storage.table import MAX_BINARY_LENGTH, Row
 
@@ -65,6 +75,12 @@ _BARRIER = (
     Column("target", "target", TEXT, is_required=True),
     Column("to", "to", TEXT),
     Column("status", "status", TEXT, is_required=True),
+)
+MAX_COLUMN_PARTS = 13  # of one text: 1,000 call ids of 200 characters
+COLUMNS_WITHOUT_BODY = (
+    *("RowKey", "barrierOf"),
+    *(column.name for column in _DELIVERY),
+    *(f"{name}{part}" for name in ("callIds", "attempts") for part in range(2, MAX_COLUMN_PARTS + 1)),
 )
 HAS_BODY = "hasBody"  # "true" in the copy of a delivery whose body is on record: a query can ask for it
 
@@ -184,7 +200,7 @@ def _delivery_columns(delivery: Delivery) -> dict[str, object]:
     where: dict[str, object] = {"target": delivery.destination.target, "status": delivery.status.value}
     if delivery.destination.to is not None:
         where["to"] = delivery.destination.to
-    return {**dump_record(delivery, flat), **where}
+    return {**split_long_columns(dump_record(delivery, flat)), **where}
 
 
 def _body_cells(body: bytes | None) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """The store of the relay: deliveries with their bodies, lanes, and states of destinations. All of it over a `Table`."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.domain.deliveries import (
     Delivery,
@@ -24,9 +24,11 @@ from shared.storage.delivery_writes import append_to_lane, open_lane, put_barrie
 from shared.storage.paging import Page, list_page, matching_scope
 from shared.storage.rows import shard_of
 from shared.storage.stored import Stored
-from shared.storage.table import Create, Delete, KeyRange, Put, Replace, Table, TableRow, Write
+from shared.storage.table import MAX_PAGE_ROWS, Create, Delete, KeyRange, Put, Replace, Table, TableRow, Write
 
 MAX_LANE_BATCH = 20  # deliveries of a lane that are read at once: their bodies are in memory
+MAX_STORING_TIME = timedelta(minutes=5)  # after a receipt: the webhook gives up after 20 s, and clocks differ
+_STORING_STEPS = MAX_STORING_TIME // timedelta(microseconds=1)
 
 type LaneEntry = Stored[Delivery] | Stored[Barrier]
 
@@ -51,7 +53,7 @@ class OutboxStore:
         if parsed is None:
             return None
         shard, sequence = parsed
-        for status in DeliveryStatus:
+        for status in (*DeliveryStatus, DeliveryStatus.PENDING):  # a replay may move it while the others are read
             key_range = rows.delivery_status_range(status, sequence)
             async for row in self._rows(shard, key_range):
                 if row.columns.get("deliveryId") == delivery_id:
@@ -59,9 +61,10 @@ class OutboxStore:
         return None
 
     async def list_of_call(self, call_id: str) -> list[Delivery]:
-        """Return the deliveries of a call in their order, also those about several calls."""
+        """Return the deliveries of a call in their order, without bodies, also those about several calls."""
         found: list[Delivery] = []
-        async for row in self._rows(shard_of(call_id), rows.prefix_range(f"delivery|{call_id}")):
+        key_range = rows.prefix_range(f"delivery|{call_id}")
+        async for row in self._rows(shard_of(call_id), key_range, select=codec.COLUMNS_WITHOUT_BODY):
             delivery = await self._resolve(row)
             if delivery is not None:
                 found.append(delivery)
@@ -80,29 +83,64 @@ class OutboxStore:
 
         async def fetch(shard: int, key_range: KeyRange, limit: int) -> list[tuple[str, Delivery | None]]:
             found: list[tuple[str, Delivery | None]] = []
-            scan = self._table.pages(shard, key_range, size=limit, matching=matching_scope(scope))
+            size = MAX_PAGE_ROWS if None in (scope.apps or ()) else limit
+            scan = self._table.pages(shard, key_range, size=size, matching=matching_scope(scope))
             async with aclosing(scan) as pages:
                 async for page in pages:
                     read = ((row.key, codec.readable_delivery(row.columns)) for row in page)
-                    found += ((key, each) for key, each in read if each and _is_within(scope, each))
+                    found += ((key, each) for key, each in read if each and is_within(scope, each))
                     if len(found) >= limit:
                         break
             return found[:limit]
 
         return await list_page(fetch, status.value, scope, limit, continuation)
 
-    async def scan_received(self, status: DeliveryStatus, first: datetime, last: datetime) -> AsyncGenerator[Delivery]:
-        """Yield the deliveries with this status that were received between two times, without bodies, newest first."""
-        key_range = rows.received_between_range(status, sequence_at(first), sequence_at(last))
+    async def scan_of_target(
+        self, status: DeliveryStatus, target: str, first: datetime | None = None, last: datetime | None = None
+    ) -> AsyncGenerator[Delivery]:
+        """Yield the deliveries to a target with this status, without bodies, newest first in each shard.
+
+        `first` and `last`: only those that were received between these times, ends included.
+        """
+        # The key has the time at which a delivery was stored, which is some seconds after its receipt.
+        lowest = 0 if first is None else max(sequence_at(first - MAX_STORING_TIME), 0)
+        highest = rows.MAX_SEQUENCE if last is None else min(sequence_at(last) + _STORING_STEPS, rows.MAX_SEQUENCE)
+        if lowest > highest:
+            return
+        key_range = rows.received_between_range(status, lowest, highest)
         for shard in range(rows.SHARDS):
-            async for row in self._rows(shard, key_range):
-                if delivery := codec.readable_delivery(row.columns):
-                    yield delivery
+            scan = self._table.pages(shard, key_range, matching={"target": [target]})
+            async with aclosing(scan) as pages:
+                async for page in pages:
+                    for delivery in filter(None, (codec.readable_delivery(row.columns) for row in page)):
+                        if (first is None or first <= delivery.received_at) and (
+                            last is None or delivery.received_at <= last
+                        ):
+                            yield delivery
 
     async def get_lane(self, key: LaneKey) -> Stored[Lane] | None:
         """Return the state of a lane, or None if it has no pending delivery."""
         row = await self._table.read(shard_of(key.call_id), rows.lane_key(key))
         return _stored_lane(row) if row else None
+
+    async def next_attempt(self, key: LaneKey) -> tuple[int, datetime | None] | None:
+        """Return the sequence of the first pending delivery of a lane, and the time of its next attempt.
+
+        Returns
+        -------
+        tuple[int, datetime | None] | None
+            The time is None while a worker attempts it. None instead of the pair: nothing is pending.
+        """
+        lane, shard = await self.get_lane(key), shard_of(key.call_id)
+        matching = {"status": [DeliveryStatus.PENDING.value], "target": [key.destination.target]}
+        key_range = rows.prefix_range(f"delivery|{key.call_id}")
+        scan = self._table.pages(shard, key_range, matching=matching, select=("RowKey", "to"))
+        async with aclosing(scan) as pages:
+            async for page in pages:
+                for row in page:
+                    if row.columns.get("to") == key.destination.to:
+                        return rows.sequence_of_key(row.key), lane.value.next_attempt_at if lane else None
+        return None
 
     async def scan_lanes(self, shard: int) -> AsyncGenerator[Stored[Lane]]:
         """Yield the lanes of a shard that have pending deliveries."""
@@ -168,8 +206,15 @@ class OutboxStore:
         saved_lane = Stored(lane[1], etags[-1]) if lane and lane[1] else None
         return Stored(after, etags[0]), saved_lane
 
-    async def reopen(self, before: Stored[Delivery], after: Delivery, next_attempt_at: datetime) -> None:
+    async def reopen(self, before: Stored[Delivery], after: Delivery, now: datetime) -> Delivery:
         """Make a dead or disabled delivery pending again, and open its lane, with the lanes of its other calls.
+
+        A lane that waits for a later attempt does not wait any more.
+
+        Returns
+        -------
+        Delivery
+            As it was written: without a time of the next attempt if other deliveries of its lane are pending.
 
         Raises
         ------
@@ -178,14 +223,18 @@ class OutboxStore:
         """
         for call_id in after.call_ids[1:]:
             barrier = Barrier(call_id, after.call_id, after.sequence, after.destination)
-            await self._write_with_lane(LaneKey(call_id, after.destination), [put_barrier(barrier)], next_attempt_at)
+            await self._write_with_lane(LaneKey(call_id, after.destination), [put_barrier(barrier)], now)
+        found = await self.get_lane(after.lane)
+        after = replace(after, next_attempt_at=None if found else now)
         key, sequence = after.call_id, after.sequence
         writes: list[Write] = [
             Replace(rows.delivery_key(key, sequence), codec.delivery_cells(after), before.etag),
             Delete(rows.delivery_status_key(before.value.status, sequence, key)),
             Put(rows.delivery_status_key(after.status, sequence, key), codec.delivery_copy_cells(after)),
+            _join_lane(found, after.lane, now),
         ]
-        await self._write_with_lane(after.lane, writes, next_attempt_at)
+        await self._table.write(shard_of(key), writes)
+        return after
 
     async def close_barrier(
         self, barrier: Barrier, lane: tuple[Stored[Lane], Lane | None] | None
@@ -265,11 +314,10 @@ class OutboxStore:
             return False
         return True
 
-    async def _write_with_lane(self, key: LaneKey, writes: Sequence[Write], next_attempt_at: datetime) -> None:
+    async def _write_with_lane(self, key: LaneKey, writes: Sequence[Write], now: datetime) -> None:
         """Write rows of a lane, and create the lane or show its worker that a delivery was added."""
         found = await self.get_lane(key)
-        write = append_to_lane(found) if found else open_lane(Lane(key, next_attempt_at=next_attempt_at))
-        await self._table.write(shard_of(key.call_id), [*writes, write])
+        await self._table.write(shard_of(key.call_id), [*writes, _join_lane(found, key, now)])
 
     async def _resolve(self, row: TableRow) -> Delivery | None:
         """Return the delivery of a row; for a barrier, the delivery that it stands for."""
@@ -287,11 +335,13 @@ class OutboxStore:
         key_range: KeyRange,
         status: DeliveryStatus | None = None,
         destination: Destination | None = None,
+        select: Collection[str] | None = None,
     ) -> AsyncGenerator[TableRow]:
         matching = {"status": [status.value]} if status else {}
         if destination:
             matching["target"] = [destination.target]
-        async with aclosing(self._table.pages(shard, key_range, matching=matching or None)) as pages:
+        scan = self._table.pages(shard, key_range, matching=matching or None, select=select)
+        async with aclosing(scan) as pages:
             async for page in pages:
                 for row in page:
                     if destination is None or row.columns.get("to") == destination.to:
@@ -301,6 +351,15 @@ class OutboxStore:
 def _lane_write(before: Stored[Lane], after: Lane | None) -> Write:
     key = rows.lane_key(before.value.key)
     return Replace(key, codec.lane_cells(after), before.etag) if after else Delete(key, before.etag)
+
+
+def _join_lane(found: Stored[Lane] | None, key: LaneKey, now: datetime) -> Write:
+    """Return the write of a lane that a reopened delivery joins: its next attempt is due now."""
+    if found is None:
+        return open_lane(Lane(key, next_attempt_at=now, oldest_received_at=now))
+    waits_until = found.value.next_attempt_at
+    lane = replace(found.value, next_attempt_at=min(waits_until, now) if waits_until else None)
+    return append_to_lane(replace(found, value=lane))
 
 
 def _stored_lane(row: TableRow) -> Stored[Lane]:
@@ -317,5 +376,6 @@ def _lane_entry(row: TableRow) -> LaneEntry | None:
     return Stored(delivery, row.etag) if delivery else None
 
 
-def _is_within(scope: Scope, delivery: Delivery) -> bool:
+def is_within(scope: Scope, delivery: Delivery) -> bool:
+    """True if the scope contains the delivery: all of its calls have one tenant and one app."""
     return scope.covers_tenant(delivery.tenant_id) and scope.covers_app(delivery.app_id)

@@ -16,7 +16,7 @@ WATCHDOG_ROW = "watchdog"  # in shard 0
 SIGNING_KEY_ROW = "signing-key"  # in shard 0
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MAX_SEQUENCE = 10**16 - 1  # microseconds: in the year 2286
+MAX_SEQUENCE = 10**16 - 1  # microseconds: in the year 2286
 
 
 @lru_cache(MAX_CACHED_SHARDS)
@@ -77,6 +77,11 @@ def delivery_key(call_id: str, sequence: int) -> str:
     return f"delivery|{call_id}|{sequence:016}"
 
 
+def sequence_of_key(key: str) -> int:
+    """Return the sequence of the key of a delivery or of a barrier."""
+    return int(key.split("|")[2])
+
+
 def barrier_key(call_id: str, sequence: int, primary_call_id: str) -> str:
     """Return the key of the place of another call's delivery. It sorts behind an own delivery with this sequence."""
     return f"{delivery_key(call_id, sequence)}|{primary_call_id}"
@@ -84,17 +89,17 @@ def barrier_key(call_id: str, sequence: int, primary_call_id: str) -> str:
 
 def delivery_status_key(status: DeliveryStatus, sequence: int, call_id: str) -> str:
     """Return the key of the copy of a delivery that lists its status, newest first."""
-    return f"{status}|{_MAX_SEQUENCE - sequence:016}|{call_id}"
+    return f"{status}|{MAX_SEQUENCE - sequence:016}|{call_id}"
 
 
 def delivery_status_range(status: DeliveryStatus, sequence: int) -> KeyRange:
     """Return the range of the copies with this status and sequence, nearly always one."""
-    return prefix_range(f"{status}|{_MAX_SEQUENCE - sequence:016}")
+    return prefix_range(f"{status}|{MAX_SEQUENCE - sequence:016}")
 
 
 def received_between_range(status: DeliveryStatus, first: int, last: int) -> KeyRange:
     """Return the range of the copies with this status and sequences from `first` to `last`, ends included."""
-    return KeyRange(f"{status}|{_MAX_SEQUENCE - last:016}", f"{status}|{_MAX_SEQUENCE - first:016}}}")
+    return KeyRange(f"{status}|{MAX_SEQUENCE - last:016}", f"{status}|{MAX_SEQUENCE - first:016}}}")
 
 
 def lane_key(key: LaneKey) -> str:

@@ -98,6 +98,20 @@ def test_the_webhook_is_compared_with_its_bound_and_an_empty_handler(report: dic
     ] * 3  # --calls 4
 
 
+def test_the_relay_is_measured_beside_the_same_host_without_it(report: dict[str, Any]) -> None:
+    """tests/shared/relay/test_storage_requests.py counts the requests to storage exactly: this machine may be busy."""
+    found = report["relay"]
+
+    assert found["rate"] == 50  # notifications a second, of the goal
+    for name, heard in (("off", 0), ("relay", 1), ("dead_beside", 1)):
+        figures = found["variants"][name]
+        assert figures["heard"] == heard * notifications.NOTIFICATIONS_PER_CALL  # 0.4 of 4 calls, rounded down: one
+        assert figures["flooded"] == 4 * notifications.NOTIFICATIONS_PER_CALL  # --calls 4
+        assert found["transactions"][name].keys() == {"changing", "repeated", "roster"}
+    counts = [found["transactions"][name]["changing"]["table: transaction"] for name in ("off", "relay", "dead_beside")]
+    assert 1 <= counts[0] < counts[1] < counts[2]
+
+
 def test_many_tenants_share_their_connections(report: dict[str, Any]) -> None:
     """The bench itself fails if a tenant's token is requested more than once."""
     found = report["tenants"]
@@ -144,10 +158,12 @@ def test_the_tables_hold_every_part_and_every_goal(report: dict[str, Any]) -> No
         "the first of a process",
         "many tenants",
         "a hang-up",
+        "with a dead target beside",
     ):
         assert words in printed
-    # keep-alive: ratio, memory, seconds; rate; webhook; tenants: memory, descriptors; hang-up; cold start
-    assert len(table.goals(report)) == 3 + 1 + 1 + 2 + 1 + 1
+    # keep-alive: ratio, memory, seconds; rate; webhook; relay: p99, dead target, transactions;
+    # tenants: memory, descriptors; hang-up; cold start
+    assert len(table.goals(report)) == 3 + 1 + 1 + 3 + 2 + 1 + 1
     assert len(re.findall(r"\b(met|MISSED)\b", printed)) == len(table.goals(report))
 
 

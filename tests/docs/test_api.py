@@ -18,12 +18,13 @@ import function_app
 from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYPE_PREFIX, problem_response
 from functions.routing import ROUTES, Role, Route
 from shared import VERSION
-from shared.api import continuation_tokens, views
+from shared.api import continuation_tokens, delivery_views, views
 from shared.api.validation import query_names, read_json
 from shared.api.views import ExplanationView
 from shared.config.settings import load_settings
 from shared.domain import notifications
 from shared.domain.calls import Status, TerminationSource
+from shared.domain.deliveries import DeliveryStatus, parse_delivery_id, sequence_at
 from shared.domain.explanation import Context, explain, explain_keep_alive
 from shared.domain.scopes import UNRESTRICTED
 from shared.errors import GraphError, InvalidRequest, SettingsInvalid, TokenUnavailable
@@ -33,7 +34,7 @@ from shared.http_client import Response
 from shared.keeping.renewer import REASONS_NOT_ASKED, classify_failure
 from shared.relay.event_models import EVENT_MODELS
 from shared.storage import paging, wakeup_queue
-from shared.storage.rows import recent_key
+from shared.storage.rows import delivery_status_key, recent_key, shard_of
 from tests.docs.documents import Block, blocks, code, documents, is_ours, read, rows, section
 
 API = read("docs/api.md")
@@ -176,7 +177,7 @@ def test_a_json_block_is_written_as_the_code_writes_it(block: Block) -> None:
         case "WakeUp":
             assert _as_given(wakeup_queue.parse_wake_up(block.body), documented) == documented
         case name:
-            model: type[BaseModel] = getattr(views, name)
+            model: type[BaseModel] = getattr(delivery_views if hasattr(delivery_views, name) else views, name)
             shown = TypeAdapter(model).validate_python(documented)
             assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=name == "Problem")) == documented
 
@@ -244,6 +245,18 @@ def test_the_continuation_shown_has_the_format_of_a_real_one() -> None:
     key = recent_key(datetime.fromisoformat(last["termination"]["endedAt"]), last["id"])
     position, _, signature = page["continuation"].partition(".")
     assert position == paging._continuation(Status.ENDED, UNRESTRICTED, key)
+    assert len(signature) == len(continuation_tokens._mac(b"", position, "function key"))
+
+
+def test_the_continuation_of_deliveries_shown_has_the_format_of_a_real_one() -> None:
+    pages = [json.loads(block.body) for block in JSON_BLOCKS if block.kind == "DeliveryList"]
+    page = next(page for page in pages if page["continuation"])
+    last = page["value"][-1]
+    parsed = parse_delivery_id(last["id"])
+    assert parsed == (shard_of(last["callId"]), sequence_at(datetime.fromisoformat(last["receivedAt"])))
+    key = delivery_status_key(DeliveryStatus(last["status"]), parsed[1], last["callId"])
+    position, _, signature = page["continuation"].partition(".")
+    assert position == paging._continuation(last["status"], UNRESTRICTED, key)
     assert len(signature) == len(continuation_tokens._mac(b"", position, "function key"))
 
 

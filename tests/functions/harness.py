@@ -1,5 +1,6 @@
 """The real app in this process: Microsoft's worker library, the local host's HTTP, Azurite, and a simulated Graph."""
 
+import json
 import os
 import uuid
 from base64 import b64encode
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from unittest.mock import patch
 
@@ -17,16 +19,19 @@ from pydantic import JsonValue
 
 import function_app
 from functions.routing import ROUTES as DECLARED
-from functions.routing import Role
+from functions.routing import Role, Route
 from local.host.functions import Function
 from local.host.worker import Worker
 from local.stack.processes import Children
 from shared import services
 from shared.config.settings import load_settings
+from shared.domain.deliveries import Delivery, DeliveryStatus, Destination, delivery_id, sequence_at
 from shared.errors import StoreConflict
 from shared.keeping.staleness import StalenessCheck
 from shared.services import Services
 from shared.storage.changes import Committed
+from shared.storage.delivery_writes import create_delivery
+from shared.storage.rows import shard_of
 from shared.storage.store import CallStore, Change
 from tests.support.trust import trust_in_aiohttp
 
@@ -200,6 +205,37 @@ def about_operation(call_id: str, operation_id: str, change: str = "updated", **
     path = f"/communications/calls/{call_id}/operations/{operation_id}"
     typed: Json = {"@odata.type": "#microsoft.graph.recordOperation", "id": operation_id, **data}
     return {"changeType": change, "resource": path, "resourceUrl": path, "resourceData": typed}
+
+
+def path_of(route: Route, call_id: str = "some-call", operation_id: str = "some-operation") -> str:
+    """The path of a route, with these ids and others that are not on record."""
+    known = {
+        "callId": call_id,
+        "operationId": operation_id,
+        "deliveryId": "00-1234567890123456-0a1b2c3d",
+        "name": "some-target",
+    }
+    return "/api/" + route.path.format(**known)
+
+
+async def store_delivery(
+    app: App, call_id: str, status: DeliveryStatus = DeliveryStatus.DEAD, target: str = "bot"
+) -> Delivery:
+    """A delivery that is on record as it is when it is dead, delivered or disabled."""
+    at = app.clock.now()
+    sequence = sequence_at(at)
+    delivery = Delivery(
+        delivery_id(shard_of(call_id), sequence, token_hex(4)),
+        *((call_id,), sequence, Destination(target, None), "notification", app.tenant, APP_ID, at, at, status),
+        body=None if status is DeliveryStatus.DELIVERED else b"{}",
+    )
+    await app.parts.table.write(shard_of(call_id), create_delivery(delivery))
+    return delivery
+
+
+def relay_to(name: str, url: str = "http://127.0.0.1:9/bot") -> dict[str, str]:
+    """The setting of one target. By default nothing listens there."""
+    return {"RELAY_TARGETS": json.dumps([{"name": name, "url": url, "format": "graph"}])}
 
 
 def queue_message(text: str) -> str:

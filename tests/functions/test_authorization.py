@@ -19,13 +19,10 @@ from tests.functions.harness import (
     about_operation,
     asking_for_tokens,
     bearer,
+    path_of,
 )
 
 GUARDED = [route for route in ROUTES if route.role is not None]
-
-
-def path_of(route: Route, call_id: str = "some-call", operation_id: str = "some-operation") -> str:
-    return "/api/" + route.path.replace("{callId}", call_id).replace("{operationId}", operation_id)
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)

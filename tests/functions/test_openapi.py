@@ -21,8 +21,9 @@ from functions.routing import Route
 from shared.api.validation import query_names
 from shared.domain.deliveries import EVENT_TYPES
 from shared.relay.event_models import event_schema
+from shared.services import Services
 from tests.functions.fuzzing import CHECKS, is_blank
-from tests.functions.harness import KEY, ROUTES, App, about_operation
+from tests.functions.harness import KEY, ROUTES, App, about_operation, relay_to, store_delivery
 
 EXAMPLES = {"keep_alive_now": 2, "openapi": 1, "health": 2, "list_termination_codes": 2}  # these take no input
 FUZZED = [route for route in ROUTES if route.name != "receive_notifications"]  # its body is Graph's, not ours to tell
@@ -105,14 +106,16 @@ MODES = [
 
 @pytest.mark.parametrize(("route", "mode"), MODES, ids=[f"{route.name}-{mode.value}" for route, mode in MODES])
 async def test_a_route_answers_any_request_as_the_document_says(app: App, route: Route, mode: GenerationMode) -> None:
-    """First with any ids, then with those of a call and an operation that are there."""
+    """First with any ids, then with those of a call, an operation, a delivery and a target that are there."""
     call_id, operation_id = await app.register(), str(uuid4())
     await app.notify(about_operation(call_id, operation_id, status="running"))
-    known = {"callId": call_id, "operationId": operation_id}
+    delivery, target = await store_delivery(app, call_id, target="fuzzed"), "fuzzed"
+    known = {"callId": call_id, "operationId": operation_id, "deliveryId": delivery.id, "name": target}
     mine = {parameter.name: known[parameter.name] for parameter in route.parameters if parameter.location == "path"}
     await asyncio.to_thread(_fuzz, app.address, route, mode, None)
     if mine and mode is GenerationMode.POSITIVE:
-        await asyncio.to_thread(_fuzz, app.address, route, mode, mine)
+        async with app.configured(Services, **relay_to(target)):
+            await asyncio.to_thread(_fuzz, app.address, route, mode, mine)
 
 
 def _fuzz(address: str, route: Route, mode: GenerationMode, path_parameters: dict[str, Any] | None) -> None:

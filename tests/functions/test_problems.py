@@ -11,9 +11,20 @@ from functions.problems import GRAPH_TIMEOUT, INTERNAL_ERROR, PROBLEM_TYPES, TYP
 from functions.routing import MAX_BODY_BYTES
 from shared.api.idempotency import parse_key
 from shared.domain.calls import IdempotencyRecord
+from shared.domain.deliveries import DeliveryStatus
 from shared.errors import RowUnreadable, StoreConflict, StoreUnavailable
 from shared.services import Services
-from tests.functions.harness import KEY, App, LosingStore, about_call, asking_for_tokens, bearer, with_store
+from tests.functions.harness import (
+    KEY,
+    App,
+    LosingStore,
+    about_call,
+    asking_for_tokens,
+    bearer,
+    relay_to,
+    store_delivery,
+    with_store,
+)
 
 type Case = Callable[[App], Awaitable[httpx.Response]]
 
@@ -95,6 +106,31 @@ async def _(app: App) -> httpx.Response:
 @leads_to("operation-not-found")
 async def _(app: App) -> httpx.Response:
     return await app.http.get(f"/api/calls/{await app.register()}/operations/none", headers=KEY)
+
+
+@leads_to("delivery-not-found")
+async def _(app: App) -> httpx.Response:
+    return await app.http.post("/api/deliveries/00-1234567890123456-0a1b2c3d/replay", headers=KEY)
+
+
+@leads_to("target-not-found")
+async def _(app: App) -> httpx.Response:
+    return await app.http.post("/api/relay/targets/none/enable", headers=KEY)
+
+
+@leads_to("delivery-not-replayable")
+async def _(app: App) -> httpx.Response:
+    delivery = await store_delivery(app, str(uuid4()), DeliveryStatus.DELIVERED)
+    return await app.http.post(f"/api/deliveries/{delivery.id}/replay", headers=KEY)
+
+
+@leads_to("later-delivery-delivered")
+async def _(app: App) -> httpx.Response:
+    call_id = str(uuid4())
+    dead = await store_delivery(app, call_id)
+    await store_delivery(app, call_id, DeliveryStatus.DELIVERED)
+    async with app.configured(Services, **relay_to("bot")) as relaying:
+        return await relaying.http.post(f"/api/deliveries/{dead.id}/replay", headers=KEY)
 
 
 @leads_to("call-ended")

@@ -25,6 +25,7 @@ async def test_a_call_that_is_not_on_record_is_a_404_with_advice(app: App) -> No
         ("GET", "/events"),
         ("GET", "/operations"),
         ("GET", "/operations/x"),
+        ("GET", "/deliveries"),
         ("POST", "/hangup"),
         ("POST", "/record"),
     ):

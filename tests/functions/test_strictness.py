@@ -1,20 +1,18 @@
 """Management routes refuse unexpected input by name, before anything is done."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from functions.routing import Route
-from tests.functions.harness import KEY, ROUTES, App
+from shared.services import Services
+from tests.functions.harness import KEY, ROUTES, App, Json, ago, path_of, relay_to, store_delivery
 
 MANAGED = [route for route in ROUTES if route.role is not None]
 WITH_BODY = [route for route in MANAGED if route.request]
 WITHOUT_BODY = [route for route in MANAGED if not route.request]
-
-
-def path_of(route: Route, call_id: str) -> str:
-    return "/api/" + route.path.replace("{callId}", call_id).replace("{operationId}", "some-operation")
 
 
 def pointers(answer: httpx.Response) -> list[str]:
@@ -90,9 +88,17 @@ async def test_any_spelling_of_the_content_type_of_json_is_accepted(
     app: App, route: Route, content_type: str | None
 ) -> None:
     headers = KEY | ({} if content_type is None else {"Content-Type": content_type})
-    path = path_of(route, await app.register())
-    body = b'{"tenantId": "%s"}' % app.tenant.encode() if route.name == "register_call" else b"{}"
-    answer = await app.http.request(route.method, path, headers=headers, content=body)
+    call_id = await app.register()
+    path = path_of(route, call_id)
+    if route.name == "replay_delivery":
+        path = f"/api/deliveries/{(await store_delivery(app, call_id)).id}/replay"
+    bodies: dict[str, Json] = {
+        "register_call": {"tenantId": app.tenant},
+        "replay_span": {"target": "bot", "from": ago(days=1), "to": ago(days=1)},
+    }
+    content = json.dumps(bodies.get(route.name, {}))
+    async with app.configured(Services, **relay_to("bot")) as relaying:
+        answer = await relaying.http.request(route.method, path, headers=headers, content=content)
     assert answer.is_success, answer.text
 
 

@@ -30,7 +30,7 @@ MAX_KILL_DELAY = 0.05  # seconds after a notification was sent
 MAX_ARRIVALS = 8  # the kill comes with one of the first so many requests that the bot receives
 MAX_ROUND = 1.0  # seconds from the first request that the bot receives: then the host is killed whatever happens
 MAX_START = 8.0  # seconds until that request: a busy machine needs some, and all calls may wait for a retry
-MAX_DRAIN = 150.0  # seconds: a claim of 45 s, and more for the retries that follow
+MAX_DRAIN = 150.0  # seconds: a claim of a minute, and more for the retries that follow
 OVERDUE_AGE = timedelta(seconds=1)
 PROGRESS_STEP = 10  # kills
 REPORT_INTERVAL, POLL_INTERVAL = 5.0, 0.5  # seconds
@@ -136,7 +136,7 @@ class Run:
     report
         Called with each line of progress.
     expire_claims
-        True to let the claims of a killed host end at once. Otherwise each takes up to 45 seconds.
+        True to let the claims of a killed host end at once. Otherwise each lasts up to a minute.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of one run

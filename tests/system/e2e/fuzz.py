@@ -190,5 +190,5 @@ def _each[Drawn](
 
 def request_call(target: Target, client: httpx.Client, path: str, method: str, headers: Headers) -> httpx.Response:
     """Request the stored call from a route that needs credentials."""
-    concrete = path.replace("{callId}", target.call_id).replace("{operationId}", "an-operation")
-    return client.request(method, target.address + concrete, headers=dict(headers))
+    known = {"callId": target.call_id, "operationId": "an-operation", "deliveryId": "a-delivery", "name": "a-target"}
+    return client.request(method, target.address + path.format(**known), headers=dict(headers))

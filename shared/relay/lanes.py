@@ -1,5 +1,6 @@
 """The lanes: claims on them, results that are stored with them, and deliveries that stand in several of them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from shared.storage.stored import Stored
 # reads of 20 s, 15 s, and a write of 10 s.
 CLAIM = timedelta(seconds=60)
 SUCCESSOR_WAIT = timedelta(seconds=1)  # until a delivery about several calls looks again for what it waits for
+MAX_CONCURRENT_WRITES = 8  # for one delivery: it may be about hundreds of calls, and Graph waits
 MAX_CONFLICTS = 10  # of one write: each means that a notification was added to the lane
 
 
@@ -132,18 +134,24 @@ class Lanes:
             The lanes that this process goes on with.
         """
         by_key = {lane.value.key: lane for lane in claimed}
-        rest: list[Stored[Lane] | None] = []
-        for call_id in delivery.call_ids[1:]:
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
+
+        async def finish_one(call_id: str) -> Stored[Lane] | None:
             barrier = Barrier(call_id, delivery.call_id, delivery.sequence, delivery.destination)
-            lane = by_key.get(barrier.lane)
-            if delivery.status is DeliveryStatus.PENDING:
-                if lane:
-                    await self.release(lane, (delivery.next_attempt_at or self.clock.now()) + SUCCESSOR_WAIT)
-            elif lane:
-                rest.append(await self._close_barrier(barrier, lane, is_last=True))
-            else:
-                await self._open_up(barrier)
+            async with semaphore:
+                return await self._finish_other(delivery, barrier, by_key.get(barrier.lane))
+
+        rest = await asyncio.gather(*map(finish_one, delivery.call_ids[1:]))
         return [lane for lane in rest if lane]
+
+    async def _finish_other(
+        self, delivery: Delivery, barrier: Barrier, lane: Stored[Lane] | None
+    ) -> Stored[Lane] | None:
+        if delivery.status is not DeliveryStatus.PENDING:
+            return await (self._close_barrier(barrier, lane, is_last=True) if lane else self._open_up(barrier))
+        if lane:
+            await self.release(lane, (delivery.next_attempt_at or self.clock.now()) + SUCCESSOR_WAIT)
+        return None
 
     async def _open_up(self, barrier: Barrier) -> None:
         """Close a barrier in a lane that this worker has not claimed, and wake the lane: the next may follow now."""

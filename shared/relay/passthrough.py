@@ -37,6 +37,7 @@ RELAYED_HEADERS = (
     "Client-Request-Id",
 )
 BOT_HEADERS = ("x-microsoft-bot-auth-type", "x-microsoft-bot-sdk-version")
+MAX_CONCURRENT_READS = 8  # of the calls of one body
 MAX_HEADER_LENGTH = 512  # characters; Graph sends GUIDs
 _QUESTION = b"participantjoiningnotification"
 
@@ -268,13 +269,18 @@ class PassThrough:
 
     async def _read(self, call_ids: Iterable[str]) -> dict[str, Call | None]:
         """Return the calls. One whose row cannot be read is left out: its notifications cannot be stored either."""
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_READS)
         found: dict[str, Call | None] = {}
-        for call_id in call_ids:
-            try:
-                stored = await self.store.get(call_id)
-            except RowUnreadable:
-                continue
-            found[call_id] = stored.value if stored else None
+
+        async def read(call_id: str) -> None:
+            async with semaphore:
+                try:
+                    stored = await self.store.get(call_id)
+                except RowUnreadable:
+                    return
+                found[call_id] = stored.value if stored else None
+
+        await asyncio.gather(*map(read, call_ids))
         return found
 
 

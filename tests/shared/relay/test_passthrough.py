@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from shared.domain.deliveries import DeliveryStatus
 from shared.errors import StoreUnavailable
+from shared.relay.exchange import MAX_HEADER_LENGTH, Incoming, IncomingRequest
 from shared.relay.lanes import CLAIM
-from shared.relay.passthrough import MAX_HEADER_LENGTH, Incoming, IncomingRequest, PassThrough, Relayed, _split
+from shared.relay.passthrough import PassThrough, Relayed, _split
 from shared.storage.rows import active_key, shard_of
 from shared.storage.table import Put
 from tests.support.relaying import OTHER_TENANT, SECOND, TENANT, World, item, question, target

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
+from shared.domain.deliveries import parse_delivery_id
 from shared.domain.leases import TenantApp
 
 RELAYED_HEADERS = (
@@ -40,18 +41,23 @@ class IncomingRequest:
         The content type and the correlation headers.
     to
         The values of `to` in the query of the callback.
+    is_from_relay
+        True if it has a `webhook-id` of ours: a bot, or a target that leads to Call Keeper itself, has sent a delivery
+        back. It is stored, but relayed once more it would go round in a circle.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     to: tuple[str, ...] = ()
+    is_from_relay: bool = False
 
     @classmethod
     def of(cls, headers: Mapping[str, str], url: str) -> "IncomingRequest":
         """Read them from the headers and the URL of a request. Headers that no client should send are left out."""
         found = {name: headers.get(name) for name in RELAYED_HEADERS}
-        kept = {name: value for name, value in found.items() if value and _is_plain(value)}
+        kept = {name: value for name, value in found.items() if value and is_plain(value)}
         query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
-        return cls(kept, tuple(value for name, value in query if name == "to"))
+        to = tuple(value for name, value in query if name == "to")
+        return cls(kept, to, parse_delivery_id(headers.get("webhook-id") or "") is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +86,6 @@ class Incoming:
     received_at: datetime
 
 
-def _is_plain(value: str) -> bool:
+def is_plain(value: str) -> bool:
+    """True if a header may have this value. A bot's own may be anything, and the host cannot send all of it."""
     return len(value) <= MAX_HEADER_LENGTH and value.isascii() and value.isprintable()

@@ -22,7 +22,7 @@ from shared.domain.notifications import located_call_id, wants_answer
 from shared.errors import RowUnreadable
 from shared.relay.attempts import Transmission
 from shared.relay.deliverer import Deliverer, Opened
-from shared.relay.exchange import BotResponse, Incoming, IncomingRequest
+from shared.relay.exchange import BotResponse, Incoming, IncomingRequest, is_plain
 from shared.storage.changes import Claim, Committed, Outgoing
 from shared.storage.delivery_codec import Barrier
 from shared.storage.stored import Stored
@@ -150,7 +150,7 @@ class PassThrough:
         ids = tuple(call_ids)
         target = self.targets.graph_target(incoming.sender.app_id)
         relayed = Relayed(self.deliverer.claim(), incoming, target)
-        if target is None or not ids:
+        if target is None or not ids or incoming.request.is_from_relay:
             return relayed
         may_have_question = _QUESTION in incoming.body.lower()
         if len(ids) == 1 and not may_have_question:
@@ -289,7 +289,8 @@ def _split(body: bytes, call_ids: Sequence[str], *, is_whole: bool) -> Iterator[
         return
 
     def part(ids: Iterable[str], items: Iterable[object], *, is_question: bool) -> _Part:
-        text = json.dumps({**envelope, name: list(items)}, ensure_ascii=False, separators=(",", ":"))
+        # In ASCII: half a surrogate pair, as in a name that was cut, has no UTF-8.
+        text = json.dumps({**envelope, name: list(items)}, separators=(",", ":"))
         return _Part(tuple(ids), text.encode(), is_question)
 
     for call_id, items in questions.items():
@@ -304,10 +305,12 @@ def _split(body: bytes, call_ids: Sequence[str], *, is_whole: bool) -> Iterator[
 def _response(relayed: Relayed, answers: "Iterable[Answer | None]", others: "Iterable[Answer | None]") -> BotResponse:
     first = next((answer for answer in answers if answer), None)
     told = [answer for answer in (first, *others) if answer]
-    headers = {name: told[0].headers[name] for name in BOT_HEADERS if len(told) == 1 and name in told[0].headers}
-    if not relayed.is_whole:
-        headers = {}
+    headers = _plain_headers(told[0], BOT_HEADERS) if relayed.is_whole and len(told) == 1 else {}
     if first is None:
         return BotResponse(headers=headers)
-    kind = first.headers.get("Content-Type")
-    return BotResponse(first.status, headers | ({"Content-Type": kind} if kind else {}), first.body)
+    return BotResponse(first.status, headers | _plain_headers(first, ("Content-Type",)), first.body)
+
+
+def _plain_headers(answer: "Answer", names: Iterable[str]) -> dict[str, str]:
+    found = {name: answer.headers.get(name) for name in names}
+    return {name: value for name, value in found.items() if value and is_plain(value)}

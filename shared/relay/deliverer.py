@@ -31,7 +31,7 @@ from shared.relay.sender import Answer
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Claim
 from shared.storage.delivery_codec import Barrier
-from shared.storage.outbox import MAX_LANE_BATCH, LaneEntry, OutboxStore
+from shared.storage.outbox import LaneEntry, OutboxStore, is_full
 from shared.storage.relay_queue import Deliver, Look, RelayMessage, deliver_message
 from shared.storage.rows import SHARDS
 from shared.storage.stored import Stored
@@ -332,7 +332,7 @@ class Deliverer:
                 await self._lanes.release(lane, self.clock.now())
                 return None
             # What was added since the entries were read is not among them.
-            is_last = number == len(entries) < MAX_LANE_BATCH and lane.value.appended == known
+            is_last = number == len(entries) and not is_full(entries) and lane.value.appended == known
             rest = await self._advance(entry, lane, is_last=is_last)
             if rest is None:
                 return None

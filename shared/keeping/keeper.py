@@ -95,7 +95,7 @@ class Keeper:
         total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
         if self._outbox_care:
-            await self._outbox_care.run(deletes_bodies=True)
+            await self._outbox_care.run(deletes_old=True)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total

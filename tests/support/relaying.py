@@ -383,7 +383,10 @@ class World:
         return await self.process.notify(*items, to=to)
 
     async def deliveries(self, call_id: str) -> list[Delivery]:
-        return await OutboxStore(self.table).list_of_call(call_id)
+        """The deliveries of a call, with their bodies."""
+        outbox = OutboxStore(self.table)
+        found = [await outbox.get(each.call_id, each.sequence) for each in await outbox.list_of_call(call_id)]
+        return [stored.value for stored in found if stored]
 
     async def log(self, call_id: str) -> list[tuple[str, list[int | str | None]]]:
         """The deliveries of a call: status, and the status or the error of each attempt."""

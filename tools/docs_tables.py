@@ -29,6 +29,7 @@ from bench.table import (
     hang_up_rows,
     outage_rows,
     profile_tables,
+    relay_tables,
     tenant_rows,
     webhook_rows,
 )
@@ -57,6 +58,7 @@ GUARDS = {  # settings that guard something, and what their default keeps shut
     if isinstance(field.json_schema_extra, dict)
 }
 SHARING = "performance-sharing"  # the report of the parts that were measured later
+RELAY = "performance-relay"  # the report of the relay
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 MAX_LICENCE_LENGTH = 30  # characters
 ALIASES = {"Apache 2.0": "Apache-2.0", "MIT License": "MIT"}
@@ -401,6 +403,10 @@ def _performance_hang_up() -> str:
     return _markdown(HANG_UP_COLUMNS, hang_up_rows(measured(SHARING)["hang_up"]))
 
 
+def _performance_relay() -> str:
+    return "\n".join(_markdown(head, rows) for head, rows in relay_tables(measured(RELAY)["relay"]))
+
+
 def _row(kind: str) -> str:
     columns = row_examples()[kind]
     return _markdown(("column", "value"), ((f"`{name}`", f"`{_value(columns[name])}`") for name in columns))
@@ -461,6 +467,9 @@ _TABLES: dict[str, Callable[[], str]] = {
     "performance-cold-start": _performance_cold_start,
     "performance-sharing-run": partial(_performance_run, SHARING),
     "performance-sharing-goals": partial(_performance_goals, SHARING),
+    "performance-relay-run": partial(_performance_run, RELAY),
+    "performance-relay-goals": partial(_performance_goals, RELAY),
+    "performance-relay": _performance_relay,
     "performance-tenants": _performance_tenants,
     "performance-hang-up": _performance_hang_up,
     "apps": partial(_members, BotApp),

@@ -18,7 +18,11 @@ PAGE = ROOT / "docs" / "events.md"
 KEY = bytes(range(32))
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 BODY = event_examples()["call-ended"]
-HEADERS = {"webhook-id": "03-1772438520000000-00000005", "webhook-timestamp": str(int(time.time()))}
+
+
+def headers_of(age: int = 0) -> dict[str, str]:
+    """The headers of an event that was signed so many seconds ago. The code shown accepts five minutes."""
+    return {"webhook-id": "03-1772438520000000-00000005", "webhook-timestamp": str(int(time.time()) - age)}
 
 
 def signature(headers: dict[str, str], body: bytes, key: bytes = KEY) -> str:
@@ -42,17 +46,19 @@ def test_the_page_lists_each_type_of_event_and_no_other() -> None:
 
 
 def test_the_code_shown_accepts_a_signed_event(is_genuine: Callable[[str, dict[str, str], bytes], bool]) -> None:
-    signed = HEADERS | {"webhook-signature": signature(HEADERS, BODY)}
-    while_rotating = HEADERS | {"webhook-signature": f"v1,bm90IHRoaXM= v1a,bm9y {signature(HEADERS, BODY)}"}
+    headers = headers_of()
+    signed = headers | {"webhook-signature": signature(headers, BODY)}
+    while_rotating = headers | {"webhook-signature": f"v1,bm90IHRoaXM= v1a,bm9y {signature(headers, BODY)}"}
     assert is_genuine(SECRET, signed, BODY)
     assert is_genuine(SECRET, while_rotating, BODY)
 
 
 def test_the_code_shown_refuses_any_other(is_genuine: Callable[[str, dict[str, str], bytes], bool]) -> None:
-    signed = HEADERS | {"webhook-signature": signature(HEADERS, BODY)}
-    old = HEADERS | {"webhook-timestamp": str(int(time.time()) - 301)}
+    headers = headers_of()
+    signed = headers | {"webhook-signature": signature(headers, BODY)}
+    old = headers_of(age=301)
     assert not is_genuine(SECRET, signed, BODY.replace(b"5010", b"5011"))
     assert not is_genuine(SECRET, signed | {"webhook-id": "another"}, BODY)
     assert not is_genuine(SECRET, old | {"webhook-signature": signature(old, BODY)}, BODY)
-    assert not is_genuine(SECRET, HEADERS | {"webhook-signature": signature(HEADERS, BODY, bytes(32))}, BODY)
-    assert not is_genuine(SECRET, HEADERS | {"webhook-signature": ""}, BODY)
+    assert not is_genuine(SECRET, headers | {"webhook-signature": signature(headers, BODY, bytes(32))}, BODY)
+    assert not is_genuine(SECRET, headers | {"webhook-signature": ""}, BODY)

@@ -383,10 +383,11 @@ class World:
         return await self.process.notify(*items, to=to)
 
     async def deliveries(self, call_id: str) -> list[Delivery]:
-        """The deliveries of a call, with their bodies."""
+        """The deliveries of a call, with the bodies that are on record."""
         outbox = OutboxStore(self.table)
-        found = [await outbox.get(each.call_id, each.sequence) for each in await outbox.list_of_call(call_id)]
-        return [stored.value for stored in found if stored]
+        listed = await outbox.list_of_call(call_id)
+        stored = [await outbox.get(each.call_id, each.sequence) for each in listed]
+        return [each.value for each in stored if each]
 
     async def log(self, call_id: str) -> list[tuple[str, list[int | str | None]]]:
         """The deliveries of a call: status, and the status or the error of each attempt."""

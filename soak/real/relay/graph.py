@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
 
@@ -20,10 +20,11 @@ NOTIFICATIONS_PER_CALL = 6
 MAX_PAUSE = 0.06  # seconds between two notifications of a call
 REPEAT_AFTER = 0.05  # seconds after which Graph repeats what was not acknowledged
 HTTP_TIMEOUT = 10.0  # seconds, of one request to the webhook
-ROSTER_STEP = 25  # each notification with such a number is a roster
+ROSTER_STEP = 12  # at least so many notifications after the last roster comes the next one
 # Seconds that a token has left when its notification is sent first, and how often. Graph's tokens live for 300 s. The
 # second kind becomes unusable while its notification waits. The webhook's tolerance accepts the last kind.
 LIVES, LIFE_WEIGHTS = (300, 32, -20), (0.8, 0.1, 0.1)
+TOKEN_KINDS = ("legacy", "entra", "entraV1")  # Graph is moving from the first one to the others
 SMALL_FORMS = tuple(form for form in FORMS if form != ROSTER)
 
 
@@ -45,6 +46,7 @@ class SimulatedGraph:
     random: Random
     on_sending: Callable[[], None]
     is_ending: bool = False  # True: it begins no further call
+    _since_roster: int = field(default=0, init=False)
 
     async def run(self) -> None:
         """Send notifications of several calls at once, until it is ending and all are acknowledged."""
@@ -63,19 +65,25 @@ class SimulatedGraph:
 
     async def _notify(self, client: httpx.AsyncClient, call_id: str, tenant: str, number: int) -> None:
         """Send one notification until it is acknowledged."""
-        random, place = self.random, len(self.record.sent)
-        is_roster = number > 0 and place % ROSTER_STEP == ROSTER_STEP - 1
-        form = ROSTER if is_roster else SMALL_FORMS[place % len(SMALL_FORMS)]
-        body = body_of(call_id, number, form, random)
+        random = self.random
+        body = body_of(call_id, number, form := self._next_form(number), random)
         (life,) = random.choices(LIVES, LIFE_WEIGHTS)
-        wanted = {"kind": "notification", "appId": APP_ID, "tenantId": tenant, "expiresIn": life}
-        token = str((await self._control(client, "/tokens", wanted))["token"])
+        wanted = {"kind": "notification", "token": random.choice(TOKEN_KINDS), "appId": APP_ID, "tenantId": tenant}
+        token = str((await self._control(client, "/tokens", {**wanted, "expiresIn": life}))["token"])
         digest = hashlib.sha256(body).hexdigest()
         self.record.sent[digest] = sent = Sent(call_id, number, digest, tenant, form, token)
         while not sent.is_acknowledged:
             await self._send(client, sent, body)
             if not sent.is_acknowledged:
                 await asyncio.sleep(REPEAT_AFTER)
+
+    def _next_form(self, number: int) -> str:
+        """Return the form of the next notification. A call does not begin with a roster."""
+        self._since_roster += 1
+        if number > 0 and self._since_roster >= ROSTER_STEP:
+            self._since_roster = 0
+            return ROSTER
+        return SMALL_FORMS[len(self.record.sent) % len(SMALL_FORMS)]
 
     async def _send(self, client: httpx.AsyncClient, sent: Sent, body: bytes) -> None:
         headers = {"Authorization": f"Bearer {sent.bearer}", "Content-Type": "application/json; charset=utf-8"}

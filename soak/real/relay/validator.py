@@ -7,7 +7,8 @@ from enum import StrEnum
 import httpx
 import jwt
 
-GRAPH_ISSUER = "https://api.botframework.com"  # of notification tokens: docs/security.md
+LEGACY_ISSUER = "https://api.botframework.com"  # of Graph's older tokens: docs/security.md
+GRAPH_APP_ID = "26a18ebc-cdf7-4a6a-91cb-beb352805e81"  # the caller in Graph's tokens of Entra: docs/security.md
 
 
 class Proof(StrEnum):
@@ -59,26 +60,25 @@ class Validator:
         if scheme != "Bearer":
             return Verdict(Proof.NONE, fault="no bearer token")
         try:
-            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
-            proof = Proof.GRAPH if issuer == GRAPH_ISSUER else Proof.OWN
-            return self._verify(token, proof, tenant)
-        except jwt.PyJWTError as error:
+            return self._verify(token, tenant)
+        except (jwt.PyJWTError, KeyError) as error:
             return Verdict(Proof.NONE, fault=f"{type(error).__name__}: {error}")
 
-    def _verify(self, token: str, proof: Proof, tenant: str) -> Verdict:
-        keys = self._graph_keys if proof is Proof.GRAPH else self._entra_keys
+    def _verify(self, token: str, tenant: str) -> Verdict:
+        is_legacy = jwt.decode(token, options={"verify_signature": False}).get("iss") == LEGACY_ISSUER
+        keys = self._graph_keys if is_legacy else self._entra_keys
         claims = jwt.decode(
             token,
             keys[str(jwt.get_unverified_header(token)["kid"])],
             algorithms=["RS256"],
             audience=self._app_id,
-            issuer=GRAPH_ISSUER if proof is Proof.GRAPH else f"{self._authority}/{tenant}/v2.0",
+            issuer=[LEGACY_ISSUER, f"{self._authority}/{tenant}/v2.0", f"https://sts.windows.net/{tenant}/"],
             leeway=0,
-            options={"require": ["exp", "nbf", "iss", "aud", "tid"]},
+            options={"require": ["exp", "iss", "aud", "tid"]},
         )
         left = datetime.fromtimestamp(claims["exp"], UTC) - datetime.now(UTC)
         if claims["tid"] != tenant:
-            return Verdict(proof, left, f"the token is of tenant {claims['tid']}")
-        if proof is Proof.OWN and claims.get("azp") != self._app_id:
-            return Verdict(proof, left, "our token does not name the bot as its caller")
-        return Verdict(proof, left)
+            return Verdict(Proof.NONE, left, f"the token is of tenant {claims['tid']}")
+        callers = {GRAPH_APP_ID: Proof.GRAPH, self._app_id: Proof.OWN}
+        proof = Proof.GRAPH if is_legacy else callers.get(str(claims.get("azp") or claims.get("appid")), Proof.NONE)
+        return Verdict(proof, left, "" if proof is not Proof.NONE else "the token names another caller")

@@ -8,7 +8,7 @@ from soak.real.relay.validator import Proof
 
 pytestmark = pytest.mark.timeout(180)
 
-KILLS = 8
+KILLS = 6
 
 
 def test_a_host_that_is_killed_delivers_all_in_order_and_writes_no_token() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import azure.functions as func
 import jwt
 import pytest
 from aiohttp import web
@@ -21,7 +22,7 @@ from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
 from shared.domain import lifecycle
 from shared.domain.calls import TerminationSource
 from shared.domain.deliveries import Delivery, DeliveryStatus
-from shared.storage.relay_queue import parse_relay_message
+from shared.errors import InvalidRequest
 from shared.storage.store import Change
 from tests.functions.harness import APP_ID, App, Json, about_call
 
@@ -410,7 +411,9 @@ async def test_the_headers_of_the_bot_are_copied_if_the_whole_body_went_to_it(ap
         assert "x-other" not in whole.headers
 
 
-async def test_an_end_that_a_sweep_found_reaches_the_bot_by_the_queue(app: App, bot: Bot) -> None:
+async def test_an_end_that_a_sweep_found_reaches_the_bot_by_the_queue(
+    app: App, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = {"name": "events", "url": bot.url, "format": "events", "audience": APP_ID, "types": ["call.ended"]}
     async with app.configured(RELAY_TARGETS=json.dumps([events])) as relaying:
         call_id = await relaying.register()
@@ -419,15 +422,27 @@ async def test_an_end_that_a_sweep_found_reaches_the_bot_by_the_queue(app: App, 
         after = lifecycle.call_gone(stored.value, TerminationSource.KEEP_ALIVE_NOT_FOUND, relaying.clock.now())
         await relaying.parts.store.commit(Change(stored, after))  # as the keeper does
         assert bot.received == []
+        monkeypatch.setattr(relay, "services", lambda: relaying.parts)
         handled = 0
         async for message in relaying.parts.relay_queue._queue._client.receive_messages():  # type: ignore[attr-defined] # StorageQueue
             if call_id in (text := b64decode(message.content).decode()):
                 handled += 1
-                await relaying.parts.deliverer.handle(parse_relay_message(text))
+                await relay.relay_queue(func.QueueMessage(body=text.encode()))
         assert handled == 1
         (received,) = bot.received
         assert json.loads(received.body)["data"]["callId"] == call_id
         assert [status for status, _ in await statuses(relaying, call_id)] == ["delivered"]
+
+
+async def test_a_message_that_is_none_of_the_relays_goes_to_the_poison_queue(
+    app: App, bot: Bot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with app.configured(RELAY_TARGETS=targets(bot)) as relaying:
+        monkeypatch.setattr(relay, "services", lambda: relaying.parts)
+        with pytest.raises(InvalidRequest):  # the host repeats it, and then puts it there
+            await relay.relay_queue(func.QueueMessage(body=b'{"kind": "renew", "call_id": "secret"}'))
+        assert "its kind is none of deliver, look" in caplog.text
+        assert "secret" not in caplog.text
 
 
 async def test_graphs_bearer_and_the_body_are_in_no_row_message_or_log_line(

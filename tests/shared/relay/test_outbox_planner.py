@@ -10,11 +10,12 @@ from pydantic import JsonValue
 from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
 from shared.domain import lifecycle
 from shared.domain.calls import TerminationSource
-from shared.domain.deliveries import DeliveryStatus
+from shared.domain.deliveries import DeliveryStatus, Destination
 from shared.domain.leases import RenewalFailure
 from shared.errors import StoreConflict
 from shared.relay.outbox import ROWS_OF_EVENT
-from shared.storage.changes import MAX_CALL_ROWS, Change
+from shared.storage.changes import MAX_CALL_ROWS, Change, Outgoing
+from shared.storage.delivery_codec import Barrier
 from shared.storage.table import MAX_TRANSACTION_ROWS
 from tests.support.relaying import MINUTE, World, item, target
 
@@ -110,6 +111,18 @@ class TestPlaces:
         stored = await world.process.store.get("second")
         assert stored
         assert stored.value.relay_sequence == found[-1]
+
+    async def test_a_change_with_nothing_but_a_place_of_an_earlier_delivery_keeps_the_sequence(self) -> None:
+        world = World()
+        await world.notify(item("call"))
+        stored = await world.process.store.get("call")
+        assert stored
+        place = Barrier("call", "another", 50, Destination("bot", None))
+        change = Change(stored, stored.value, outgoing=Outgoing(barriers=(place,)))
+        planned = await world.process.planner.plan(world.process.store, change)
+        assert planned.after == stored.value
+        await world.process.store.commit(change)
+        assert len(world.rows("delivery|call")) == 2
 
     async def test_what_goes_to_a_destination_that_is_off_is_disabled_with_its_body(self) -> None:
         world = World()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import zlib
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -474,8 +475,11 @@ async def everything_stored(storage: str) -> list[str]:
     async with TableServiceClient.from_connection_string(storage) as tables:
         async for table in tables.list_tables():
             async for row in tables.get_table_client(table.name).list_entities():
-                packed = [value for value in row.values() if isinstance(value, bytes) and value.startswith(b"\x1f\x8b")]
-                found.append(repr(dict(row)) + repr([gzip.decompress(value) for value in packed]))
+                packed = b"".join(value for name, value in sorted(row.items()) if name.startswith("body"))
+                # Other tests leave damaged bodies and parts of bodies: this reads as much as there is.
+                is_gzip = packed.startswith(b"\x1f\x8b")
+                body = zlib.decompressobj(wbits=31).decompress(packed[:100_000]) if is_gzip else packed
+                found.append(f"{dict(row)!r}{body!r}")
     async with QueueServiceClient.from_connection_string(storage) as queues:
         async for queue in queues.list_queues():
             messages = await queues.get_queue_client(queue.name).peek_messages(32)

@@ -4,6 +4,7 @@ import gzip
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from azure.data.tables import TableServiceClient
@@ -13,23 +14,51 @@ from shared.storage.delivery_codec import MAX_BODY_COLUMNS
 
 # The header and the start of the claims of each JWT. A queue message in base64 begins like its first part.
 A_TOKEN = re.compile(rb"eyJ[\w-]{20,}\.eyJ[\w-]{20,}")
+_COMMON_BEGINNING = b"eyJhbGciOiJSUzI1NiIs"  # of all tokens of the simulator: {"alg":"RS256",
+_SIGNATURE_PART = 40  # characters of a signature that are compared; it has 342 (2,048 bits)
+_LONG_WORD = re.compile(rb"[\w-]{300,}")
 
 
 def find_tokens(places: Iterable[tuple[str, bytes]], tokens: Iterable[str]) -> list[str]:
-    """Return a line for each place that has one of the tokens, or the start of any.
+    """Return a line for each place that has one of the tokens, the start of any, or any in base64.
 
     Parameters
     ----------
     places
         The name of each place, and its content.
     tokens
-        Tokens whose signatures are searched for, plain and in base64, because messages are stored in base64.
+        Tokens whose signatures are searched for.
+
+    Raises
+    ------
+    ValueError
+        A token begins otherwise than those of the simulator, so that it would not be found in base64.
     """
-    needles = [needle for token in tokens for needle in _needles(token)]
-    pattern = re.compile(b"|".join(map(re.escape, needles))) if needles else A_TOKEN
+    known = [token.encode() for token in tokens]
+    if not all(token.startswith(_COMMON_BEGINNING) for token in known):
+        raise ValueError("A token does not begin as those of the simulator: correct _COMMON_BEGINNING.")
+    signatures = {token.rpartition(b".")[2][:_SIGNATURE_PART] for token in known}
+    encoded = re.compile(b"|".join(map(re.escape, _encodings(_COMMON_BEGINNING))))
     return [
-        f"leak: {name} has a token" for name, content in places if A_TOKEN.search(content) or pattern.search(content)
+        f"leak: {name} has a token"
+        for name, content in places
+        if A_TOKEN.search(content) or encoded.search(content) or _has_signature(content, signatures)
     ]
+
+
+def _has_signature(content: bytes, signatures: AbstractSet[bytes]) -> bool:
+    return any(
+        word[begin : begin + _SIGNATURE_PART] in signatures
+        for word in _LONG_WORD.findall(content)
+        for begin in range(len(word) - _SIGNATURE_PART + 1)
+    )
+
+
+def _encodings(text: bytes) -> Iterator[bytes]:
+    """Yield the core of a text in base64, for each of the three ways in which it may be aligned."""
+    for offset in range(3):
+        encoded = b64encode(bytes(offset) + text)
+        yield encoded[4:-4]  # the first and the last group depend on what stands before and after
 
 
 def stored(connection: str) -> Iterator[tuple[str, bytes]]:
@@ -58,15 +87,6 @@ def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 yield f"file {path.relative_to(folder)}", path.read_bytes()
-
-
-def _needles(token: str) -> Iterator[bytes]:
-    """Yield the signature of a token, and its core in base64 for each of the three ways in which it may be aligned."""
-    signature = token.rpartition(".")[2].encode()
-    yield signature
-    for offset in range(3):
-        encoded = b64encode(bytes(offset) + signature)
-        yield encoded[4:-4]  # the first and the last group depend on what stands before and after
 
 
 def _bytes_of(value: object) -> bytes:

@@ -206,3 +206,13 @@ async def test_failures_are_counted_for_a_bounded_number_of_destinations() -> No
     for number in range(MAX_COUNTED + 10):
         await mine.record_failure(Destination("bot", f"pod-{number}"))
     assert len(mine._failures) == MAX_COUNTED
+
+
+async def test_a_breaker_that_closes_leaves_the_rest() -> None:
+    world = World()
+    mine = await opened(world)
+    await mine.record_rest(HERE, HOUR)
+    assert await mine.record_success(HERE)
+    assert obstacle(mine) is Obstacle.RESTING
+    world.clock.time += HOUR
+    assert await mine.admit(HERE) is None

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_CONCURRENT_CALLS = 8  # of one body, written at the same time
 MAX_NOTIFICATIONS_PER_CHANGE = 25  # a transaction holds 100 rows, and each may write three
+MAX_RELAYED_PER_CHANGE = 5  # leaves room for the events of the change, for all targets
 RESPONSE_TIMEOUT = timedelta(seconds=20)  # then 503: Graph sends the body again, which does no harm
 LARGE_BODY_BYTES = 256 * 1024  # parsed in about 20 ms
 MAX_ALARMS = 20  # log lines about refused calls, for one body
@@ -257,7 +258,8 @@ class Webhook:
             telemetry.NOTIFICATIONS.add(count, outcome=reason)
 
     async def _store_call(self, call_id: str, notifications: list[Notification], origin: _Origin) -> None:
-        chunks = list(batched(notifications, MAX_NOTIFICATIONS_PER_CHANGE, strict=False))
+        size = MAX_RELAYED_PER_CHANGE if origin.relayed else MAX_NOTIFICATIONS_PER_CHANGE
+        chunks = list(batched(notifications, size, strict=False))
         for number, chunk in enumerate(chunks, 1):
             before, after = await self._store_chunk(call_id, chunk, origin, is_last=number == len(chunks))
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")

@@ -320,14 +320,14 @@ class OutboxStore:
         await self._table.write(shard_of(key.call_id), [*writes, _join_lane(found, key, now)])
 
     async def _resolve(self, row: TableRow) -> Delivery | None:
-        """Return the delivery of a row; for a barrier, the delivery that it stands for."""
+        """Return the delivery of a row; for a barrier, the delivery that it stands for, without its body."""
         if not codec.is_barrier(row.columns):
             return codec.readable_delivery(row.columns)
         entry = _lane_entry(row)
         if entry is None or not isinstance(entry.value, Barrier):
             return None
         stored = await self.get(entry.value.primary_call_id, entry.value.sequence)
-        return stored.value if stored else None
+        return replace(stored.value, body=None) if stored else None
 
     async def _rows(
         self,

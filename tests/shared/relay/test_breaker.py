@@ -149,3 +149,13 @@ async def test_states_are_read_at_most_every_30_seconds_and_known_ones_outlive_a
     assert obstacle(mine) is Obstacle.DISABLED
     with pytest.raises(StoreUnavailable):
         await mine.record_gone(HERE)
+
+
+async def test_a_breaker_that_closes_leaves_the_rest() -> None:
+    world = World()
+    mine = await opened(world)
+    await mine.record_rest(HERE, HOUR)
+    assert await mine.record_success(HERE)
+    assert obstacle(mine) is Obstacle.RESTING
+    world.clock.time += HOUR
+    assert await mine.admit(HERE) is None

@@ -1,12 +1,14 @@
 """The deliverer in stepped time: order, retries, proofs, claims, and deaths at each step."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
+from shared.config.relay_targets import RelayTarget
 from shared.domain.deliveries import DeliveryStatus
 from shared.errors import CallKeeperError, StoreConflict, StoreUnavailable
 from shared.relay.attempts import LATE_TIMEOUT
@@ -647,12 +649,15 @@ SCENARIO = [  # bodies in their order, and the answers of the bot before it is w
 ANSWERS: list[Reply] = [202, 503, "timeout", 400]
 
 
-async def live(world: World, life: Life) -> None:
-    """Let Graph send all bodies of the scenario, each until it is accepted, while a process dies."""
-    world.bot.replies = list(ANSWERS)
+type Bodies = list[tuple[tuple[str, str], ...]]
+
+
+async def live(world: World, life: Life, bodies: Bodies, answers: list[Reply]) -> None:
+    """Let Graph send all bodies, each until it is accepted, while a process dies."""
+    world.bot.replies = list(answers)
     process = world.start_process(life)
-    for calls in SCENARIO:
-        items = [item(call_id, state) for call_id, state in calls]
+    for calls in bodies:
+        items = [item(call_id, state, "deleted" if state == "terminated" else "updated") for call_id, state in calls]
         while True:
             try:
                 await process.notify(*items)
@@ -672,23 +677,47 @@ async def live(world: World, life: Life) -> None:
             process = world.start_process()
 
 
-async def test_a_death_at_any_step_loses_nothing_and_keeps_the_order() -> None:
+async def deaths(bodies: Bodies, answers: list[Reply], *targets: RelayTarget) -> AsyncIterator[tuple[World, str]]:
+    """Yield the world after each possible death of the first process, and when that was."""
     whole = Life()
-    await live(World(), whole)
-    assert whole.steps > 5 * 4  # five bodies, each with a read, a write, an attempt and a result
+    await live(World(*targets), whole, bodies, answers)
+    assert whole.steps >= len(bodies) * 4  # each is read, written, and attempted, and its result is written
     for step in range(1, whole.steps + 1):
         for afterwards in (False, True):
-            world = World()
-            await live(world, Life(step, afterwards))
+            world = World(*targets)
+            await live(world, Life(step, afterwards), bodies, answers)
             where = f"died {'after' if afterwards else 'before'} step {step} of {whole.steps}"
             assert world.rows("lane") == [], where
             assert world.rows("pending|") == [], where
-            for call_id in (CALL, SECOND_CALL):
-                wanted = [state for calls in SCENARIO for each, state in calls if each == call_id]
-                got = [
-                    each["resourceData"]["state"]
-                    for received in world.bot.accepted()
-                    for each in json.loads(received.body)["value"]
-                    if each["resourceUrl"].endswith(f"/{call_id}")
-                ]
-                assert list(dict.fromkeys(got)) == wanted, where
+            yield world, where
+
+
+def arrived(world: World, call_id: str) -> list[str]:
+    """The states of a call that the bot accepted, each when it came first."""
+    notifications = [each for each in world.bot.accepted() if each.url.startswith("https://bot.")]
+    items = [each for received in notifications for each in json.loads(received.body)["value"]]
+    found = [each["resourceData"]["state"] for each in items if each["resourceUrl"].endswith(f"/{call_id}")]
+    return list(dict.fromkeys(found))
+
+
+async def test_a_death_at_any_step_loses_nothing_and_keeps_the_order() -> None:
+    async for world, where in deaths(SCENARIO, ANSWERS):
+        for call_id in (CALL, SECOND_CALL):
+            wanted = [state for calls in SCENARIO for each, state in calls if each == call_id]
+            assert arrived(world, call_id) == wanted, where
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[], [503, 503], ["timeout"] * 7, [(503, {"Retry-After": "30"})] * 2],
+    ids=["all is well", "two failures", "the breaker opens", "the bot asks for a pause"],
+)
+async def test_a_death_at_any_step_loses_no_event(answers: list[Reply]) -> None:
+    bodies: Bodies = [((CALL, "established"),), ((CALL, "hold"),), ((CALL, "terminated"),)]
+    events = target("events", format="events", appId=None)
+    async for world, where in deaths(bodies, answers, target(), events):
+        assert arrived(world, CALL) == ["established", "hold", "terminated"], where
+        sent = [each for each in world.bot.accepted() if each.url.startswith("https://events.")]
+        types = [json.loads(each.body)["type"] for each in sent]
+        assert list(dict.fromkeys(types)) == ["call.established", "call.ended"], where
+        assert all(each.is_late for each in sent)

@@ -203,7 +203,8 @@ class TestCodec:
         await table.write(shard, [Put(key, cells if value is None else {**cells, column: value})])
         outbox = OutboxStore(table)
         assert await outbox.get("call", 1) is None
-        assert [each.id for each in await outbox.list_of_call("call")] == [sound.id]
+        listed = [each.id for each in await outbox.list_of_call("call")]  # without bodies
+        assert listed == ([damaged.id, sound.id] if column == "body" else [sound.id])
         entries = [entry.value for entry in await outbox.pending_of_lane(sound.lane)]
         assert [each.id for each in entries if isinstance(each, Delivery)] == [sound.id]
         assert "row" in caplog.text
@@ -288,7 +289,7 @@ class TestLists:
         await add(table, both)
         await add(table, barriers=(Barrier("other", "call", 5, HERE),))
         outbox = OutboxStore(table)
-        assert await outbox.list_of_call("other") == await outbox.list_of_call("call") == [both]
+        assert await outbox.list_of_call("other") == await outbox.list_of_call("call") == [replace(both, body=None)]
 
     async def test_a_later_delivered_one_is_seen_for_each_call(self, table: Table) -> None:
         dead = a_delivery(5, call_ids=("call", "other"), status=DeliveryStatus.DEAD)

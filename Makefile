@@ -45,8 +45,8 @@ check: setup ## Check lint, types, and that the documents agree with the code
 	@$(RUN) mypy
 	@$(RUN) pytest -q -p no:cacheprovider tests/docs tests/test_repository.py
 
-smoke: setup package ## Check in seconds that a host runs the package (HOST=func: Azure Functions Core Tools)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) release.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo)
+smoke: setup package ## Check in seconds that a host runs the package (HOST=func: Azure Functions Core Tools; RELAY=1: with the relay)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) release.smoke --package dist/call-keeper.zip $(if $(HOST),--host "$(HOST)" --echo) $(if $(RELAY),--relay)
 
 package: $(VENV)/.python ## Build the zip that is deployed, dist/call-keeper.zip, with its libraries; list it, and load it as Azure's worker does
 	@$(RUN) release.package

@@ -88,8 +88,8 @@ class Load:
         self._answered.append(time.monotonic() - began)
 
     async def open_connections(self, first: int) -> None:
-        """Send the notifications of `IN_FLIGHT` calls, which are not measured."""
-        await run_concurrently(call_ids(IN_FLIGHT, first), self._send_call)
+        """Send the notifications of up to `IN_FLIGHT` calls, which are not measured."""
+        await run_concurrently(call_ids(min(IN_FLIGHT, self._options.flooding_calls), first), self._send_call)
 
     async def run_paced(self, first: int) -> dict[str, float]:
         """Send at the fixed rate, whatever the answers, and return the latencies."""

@@ -7,7 +7,7 @@ from functions.routing import Caller, Route, check_size, endpoint
 from shared import telemetry
 from shared.domain.notifications import LegacyFormat, RequestIds
 from shared.errors import CallKeeperError
-from shared.relay.passthrough import IncomingRequest
+from shared.relay.exchange import IncomingRequest
 from shared.services import services
 
 MAX_NOTIFICATION_BODY = 4 * 1024 * 1024  # bytes; a roster of 1,000 participants has 2.1 MB

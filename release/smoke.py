@@ -27,10 +27,12 @@ from local.stack.stack import Options, Stack, running
 from local.up import CALL
 from release.libraries import LIBRARIES_FOLDER
 from release.package_check import runs_here
+from release.proof import RELAY_FUNCTIONS
 
 EXPECTED = "dist/call-keeper.functions.txt"
 MAX_START_TIME = timedelta(minutes=3)  # Core Tools download the extension bundle at their first start
 POLL = timedelta(milliseconds=500)
+RELAY_TARGETS = '[{"name": "bot", "url": "http://127.0.0.1:9/calls", "format": "graph"}]'  # nothing is sent there
 
 
 class SmokeError(Exception):
@@ -41,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start all processes, check the host, stop them, and return the exit code."""
     args = _parser().parse_args(arguments)
     master = secrets.token_urlsafe(24)
+    settings = {MASTER_KEY: master, "RELAY_TARGETS": RELAY_TARGETS if args.relay else ""}
     options = Options(
-        speed=1, schedule="0 0 0 1 1 *", core_tools=args.host == "func", echo=args.echo, settings={MASTER_KEY: master}
+        speed=1, schedule="0 0 0 1 1 *", core_tools=args.host == "func", echo=args.echo, settings=settings
     )
     try:
-        expected = Path(args.expected).read_text(encoding="utf-8").split()
+        expected = {*Path(args.expected).read_text(encoding="utf-8").split(), *(RELAY_FUNCTIONS if args.relay else ())}
         with (
             _package_options(options, args.package) as unpacked,
             running(unpacked) as stack,
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expected", default=EXPECTED, metavar="FILE", help="names of the functions, one a line (default: %(default)s)"
     )
+    parser.add_argument("--relay", action="store_true", help="set RELAY_TARGETS, and expect the relay's functions too")
     parser.add_argument("--echo", action="store_true", help="show the output of the host")
     return parser
 

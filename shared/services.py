@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 from shared import telemetry
 from shared.api.continuation_tokens import ContinuationSigner
-from shared.api.deliveries import Deliveries
 from shared.api.management import Management
 from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
@@ -22,15 +21,7 @@ from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
 from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
-from shared.relay.breaker import Destinations
-from shared.relay.care import OutboxCare
-from shared.relay.deliverer import Deliverer
-from shared.relay.outbox import OutboxPlanner
-from shared.relay.passthrough import PassThrough
-from shared.relay.reopening import Reopening
-from shared.relay.schedule import Schedule
 from shared.storage.best_effort_queue import BestEffortQueue
-from shared.storage.outbox import OutboxStore
 from shared.storage.relay_queue import RELAY_QUEUE_NAME, RelayMessage
 from shared.storage.store import CallStore
 from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
@@ -38,14 +29,22 @@ from shared.storage.wakeup_queue import QUEUE_NAME, StorageQueue
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from shared.api.deliveries import Deliveries
     from shared.auth.signing_keys import SigningKeys
     from shared.auth.token_kinds import TokenKind
     from shared.auth.tokens import TokenVerifier
     from shared.graph.client import GraphCalls
     from shared.graph.token_cache import GraphTokens
     from shared.http_client import HttpClient
+    from shared.relay.breaker import Destinations
+    from shared.relay.care import OutboxCare
+    from shared.relay.deliverer import Deliverer
+    from shared.relay.outbox import OutboxPlanner
+    from shared.relay.passthrough import PassThrough
+    from shared.relay.schedule import Schedule
     from shared.relay.sender import RelaySender
     from shared.storage.azure_table import AzureTable
+    from shared.storage.outbox import OutboxStore
 
 TABLE_NAME = "calls"
 RELAY_CONNECTIONS = 64  # to bots, half of them to one host at most
@@ -160,25 +159,33 @@ class Services:
         return BestEffortQueue(self._make_queue(RELAY_QUEUE_NAME), self.clock, self.settings.timing)
 
     @cached_property
-    def outbox(self) -> OutboxStore:
+    def outbox(self) -> "OutboxStore":
         """The store of deliveries."""
+        from shared.storage.outbox import OutboxStore  # noqa: PLC0415 (the relay loads if it has targets)
+
         return OutboxStore(self.table)
 
     @cached_property
-    def destinations(self) -> Destinations:
+    def destinations(self) -> "Destinations":
         """The states of the relay's destinations."""
+        from shared.relay.breaker import Destinations  # noqa: PLC0415 (the relay loads if it has targets)
+
         return Destinations(self.outbox, self.clock, self._schedule)
 
     @cached_property
-    def outbox_planner(self) -> OutboxPlanner | None:
+    def outbox_planner(self) -> "OutboxPlanner | None":
         """Adds deliveries to the changes of calls. None if the relay is off."""
         if not self.settings.relay_targets:
             return None
+        from shared.relay.outbox import OutboxPlanner  # noqa: PLC0415 (as above)
+
         return OutboxPlanner(self.settings.relay, self.apps, self.destinations, self.relay_queue, self.clock)
 
     @cached_property
-    def deliverer(self) -> Deliverer:
+    def deliverer(self) -> "Deliverer":
         """The deliverer of notifications and events to bots."""
+        from shared.relay.deliverer import Deliverer  # noqa: PLC0415 (the relay loads if it has targets)
+
         return Deliverer(
             self.outbox,
             self.settings.relay,
@@ -198,23 +205,29 @@ class Services:
         return RelaySender(allow_private=self.settings.relay_allow_private_addresses, connections=RELAY_CONNECTIONS)
 
     @cached_property
-    def outbox_care(self) -> OutboxCare | None:
+    def outbox_care(self) -> "OutboxCare | None":
         """Finds deliveries that the queue has forgotten. None if the relay is off."""
         if not self.settings.relay_targets:
             return None
+        from shared.relay.care import OutboxCare  # noqa: PLC0415 (as above)
+
         return OutboxCare(self.deliverer, self.outbox, self.clock, self.settings.relay_body_retention)
 
     @cached_property
-    def pass_through(self) -> PassThrough | None:
+    def pass_through(self) -> "PassThrough | None":
         """Passes Graph's requests on to bots. None if the relay is off."""
         settings = self.settings
         if not settings.relay_targets:
             return None
+        from shared.relay.passthrough import PassThrough  # noqa: PLC0415 (as above)
+
         budgets = settings.relay_budget, settings.relay_sync_budget
         return PassThrough(self.deliverer, settings.relay, self.store, *budgets)
 
     @cached_property
-    def _schedule(self) -> Schedule:
+    def _schedule(self) -> "Schedule":
+        from shared.relay.schedule import Schedule  # noqa: PLC0415 (as above)
+
         return Schedule(self.settings.timing, Random())  # noqa: S311 (spreads retries; no secret)
 
     @cached_property
@@ -269,8 +282,11 @@ class Services:
         )
 
     @cached_property
-    def deliveries(self) -> Deliveries:
+    def deliveries(self) -> "Deliveries":
         """The requests of operators about deliveries. They work also if the relay is off."""
+        from shared.api.deliveries import Deliveries  # noqa: PLC0415 (loads when it is needed)
+        from shared.relay.reopening import Reopening  # noqa: PLC0415 (as above)
+
         reopening = Reopening(self.outbox, self.destinations, self.clock)
         return Deliveries(
             self.management.records,

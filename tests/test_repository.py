@@ -162,6 +162,13 @@ def test_the_app_is_imported_without_settings_and_without_heavy_libraries() -> N
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_the_app_is_imported_without_the_relay() -> None:
+    loaded = _import_app("import function_app, json, sys; print(json.dumps(sorted(sys.modules)))")
+    found = {name for name in loaded if name.startswith("shared.relay.")}
+    assert found == {"shared.relay.exchange"}, "each cold start without RELAY_TARGETS would load the relay for nothing"
+    assert "shared.http_client" not in loaded
+
+
 def test_the_app_is_imported_without_network_loop_and_threads() -> None:
     watched = """
 import json, sys

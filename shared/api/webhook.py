@@ -32,8 +32,7 @@ from shared.errors import (
     safe_message,
     traceback_summary,
 )
-from shared.relay.attempts import Bearer
-from shared.relay.passthrough import BotResponse, Incoming, IncomingRequest, PassThrough, Relayed
+from shared.relay.exchange import Bearer, BotResponse, Incoming, IncomingRequest
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Outgoing
 from shared.storage.store import CallStore, Change, Stored, retry_conflicts
@@ -41,9 +40,11 @@ from shared.storage.wakeup_queue import Renew
 
 if TYPE_CHECKING:
     from shared.auth.tokens import Claims, TokenVerifier
+    from shared.relay.passthrough import PassThrough, Relayed
 
 MAX_CONCURRENT_CALLS = 8  # of one body, written at the same time
 MAX_NOTIFICATIONS_PER_CHANGE = 25  # a transaction holds 100 rows, and each may write three
+MAX_RELAYED_PER_CHANGE = 5  # leaves room for the events of the change, for all targets
 RESPONSE_TIMEOUT = timedelta(seconds=20)  # then 503: Graph sends the body again, which does no harm
 LARGE_BODY_BYTES = 256 * 1024  # parsed in about 20 ms
 MAX_ALARMS = 20  # log lines about refused calls, for one body
@@ -80,7 +81,7 @@ class _Origin:
 
     sender: TenantApp
     ids: RequestIds
-    relayed: Relayed | None = None
+    relayed: "Relayed | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Webhook:
     clock: Clock
     allow_list: SenderAllowList
     apps: Apps = field(kw_only=True)
-    relay: PassThrough | None = field(default=None, kw_only=True)  # None: it is off
+    relay: "PassThrough | None" = field(default=None, kw_only=True)  # None: it is off
 
     async def receive(
         self,
@@ -152,7 +153,7 @@ class Webhook:
             return result
         return replace(result, response=await self._pass_on(self.relay, relayed))
 
-    async def _pass_on(self, relay: PassThrough, relayed: Relayed) -> BotResponse:
+    async def _pass_on(self, relay: "PassThrough", relayed: "Relayed") -> BotResponse:
         try:
             return await relay.finish(relayed)
         except Exception as error:  # noqa: BLE001 (all is stored: an error here, even a bug, must not make Graph repeat it)
@@ -163,7 +164,7 @@ class Webhook:
 
     async def _receive(
         self, authorization: str | None, body: bytes, ids: RequestIds, request: IncomingRequest | None
-    ) -> tuple[IngestResult, Relayed | None]:
+    ) -> "tuple[IngestResult, Relayed | None]":
         claims = await self.verifier.verify(authorization)
         self.allow_list.check(claims)
         parsed = await _parse(body)
@@ -257,7 +258,8 @@ class Webhook:
             telemetry.NOTIFICATIONS.add(count, outcome=reason)
 
     async def _store_call(self, call_id: str, notifications: list[Notification], origin: _Origin) -> None:
-        chunks = list(batched(notifications, MAX_NOTIFICATIONS_PER_CHANGE, strict=False))
+        size = MAX_RELAYED_PER_CHANGE if origin.relayed else MAX_NOTIFICATIONS_PER_CHANGE
+        chunks = list(batched(notifications, size, strict=False))
         for number, chunk in enumerate(chunks, 1):
             before, after = await self._store_chunk(call_id, chunk, origin, is_last=number == len(chunks))
             telemetry.NOTIFICATIONS.add(len(chunk), outcome="stored")

@@ -21,6 +21,7 @@ from shared.urls import LOOPBACK, host_of
 
 type TargetFormat = Literal["graph", "events"]
 
+MAX_EVENTS_TARGETS = 12  # the events of one change for all of them must fit into its transaction
 MAX_URL_LENGTH = 2_048  # characters
 MAX_AUDIENCE_LENGTH = 255  # characters; Entra's limit of an App ID URI
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # Standard Webhooks, "Signature scheme"
@@ -206,8 +207,8 @@ def complete_targets(
     Raises
     ------
     ValueError
-        Two targets have one name, an app is unknown or has two `graph` targets, or an address is private. The message
-        has all of these faults.
+        Two targets have one name, an app is unknown or has two `graph` targets, an address is private, or there are too
+        many `events` targets. The message has all of these faults.
     """
     completed = tuple(_with_defaults(target, default_app_id) for target in targets)
     faults = [
@@ -215,6 +216,8 @@ def complete_targets(
         for number, target in enumerate(completed, 1)
         for fault in _faults_among(target, completed[: number - 1], app_ids, allow_private=allow_private)
     ]
+    if sum(target.format == "events" for target in completed) > MAX_EVENTS_TARGETS:
+        faults.append(f"must have at most {MAX_EVENTS_TARGETS} targets of the format events")
     if faults:
         raise ValueError("; ".join(faults))
     return completed

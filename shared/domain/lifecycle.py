@@ -67,8 +67,16 @@ def registered(call: Call | None, registration: Registration, at: datetime) -> C
         The call belongs to another app, by an earlier registration or by the audience of Graph's token.
     """
     tenant_id = registration.tenant_id.lower()
-    if call is None or is_unconfirmed_tombstone(call, tenant_id):
+    if call is None:
         call = Call(registration.call_id, tenant_id, NO_STATE, known_at=at, started_at=at)
+    elif is_unconfirmed_tombstone(call, tenant_id):
+        call = Call(
+            *(registration.call_id, tenant_id, NO_STATE),
+            known_at=at,
+            started_at=at,
+            relay_sequence=call.relay_sequence,  # its deliveries stay on record: the next one follows them
+            end_revision=call.end_revision,
+        )
     elif call.registered_at is not None and call.tenant_id.lower() != tenant_id:
         raise TenantMismatch(f"Call {call.id} is registered for another tenant.")
     elif _is_of_another_app(call, registration.app_id):

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from shared import telemetry
 from shared.clock import Clock
@@ -15,10 +16,12 @@ from shared.keeping.renewer import Outcome, Renewer
 from shared.keeping.shard_sweep import ShardSweeper
 from shared.keeping.watchdog import Watchdog
 from shared.keeping.watermarks import read_watermark, read_watermarks, time_until_stale
-from shared.relay.care import OutboxCare
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import SHARDS, CallStore
 from shared.storage.wakeup_queue import Renew, Sweep, SweepShard, WakeUp
+
+if TYPE_CHECKING:
+    from shared.relay.care import OutboxCare
 
 RESWEEP_COOLDOWN = timedelta(minutes=5)  # within which a shard that failed gets one message
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -38,7 +41,7 @@ class Keeper:
         clock: Clock,
         config: SweepConfig,
         *,
-        outbox_care: OutboxCare | None = None,
+        outbox_care: "OutboxCare | None" = None,
     ) -> None:
         self._store = store
         self._renewer = renewer
@@ -92,7 +95,7 @@ class Keeper:
         total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
         if self._outbox_care:
-            await self._outbox_care.run(deletes_bodies=True)
+            await self._outbox_care.run(deletes_old=True)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total

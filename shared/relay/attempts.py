@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from shared import telemetry
@@ -11,13 +11,13 @@ from shared.clock import Clock
 from shared.config.relay_targets import RelayTarget, RelayTargets
 from shared.domain.deliveries import NOTIFICATION_TYPE, Attempt, Delivery, DeliveryStatus
 from shared.errors import TokenUnavailable
+from shared.relay.exchange import Bearer
 from shared.relay.judgement import FORBIDDEN, NO_TOKEN, UNAUTHORIZED, Verdict, judge
 from shared.relay.schedule import Schedule
 from shared.relay.sender import Answer, NotSent
 from shared.relay.signing import webhook_headers
 
 LATE_TIMEOUT = timedelta(seconds=15)  # Standard Webhooks: 15 to 30 seconds
-MIN_BEARER_LIFE = timedelta(seconds=30)  # that Graph's bearer must have left when it is sent
 
 
 class Sender(Protocol):
@@ -44,18 +44,6 @@ class Tokens(Protocol):
     ) -> str:
         """Return a token. Raises `TokenUnavailable`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bearer:
-    """The `Authorization` header of Graph's request. It stays in memory, and is not sent shortly before its end."""
-
-    header: str = field(repr=False)
-    expires_at: datetime
-
-    def is_usable(self, now: datetime) -> bool:
-        """True if it has 30 seconds left."""
-        return self.expires_at - now >= MIN_BEARER_LIFE
 
 
 @dataclass(frozen=True, slots=True)

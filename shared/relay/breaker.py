@@ -6,13 +6,14 @@ costs one read of all rows in that time.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared import telemetry
 from shared.clock import Clock
-from shared.domain.deliveries import Destination, DestinationState
+from shared.domain.deliveries import DELIVERY_WINDOW, Destination, DestinationState
 from shared.errors import StoreConflict, StoreUnavailable, safe_message
 from shared.relay.schedule import MAX_RETRY_AFTER, Schedule
 from shared.storage.outbox import OutboxStore
@@ -22,6 +23,9 @@ CACHE_TTL = timedelta(seconds=30)  # of the states that other instances wrote
 FAILURES_BEFORE_OPEN = 5  # attempts in a row without an answer, or with a 5xx, after which the breaker opens
 PROBE_TIMEOUT = timedelta(seconds=45)  # after which a probe counts as dead: more than an attempt and its writes take
 PROBE_WAIT = timedelta(seconds=15)  # of other deliveries while a probe runs: as long as a late attempt
+REREAD_AFTER_ERROR = timedelta(seconds=5)  # each notification would wait for the read, one after another
+IDLE_TIME = 2 * DELIVERY_WINDOW  # after the last rest or probe: no delivery from before is pending
+MAX_COUNTED = 10_000  # destinations whose failures are counted: a callback may name any `to`
 MAX_CONFLICTS = 10  # of one write: each means that another writer was faster
 
 
@@ -70,6 +74,7 @@ class Destinations:
                 self._states = await self._outbox.get_destinations()
             except StoreUnavailable as error:
                 telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
+                self._read_at = self._clock.now() - CACHE_TTL + REREAD_AFTER_ERROR
                 return
             self._read_at = now
 
@@ -153,8 +158,7 @@ class Destinations:
 
         If it is open already, only a probe counts: attempts that were on their way when it opened say nothing new.
         """
-        failures = self._failures.get(destination, 0) + 1
-        self._failures[destination] = failures
+        failures = self._count_failure(destination)
         known = self._states.get(destination)
         is_open = known is not None and known.value.opens_at is not None
         if not is_open and failures < FAILURES_BEFORE_OPEN:
@@ -171,6 +175,8 @@ class Destinations:
             )
 
         before, after = await self._change(destination, open_breaker)
+        if after.opens_at is not None:
+            self._failures.pop(destination, None)  # another instance may close it: then five more open it again
         if before.opens_at is None and after.opens_at is not None:
             telemetry.RELAY_DOWN(target=destination.target, to=destination.to, failures=failures)
 
@@ -187,6 +193,19 @@ class Destinations:
         before, _ = await self._change(destination, lambda state: replace(state, disabled_at=state.disabled_at or now))
         if before.disabled_at is None:
             telemetry.RELAY_DISABLED(target=destination.target, to=destination.to)
+
+    async def forget_idle(self) -> None:
+        """Delete the rows of destinations that nobody has asked for two days, such as an instance that is gone.
+
+        All instances read all rows. One that is switched off stays: only an operator enables it.
+        """
+        idle_since = self._clock.now() - IDLE_TIME
+        for stored in (await self._outbox.get_destinations()).values():
+            state = stored.value
+            times = [each for each in (state.rests_until, state.opens_at, state.probed_until) if each]
+            if state.disabled_at is None and max(times, default=idle_since) <= idle_since:
+                with suppress(StoreConflict):  # it was asked just now
+                    await self._outbox.delete_destination(stored)
 
     async def enable(self, target: str) -> None:
         """Switch all destinations of a target on again."""
@@ -239,6 +258,14 @@ class Destinations:
         else:
             self._states[destination] = stored
         return stored
+
+    def _count_failure(self, destination: Destination) -> int:
+        """Return how many attempts have failed in a row. The destination that failed longest ago may be forgotten."""
+        failures = self._failures.pop(destination, 0) + 1
+        self._failures[destination] = failures
+        if len(self._failures) > MAX_COUNTED:
+            del self._failures[next(iter(self._failures))]
+        return failures
 
     def _is_over(self, stored: Stored[DestinationState] | None) -> bool:
         """True if an answer ends what is on record: an open breaker, or a rest whose time has come."""

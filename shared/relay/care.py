@@ -1,4 +1,4 @@
-"""The care of the outbox: attempts that are overdue, and bodies that are kept for too long."""
+"""The care of the outbox: attempts that are overdue, and bodies and states that were kept long enough."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,13 +10,13 @@ from shared.relay.deliverer import Deliverer
 from shared.storage.outbox import OutboxStore
 from shared.storage.rows import SHARDS
 
-CLEANING_INTERVAL = timedelta(hours=1)  # between two deletions of old bodies by the same process
+CLEANING_INTERVAL = timedelta(hours=1)  # between two deletions by the same process
 MAX_CLEANED = 500  # bodies of a shard; the next run deletes the rest
 
 
 @dataclass(slots=True)
 class OutboxCare:
-    """Finds what the queue has forgotten. The minute timer and each sweep run it; the sweep also deletes old bodies.
+    """Finds what the queue has forgotten. The minute timer and each sweep run it; a sweep also deletes old rows.
 
     Parameters
     ----------
@@ -30,25 +30,26 @@ class OutboxCare:
     retention: timedelta
     _cleaned_at: datetime | None = field(default=None, init=False)
 
-    async def run(self, *, deletes_bodies: bool = False) -> None:
-        """Attempt what is overdue, and delete old bodies, once an hour. A failure is logged; the next run goes on.
+    async def run(self, *, deletes_old: bool = False) -> None:
+        """Attempt what is overdue, and delete what is too old, once an hour. A failure is logged; the next run goes on.
 
         Parameters
         ----------
-        deletes_bodies
+        deletes_old
             True in a sweep. The minute timer may run in a new process each time, which would delete each time.
         """
         try:
             await self.deliverer.look()
-            if deletes_bodies:
-                await self._delete_old_bodies()
+            if deletes_old:
+                await self._delete_old()
         except StoreUnavailable as error:
             telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 
-    async def _delete_old_bodies(self) -> None:
+    async def _delete_old(self) -> None:
         now = self.clock.now()
         if self._cleaned_at and now - self._cleaned_at < CLEANING_INTERVAL:
             return
         for shard in range(SHARDS):
             await self.outbox.delete_old_bodies(shard, now - self.retention, MAX_CLEANED)
+        await self.deliverer.destinations.forget_idle()
         self._cleaned_at = now

@@ -12,7 +12,7 @@ from shared.clock import Clock
 from shared.config.relay_targets import RelayTarget, RelayTargets
 from shared.domain.deliveries import Attempt, Delivery, DeliveryStatus, Destination, Lane, LaneKey, is_valid_to
 from shared.errors import StoreConflict, StoreUnavailable, safe_message
-from shared.relay.attempts import MIN_BEARER_LIFE, Attempts, Bearer, Sender, Tokens, Transmission
+from shared.relay.attempts import Attempts, Sender, Tokens, Transmission
 from shared.relay.breaker import Blocked, Destinations, Obstacle
 from shared.relay.judgement import (
     NO_TARGET,
@@ -31,12 +31,10 @@ from shared.relay.sender import Answer
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Claim
 from shared.storage.delivery_codec import Barrier
-from shared.storage.outbox import MAX_LANE_BATCH, LaneEntry, OutboxStore
+from shared.storage.outbox import LaneEntry, OutboxStore, is_full
 from shared.storage.relay_queue import Deliver, Look, RelayMessage, deliver_message
 from shared.storage.rows import SHARDS
 from shared.storage.stored import Stored
-
-__all__ = ["MIN_BEARER_LIFE", "Bearer", "Deliverer", "FirstAttempt", "Opened", "Sender", "Tokens", "Transmission"]
 
 WORK_TIME = timedelta(minutes=2)  # of one message or look: the rest is left to another one. host.json ends it after 5
 MAX_CONCURRENT_LANES = 32  # that a look attempts at the same time
@@ -334,7 +332,7 @@ class Deliverer:
                 await self._lanes.release(lane, self.clock.now())
                 return None
             # What was added since the entries were read is not among them.
-            is_last = number == len(entries) < MAX_LANE_BATCH and lane.value.appended == known
+            is_last = number == len(entries) and not is_full(entries) and lane.value.appended == known
             rest = await self._advance(entry, lane, is_last=is_last)
             if rest is None:
                 return None

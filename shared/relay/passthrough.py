@@ -4,9 +4,8 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
 from shared.config.relay_targets import RelayTarget, RelayTargets
 from shared.domain.calls import Call
@@ -19,11 +18,11 @@ from shared.domain.deliveries import (
     LaneKey,
     is_valid_to,
 )
-from shared.domain.leases import TenantApp
 from shared.domain.notifications import located_call_id, wants_answer
 from shared.errors import RowUnreadable
-from shared.relay.attempts import Bearer, Transmission
+from shared.relay.attempts import Transmission
 from shared.relay.deliverer import Deliverer, Opened
+from shared.relay.exchange import BotResponse, Incoming, IncomingRequest, is_plain
 from shared.storage.changes import Claim, Committed, Outgoing
 from shared.storage.delivery_codec import Barrier
 from shared.storage.stored import Stored
@@ -32,47 +31,9 @@ if TYPE_CHECKING:
     from shared.relay.sender import Answer
     from shared.storage.store import CallStore
 
-RELAYED_HEADERS = (
-    *("Content-Type", "Scenario-Id", "X-Microsoft-Skype-Chain-ID", "X-Microsoft-Skype-Message-ID"),
-    "Client-Request-Id",
-)
 BOT_HEADERS = ("x-microsoft-bot-auth-type", "x-microsoft-bot-sdk-version")
 MAX_CONCURRENT_READS = 8  # of the calls of one body
-MAX_HEADER_LENGTH = 512  # characters; Graph sends GUIDs
 _QUESTION = b"participantjoiningnotification"
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingRequest:
-    """The parts of Graph's request that are passed on, besides its body.
-
-    Parameters
-    ----------
-    headers
-        The content type and the correlation headers.
-    to
-        The values of `to` in the query of the callback.
-    """
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-    to: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str], url: str) -> "IncomingRequest":
-        """Read them from the headers and the URL of a request. Headers that no client should send are left out."""
-        found = {name: headers.get(name) for name in RELAYED_HEADERS}
-        kept = {name: value for name, value in found.items() if value and _is_plain(value)}
-        query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
-        return cls(kept, tuple(value for name, value in query if name == "to"))
-
-
-@dataclass(frozen=True, slots=True)
-class BotResponse:
-    """The response of the bot that Graph gets: all of it if Graph wants an answer, else only two headers."""
-
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +43,6 @@ class _Part:
     call_ids: tuple[str, ...]
     body: bytes = field(repr=False)
     is_question: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One request of Graph with a valid token.
-
-    Parameters
-    ----------
-    sender
-        The tenant and the app of the token.
-    """
-
-    body: bytes = field(repr=False)
-    request: IncomingRequest
-    bearer: Bearer
-    sender: TenantApp
-    received_at: datetime
 
 
 @dataclass(slots=True)
@@ -206,7 +150,7 @@ class PassThrough:
         ids = tuple(call_ids)
         target = self.targets.graph_target(incoming.sender.app_id)
         relayed = Relayed(self.deliverer.claim(), incoming, target)
-        if target is None or not ids:
+        if target is None or not ids or incoming.request.is_from_relay:
             return relayed
         may_have_question = _QUESTION in incoming.body.lower()
         if len(ids) == 1 and not may_have_question:
@@ -345,7 +289,8 @@ def _split(body: bytes, call_ids: Sequence[str], *, is_whole: bool) -> Iterator[
         return
 
     def part(ids: Iterable[str], items: Iterable[object], *, is_question: bool) -> _Part:
-        text = json.dumps({**envelope, name: list(items)}, ensure_ascii=False, separators=(",", ":"))
+        # In ASCII: half a surrogate pair, as in a name that was cut, has no UTF-8.
+        text = json.dumps({**envelope, name: list(items)}, separators=(",", ":"))
         return _Part(tuple(ids), text.encode(), is_question)
 
     for call_id, items in questions.items():
@@ -360,14 +305,12 @@ def _split(body: bytes, call_ids: Sequence[str], *, is_whole: bool) -> Iterator[
 def _response(relayed: Relayed, answers: "Iterable[Answer | None]", others: "Iterable[Answer | None]") -> BotResponse:
     first = next((answer for answer in answers if answer), None)
     told = [answer for answer in (first, *others) if answer]
-    headers = {name: told[0].headers[name] for name in BOT_HEADERS if len(told) == 1 and name in told[0].headers}
-    if not relayed.is_whole:
-        headers = {}
+    headers = _plain_headers(told[0], BOT_HEADERS) if relayed.is_whole and len(told) == 1 else {}
     if first is None:
         return BotResponse(headers=headers)
-    kind = first.headers.get("Content-Type")
-    return BotResponse(first.status, headers | ({"Content-Type": kind} if kind else {}), first.body)
+    return BotResponse(first.status, headers | _plain_headers(first, ("Content-Type",)), first.body)
 
 
-def _is_plain(value: str) -> bool:
-    return len(value) <= MAX_HEADER_LENGTH and value.isascii() and value.isprintable()
+def _plain_headers(answer: "Answer", names: Iterable[str]) -> dict[str, str]:
+    found = {name: answer.headers.get(name) for name in names}
+    return {name: value for name, value in found.items() if value and is_plain(value)}

@@ -27,6 +27,7 @@ type SendError = Literal["timeout", "refused", "addressRefused", "tls", "broken"
 
 # Node and uvicorn close an unused connection after 5 s. A POST on such a connection would fail, and is not repeated.
 _IDLE_TIMEOUT = timedelta(seconds=4)
+_FINAL_STATUSES = range(200, 600)  # RFC 9110, 15: one below is no final answer, and one above is invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class RelaySender:
         session = self._session  # the first time this reads the certificates, which must not count
         try:
             async with asyncio.timeout(timeout.total_seconds()), self._open(session, url, headers, body) as response:
+                if response.status not in _FINAL_STATUSES:
+                    raise NotSent("broken")
                 return Answer(response.status, response.headers, await whole_body(response) if read_body else b"")
         except _errors() as error:
             raise NotSent(_error_word(error)) from None  # the text of the cause has the address

@@ -27,6 +27,7 @@ from shared.storage.stored import Stored
 from shared.storage.table import MAX_PAGE_ROWS, Create, Delete, KeyRange, Put, Replace, Table, TableRow, Write
 
 MAX_LANE_BATCH = 20  # deliveries of a lane that are read at once: their bodies are in memory
+MAX_LANE_BYTES = 4 * 1024 * 1024  # of those bodies: after the last one that fits no more are read
 MAX_STORING_TIME = timedelta(minutes=5)  # after a receipt: the webhook gives up after 20 s, and clocks differ
 _STORING_STEPS = MAX_STORING_TIME // timedelta(microseconds=1)
 
@@ -172,9 +173,11 @@ class OutboxStore:
         scan = self._table.pages(shard, key_range, size=MAX_LANE_BATCH, matching=matching)
         async with aclosing(scan) as pages:
             async for page in pages:
-                found += filter(None, (_lane_entry(row) for row in page if row.columns.get("to") == key.destination.to))
-                if len(found) >= MAX_LANE_BATCH:
-                    break
+                for row in page:
+                    if row.columns.get("to") == key.destination.to and (entry := _lane_entry(row)):
+                        found.append(entry)
+                    if is_full(found):
+                        return found
         return found
 
     async def save(
@@ -346,6 +349,12 @@ class OutboxStore:
                 for row in page:
                     if destination is None or row.columns.get("to") == destination.to:
                         yield row
+
+
+def is_full(entries: Sequence[LaneEntry]) -> bool:
+    """True if the lane may have more pending entries than these: no more were read at once."""
+    bodies = (entry.value.body for entry in entries if isinstance(entry.value, Delivery))
+    return len(entries) >= MAX_LANE_BATCH or sum(map(len, filter(None, bodies))) >= MAX_LANE_BYTES
 
 
 def _lane_write(before: Stored[Lane], after: Lane | None) -> Write:

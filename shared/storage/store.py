@@ -39,6 +39,7 @@ __all__ = ["SHARDS", "CallStore", "Change", "ChangePlanner", "Page", "Stored", "
 MAX_WRITE_ATTEMPTS = 24  # each conflict means that another writer succeeded, so 24 suffice for 24 concurrent writers
 MAX_EXPIRED_KEYS = 5 * MAX_PAGE_ROWS  # keys of expired calls that one purge reads, to find the oldest
 _LIST_PREFIXES = {Status.ACTIVE: "active", Status.ENDED: "recent"}
+PAIR = 2  # rows of a delivery: itself and its copy
 _SIGNING_KEY_BYTES = 32  # for HMAC-SHA-256
 
 
@@ -285,11 +286,15 @@ class CallStore:
         call_id = rows.id_of_key(recent_key)
         first, ended = rows.first_event_key(call_id), await self._table.read(shard, rows.ended_key(call_id))
         events = await self._keys(shard, rows.prefix_range(f"event|{call_id}"))
-        keys = list(events)
+        keys: list[str] = []
+        if ended and ended.columns.get("relaySequence") is not None:  # without the relay this costs no request
+            lanes = await self._keys(shard, rows.prefix_range(f"lane|{call_id}"))
+            if lanes and self._planner:  # something is pending, for 24 hours at most
+                return False
+            keys = [*await self._delivery_keys(shard, call_id), *lanes]
+        keys += events
         for kind in ("operation", "idempotency"):
             keys += await self._keys(shard, rows.prefix_range(f"{kind}|{call_id}"))
-        if ended and ended.columns.get("relaySequence") is not None:  # without the relay this costs no request
-            keys += await self._delivery_keys(shard, call_id)
         last = [Delete(recent_key)]
         if first in events:
             last.append(Delete(first))
@@ -392,15 +397,21 @@ class CallStore:
         return [row.key for row in await self._rows(shard, key_range, limit=limit, select=("RowKey",))]
 
     async def _delivery_keys(self, shard: int, call_id: str) -> list[str]:
-        """Return the keys of all rows of a call's deliveries."""
+        """Return the keys of all rows of a call's deliveries.
+
+        Each delivery is beside its copy, and these pairs come first. So both are in one transaction of an even number
+        of rows: after a crash in between, nothing would find a copy whose delivery is deleted.
+        """
         found = await self._rows(
             shard, rows.prefix_range(f"delivery|{call_id}"), select=("RowKey", "status", "barrierOf")
         )
-        keys = [row.key for row in found]
+        pairs: list[str] = []
+        others = [row.key for row in found if row.columns.get("barrierOf") is not None]
         for row in found:
             if row.columns.get("barrierOf") is None:
-                keys += await self._copy_keys(shard, row, call_id)
-        return keys + await self._keys(shard, rows.prefix_range(f"lane|{call_id}"))
+                mine = [row.key, *await self._copy_keys(shard, row, call_id)]
+                (pairs if len(mine) == PAIR else others).extend(mine)
+        return pairs + others
 
     async def _copy_keys(self, shard: int, row: TableRow, call_id: str) -> list[str]:
         """Return the key of the copy of a delivery. If its status cannot be read, look for a copy with each status."""

@@ -296,7 +296,7 @@ async def test_a_delivery_whose_body_is_deleted_is_not_replayed(relay: Relay) ->
     relay.app.clock.ahead += timedelta(days=7, minutes=1)  # a minute more than RELAY_BODY_RETENTION
     care = relay.app.parts.outbox_care
     assert care is not None
-    await care.run(deletes_bodies=True)
+    await care.run(deletes_old=True)
     problem = await relay.replay(dead.id, expect=409)
     assert problem_of(problem) == "delivery-not-replayable"
     assert "RELAY_BODY_RETENTION" in str(problem["detail"])

@@ -19,7 +19,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from pydantic import JsonValue
 
 from functions import relay
-from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
+from shared.api.webhook import MAX_RELAYED_PER_CHANGE
 from shared.domain import lifecycle
 from shared.domain.calls import TerminationSource
 from shared.domain.deliveries import Delivery, DeliveryStatus
@@ -344,7 +344,7 @@ async def test_the_to_of_the_callback_wins_over_that_of_the_registration(app: Ap
 async def test_a_body_of_two_chunks_is_one_delivery(app: App, bot: Bot) -> None:
     async with app.configured(RELAY_TARGETS=targets(bot)) as relaying:
         call_id = await relaying.register()
-        items = [about_call(call_id, state="hold", callChainId=f"{n}") for n in range(MAX_NOTIFICATIONS_PER_CHANGE + 1)]
+        items = [about_call(call_id, state="hold", callChainId=f"{n}") for n in range(MAX_RELAYED_PER_CHANGE + 1)]
         answer = await relaying.notify(*items)
         (received,) = bot.received
         assert received.body == answer.request.content

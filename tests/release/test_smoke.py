@@ -17,6 +17,16 @@ def test_the_host_runs_the_app(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert f"smoke: ok: {len(NAMES)} functions" in capsys.readouterr().out
 
 
+def test_with_targets_the_host_runs_the_relay_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TARGETS", "not JSON")  # the environment does not matter
+    expected = tmp_path / "names.txt"
+    expected.write_text("\n".join(NAMES), encoding="utf-8")
+    assert smoke.main(["--expected", str(expected), "--relay"]) == 0, capsys.readouterr().err
+    assert f"smoke: ok: {len(NAMES) + 2} functions" in capsys.readouterr().out  # its queue and its timer
+
+
 def test_a_function_that_is_not_there_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = tmp_path / "names.txt"
     expected.write_text("\n".join([*NAMES, "one_more"]), encoding="utf-8")

@@ -23,8 +23,9 @@ from shared.domain.leases import Timing
 from shared.errors import CallKeeperError, StoreUnavailable, TokenUnavailable
 from shared.relay.breaker import Destinations
 from shared.relay.deliverer import Deliverer
+from shared.relay.exchange import IncomingRequest
 from shared.relay.outbox import OutboxPlanner
-from shared.relay.passthrough import IncomingRequest, PassThrough
+from shared.relay.passthrough import PassThrough
 from shared.relay.schedule import Schedule
 from shared.relay.sender import Answer, NotSent, SendError
 from shared.storage.best_effort_queue import BestEffortQueue

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from shared.config.relay_targets import MAX_URL_LENGTH, RelayTarget, secret_key
+from shared.config.relay_targets import MAX_EVENTS_TARGETS, MAX_URL_LENGTH, RelayTarget, secret_key
 from shared.config.settings import Settings, load_settings
 from shared.domain.deliveries import EVENT_TYPES
 from shared.errors import SettingsInvalid
@@ -273,6 +273,13 @@ def test_the_faults_between_targets_are_named_at_once() -> None:
         "target 3: url has a private address: use a public one, or set RELAY_ALLOW_PRIVATE_ADDRESSES=true; "
         "target 4: the app has an earlier target of the format graph."
     )
+
+
+def test_the_number_of_events_targets_has_a_limit() -> None:
+    several = [{**EVENTS, "name": f"events-{number}"} for number in range(MAX_EVENTS_TARGETS + 1)]
+
+    assert faults(*several) == "Settings to correct: RELAY_TARGETS must have at most 12 targets of the format events."
+    assert len(settings(*several[1:]).relay_targets) == MAX_EVENTS_TARGETS
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,24 @@
 
 from datetime import datetime, timedelta
 from random import Random
+from unittest.mock import patch
 
 import pytest
 
 from shared.domain.deliveries import Destination
 from shared.domain.leases import Timing
 from shared.errors import StoreUnavailable
-from shared.relay.breaker import CACHE_TTL, FAILURES_BEFORE_OPEN, PROBE_TIMEOUT, PROBE_WAIT, Destinations, Obstacle
+from shared.relay.breaker import (
+    CACHE_TTL,
+    FAILURES_BEFORE_OPEN,
+    IDLE_TIME,
+    MAX_COUNTED,
+    PROBE_TIMEOUT,
+    PROBE_WAIT,
+    REREAD_AFTER_ERROR,
+    Destinations,
+    Obstacle,
+)
 from shared.relay.schedule import BREAKER_PAUSE, MAX_BREAKER_PAUSE, Schedule
 from shared.storage.memory_table import MemoryTable
 from shared.storage.outbox import OutboxStore
@@ -172,6 +183,52 @@ async def test_states_are_read_at_most_every_30_seconds_and_known_ones_outlive_a
     assert obstacle(mine) is Obstacle.DISABLED
     with pytest.raises(StoreUnavailable):
         await mine.record_gone(HERE)
+
+
+async def test_states_that_cannot_be_read_are_not_read_again_by_each_notification() -> None:
+    """Notifications would wait for the store one after another, until Graph is answered 503."""
+    world = World()
+    mine, table = world.process.destinations, world.process.table
+    with patch.object(table, "pages", wraps=table.pages) as pages:
+        table.is_away = True
+        for _ in range(3):
+            await mine.refresh()
+        assert pages.call_count == 1
+        table.is_away = False
+        world.clock.time += REREAD_AFTER_ERROR
+        await mine.refresh()
+        assert pages.call_count == 2
+
+
+async def test_a_breaker_that_another_instance_closed_opens_after_five_failures_again() -> None:
+    world = World()
+    mine = await opened(world)
+    other = world.start_process().destinations
+    await other.refresh()
+    await other.record_success(HERE)
+    await mine.refresh(force=True)
+    await mine.record_failure(HERE)
+    assert obstacle(mine) is None
+
+
+async def test_instances_that_are_gone_are_forgotten_and_those_that_are_off_are_not() -> None:
+    world = World()
+    mine = await opened(world)
+    await mine.record_gone(THERE)
+    world.clock.time += BREAKER_PAUSE + IDLE_TIME - SECOND
+    await mine.forget_idle()
+    assert len(world.rows("destination")) == 2
+    world.clock.time += SECOND
+    await mine.forget_idle()
+    assert [row.key for row in world.rows("destination")] == ["destination|bot|there"]
+
+
+async def test_failures_are_counted_for_a_bounded_number_of_destinations() -> None:
+    """A callback may name any `to`."""
+    mine = World().process.destinations
+    for number in range(MAX_COUNTED + 10):
+        await mine.record_failure(Destination("bot", f"pod-{number}"))
+    assert len(mine._failures) == MAX_COUNTED
 
 
 async def test_a_breaker_that_closes_leaves_the_rest() -> None:

@@ -10,13 +10,14 @@ import pytest
 
 from shared.config.relay_targets import RelayTarget
 from shared.domain.deliveries import DeliveryStatus
+from shared.domain.lifecycle import Registration, registered
 from shared.errors import CallKeeperError, StoreConflict, StoreUnavailable
 from shared.relay.attempts import LATE_TIMEOUT
 from shared.relay.lanes import CLAIM
 from shared.relay.schedule import MAX_RETRY_DELAY, REFUSAL_WINDOW
-from shared.storage.outbox import MAX_LANE_BATCH
+from shared.storage.outbox import MAX_LANE_BATCH, MAX_LANE_BYTES
 from shared.storage.rows import shard_of
-from shared.storage.store import Change
+from shared.storage.store import Change, update
 from shared.storage.table import Put
 from tests.support.relaying import (
     APP,
@@ -721,3 +722,47 @@ async def test_a_death_at_any_step_loses_no_event(answers: list[Reply]) -> None:
         types = [json.loads(each.body)["type"] for each in sent]
         assert list(dict.fromkeys(types)) == ["call.established", "call.ended"], where
         assert all(each.is_late for each in sent)
+
+
+async def test_large_bodies_that_are_read_in_parts_are_all_delivered_in_order() -> None:
+    world = World()
+    world.bot.usual = 503
+    states = [f"state{number}" for number in range(5)]
+    for state in states:
+        await world.notify(item("call", state, padding="x" * (MAX_LANE_BYTES // 2)))
+    world.bot.usual = 202
+    world.bot.received.clear()
+    await world.process.look()
+    assert [received.states for received in world.bot.received] == [[state] for state in states]
+    assert world.rows("lane") == []
+
+
+async def test_a_call_is_not_purged_while_a_delivery_is_pending() -> None:
+    """ENDED_CALL_RETENTION may be shorter than the 24 hours of a delivery."""
+    world = World()
+    world.bot.usual = 503
+    await world.notify(item("call", "terminated", "deleted"))
+    world.clock.time += HOUR
+    store, shard = world.process.store, shard_of("call")
+    assert await store.purge(shard, world.clock.now(), 10) == 0
+    world.bot.usual = 202
+    await world.process.look()
+    assert await world.log("call") == [("delivered", [503, 202])]
+    assert await store.purge(shard, world.clock.now(), 10) == 1
+    assert world.rows() == []
+
+
+async def test_a_tombstone_that_becomes_active_keeps_the_order_of_its_deliveries() -> None:
+    """Another tenant's token reported the end. Its delivery is on record, and the purge has to find it."""
+    world = World()
+    world.tenant = OTHER_TENANT
+    await world.notify(item("call", "terminated", "deleted"))
+    ((first,), world.tenant) = await world.deliveries("call"), TENANT
+    await update(
+        world.process.store,
+        "call",
+        lambda call: (registered(call, Registration("call", TENANT), world.clock.now()), ()),
+    )
+    world.clock.time -= 2 * MINUTE  # of another instance
+    await world.notify(item("call"))
+    assert [each.sequence > first.sequence for each in await world.deliveries("call")] == [False, True]

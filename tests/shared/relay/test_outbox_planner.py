@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from pydantic import JsonValue
 
-from shared.api.webhook import MAX_NOTIFICATIONS_PER_CHANGE
+from shared.api.webhook import MAX_RELAYED_PER_CHANGE
+from shared.config.relay_targets import MAX_EVENTS_TARGETS
 from shared.domain import lifecycle
 from shared.domain.calls import TerminationSource
 from shared.domain.deliveries import DeliveryStatus, Destination
@@ -148,9 +149,11 @@ class TestPlaces:
 class TestTransactions:
     def test_the_rows_of_a_change_leave_room_for_events(self) -> None:
         # Each notification of a chunk may add a line to the log and change an operation.
-        rows = MAX_CALL_ROWS + 2 * MAX_NOTIFICATIONS_PER_CHANGE + MAX_OTHER_ROWS
-        assert rows == 4 + 2 * 25 + 7
-        assert (MAX_TRANSACTION_ROWS - rows) // ROWS_OF_EVENT == 13  # so all events of any real body have room
+        rows = MAX_CALL_ROWS + 2 * MAX_RELAYED_PER_CHANGE + MAX_OTHER_ROWS
+        assert rows == 4 + 2 * 5 + 7
+        room = (MAX_TRANSACTION_ROWS - rows) // ROWS_OF_EVENT
+        assert room == (100 - 21) // 3
+        assert room >= 2 * MAX_EVENTS_TARGETS  # call.established and call.ended for all targets
 
     @pytest.mark.parametrize("number", [1, 10, 30], ids="{} targets".format)
     async def test_no_change_exceeds_a_transaction(self, number: int) -> None:
@@ -158,13 +161,13 @@ class TestTransactions:
         world = World(target(), *targets)
         await world.notify(item("call"))
         world.bot.received.clear()
-        operations = [operation(f"recording-{index}") for index in range(MAX_NOTIFICATIONS_PER_CHANGE - 1)]
+        operations = [operation(f"recording-{index}") for index in range(3 * MAX_RELAYED_PER_CHANGE - 1)]
         with_end = [*operations, item("call", "terminated", "deleted")]
         result = await world.notify(*with_end)
         assert result.notifications == len(with_end)
         await world.process.look()
         ends = [each for each in world.bot.received if b'"call.ended"' in each.body]
-        assert len(ends) >= min(number, 13)  # the room of the test above
+        assert len(ends) >= min(number, 26)  # the room of the test above
         assert world.rows("lane") == []
 
     async def test_a_planner_is_asked_again_after_a_conflict(self) -> None:

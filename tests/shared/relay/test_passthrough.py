@@ -12,11 +12,12 @@ from pydantic import JsonValue
 
 from shared.domain.deliveries import DeliveryStatus
 from shared.errors import StoreUnavailable
+from shared.relay.exchange import MAX_HEADER_LENGTH, BotResponse, Incoming, IncomingRequest
 from shared.relay.lanes import CLAIM
-from shared.relay.passthrough import MAX_HEADER_LENGTH, Incoming, IncomingRequest, PassThrough, Relayed, _split
+from shared.relay.passthrough import PassThrough, Relayed, _split
 from shared.storage.rows import active_key, shard_of
 from shared.storage.table import Put
-from tests.support.relaying import OTHER_TENANT, SECOND, TENANT, World, item, question, target
+from tests.support.relaying import GRAPH_BEARER, OTHER_TENANT, SECOND, TENANT, World, body_of, item, question, target
 
 CALLS = ("call-a", "call-b", "call-c")
 items = st.lists(
@@ -115,8 +116,57 @@ class TestRequest:
     def test_the_query_has_the_to(self, query: str, expected: tuple[str, ...]) -> None:
         assert IncomingRequest.of({}, f"https://keeper.example/api/notifications{query}").to == expected
 
+    @pytest.mark.parametrize(
+        ("webhook_id", "expected"),
+        [("03-1772438400000000-9f3c2a1b", True), ("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W", False), ("", False)],
+        ids=["ours", "another's", "empty"],
+    )
+    def test_our_own_id_shows_that_a_delivery_came_back(self, webhook_id: str, expected: bool) -> None:
+        assert IncomingRequest.of({"webhook-id": webhook_id}, "/").is_from_relay is expected
+
+
+async def test_a_delivery_that_a_bot_sends_back_is_stored_and_goes_no_further() -> None:
+    """A target that leads to Call Keeper, or a bot that forwards all it gets, would send it round for ever."""
+    world = World(target(), target("events", format="events", appId=None, types=["call.ended"]))
+    await world.notify(item("call"))
+    (first,) = world.bot.received
+    request = IncomingRequest.of({"webhook-id": first.headers["webhook-id"]}, "/")
+    for body in (first.body, body_of(item("call", "terminated"), question("call"))):
+        result = await world.process.webhook.receive(GRAPH_BEARER, body, request=request)
+        assert (result.calls, result.response) == (1, BotResponse())
+    assert [each.url for each in world.bot.received[1:]] == ["https://events.example/callback"]  # the end is news
+    stored = await world.process.store.get("call")
+    assert stored
+    assert stored.value.state == "terminated"
+
+
+class TestResponse:
+    @pytest.mark.parametrize(
+        "value",
+        ["text/\udcff", "text/plain\r\nX: 1", "é", "a" * (MAX_HEADER_LENGTH + 1)],
+        ids=["no UTF-8", "lines", "é", "too long"],
+    )
+    async def test_headers_of_a_bot_that_the_host_could_not_send_are_left_out(self, value: str) -> None:
+        world = World()
+        kept = {"x-microsoft-bot-sdk-version": "1.2"}
+        world.bot.replies = [(200, {"Content-Type": value, "x-microsoft-bot-auth-type": value, **kept}, b"{}")]
+        result = await world.notify(question("call"))
+        assert result.response == BotResponse(200, kept, b"{}")
+
 
 class TestBodies:
+    async def test_half_a_surrogate_pair_in_a_body_that_is_split_is_sent_on(self) -> None:
+        """JSON may hold it, as in a name that was cut. UTF-8 cannot."""
+        world = World()
+        world.bot.usual = 503
+        await world.notify(question("call"), item("call", "hold", displayName="\ud83d"))
+        world.bot.usual = 202
+        await world.process.look()
+        assert (
+            world.bot.received[-1].body
+            == json.dumps({"value": [item("call", "hold", displayName="\ud83d")]}, separators=(",", ":")).encode()
+        )
+
     async def test_events_of_a_change_are_attempted_at_once_beside_the_notification(self) -> None:
         world = World(target(), target("events", format="events", appId=None))
         await world.notify(item("call", "terminated", "deleted"))

@@ -330,8 +330,10 @@ async def test_no_connection_is_refused(make_sender: MakeSender) -> None:
         b"HTTP/1.1 abc\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno chunk",
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+        b"HTTP/1.1 600 More\r\ncontent-length: 0\r\n\r\n",
     ],
-    ids=["reset", "closed", "not HTTP", "no status", "broken off", "no chunks"],
+    ids=["reset", "closed", "not HTTP", "no status", "broken off", "no chunks", "not final", "no such status"],
 )
 async def test_what_is_no_whole_answer_is_broken(
     serve_bytes: Serve, make_sender: MakeSender, answer: bytes | None

@@ -1,10 +1,11 @@
 """The store of the relay on `MemoryTable` and on Azurite: bodies of any size, damaged rows, lanes, lists, purges."""
 
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -23,18 +24,18 @@ from shared.domain.deliveries import (
     delivery_id,
 )
 from shared.domain.scopes import UNRESTRICTED, Scope
-from shared.errors import StoreConflict
+from shared.errors import StoreConflict, StoreUnavailable
 from shared.storage import delivery_codec as codec
 from shared.storage import rows
 from shared.storage.azure_table import CLIENT_OPTIONS, AzureTable
 from shared.storage.changes import Claim, Outgoing
 from shared.storage.delivery_codec import MAX_BODY_COLUMNS, Barrier, pack_body
 from shared.storage.memory_table import MemoryTable
-from shared.storage.outbox import MAX_LANE_BATCH, OutboxStore
+from shared.storage.outbox import MAX_LANE_BATCH, MAX_LANE_BYTES, OutboxStore, is_full
 from shared.storage.rows import shard_of
 from shared.storage.store import CallStore, Change
 from shared.storage.stored import Stored
-from shared.storage.table import MAX_BINARY_LENGTH, KeyRange, Put, Table
+from shared.storage.table import MAX_BINARY_LENGTH, MAX_TRANSACTION_ROWS, Delete, KeyRange, Put, Table, Write
 from tests.support.stores import NOW, SECOND, TENANT, ended, make_call
 
 HERE, THERE = Destination("bot", "here"), Destination("bot", "there")
@@ -324,6 +325,47 @@ async def test_a_purge_deletes_all_rows_of_a_calls_deliveries(table: Table) -> N
     left = await keys(table)
     assert [key for key in left if "|call" in key] == []
     assert [key for key in left if "stays" in key]
+
+
+async def test_a_purge_that_breaks_off_leaves_no_copy_that_nothing_finds() -> None:
+    """A copy is found by its delivery alone."""
+    table = MemoryTable()
+    for number in range(1, 71):  # 140 rows and their events: more than one transaction
+        await add(table, a_delivery(number, status=DeliveryStatus.DELIVERED))
+    with (
+        patch.object(MemoryTable, "write", FailsSecondPurge(table).write),
+        pytest.raises(StoreUnavailable),
+    ):
+        await purge(table)
+    found = await keys(table, "delivery|", "delivered|")
+    assert len(found) == 140 - MAX_TRANSACTION_ROWS
+    assert await CallStore(table).purge(shard_of("call"), NOW + SECOND, 10) == 1
+    assert await keys(table) == []
+
+
+class FailsSecondPurge:
+    """A write of `MemoryTable` that fails for the second transaction that only deletes."""
+
+    def __init__(self, table: MemoryTable) -> None:
+        self._write = table.write
+        self._deletions = 0
+
+    async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
+        self._deletions += all(isinstance(write, Delete) for write in writes)
+        if self._deletions == 2:
+            raise StoreUnavailable("Table Storage does not answer (test).")
+        return await self._write(shard, writes)
+
+
+async def test_a_lane_reads_large_bodies_in_parts() -> None:
+    """Twenty rosters of megabytes, in each of many lanes at once, would fill the memory of a process."""
+    table = MemoryTable()
+    for number in range(1, 5):
+        await add(table, a_delivery(number, body=bytes(MAX_LANE_BYTES // 2)))
+    entries = await OutboxStore(table).pending_of_lane(LaneKey("call", HERE))
+    assert [entry.value.sequence for entry in entries] == [1, 2]
+    assert is_full(entries)
+    assert not is_full(entries[:1])
 
 
 async def test_a_change_that_is_read_back_is_proven_by_the_id_of_its_delivery() -> None:

@@ -1,6 +1,6 @@
 """The states of destinations: what several instances learn of one bot."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +19,7 @@ from shared.relay.breaker import (
     Obstacle,
 )
 from shared.relay.schedule import BREAKER_PAUSE, MAX_BREAKER_PAUSE
+from tests.support.clocks import SteppedClock
 from tests.support.relaying import HOUR, MINUTE, SECOND, World
 
 HERE, THERE = Destination("bot", "here"), Destination("bot", "there")
@@ -71,6 +72,20 @@ async def test_one_probe_at_a_time_is_let_through_by_all_instances_together() ->
     await other.refresh()
     assert await other.admit(HERE) is None
     assert world.rows("destination") == []
+
+
+async def test_a_probe_is_let_through_although_time_passes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of a test stands still between two looks at it, and the real one does not."""
+    world = World()
+    destinations = await opened(world)
+    world.clock.time += BREAKER_PAUSE
+
+    def moving(clock: SteppedClock) -> datetime:
+        clock.time += timedelta(microseconds=1)
+        return clock.time
+
+    monkeypatch.setattr(SteppedClock, "now", moving)
+    assert await destinations.admit(HERE) is None
 
 
 async def test_a_probe_that_dies_is_followed_by_another() -> None:

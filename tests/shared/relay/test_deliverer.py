@@ -155,7 +155,7 @@ class TestFirstAttempt:
         world.bot.replies = [500]
         large = (
             Random(1).randbytes(1_000_000).hex()
-        )  # hex digits pack to half their size, and a row holds 917,504 bytes
+        )  # hex digits pack to half their size; a row holds 917,504
         await world.notify(item(CALL, note=large))
         assert await world.log(CALL) == [("dead", [500, "bodyTooLarge"])]
         await world.notify(item(SECOND_CALL, note=large))

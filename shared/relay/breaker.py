@@ -103,6 +103,7 @@ class Destinations:
             return blocked
         stored = await self._reload(destination)  # another instance may have closed it, or probes already
         blocked = self.blocked(destination)
+        now = self._clock.now()  # after `blocked`, which returns its own time if a probe is due
         if stored is None or blocked is None or blocked.obstacle is not Obstacle.BREAKER_OPEN or now < blocked.until:
             return blocked
         is_probed = stored.value.probed_until is not None and now < stored.value.probed_until

@@ -89,8 +89,10 @@ class OutboxPlanner:
         for stored in committed.deliveries:
             if not stored.value.wants_answer or stored.value.attempts:
                 log_dead(stored.value)
-        for lane in () if is_claimed else lanes_of(stored.value for stored in committed.deliveries):
-            await self.queue.send(deliver_message(lane))
+        for key in () if is_claimed else lanes_of(stored.value for stored in committed.deliveries):
+            lane = committed.opened.get(key)
+            # Without its time, a process whose clock is behind would take the message for one that came too early.
+            await self.queue.send(deliver_message(key, lane.value.next_attempt_at if lane else None))
 
     def _place(self, delivery: Delivery, at: datetime) -> Delivery:
         """Return a delivery as it is written: dead without a valid `to`, disabled if its destination is off."""

@@ -1,11 +1,13 @@
 """The states of destinations: what several instances learn of one bot."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from random import Random
 from unittest.mock import patch
 
 import pytest
 
 from shared.domain.deliveries import Destination
+from shared.domain.leases import Timing
 from shared.errors import StoreUnavailable
 from shared.relay.breaker import (
     CACHE_TTL,
@@ -18,7 +20,10 @@ from shared.relay.breaker import (
     Destinations,
     Obstacle,
 )
-from shared.relay.schedule import BREAKER_PAUSE, MAX_BREAKER_PAUSE
+from shared.relay.schedule import BREAKER_PAUSE, MAX_BREAKER_PAUSE, Schedule
+from shared.storage.memory_table import MemoryTable
+from shared.storage.outbox import OutboxStore
+from tests.support.clocks import SteppedClock
 from tests.support.relaying import HOUR, MINUTE, SECOND, World
 
 HERE, THERE = Destination("bot", "here"), Destination("bot", "there")
@@ -71,6 +76,24 @@ async def test_one_probe_at_a_time_is_let_through_by_all_instances_together() ->
     await other.refresh()
     assert await other.admit(HERE) is None
     assert world.rows("destination") == []
+
+
+class MovingClock(SteppedClock):
+    """A clock that moves on between any two looks at it, as real ones do."""
+
+    def now(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+
+async def test_a_probe_is_let_through_although_the_state_takes_time_to_read() -> None:
+    clock = MovingClock()
+    destinations = Destinations(OutboxStore(MemoryTable()), clock, Schedule(Timing(), Random(0)))
+    for _ in range(FAILURES_BEFORE_OPEN):
+        await destinations.record_failure(HERE)
+    assert await destinations.admit(HERE)
+    clock.time += BREAKER_PAUSE
+    assert await destinations.admit(HERE) is None
 
 
 async def test_a_probe_that_dies_is_followed_by_another() -> None:

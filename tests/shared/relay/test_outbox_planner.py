@@ -18,7 +18,7 @@ from shared.relay.outbox import ROWS_OF_EVENT
 from shared.storage.changes import MAX_CALL_ROWS, Change, Outgoing
 from shared.storage.delivery_codec import Barrier
 from shared.storage.table import MAX_TRANSACTION_ROWS
-from tests.support.relaying import MINUTE, World, item, target
+from tests.support.relaying import MINUTE, SECOND, World, item, target
 
 EVENTS: dict[str, JsonValue] = {"format": "events", "appId": None}
 MAX_OTHER_ROWS = 2 * 2 + 1 + 2  # a question and a notification; or a place in another call's lane; and two lanes
@@ -49,6 +49,17 @@ class TestEvents:
         (received,) = world.bot.received
         assert received.headers["Authorization"] == "Bearer our-own-token"
         assert json.loads(received.body)["id"] == received.headers["webhook-id"]
+
+    async def test_a_process_whose_clock_is_behind_sends_it_at_once(self) -> None:
+        world = World(target("events", **EVENTS))
+        await world.notify(item("call"))
+        world.bot.received.clear()
+        await end(world)
+        message = world.queue.due()
+        assert message
+        world.clock.time -= SECOND
+        await world.process.deliverer.handle(message)
+        assert types(world) == ["call.ended"]
 
     async def test_without_the_queue_a_look_finds_it(self) -> None:
         world = World(target("events", **EVENTS))

@@ -256,13 +256,16 @@ class OutboxStore:
         return Stored(lane[1], etags[-1]) if lane and lane[1] else None
 
     async def has_delivered_after(self, delivery: Delivery) -> bool:
-        """True if a later delivery of one of the same calls to the same destination was delivered."""
+        """True if a later delivery of one of the same calls to the same destination was delivered.
+
+        A notification that wants an answer does not count: it stands outside of the order.
+        """
         for call_id in delivery.call_ids:
             above = rows.delivery_key(call_id, delivery.sequence)
             key_range = KeyRange(above, rows.prefix_range(f"delivery|{call_id}").below)
             async for row in self._rows(shard_of(call_id), key_range, DeliveryStatus.DELIVERED, delivery.destination):
                 later = await self._resolve(row)
-                if later and later.status is DeliveryStatus.DELIVERED:
+                if later and later.status is DeliveryStatus.DELIVERED and not later.wants_answer:
                     return True
         return False
 

@@ -469,6 +469,18 @@ async def test_graphs_bearer_and_the_body_are_in_no_row_message_or_log_line(
     assert not [line for line in logged if secret in line]
 
 
+async def test_a_target_that_leads_to_call_keeper_itself_makes_no_circle(app: App, bot: Bot) -> None:
+    async with app.configured(RELAY_TARGETS=targets(bot)) as relaying:
+        call_id = await relaying.register()
+        await relaying.notify(about_call(call_id, state="established"))
+        (received,) = bot.received
+        names = ("Authorization", "Content-Type", "webhook-id")
+        sent_back = {name: received.headers[name] for name in names}
+        await relaying.notify(about_call(call_id, state="established"), headers=sent_back)
+        assert len(bot.received) == 1
+        assert len((await relaying.ask("GET", f"calls/{call_id}/deliveries", expect=200)).json()["value"]) == 1
+
+
 async def everything_stored(storage: str) -> list[str]:
     """All rows of all tables, their bodies unpacked, and all messages of all queues."""
     found: list[str] = []
@@ -476,7 +488,7 @@ async def everything_stored(storage: str) -> list[str]:
         async for table in tables.list_tables():
             async for row in tables.get_table_client(table.name).list_entities():
                 packed = b"".join(value for name, value in sorted(row.items()) if name.startswith("body"))
-                # Other tests leave damaged bodies, and many columns are not in order here: the first one is enough.
+                # Other tests leave damaged bodies. Those of many columns are not in order here: the first is enough.
                 is_gzip = packed.startswith(b"\x1f\x8b")
                 body = zlib.decompressobj(wbits=31).decompress(packed[:60_000]) if is_gzip else packed
                 found.append(f"{dict(row)!r}{body!r}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
+from random import Random
 from typing import cast
 
 import pytest
@@ -152,7 +153,7 @@ class TestFirstAttempt:
     async def test_a_body_that_no_row_holds_is_dead_after_its_first_attempt(self) -> None:
         world = World()
         world.bot.replies = [500]
-        large = "".join(f"{number:x}" for number in range(100_000, 600_000))  # hex digits pack to half their size
+        large = Random(1).randbytes(1_000_000).hex()  # hex digits pack to half their size; a row holds 917,504
         await world.notify(item(CALL, note=large))
         assert await world.log(CALL) == [("dead", [500, "bodyTooLarge"])]
         await world.notify(item(SECOND_CALL, note=large))

@@ -63,8 +63,15 @@ relay-kill: setup ## Kill the host between notifications and their deliveries: t
 fuzz: setup ## Send the running host requests that its OpenAPI document allows or forbids (MINUTES=5 SEED=1)
 	@FUZZ_MINUTES="$(or $(MINUTES),5)" FUZZ_SEED="$(SEED)" $(BIN)/python -P -m pytest -q -s -n 0 -p no:cacheprovider tests/system/e2e/test_fuzz.py
 
-soak: setup ## Prove that no lease lapses: 500 runs of 24 hours in virtual time, with random faults (ARGS="--seeds 0-999"; ARGS=--help)
+soak: setup ## Prove in virtual time, with random faults, that no lease lapses (500 runs of 24 hours) and that the relay loses nothing (ARGS="--seeds 0-999"; ARGS=--help)
+ifneq ($(ARGS),)
 	@$(RUN) soak $(ARGS)
+else
+	@$(RUN) soak
+	@$(RUN) soak --preset relay --seeds 0-99
+	@$(RUN) soak --preset relay-crashes --seeds 0-29
+	@$(RUN) soak --preset relay-dead-bot --seeds 0-9
+endif
 
 bench: setup $(VENV)/bench/.ready $(VENV)/deployed/.ready ## Measure rates, memory and storage, compared with a bare loop and msgraph-sdk (SIZES=1000,10000 PARTS=keep-alive,outage,webhook,relay,tenants,hang-up,profile,cold-start REPORT=path.json)
 	@$(RUN) bench $(if $(SIZES),--sizes "$(SIZES)") $(if $(PARTS),--parts "$(PARTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(REPORT),--report "$(REPORT)")

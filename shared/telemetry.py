@@ -227,7 +227,10 @@ def CALL_WRITE_FAILED(*, callId: str, error: str) -> None:
 
 @log_event("keep_alive.state_access.failed", logging.WARNING)
 def STATE_ACCESS_FAILED(*, error: str) -> None:
-    """A watermark or the row of the dead man's switch could not be read or written. The other wake-ups still work."""
+    """A watermark, the row of the dead man's switch, or a row of the relay could not be read or written.
+
+    The other wake-ups still work. A later look finds the deliveries.
+    """
 
 
 @log_event("store.row.unreadable", logging.ERROR, max_per_minute=30, per=("rowKind",))

@@ -1,1 +1,1 @@
-"""The soak: the keeper in virtual time under random faults, to prove that no lease lapses. See `python -m soak`."""
+"""The soak: the keeper and the relay in virtual time under random faults. See `python -m soak`."""

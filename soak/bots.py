@@ -1,7 +1,6 @@
 """The workload: bots that register and hang up calls, Graph's notifications, and other requests to the API."""
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from random import Random
@@ -11,8 +10,10 @@ from uuid import UUID
 from shared.errors import CallKeeperError, InvalidRequest
 from shared.storage.store import shard_of
 from soak.fault_schedule import TENANTS
+from soak.graph_posts import body_of, item_of
 from soak.intervals import HOUR, MINUTE
 from soak.process import START, ProcessDied
+from soak.relay_traffic import RelayTraffic
 from soak.virtual_graph import VirtualCall
 from soak.world import AppProcess, World
 
@@ -30,6 +31,7 @@ class Bots:
         self._random = Random(f"{seed}/bots")
         self._number = 0
         self._profile = world.schedule.profile
+        self._traffic = RelayTraffic(world.relay.posts, self.notify, world.spawn, seed) if world.relay else None
         shares = self._profile.notification_fault_shares
         self._lost_share, self._late_share = self._random.choice(shares), self._random.choice(shares)
 
@@ -74,6 +76,8 @@ class Bots:
         )
         call.notifies_us = random.random() >= self._profile.no_notification_share
         late = random.uniform(600, 2400) if random.random() < self._profile.late_share else 0.0
+        if self._traffic and call.notifies_us:
+            self._world.spawn(self._traffic.follow(call))
         unregistered = call.notifies_us and random.random() < self._profile.unregistered_share
         if call.notifies_us and not (unregistered and late):
             self._notify_after(call, {"state": "establishing"}, random.random())
@@ -111,7 +115,10 @@ class Bots:
         elif started == START + timedelta(seconds=call.started):
             call.registered = self._world.loop.time()
         for attempt in range(1_000):
-            error = await self._request(lambda app, at=started: app.management.register(call.id, call.tenant, at, {}))
+            to = self._world.relay.posts.callback(call).registration if self._world.relay else None
+            error = await self._request(
+                lambda app, at=started, to=to: app.management.register(call.id, call.tenant, at, {}, to=to)
+            )
             if error is None:
                 return
             if isinstance(error, InvalidRequest):
@@ -164,20 +171,12 @@ class Bots:
 
     def _notify_after(self, call: VirtualCall, data: dict[str, object], delay: float) -> None:
         is_end = data["state"] == "terminated"
-        body = json.dumps(
-            {
-                "value": [
-                    {
-                        "changeType": "deleted" if is_end else "updated",
-                        "resourceUrl": f"/communications/calls/{call.id}",
-                        "resourceData": {"@odata.type": "#microsoft.graph.call", **data},
-                    }
-                ]
-            }
-        ).encode()
-        self._world.spawn(self._notify(call, body, delay, is_end=is_end))
+        entity = {"@odata.type": "#microsoft.graph.call", **data}
+        serial = self._traffic.next_serial() if self._traffic else 0
+        body = body_of([item_of(call.id, serial, entity, is_end=is_end)])
+        self._world.spawn(self.notify(call, body, delay, is_end=is_end))
 
-    async def _notify(self, call: VirtualCall, body: bytes, delay: float, *, is_end: bool) -> None:
+    async def notify(self, call: VirtualCall, body: bytes, delay: float, *, is_end: bool = False) -> None:
         """Post a notification, and again a minute later in half of the cases in which it is not accepted."""
         for _ in range(3):
             await asyncio.sleep(delay)
@@ -186,7 +185,7 @@ class Bots:
                 if is_end:
                     call.evidence.add("notification")
                 try:
-                    await app.run(self._answer(app, lambda app: app.webhook.receive(call.tenant, body)))
+                    await app.run(self._answer(app, lambda app: self._post(app, call, body)))
                 except (ProcessDied, CallKeeperError) as error:
                     self._world.trace(app.name, "does not take a notification", type(error).__name__)
                 else:
@@ -194,3 +193,9 @@ class Bots:
             if self._random.random() < 0.5:
                 return
             delay = 60.0
+
+    async def _post(self, app: AppProcess, call: VirtualCall, body: bytes) -> None:
+        if self._world.relay:
+            await self._world.relay.posts.post(app.webhook, call, body, self._random)
+        else:
+            await app.webhook.receive(call.tenant, body)

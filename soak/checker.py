@@ -9,7 +9,7 @@ from shared.domain.calls import Call, Status, TerminationSource
 from shared.domain.leases import Timing, Watermark
 from shared.storage.store import shard_of
 from soak.backoff_checker import MAX_EARLY
-from soak.fault_schedule import TICK
+from soak.fault_kinds import TICK
 from soak.intervals import MINUTE
 from soak.liveness import LivenessCondition
 from soak.process import START
@@ -33,6 +33,7 @@ class Findings:
     margin: float = float("inf")  # the smallest of any renewal while the condition held
     smallest_margin: float = float("inf")  # of any renewal
     digest: str = ""
+    latencies: list[tuple[str, float]] = field(default_factory=list)  # by destination: until the bot first took it
 
 
 @dataclass(slots=True)

@@ -7,60 +7,20 @@ can decide from it alone when a lapse is a violation.
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from soak.fault_kinds import TICK, FaultKind, Kill
 from soak.intervals import HOUR, MINUTE, Interval, Intervals
+from soak.relay_faults import RelayProfile, RelaySchedule, draw_relay, draw_relay_kills
 
+APP_ID = "5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21"
 TENANTS = (
     "7b9c2f60-1d5e-4a8b-9c3f-2e6d8a0b4c11",
     "c4d8a1e2-6f3b-4b7a-8d90-5e1f2a3b4c5d",
     "0f5e7d3c-2b1a-4c6d-9e8f-7a6b5c4d3e2f",
 )
-TICK = 15 * MINUTE  # KEEP_ALIVE_SCHEDULE: 0 */15 * * * *
 GROUPS = ("timer", "queue", "http")  # Flex Consumption runs each kind of function in instances of its own
-MAX_KILL_DELAY = 2 * MINUTE  # a process that is to be killed dies within this time, whatever it does
 MAX_REDELIVERY = 10 * MINUTE  # the messages of a killed process come back within this time
 RETRY_AFTER = (("1.5", 1.5), ("40", 40.0), ("300", 300.0), ("", 2.0))  # the header of a 429, and its seconds
 MAX_RETRY_AFTER = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class FaultKind:
-    """The frequency, duration and modes of one kind of fault.
-
-    Parameters
-    ----------
-    every
-        Mean time between two faults, in minutes. 0: the fault never comes.
-    shortest, longest
-        Bounds of its duration, in minutes.
-    modes
-        The ways in which it can show. Each fault shows in one of them.
-    targets
-        What it can strike. Each fault strikes one of them.
-    at_ticks
-        True if each fault begins a minute before a tick of the timer.
-    """
-
-    every: float
-    shortest: float
-    longest: float
-    modes: tuple[str, ...] = ("",)
-    targets: tuple[str, ...] = ("",)
-    at_ticks: bool = False
-
-    def draw(self, random: Random, hours: float, intensity: float) -> Intervals:
-        """Draw the faults of a whole run. `intensity` multiplies how often they come."""
-        found: list[Interval] = []
-        if not self.every or not intensity:
-            return Intervals()
-        at = self._begin(random.expovariate(intensity / self.every))
-        while at < hours * 60:
-            end = min(at + random.uniform(self.shortest, self.longest), hours * 60)
-            found.append(Interval(at * MINUTE, end * MINUTE, random.choice(self.modes), random.choice(self.targets)))
-            at = self._begin(end + random.expovariate(intensity / self.every))
-        return Intervals(found)
-
-    def _begin(self, at: float) -> float:
-        return (at * MINUTE // TICK + 1) * TICK / MINUTE - 1 if self.at_ticks else at
 
 
 GRAPH_MODES = ("500", "503", "slow", "429", "hangs", "lost", "mixed", "mixed", "page", "refused", "broken")
@@ -105,23 +65,8 @@ class FaultProfile:
     late_share: float = 0.1  # of calls: they become known to Call Keeper late
     unregistered_share: float = 0.1  # of calls with notifications: only notifications report them
     notification_fault_shares: tuple[float, ...] = (0.0, 0.1, 0.5, 1.0)  # of notifications: lost, or late
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """The death of one process of a group, `at` seconds into the run; a new one starts `down` seconds later.
-
-    If `by_steps`, the process dies `number` steps of the event loop later, so between any two awaits. Otherwise it
-    dies at its `number`-th request, before or after the effect of that request. In both cases it dies after
-    `MAX_KILL_DELAY` at the latest.
-    """
-
-    at: float
-    group: str
-    number: int
-    after_effect: bool
-    down: float
-    by_steps: bool
+    retention_hours: float = 8.0  # ENDED_CALL_RETENTION
+    relay: RelayProfile | None = None  # None: it is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +87,14 @@ class FaultSchedule:
     sweep_requests: tuple[float, ...]  # when POST /api/keep-alive comes
     has_scheduler: bool  # True if an outside scheduler sends these requests
     seconds: float = field(default=0.0)  # duration of the run
+    relay: RelaySchedule | None = None
 
     def count_faults(self) -> int:
         """Return the number of faults."""
         kinds = (self.storage, self.graph, self.timer_paused, self.timer_doubled, self.queue_loses, self.queue_stalls)
         several = (*kinds, self.queue_duplicates, self.no_requests, *self.tenant.values())
-        return sum(len(intervals.all) for intervals in several) + len(self.kills)
+        of_relay = self.relay.count_faults() if self.relay else 0
+        return sum(len(intervals.all) for intervals in several) + len(self.kills) + of_relay
 
 
 def draw(seed: int, profile: FaultProfile) -> FaultSchedule:
@@ -163,6 +110,11 @@ def draw(seed: int, profile: FaultProfile) -> FaultSchedule:
 
     tenants: list[Interval] = list(drawn(profile.tenant, "tenant"))
     sweep_requests, has_scheduler = _draw_sweep_requests(seed, profile)
+    kills, relay = _draw_kills(seed, profile), None
+    if profile.relay:
+        relay = draw_relay(seed, profile.relay, profile.hours, profile.intensities)
+        more = draw_relay_kills(seed, profile.relay, profile.hours, profile.intensities)
+        kills = tuple(sorted((*kills, *more), key=lambda kill: (kill.at, kill.group)))
     return FaultSchedule(
         profile,
         storage=drawn(profile.storage, "storage"),
@@ -174,10 +126,11 @@ def draw(seed: int, profile: FaultProfile) -> FaultSchedule:
         queue_stalls=drawn(profile.queue_stalls, "queue_stands"),
         queue_duplicates=drawn(profile.queue_duplicates, "queue_doubles"),
         no_requests=drawn(profile.no_requests, "quiet"),
-        kills=_draw_kills(seed, profile),
+        kills=kills,
         sweep_requests=sweep_requests,
         has_scheduler=has_scheduler,
         seconds=profile.hours * HOUR,
+        relay=relay,
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from soak.fault_schedule import MAX_KILL_DELAY, MAX_REDELIVERY, MAX_RETRY_AFTER, TENANTS, TICK, FaultSchedule
+from soak.fault_kinds import MAX_KILL_DELAY, TICK
+from soak.fault_schedule import MAX_REDELIVERY, MAX_RETRY_AFTER, TENANTS, FaultSchedule
 from soak.intervals import MINUTE, Interval, Intervals, extended, gaps, union
 from soak.virtual_graph import LEASE, VirtualCall
 

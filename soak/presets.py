@@ -1,12 +1,15 @@
 """The presets: fault profiles for `python -m soak --preset`.
 
-`usual` mixes all faults. In most others only one safety of the keeper can prevent a lapse or another violation, so
-that a test sees what happens without it.
+`usual` mixes all faults of the keeper, `relay` those of the relay too. In most others only one safety can prevent a
+lapse or another violation, so that a test sees what happens without it. If the name of a preset does not begin with
+`relay`, the relay is off.
 """
 
 from dataclasses import replace
 
-from soak.fault_schedule import TENANTS, FaultKind, FaultProfile
+from soak.fault_kinds import FaultKind
+from soak.fault_schedule import TENANTS, FaultProfile
+from soak.relay_faults import RelayProfile
 
 NEVER = FaultKind(0, 0, 0)
 ALWAYS = FaultKind(0.01, 100_000, 100_000)
@@ -34,6 +37,21 @@ CALM = FaultProfile(  # no fault, and calls last: a preset adds its faults to th
     notification_fault_shares=(0.0,),
 )
 DEAD_TIMER = replace(CALM, timer_paused=ALWAYS)
+
+CALM_RELAY = RelayProfile(
+    target=NEVER,
+    timer_paused=NEVER,
+    queue_loses=NEVER,
+    queue_stalls=NEVER,
+    queue_duplicates=NEVER,
+    no_token=NEVER,
+    kills=NEVER,
+    old_bearer_share=0.0,
+    no_to_share=0.0,
+)
+RELAY = replace(USUAL, relay=RelayProfile(), hours=6, calls=20, mean_call_hours=1.0, max_clock_offset=2.0)
+RELAY_CALM = replace(CALM, relay=CALM_RELAY, hours=1.5, mean_call_hours=1.0, short_share=0.15, max_clock_offset=0.5)
+FLAPPING_BOTS = FaultKind(20, 5, 20, ("flapping", "500"))
 
 PRESETS = {
     "usual": USUAL,
@@ -93,4 +111,41 @@ PRESETS = {
     "early-not-found": replace(CALM, calls=60, mean_call_hours=0.5, early_404_share=1.0),
     # Graph renews calls, but its answers are lost.
     "lost-answers": replace(CALM, graph=FaultKind(30, 60, 90, ("lost",))),
+    # The relay with all faults, its own and the keeper's.
+    "relay": RELAY,
+    # The same, and clocks that are wrong by up to two minutes.
+    "relay-skewed": replace(RELAY, max_clock_offset=120.0),
+    # The relay without any fault.
+    "relay-calm": RELAY_CALM,
+    # One bot answers nothing, ever. The others are well.
+    "relay-dead-bot": replace(RELAY_CALM, relay=replace(CALM_RELAY, dead=(("bot/a", "hangs"), ("log", "hangs")))),
+    # Processes die all the time, between any two requests.
+    "relay-crashes": replace(
+        RELAY_CALM, hours=4, kills=FaultKind(10, 0, 0), relay=replace(CALM_RELAY, kills=FaultKind(4, 0, 0))
+    ),
+    # Bots fail often, and the queue delivers nothing: only a look at the outbox finds what failed.
+    "relay-no-queue": replace(
+        RELAY_CALM, hours=3, relay=replace(CALM_RELAY, target=FLAPPING_BOTS, queue_stalls=ALWAYS)
+    ),
+    # Bots are slow, notifications come in bursts, and several processes get each message.
+    "relay-races": replace(
+        RELAY_CALM,
+        relay=replace(
+            CALM_RELAY,
+            target=FaultKind(10, 5, 20, ("slow", "flapping", "slow")),
+            queue_duplicates=ALWAYS,
+            processes=6,
+            burst_share=0.8,
+            update_interval=4.0,
+        ),
+    ),
+    # Bots fail when they are asked first, and Graph's bearers end soon.
+    "relay-old-bearers": replace(
+        RELAY_CALM,
+        relay=replace(CALM_RELAY, target=FaultKind(10, 5, 20, ("401 once", "500", "hangs")), old_bearer_share=0.8),
+    ),
+    # Two processes relay the same notification, by clocks that differ.
+    "relay-twins": replace(
+        RELAY_CALM, max_clock_offset=5.0, relay=replace(CALM_RELAY, duplicate_share=1.0, burst_share=1.0)
+    ),
 }

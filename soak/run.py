@@ -4,7 +4,8 @@ import asyncio
 
 from soak.bots import Bots
 from soak.checker import Findings
-from soak.fault_schedule import TICK, FaultProfile
+from soak.fault_kinds import TICK
+from soak.fault_schedule import FaultProfile
 from soak.intervals import HOUR, MINUTE
 from soak.loop import VirtualLoop
 from soak.virtual_graph import VirtualCall
@@ -35,6 +36,8 @@ class Run:
         self._bots.start()
         await asyncio.sleep(self.world.schedule.seconds + HOUR)
         self.world.checker.check_final_state()
+        if self.world.relay:
+            self.world.relay.checker.check_final_state()
         return self._complete_findings()
 
     def _complete_findings(self) -> Findings:
@@ -43,6 +46,8 @@ class Run:
         counts["calls"] = len(world.graph.calls)
         counts["faults"] = world.schedule.count_faults()
         counts["messages"], counts["lost"], counts["poisoned"] = queue.sent, queue.lost, queue.poisoned
+        if world.relay:
+            counts["relay messages"], counts["relay lost"] = world.relay.queue.sent, world.relay.queue.lost
         counts["moments held"], counts["moments"] = world.liveness.count_held(world.schedule.seconds)
         findings.digest = world.digest
         return findings

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from shared.storage import wakeup_queue
-from shared.storage.wakeup_queue import WakeUp, parse_wake_up
+from shared.storage.wakeup_queue import Message as StoredMessage
+from shared.storage.wakeup_queue import WakeUp
 from soak.fault_schedule import MAX_REDELIVERY
+from soak.intervals import Intervals
 from soak.process import Environment, Process, ProcessDied
 from soak.virtual_storage import through, trouble
 
@@ -26,13 +28,26 @@ class Message:
     dequeue_count: int = 0
 
 
-class VirtualQueue:
-    """The queue, and the host that delivers its messages to the processes of the group `queue`.
+@dataclass(frozen=True, slots=True)
+class QueueFaults:
+    """The times in which a queue loses half of its messages, delivers none, or delivers some twice."""
+
+    loses: Intervals
+    stalls: Intervals
+    duplicates: Intervals
+
+
+class VirtualQueue[M: StoredMessage = WakeUp]:
+    """A queue, and the host that delivers its messages to the processes of one group.
 
     Parameters
     ----------
     environment
         Loop, faults, random numbers and trace of the run.
+    faults
+        The faults of this queue. Outages of the storage account strike it too.
+    parse
+        Returns the message of a text.
     pick_process
         Returns a process that is alive, None if there is none.
     spawn
@@ -42,11 +57,15 @@ class VirtualQueue:
     def __init__(
         self,
         environment: Environment,
+        faults: QueueFaults,
+        parse: Callable[[str], M],
         pick_process: Callable[[], Process | None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._loop = environment.loop
         self._schedule = environment.schedule
+        self._faults = faults
+        self._parse = parse
         self._random = environment.random
         self._trace = environment.trace
         self._pick_process = pick_process
@@ -55,7 +74,7 @@ class VirtualQueue:
         self.lost = 0
         self.poisoned = 0
         self.sent = 0
-        self.handle: Callable[[Process, WakeUp], Coroutine[Any, Any, None]] | None = None
+        self.handle: Callable[[Process, M], Coroutine[Any, Any, None]] | None = None
         self.on_put: Callable[[], None] = lambda: None
         self._running: dict[Process, int] = {}
 
@@ -63,11 +82,11 @@ class VirtualQueue:
         """Accept a message that becomes visible after `delay` seconds; lose or duplicate it by the fault schedule."""
         now = self._loop.time()
         self.sent += 1
-        if self._schedule.queue_loses.at(now) and self.lost < MAX_LOST and self._random.random() < 0.5:
+        if self._faults.loses.at(now) and self.lost < MAX_LOST and self._random.random() < 0.5:
             self.lost += 1
             self._trace("queue", "loses", text)
             return
-        twice = bool(self._schedule.queue_duplicates.at(now)) and self._random.random() < 0.3
+        twice = bool(self._faults.duplicates.at(now)) and self._random.random() < 0.3
         lifetime = wakeup_queue.MESSAGE_LIFETIME.total_seconds()
         for _ in range(1 + twice):
             message = Message(text)
@@ -83,7 +102,7 @@ class VirtualQueue:
         if message not in self.waiting:  # it has expired
             return
         now = self._loop.time()
-        fault = self._schedule.queue_stalls.at(now) or trouble(self._schedule, "queues", now)
+        fault = self._faults.stalls.at(now) or trouble(self._schedule, "queues", now)
         if fault and (fault.mode not in {"flaky", "slow"} or self._random.random() < 0.5):
             self._deliver_after(message, MAX_POLLING_INTERVAL if fault.mode in {"flaky", "slow"} else fault.end - now)
             return
@@ -99,7 +118,7 @@ class VirtualQueue:
         try:
             assert self.handle is not None  # noqa: S101 - the world sets it
             self._trace(process.name, "takes", message.text)
-            await process.run(self.handle(process, parse_wake_up(message.text)))
+            await process.run(self.handle(process, self._parse(message.text)))
         except ProcessDied:
             latest = MAX_REDELIVERY - MAX_POLLING_INTERVAL
             self._deliver_after(message, self._random.uniform(VISIBILITY_TIMEOUT, latest))
@@ -124,16 +143,16 @@ class VirtualQueue:
             self._deliver_after(message, VISIBILITY_TIMEOUT)
 
 
-class ProcessQueue:
-    """The queue as one process reaches it. Replaces the product's queue client."""
+class ProcessQueue[M: StoredMessage = WakeUp]:
+    """A queue as one process reaches it. Replaces the product's queue client."""
 
-    def __init__(self, queue: VirtualQueue, process: Process, environment: Environment) -> None:
+    def __init__(self, queue: VirtualQueue[M], process: Process, environment: Environment) -> None:
         self._queue = queue
         self._process = process
         self._schedule = environment.schedule
         self._random = environment.random
 
-    async def send(self, message: WakeUp, delay: timedelta = timedelta()) -> None:
+    async def send(self, message: M, delay: timedelta = timedelta()) -> None:
         """Send a message that becomes visible after `delay`, rounded up to whole seconds."""
         seconds = -(-delay // timedelta(seconds=1))
         fault = trouble(self._schedule, "queues", self._process.now())

@@ -39,12 +39,14 @@ class CheckedTable(MemoryTable):
 
     def __init__(self, on_call: Callable[[CallWrite], None], on_watermark: Callable[[int, Watermark], None]) -> None:
         super().__init__()
+        self.on_write: Callable[[Sequence[Write]], None] = lambda _writes: None  # of any transaction
         self._on_call = on_call
         self._on_watermark = on_watermark
 
     async def write(self, shard: int, writes: Sequence[Write]) -> tuple[str, ...]:
         """Write all rows in one transaction, or none, and report them. Raises `StoreConflict`."""
         etags = await super().write(shard, writes)
+        self.on_write(writes)
         if (written := _call_write(writes)) is not None:
             self._on_call(written)
         for write in writes:

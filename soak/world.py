@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from random import Random
 from typing import Any, cast
@@ -12,7 +12,6 @@ from shared.api.management import Management
 from shared.api.records import Records
 from shared.api.webhook import SenderAllowList, Webhook
 from shared.auth.tokens import Claims, TokenVerifier
-from shared.config.apps import Apps, BotApp
 from shared.errors import CallKeeperError
 from shared.keeping.keeper import Keeper
 from shared.keeping.renewal_pass import SweepConfig
@@ -20,27 +19,35 @@ from shared.keeping.renewer import Renewer
 from shared.keeping.staleness import StalenessCheck
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.store import CallStore
-from shared.storage.wakeup_queue import WakeUp
+from shared.storage.wakeup_queue import WakeUp, parse_wake_up
+from soak.apps import APPS
 from soak.checker import TIMING, Checker, Findings
-from soak.fault_schedule import GROUPS, MAX_KILL_DELAY, TICK, FaultProfile, Kill, draw
+from soak.fault_kinds import MAX_KILL_DELAY, TICK, Kill
+from soak.fault_schedule import GROUPS, FaultProfile, draw
+from soak.graph_posts import read_bearer
 from soak.intervals import MINUTE
 from soak.liveness import LivenessCondition
 from soak.loop import VirtualLoop
 from soak.process import START, Environment, Process, ProcessDied, SkewedClock
+from soak.relay_faults import RELAY_GROUPS
+from soak.relay_world import RelayWorld
 from soak.virtual_graph import ProcessGraph, VirtualGraph
-from soak.virtual_queue import ProcessQueue, VirtualQueue
+from soak.virtual_queue import ProcessQueue, QueueFaults, VirtualQueue
 from soak.virtual_storage import CheckedTable, ProcessTable
 
 FUNCTION_TIMEOUT = 5 * MINUTE  # host.json
-APPS = Apps((BotApp(appId="5c1f0b7e-90f4-4a57-a1a2-3d0e7c9b6f21", credential="managedIdentity"),))
 
 
 class Verifier:
-    """Replaces `TokenVerifier`: the header contains the tenant. Other tests verify tokens."""
+    """Replaces `TokenVerifier`: the header contains the tenant and the bearer's end. Other tests verify tokens."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
 
     async def verify(self, authorization: str | None) -> Claims:
         """Return the claims."""
-        return Claims(authorization or "", audience="")
+        text = authorization or ""
+        return read_bearer(text, self._now()) or Claims(text, audience="")
 
 
 class AppProcess(Process):
@@ -50,23 +57,28 @@ class AppProcess(Process):
         environment, random, profile = world.environment, world.environment.random, world.schedule.profile
         super().__init__(name, environment)
         clock = SkewedClock(world.loop, random.uniform(-profile.max_clock_offset, profile.max_clock_offset))
-        store = CallStore(ProcessTable(world.table, self, environment))
+        self.clock = clock
+        table = ProcessTable(world.table, self, environment)
+        self.relay = world.relay.connect(self, table, clock, TIMING) if world.relay else None
+        store = CallStore(table, self.relay.planner if self.relay else None)
         graph, queue = ProcessGraph(world.graph, self, clock), ProcessQueue(world.queue, self, environment)
         plan = SweepConfig(
             timing=TIMING,
             concurrency=random.choice(profile.concurrency),
             fan_out_threshold=profile.fan_out_threshold,
-            retention=timedelta(hours=8),
+            retention=timedelta(hours=profile.retention_hours),
         )
         wakeups = BestEffortQueue(queue, clock, plan.timing)
         renewer = Renewer(store, graph, wakeups, clock, plan.timing, concurrency=plan.concurrency)
-        self.keeper = Keeper(store, renewer, wakeups, clock, plan)
+        self.keeper = Keeper(store, renewer, wakeups, clock, plan, outbox_care=self.relay.care if self.relay else None)
         self.staleness_check = StalenessCheck(store, self.keeper, wakeups, clock, plan)
         records = Records(store, clock, plan.timing, ContinuationSigner(store))
         self.management = Management(
             store, graph, renewer, clock, plan.timing, queue=wakeups, records=records, apps=APPS
         )
-        self.webhook = Webhook(store, cast("TokenVerifier", Verifier()), wakeups, clock, SenderAllowList(), apps=APPS)
+        verifier = cast("TokenVerifier", Verifier(self.now))
+        pass_through = self.relay.pass_through(store) if self.relay else None
+        self.webhook = Webhook(store, verifier, wakeups, clock, SenderAllowList(), apps=APPS, relay=pass_through)
 
 
 class World:
@@ -90,17 +102,24 @@ class World:
         self.lines: list[str] | None = None
         self._hash = hashlib.sha256()
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._dead: list[AppProcess] = []  # kept, because asyncio complains of tasks that vanish with their process
         self.environment = Environment(loop, self.schedule, self.random, self.trace)
         self.graph = VirtualGraph(self.environment)
         self.liveness = LivenessCondition(self.schedule)
         self.checker = Checker(self.findings, self.graph, self.liveness, loop.time, self.trace)
         self.table = CheckedTable(self.checker.on_commit, self.checker.on_watermark)
-        self.queue = VirtualQueue(self.environment, lambda: self.pick_process("queue"), self.spawn)
+        faults = QueueFaults(self.schedule.queue_loses, self.schedule.queue_stalls, self.schedule.queue_duplicates)
+        self.queue: VirtualQueue = VirtualQueue(
+            self.environment, faults, parse_wake_up, lambda: self.pick_process("queue"), self.spawn
+        )
         self.queue.handle = self._handle_message
         self.queue.on_put = self._check_queue
         self.graph.on_keep_alive = self.checker.on_keep_alive
         self.graph.on_early_keep_alive = self.checker.on_early_keep_alive
-        self.processes: dict[str, list[AppProcess]] = {group: [] for group in GROUPS}
+        self.processes: dict[str, list[AppProcess]] = {group: [] for group in (*GROUPS, *RELAY_GROUPS)}
+        self.relay = RelayWorld(self, self.findings, seed, self.schedule.relay) if self.schedule.relay else None
+        if self.relay:
+            self.table.on_write = self.relay.checker.on_write
 
     @property
     def digest(self) -> str:
@@ -140,9 +159,15 @@ class World:
         for group, count in zip(GROUPS, (1, profile.queue_processes, profile.http_processes), strict=True):
             for number in range(count):
                 self._start_process(group, number)
+        if profile.relay:
+            for group, count in zip(RELAY_GROUPS, (profile.relay.processes, 1), strict=True):
+                for number in range(count):
+                    self._start_process(group, number)
         for kill in self.schedule.kills:
             self.loop.call_at(kill.at, self._kill, kill)
         self.spawn(self._run_timer())
+        if self.relay:
+            self.relay.start()
 
     def stop(self) -> None:
         """Kill all processes and cancel all tasks."""
@@ -154,7 +179,7 @@ class World:
         for task in list(self._tasks):
             task.cancel()
 
-    async def run_function(self, process: AppProcess, work: Coroutine[Any, Any, object]) -> bool:
+    async def run_function(self, process: Process, work: Coroutine[Any, Any, object]) -> bool:
         """Run a function, which the host kills with its process after five minutes. False if the process died."""
         limit = self.loop.call_later(FUNCTION_TIMEOUT, self._time_out, process)
         try:
@@ -176,6 +201,7 @@ class World:
 
     def _restart(self, process: AppProcess, group: str, number: int) -> None:
         self.findings.counts["kills"] += 1
+        self._dead.append(process)
         self.trace(process.name, "dies")
         self.loop.call_later(process.down, self._start_process, group, number)
 
@@ -220,13 +246,17 @@ class World:
 
     async def _handle_message(self, process: Process, message: WakeUp) -> None:
         app = cast("AppProcess", process)
-        limit = self.loop.call_later(FUNCTION_TIMEOUT, self._time_out, app)
+        await self.limit(app, app.keeper.handle(message))
+
+    async def limit(self, process: Process, work: Coroutine[Any, Any, object]) -> None:
+        """Run the work of a function, after five minutes of which the host kills the process."""
+        limit = self.loop.call_later(FUNCTION_TIMEOUT, self._time_out, process)
         try:
-            await app.keeper.handle(message)
+            await work
         finally:
             limit.cancel()
 
-    def _time_out(self, process: AppProcess) -> None:
+    def _time_out(self, process: Process) -> None:
         if process.alive:
             self.checker.on_function_timeout(process.name)
         process.kill()

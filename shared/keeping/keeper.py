@@ -63,7 +63,7 @@ class Keeper:
         budget: timedelta | None = None,
         without_queue: bool = False,
     ) -> SweepCounts:
-        """Arm the watchdog, sweep all shards, purge ended calls, and report.
+        """Arm the watchdog, sweep all shards, purge ended calls, report, and look at the outbox of the relay.
 
         Parameters
         ----------
@@ -94,8 +94,8 @@ class Keeper:
         purged = await self._purger.purge(range(SHARDS), deadline)
         total = counts + SweepCounts(handed_over=len(queued), purged=purged)
         self._report(wake_up, total, began)
-        if self._outbox_care:
-            await self._outbox_care.run(deletes_old=True)
+        if self._outbox_care and self._clock.now() < deadline:
+            await self._outbox_care.run(deletes_old=True, until=deadline)
         if total.failed == SHARDS:
             raise StoreUnavailable("No shard could be swept; each failure is in the log.")
         return total

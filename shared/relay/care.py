@@ -30,16 +30,18 @@ class OutboxCare:
     retention: timedelta
     _cleaned_at: datetime | None = field(default=None, init=False)
 
-    async def run(self, *, deletes_old: bool = False) -> None:
+    async def run(self, *, deletes_old: bool = False, until: datetime | None = None) -> None:
         """Attempt what is overdue, and delete what is too old, once an hour. A failure is logged; the next run goes on.
 
         Parameters
         ----------
         deletes_old
             True in a sweep. The minute timer may run in a new process each time, which would delete each time.
+        until
+            The last time at which an attempt begins: a sweep ends before the host ends it. None: after two minutes.
         """
         try:
-            await self.deliverer.look()
+            await self.deliverer.look(until=until)
             if deletes_old:
                 await self._delete_old()
         except StoreUnavailable as error:

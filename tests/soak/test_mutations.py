@@ -1,4 +1,4 @@
-"""Checks that the soak can fail: if one safety of the keeper is removed, the runs show a violation."""
+"""Checks that the soak can fail: if one safety of the keeper or of the relay is removed, the runs show a violation."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,11 @@ from soak.checker import Findings
 from soak.presets import PRESETS
 from soak.runner import run_seed
 from tests.docs.documents import read, rows, section
-from tests.soak.mutations import MUTATIONS, Mutation
+from tests.soak.mutations import MUTATIONS as OF_THE_KEEPER
+from tests.soak.mutations import Mutation
+from tests.soak.relay_mutations import MUTATIONS as OF_THE_RELAY
+
+MUTATIONS = (*OF_THE_KEEPER, *OF_THE_RELAY)
 
 
 def run_preset(mutation: Mutation) -> Iterator[Findings]:

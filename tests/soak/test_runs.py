@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from soak.fault_schedule import FaultProfile
+from soak.isolation import measure_isolation
 from soak.presets import PRESETS
 from soak.runner import Totals, run_seed, runs
 
@@ -38,6 +39,24 @@ def test_no_call_lapses_if_the_timer_fans_out() -> None:
     assert {each.seed: each.violations for each in totals.failed} == {}
 
 
+def test_the_relay_loses_nothing_and_keeps_the_order_under_mixed_faults() -> None:
+    totals = add_up(replace(PRESETS["relay"], hours=3, calls=15), range(4))
+    assert {each.seed: each.violations for each in totals.failed} == {}
+    assert totals.counts["posts acknowledged"] > 1_000  # 4 runs x 3 hours x 15 calls x 7 updates = 1,260
+    assert totals.counts["relay messages"] > 40  # ten retries for each run
+    assert totals.counts["kills"] > 20  # five for each run
+
+
+def test_without_faults_hardly_anything_arrives_twice() -> None:
+    totals = add_up(PRESETS["relay-calm"], range(2))
+    assert {each.seed: each.violations for each in totals.failed} == {}
+    assert totals.counts["arrived twice"] <= 0.01 * totals.counts["deliveries"]
+
+
+def test_a_dead_bot_delays_the_others_by_a_tenth_at_most() -> None:
+    assert measure_isolation(replace(PRESETS["relay-dead-bot"], hours=0.5), range(2), workers=1).is_kept
+
+
 def test_a_seed_gives_the_same_run_in_every_process() -> None:
     profile = FaultProfile(hours=3, calls=20)
     findings, lines = run_seed(7, profile, trace=True)
@@ -59,8 +78,9 @@ def test_a_seed_gives_the_same_run_in_every_process() -> None:
     assert printed["1"] == printed["2"]
 
 
+@pytest.mark.parametrize("preset", ["usual", "relay"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_does_not_change_the_runs(workers: int) -> None:
-    profile = FaultProfile(hours=1, calls=5)
+def test_the_number_of_workers_does_not_change_the_runs(workers: int, preset: str) -> None:
+    profile = replace(PRESETS[preset], hours=1, calls=5)  # ids of deliveries are random, and must not matter
     digests = [findings.digest for findings in runs(range(3), profile, workers)]
     assert digests == [run_seed(seed, profile)[0].digest for seed in range(3)]

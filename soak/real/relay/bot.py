@@ -57,7 +57,10 @@ class Bot:
             await self._runner.cleanup()
 
     async def _receive(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionResetError:  # the host was killed while it sent
+            return web.Response(status=400)
         authorization = request.headers.get("Authorization")
         arrival = self._arrival(request.headers.get("webhook-id", ""), body, authorization)
         self.record.arrivals.append(arrival)

@@ -24,7 +24,7 @@ from soak.real.relay.leaks import files, find_tokens, stored
 from soak.real.relay.record import Arrival, Record
 from soak.real.relay.validator import Proof, Validator
 
-SPEED = 60  # a lease takes 45 s, so a retry comes after a second, and the sweep finds what is overdue by a second
+SPEED = 30  # a lease takes 90 s: retries come after a second at first, and a delivery is given up after 48 minutes
 BUDGET = timedelta(seconds=0.3)  # of a first attempt
 MAX_KILL_DELAY = 0.05  # seconds after a notification was sent
 MAX_ARRIVALS = 8  # the kill comes with one of the first so many requests that the bot receives

@@ -97,3 +97,26 @@ class TestFailure:
         assert (stats.skipped, stats.failed) == (0, 0)
         assert caplog.text.count("keep_alive.purge.failed") == SHARDS
         assert "keep_alive.shard.failed" not in caplog.text
+
+
+class TestOutbox:
+    @pytest.mark.parametrize(("spent", "expected"), [(0, 1), (1, 0)], ids=["time is left", "all is spent"])
+    async def test_is_looked_at_until_the_sweep_must_end(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, spent: int, expected: int
+    ) -> None:
+        looked: list[datetime | None] = []
+
+        class Care:
+            async def run(self, *, deletes_old: bool, until: datetime | None) -> None:
+                assert deletes_old
+                looked.append(until)
+
+        async def purge(_: object, deadline: datetime) -> int:
+            await world.clock.sleep(spent * (deadline - world.clock.now()).total_seconds())
+            return 0
+
+        monkeypatch.setattr(world.keeper, "_outbox_care", Care())
+        monkeypatch.setattr(world.keeper._purger, "purge", purge)
+        began = world.clock.now()
+        await world.run(world.keeper.sweep("timer", budget=timedelta(minutes=1)))
+        assert looked == [began + timedelta(minutes=1)] * expected

@@ -1,10 +1,13 @@
 """The deliverer in stepped time: order, retries, proofs, claims, and deaths at each step."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import pytest
 
@@ -766,3 +769,36 @@ async def test_a_tombstone_that_becomes_active_keeps_the_order_of_its_deliveries
     world.clock.time -= 2 * MINUTE  # of another instance
     await world.notify(item("call"))
     assert [each.sequence > first.sequence for each in await world.deliveries("call")] == [False, True]
+
+
+async def test_a_look_of_a_sweep_ends_with_the_sweep() -> None:
+    """The host ends a sweep after five minutes, and with it all that its process does."""
+    world = World()
+    world.bot.usual = 500
+    for number in range(3):
+        await world.notify(item(f"call{number}"))
+    world.bot.usual = 202
+    world.bot.received.clear()
+    world.clock.time += 20 * MINUTE
+    world.bot.takes = LATE_TIMEOUT - SECOND
+    await world.process.deliverer.look(until=world.clock.now() + LATE_TIMEOUT)
+    assert len(world.bot.received) == 2  # the second one begins after 14 s, a third one would after 28 s
+
+
+async def test_an_error_in_one_lane_stops_no_other() -> None:
+    world = World()
+    world.bot.usual = 500
+    for call_id in ("first", "second"):
+        await world.notify(item(call_id))
+    world.bot.usual, world.bot.replies = 202, [cast("int", ())]  # a bug: no answer has no status
+
+    async def then_wait() -> None:
+        world.bot.at_request = partial(asyncio.sleep, 0.01)
+
+    world.bot.at_request = then_wait
+    with pytest.raises(ValueError, match="unpack"):
+        await world.process.look()
+    assert sorted([await world.log("first"), await world.log("second")]) == [
+        [("delivered", [500, 202])],
+        [("pending", [500])],
+    ]

@@ -156,3 +156,7 @@ class TestRetryAfter:
     def test_no_text_makes_it_fail(self, text: str) -> None:
         found = retry_after({"retry-after": text}, NOON)
         assert found is None or timedelta() <= found <= MAX_RETRY_AFTER
+
+    def test_digits_without_end_are_an_hour(self) -> None:
+        """An error would leave the attempt unwritten, and the delivery would be sent again each minute."""
+        assert retry_after({"Retry-After": "9" * 8_000}, NOON) == MAX_RETRY_AFTER

@@ -153,6 +153,11 @@ class TestResponse:
         result = await world.notify(question("call"))
         assert result.response == BotResponse(200, kept, b"{}")
 
+    async def test_a_body_that_a_status_must_not_have_is_left_out(self) -> None:
+        world = World()
+        world.bot.replies = [(205, {}, b"{}")]
+        assert (await world.notify(question("call"))).response == BotResponse(205)
+
 
 class TestBodies:
     async def test_half_a_surrogate_pair_in_a_body_that_is_split_is_sent_on(self) -> None:

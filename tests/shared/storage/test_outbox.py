@@ -107,7 +107,8 @@ class TestBodies:
     def test_the_largest_body_fills_all_columns_and_one_byte_more_is_too_large(self) -> None:
         limit = MAX_BODY_COLUMNS * MAX_BINARY_LENGTH
         noise = Random(1).randbytes(limit)
-        overhead = len(gzip.compress(noise, 6, mtime=0)) - limit
+        overhead = len(gzip.compress(noise, codec.COMPRESSION_LEVEL, mtime=0)) - limit
+        assert overhead < codec.MAX_GZIP_OVERHEAD
         packed = pack_body(noise[: limit - overhead])
         assert packed
         assert limit - 200 < len(packed) <= limit

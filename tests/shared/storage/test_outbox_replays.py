@@ -270,6 +270,9 @@ async def test_a_reopened_delivery_about_several_calls_holds_back_all_of_them(ou
     ("later", "expected"),
     [
         pytest.param([make_delivery(at=NOW + SECOND, status=DELIVERED)], True, id="delivered"),
+        pytest.param(
+            [replace(make_delivery(at=NOW + SECOND, status=DELIVERED), wants_answer=True)], False, id="a question"
+        ),
         pytest.param([make_delivery(at=NOW + SECOND)], False, id="dead"),
         pytest.param([make_delivery(at=NOW - SECOND, status=DELIVERED)], False, id="before it"),
         pytest.param([make_delivery(at=NOW + SECOND, status=DELIVERED, to=OTHER_BOT)], False, id="another instance"),

@@ -92,6 +92,11 @@ class Destinations:
             return None
         return Blocked(Obstacle.BREAKER_OPEN, max(state.opens_at, now))
 
+    def disabled_at(self, destination: Destination) -> datetime | None:
+        """Return when the destination was switched off, None if it is on."""
+        stored = self._states.get(destination)
+        return stored.value.disabled_at if stored else None
+
     async def admit(self, destination: Destination) -> Blocked | None:
         """Return None if a retry may ask the destination now. Behind an open breaker it claims the one probe."""
         await self.confirm_disabled([destination])

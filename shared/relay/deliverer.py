@@ -37,6 +37,7 @@ from shared.storage.rows import SHARDS
 from shared.storage.stored import Stored
 
 WORK_TIME = timedelta(minutes=2)  # of one message or look: the rest is left to another one. host.json ends it after 5
+ENABLING_TIME = timedelta(minutes=5)  # that a request to enable a target takes at most: host.json ends it then
 MAX_CONCURRENT_LANES = 32  # that a look attempts at the same time
 REPEAT_AFTER_401 = timedelta(seconds=1)  # the bot may have fetched new signing keys by then: facts of Microsoft's SDK
 
@@ -366,10 +367,8 @@ class Deliverer:
         if later := await self._lanes.predecessor_ends_at(before):
             return later
         blocked = await self._admit(before)
-        if blocked and blocked.obstacle is Obstacle.DISABLED:
-            return Verdict(replace(before, status=DeliveryStatus.DISABLED, next_attempt_at=None), Effect.NONE)
         if blocked:
-            return blocked.until
+            return self._wait_or_hold(before, blocked, now)
         return (await self._attempts.make(before, Transmission())).verdict
 
     def _hopeless(self, delivery: Delivery, target: RelayTarget | None, now: datetime) -> str | None:
@@ -386,6 +385,24 @@ class Deliverer:
         if delivery.is_replay and self._is_disabled(delivery.destination):
             return None
         return await self.destinations.admit(delivery.destination)
+
+    def _wait_or_hold(self, delivery: Delivery, blocked: Blocked, now: datetime) -> Verdict | datetime:
+        """Return until when a delivery waits for its destination, or hold it if that is switched off."""
+        if blocked.obstacle is not Obstacle.DISABLED:
+            return blocked.until
+        if self._is_being_enabled(delivery, now):
+            return now + SUCCESSOR_WAIT
+        return Verdict(replace(delivery, status=DeliveryStatus.DISABLED, next_attempt_at=None), Effect.NONE)
+
+    def _is_being_enabled(self, delivery: Delivery, now: datetime) -> bool:
+        """True if the delivery was reopened after its destination was switched off, and a short time ago.
+
+        The request that enables the destination is still at work. If the delivery were held again, those behind it
+        would be delivered before it.
+        """
+        disabled_at, since = self.destinations.disabled_at(delivery.destination), delivery.retry_since
+        is_reopened = since > delivery.received_at and disabled_at is not None and disabled_at < since
+        return is_reopened and now - since < ENABLING_TIME
 
     def _is_disabled(self, destination: Destination) -> bool:
         blocked = self.destinations.blocked(destination)

@@ -304,6 +304,21 @@ class TestRetries:
         await world.notify(item(CALL, "terminated"))
         assert [status for status, _ in await world.log(CALL)] == ["disabled", "delivered"]
 
+    async def test_a_look_while_it_is_being_enabled_holds_none_of_its_deliveries_again(self) -> None:
+        world = World()
+        world.bot.replies = [410]
+        for state in ("established", "hold", "terminated"):
+            await world.notify(item(CALL, state))
+        await world.process.run_queue()
+        world.clock.time += MINUTE
+        deliverer = world.process.deliverer
+        assert await deliverer.reopening.reopen_held("bot", only_enabled=False) == 3
+        await deliverer.look("bot")  # of a worker that comes between
+        assert [status for status, _ in await world.log(CALL)] == 3 * ["pending"]
+        await deliverer.destinations.enable("bot")
+        await deliverer.look("bot")
+        assert [status for status, _ in await world.log(CALL)] == 3 * ["delivered"]
+
     async def test_a_replay_is_attempted_at_a_destination_that_is_off(self) -> None:
         world = World()
         world.bot.replies = [410]

@@ -26,7 +26,7 @@ from tests.system.e2e.scripted_bot import Received, Reply, ScriptedBot, running_
 pytestmark = pytest.mark.timeout(180)
 
 SPEED = 120  # a lease is 22.5 s, and the shortest waits of the relay are a second
-BUDGET, SYNC_BUDGET = 2, 3  # seconds: a busy machine must not use them up
+BUDGET, SYNC_BUDGET = 1.5, 2  # seconds: a busy machine must not use them up
 SIGNED_APP, OTHER_TENANT = str(uuid.uuid4()), str(uuid.uuid4())
 SECRET = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 CORRELATION = {
@@ -370,11 +370,11 @@ class TestLateDeliveries:
 
 class TestOrderAndRetries:
     def test_the_deliveries_of_a_call_keep_their_order(self, relay: Relay) -> None:
-        relay.reply("order", 500, 500, 500, 202)
+        relay.reply("order", 500, 500, 202)
         call_id = relay.send("order", 4)
         assert [(each.log, each.next_attempt_at) for each in relay.deliveries(call_id)[1:]] == 3 * [([], None)]
         relay.wait_until_delivered(call_id)
-        assert numbers(relay.received("order")) == [0, 0, 0, 0, 1, 2, 3]
+        assert numbers(relay.received("order")) == [0, 0, 0, 1, 2, 3]
 
     def test_each_status_has_its_consequence(self, relay: Relay) -> None:
         calls = {}
@@ -447,8 +447,6 @@ class TestOrderAndRetries:
             other = relay.send("not-stuck")
             assert {each.result().status_code for each in slow} == {202}
         assert relay.statuses(other) == ["delivered"]
-        relay.reply("stuck", 202)
-        relay.wait_until_delivered(*calls)
 
 
 class TestSwitchedOff:

@@ -296,6 +296,7 @@ class Services:
             self.settings.relay,
             self.relay_queue,
             self.apps,
+            self.settings.relay_body_retention,
         )
 
     @cached_property

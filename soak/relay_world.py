@@ -118,7 +118,7 @@ class RelayWorld:
         calls = CallStore(table)
         records = Records(calls, clock, timing, ContinuationSigner(calls))
         reopening = Reopening(outbox, destinations, clock)
-        operator = Deliveries(records, outbox, reopening, destinations, TARGETS, queue, APPS)
+        operator = Deliveries(records, outbox, reopening, destinations, TARGETS, queue, APPS, BODY_RETENTION)
         parts = RelayParts(planner, outbox, destinations, deliverer, queue, care, operator)
         self._parts[process] = parts
         return parts

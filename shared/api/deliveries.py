@@ -42,6 +42,8 @@ class Deliveries:
         The calls, with the scope of the caller and the signer of continuations.
     targets
         The targets of the relay; none if it is off.
+    body_retention
+        RELAY_BODY_RETENTION: after it no body is used, also if no sweep has deleted it yet.
     """
 
     records: Records
@@ -51,6 +53,7 @@ class Deliveries:
     targets: RelayTargets
     queue: BestEffortQueue[RelayMessage]
     apps: Apps
+    body_retention: timedelta
 
     @property
     def scope(self) -> Scope:
@@ -115,7 +118,7 @@ class Deliveries:
 
         async def check(delivery: Delivery) -> bool:
             target = self.targets.get(delivery.destination.target)
-            if obstacle := _obstacle(delivery, target):
+            if obstacle := _obstacle(delivery, target, self._kept_since):
                 raise DeliveryNotReplayable(f"The delivery {delivery_id} {obstacle}")
             if target is None:
                 raise TargetNotFound(delivery.destination.target)
@@ -151,7 +154,7 @@ class Deliveries:
         target = self._get_target(name)
 
         async def check(delivery: Delivery) -> bool:
-            if _obstacle(delivery, target):
+            if _obstacle(delivery, target, self._kept_since):
                 return False
             return force or not await self.outbox.has_delivered_after(delivery)
 
@@ -222,6 +225,11 @@ class Deliveries:
         firsts = dict(zip(lanes, await asyncio.gather(*map(read, lanes)), strict=True))
         return [_with_next_attempt(each, firsts.get(each.lane)) for each in found]
 
+    @property
+    def _kept_since(self) -> datetime:
+        """The receipt of the oldest delivery whose body is still used."""
+        return self.records.clock.now() - self.body_retention
+
     async def _within_scope(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterable[Delivery]:
         async for delivery in deliveries:
             if is_within(self.scope, delivery):
@@ -233,7 +241,7 @@ def _with_next_attempt(delivery: Delivery, first: tuple[int, datetime | None] | 
     return replace(delivery, next_attempt_at=first[1] if is_first and first else None)
 
 
-def _obstacle(delivery: Delivery, target: RelayTarget | None) -> str | None:
+def _obstacle(delivery: Delivery, target: RelayTarget | None, kept_since: datetime) -> str | None:
     """Return why a delivery cannot be replayed, as the rest of a sentence; None if it can."""
     match delivery.status:
         case DeliveryStatus.PENDING:
@@ -242,7 +250,7 @@ def _obstacle(delivery: Delivery, target: RelayTarget | None) -> str | None:
             return "was delivered, and its body is deleted."
     if delivery.wants_answer:
         return "wanted its answer in the response to Graph. It is attempted only once, and its body is not stored."
-    if delivery.body is None:
+    if delivery.body is None or delivery.received_at < kept_since:
         return "has no body any more: it was deleted after RELAY_BODY_RETENTION, or was too large to be stored."
     if target and target.wants_to and not is_valid_to(delivery.destination.to or ""):
         return "has no valid `to`, which the URL of its target needs."

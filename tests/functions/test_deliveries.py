@@ -291,12 +291,14 @@ async def test_only_dead_and_disabled_deliveries_are_replayed(relay: Relay) -> N
         assert word in str(problem["detail"])
 
 
-async def test_a_delivery_whose_body_is_deleted_is_not_replayed(relay: Relay) -> None:
+@pytest.mark.parametrize("is_swept", [True, False], ids=["deleted", "not deleted yet"])
+async def test_a_delivery_whose_body_is_too_old_is_not_replayed(relay: Relay, is_swept: bool) -> None:
     call_id, (dead,) = await dead_call(relay)
     relay.app.clock.ahead += timedelta(days=7, minutes=1)  # a minute more than RELAY_BODY_RETENTION
     care = relay.app.parts.outbox_care
     assert care is not None
-    await care.run(deletes_old=True)
+    if is_swept:
+        await care.run(deletes_old=True)
     problem = await relay.replay(dead.id, expect=409)
     assert problem_of(problem) == "delivery-not-replayable"
     assert "RELAY_BODY_RETENTION" in str(problem["detail"])

@@ -79,6 +79,7 @@ class World:
             TARGETS,
             BestEffortQueue(queue, self.clock, timing),
             APPS,
+            timedelta(days=7),
         )
 
     async def statuses(self, call_id: str = "call") -> list[str]:

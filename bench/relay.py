@@ -55,8 +55,9 @@ def _measure(calls: int, variant: str, env: dict[str, str], token: str) -> tuple
 
 
 def _settings(variant: str, port: int) -> dict[str, str]:
-    timers = ("keep_alive_timer", "relay_timer")  # what they ask of storage belongs to no notification
-    disabled = {f"AzureWebJobs_{timer}_Disabled": "true" for timer in timers}
+    # Sweeps and looks ask storage for things that belong to no notification.
+    others = ("keep_alive_timer", "keep_alive_queue", "relay_timer")
+    disabled = {f"AzureWebJobs_{function}_Disabled": "true" for function in others}
     if variant == "off":
         return disabled
     targets = [{"name": "bot", "url": f"http://127.0.0.1:{port}/bot", "format": "graph"}]

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
@@ -37,15 +37,25 @@ from tests.support.clocks import SteppedClock
 
 
 async def test_graphs_own_kind_of_token_is_taken(verifier: TokenVerifier) -> None:
-    assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id=CALLER, kind="test")
+    expires_at = datetime.fromtimestamp(int(str(claims()["exp"])), UTC)
+
+    assert await verifier.verify(bearer()) == Claims(TENANT, APP, app_id=CALLER, kind="test", expires_at=expires_at)
 
 
 async def test_the_roles_of_an_entra_token_are_returned(verifier: TokenVerifier) -> None:
     payload = claims(appid=None, azp=APP.upper(), oid=TENANT, roles=["Calls.Read", 5, "Calls.Manage"], iat=1)
+    expires_at = datetime.fromtimestamp(int(str(payload["exp"])), UTC)
 
     assert await verifier.verify(bearer(payload)) == Claims(
-        TENANT, APP, APP, None, frozenset({"Calls.Read", "Calls.Manage"}), "test"
+        TENANT, APP, APP, None, frozenset({"Calls.Read", "Calls.Manage"}), "test", expires_at
     )
+
+
+async def test_an_expiry_beyond_all_times_is_the_last_one(verifier: TokenVerifier) -> None:
+    found = await verifier.verify(bearer(claims(exp=10**11)))  # the year 5138; times end with 9999
+
+    assert found.expires_at.year == 5138
+    assert (await verifier.verify(bearer(claims(exp=9 * 10**11)))).expires_at.year == 9999
 
 
 async def test_the_user_of_a_users_token_is_returned(verifier: TokenVerifier) -> None:

@@ -151,7 +151,7 @@ class Deliverer:
     async def notice_overdue(self, lanes: Iterable[Lane]) -> None:
         """Send messages for lanes that a notification joined, if the queue has forgotten them."""
         for lane in lanes:
-            if self._is_overdue(lane):
+            if self._is_overdue(lane) and not self._waits_until(lane):
                 await self.queue.send(deliver_message(lane.key))
 
     async def leave(self, lanes: Iterable[Stored[Lane]]) -> None:
@@ -240,7 +240,8 @@ class Deliverer:
                     lane = stored.value
                     lanes += 1
                     oldest = min(oldest, lane.oldest_received_at or began)
-                    if lane.key.destination.target == target or (target is None and self._is_overdue(lane)):
+                    is_due = self._is_overdue(lane) and not self._waits_until(lane)
+                    if lane.key.destination.target == target or (target is None and is_due):
                         due.append(lane.key)
             except StoreUnavailable as error:
                 failure = error
@@ -272,6 +273,10 @@ class Deliverer:
         """
         stored = await self.outbox.get_lane(key)
         if stored is None or not self._may_claim(stored.value, due, is_forced=is_forced):
+            return
+        if not is_forced and (later := self._waits_until(stored.value)):  # a claim would cost more than a message
+            message = deliver_message(key, stored.value.next_attempt_at)
+            await self.queue.send(message, later - self.clock.now())
             return
         claim = self.claim()
         lane = replace(stored.value, claim_id=claim.id, claimed_until=claim.until, next_attempt_at=None)
@@ -306,6 +311,15 @@ class Deliverer:
         if is_forced or lane.next_attempt_at is None or lane.next_attempt_at == due:
             return True
         return lane.next_attempt_at <= now
+
+    def _waits_until(self, lane: Lane) -> datetime | None:
+        """Return when the destination of a lane may be asked again. None: now, or the lane has an expired delivery."""
+        blocked, now = self.destinations.blocked(lane.key.destination), self.clock.now()
+        if blocked is None or blocked.until <= now:
+            return None
+        received_at = lane.oldest_received_at
+        is_expired = received_at is not None and now >= received_at + self.schedule.window
+        return None if is_expired else blocked.until
 
     def _is_overdue(self, lane: Lane) -> bool:
         """True if an attempt of the lane should have been made a minute ago, or if its worker has died."""

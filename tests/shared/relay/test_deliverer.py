@@ -367,6 +367,23 @@ class TestRetries:
         left = [await world.log(f"call-{number}") for number in range(BREAKER_FAILURES + 3)]
         assert {status for ((status, _),) in left} == {"delivered"}
 
+    async def test_a_message_behind_an_open_breaker_costs_one_read_and_one_message(self) -> None:
+        world = World(target())
+        world.bot.usual = "refused"
+        for number in range(BREAKER_FAILURES):
+            await world.notify(item(f"call-{number}"))
+        lane = (await world.deliveries("call-0"))[0].lane
+        waiting = await world.process.outbox.get_lane(lane)
+        assert waiting
+        world.process.table.requests.clear()
+        world.clock.time += 10 * SECOND  # the attempt is due, but the first probe only after 30 s
+        await world.process.deliverer.work(lane, waiting.value.next_attempt_at)
+        assert dict(world.process.table.requests) == {"read": 1}
+        assert await world.process.outbox.get_lane(lane) == waiting
+        await world.process.pass_time(30 * SECOND)
+        (_, errors), *_ = await world.log("call-0")
+        assert len(errors) > 1
+
     async def test_a_delivery_of_a_target_that_is_gone_is_dead_after_24_hours(self) -> None:
         world = World()
         world.bot.usual = 500

@@ -62,8 +62,8 @@ def _settings(variant: str, port: int) -> dict[str, str]:
         return disabled
     targets = [{"name": "bot", "url": f"http://127.0.0.1:{port}/bot", "format": "graph"}]
     if variant == "dead_beside":
-        nobody = f"http://127.0.0.1:{free_port()}/events"
-        targets.append({"name": "dead", "url": nobody, "format": "events", "secretSetting": _SECRET})
+        closed = f"http://127.0.0.1:{free_port()}/events"  # nothing listens on this port
+        targets.append({"name": "dead", "url": closed, "format": "events", "secretSetting": _SECRET})
     secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
     return {**disabled, "RELAY_TARGETS": json.dumps(targets), _SECRET: secret}
 

@@ -401,7 +401,7 @@ def RELAY_DEAD(
     error: str | None,
     attempts: int,
 ) -> None:
-    """A delivery is dead: the bot did not accept it, and nobody attempts it again unless an operator replays it.
+    """A delivery is dead: the bot did not accept it. It is attempted again only if an operator replays it.
 
     Each instance writes at most 30 lines a minute for each `target` and `error`.
     """

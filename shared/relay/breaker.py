@@ -200,7 +200,7 @@ class Destinations:
             telemetry.RELAY_DISABLED(target=destination.target, to=destination.to)
 
     async def forget_idle(self) -> None:
-        """Delete the rows of destinations that nobody has asked for two days, such as an instance that is gone.
+        """Delete the rows of destinations that were not asked for two days, such as an instance that is gone.
 
         All instances read all rows. One that is switched off stays: only an operator enables it.
         """

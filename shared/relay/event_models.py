@@ -33,7 +33,7 @@ class _OfCall(Model):
 class _OfWholeCall(_OfCall):
     call_chain_id: str | None = Field(description="Graph's id of the conversation that the call belongs to.")
     direction: str | None = Field(description="incoming or outgoing; null if Graph did not report it.")
-    started_at: _Moment = Field(description="The start of the call, or when it became known if nobody gave the start.")
+    started_at: _Moment = Field(description="The start of the call. If it is unknown: when the call became known.")
 
 
 class _Codes(Model):

@@ -82,7 +82,7 @@ class OutboxPlanner:
         return replace(change, after=after, outgoing=outgoing)
 
     async def announce(self, committed: Committed, *, is_claimed: bool) -> None:
-        """Log deliveries that are dead from the start, and ask the queue to attempt the others, if nobody else does.
+        """Log deliveries that are dead from the start, and ask the queue to attempt the others if they are unclaimed.
 
         It never fails: a look at the outbox finds them too.
         """
